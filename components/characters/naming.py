@@ -1,0 +1,28 @@
+"""The word that stands for a character when its maker gave none: the head noun of the description."""
+
+from __future__ import annotations
+
+import re
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+#: What follows one of these describes the noun before it: "a robot | with a red hat".
+_ENDS_HEAD = frozenset(
+    {"with", "without", "in", "on", "at", "of", "by", "from", "for", "under", "over", "near", "beside", "behind"}
+    | {"and", "or", "that", "who", "which", "is", "has", "made", "wearing", "holding", "carrying", "sitting"}
+    | {"standing", "lying", "looking"}
+)
+
+
+def head_noun(description: str) -> str | None:
+    """The last word before the first preposition, participle or punctuation mark; none if there is no word there.
+
+    >>> head_noun("a small red robot with a hat"), head_noun("Cat, striped"), head_noun("")
+    ('robot', 'Cat', None)
+    """
+    phrase = re.split(r"[,.;:!?()\n]", description.strip(), maxsplit=1)[0]
+    head: list[str] = []
+    for word in _WORD.findall(phrase):
+        if word.lower() in _ENDS_HEAD:
+            break
+        head.append(word)
+    return head[-1] if head else None

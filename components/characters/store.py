@@ -1,0 +1,200 @@
+"""Characters on disk: a row in a database, the pictures and the vision tokens in a directory.
+
+    <directory>/characters.db            rows, unless another database is named
+    <directory>/<id>/picture-0.png       RGB, as uploaded
+    <directory>/<id>/mask-0.png          L, 255 on the subject
+    <directory>/<id>/tokens.safetensors  written on first use; its metadata names who computed it
+
+A row appears after its files and disappears before them, so every row can be trusted. Files that a crash left without a
+row are removed by `CharacterStore.sweep`. Several processes, and on a shared file system several machines, may use one
+store at the same time.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from sqlalchemy.schema import CreateTable
+from torch import Tensor
+
+from components.data.cutout import cut_out
+from components.errors import NotFoundError
+
+_characters = sa.Table(
+    "characters",
+    sa.MetaData(),
+    sa.Column("id", sa.String(48), primary_key=True),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("target_word", sa.Text, nullable=False),
+    sa.Column("pictures", sa.Integer, nullable=False),
+    sa.Column("advice", sa.JSON, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Character:
+    """One row. Ids sort by age."""
+
+    id: str
+    #: Seconds since 1970.
+    created: float
+    name: str
+    description: str
+    #: The word that stands for the character in a prompt.
+    target_word: str
+    #: How many pictures show it.
+    pictures: int
+    #: What would make the pictures better references, one sentence each.
+    advice: list[str]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One picture of the subject: RGB, and an L mask of the same size, 255 on the subject."""
+
+    picture: Image.Image
+    mask: Image.Image
+
+
+class CharacterStore:
+    """Create, list, get and delete characters; keep their vision tokens.
+
+    Every method that takes an id raises NotFoundError if there is no such character.
+    """
+
+    def __init__(self, directory: Path, database: str | None = None) -> None:
+        """Open or create the store.
+
+        Args:
+            directory: where the files are kept.
+            database: SQLAlchemy URL of the rows; by default SQLite in ``directory``.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self._engine = sa.create_engine(database or f"sqlite:///{directory / 'characters.db'}")
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _share_sqlite)
+        with self._engine.begin() as connection:
+            connection.execute(CreateTable(_characters, if_not_exists=True))
+
+    def create(
+        self,
+        name: str,
+        description: str,
+        target_word: str,
+        references: Sequence[Reference],
+        advice: Sequence[str] = (),
+    ) -> Character:
+        """Add a character with at least one reference."""
+        if not references:
+            raise ValueError("a character needs at least one reference")
+        created = time.time()
+        identifier = f"char-{time.time_ns():016x}{secrets.token_hex(6)}"
+        character = Character(identifier, created, name, description, target_word, len(references), list(advice))
+        staging = self.directory / f".{identifier}.partial"
+        staging.mkdir()
+        for index, reference in enumerate(references):
+            reference.picture.save(staging / f"picture-{index}.png")
+            reference.mask.save(staging / f"mask-{index}.png")
+        staging.rename(self.directory / identifier)
+        with self._engine.begin() as connection:
+            connection.execute(_characters.insert().values(**vars(character)))
+        return character
+
+    def page(self, limit: int = 20, after: str | None = None) -> list[Character]:
+        """Up to ``limit`` characters, newest first, older than the id ``after`` (which may be deleted by now)."""
+        query = sa.select(_characters).order_by(_characters.c.id.desc()).limit(limit)
+        if after is not None:
+            query = query.where(_characters.c.id < after)
+        with self._engine.connect() as connection:
+            return [Character(**row) for row in connection.execute(query).mappings()]
+
+    def get(self, identifier: str) -> Character:
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(_characters).where(_characters.c.id == identifier)).mappings().first()
+        if row is None:
+            raise NotFoundError("there is no such character; list the existing ones")
+        return Character(**row)
+
+    def delete(self, identifier: str) -> None:
+        """Remove the row, then every file."""
+        with self._engine.begin() as connection:
+            gone = connection.execute(_characters.delete().where(_characters.c.id == identifier)).rowcount
+        if not gone:
+            raise NotFoundError("there is no such character; list the existing ones")
+        shutil.rmtree(self.directory / identifier)
+
+    def references(self, identifier: str) -> list[Reference]:
+        files = self._files(identifier)
+        return [
+            Reference(_load(files / f"picture-{i}.png"), _load(files / f"mask-{i}.png"))
+            for i in range(self.get(identifier).pictures)
+        ]
+
+    def cut_outs(self, identifier: str, size: int) -> list[Image.Image]:
+        """The subject of every picture on a white square of ``size`` pixels, which is what the model looks at."""
+        return [cut_out(reference.picture, reference.mask, size) for reference in self.references(identifier)]
+
+    def tokens(self, identifier: str, identity: str) -> Tensor | None:
+        """Tokens [n, d] computed by ``identity``; none if there are none yet, or only another identity's."""
+        file = self._files(identifier) / "tokens.safetensors"
+        if not file.exists():
+            return None
+        with safe_open(file, framework="pt") as stored:
+            if stored.metadata()["token_identity"] != identity:
+                return None
+            tokens: Tensor = stored.get_tensor("tokens")
+            return tokens
+
+    def put_tokens(self, identifier: str, identity: str, tokens: Tensor) -> None:
+        """Keep ``tokens`` [n, d] of ``identity`` in place of any other."""
+        file = self._files(identifier) / "tokens.safetensors"
+        staging = file.with_name(f".tokens.{secrets.token_hex(4)}.partial")
+        save_file({"tokens": tokens.detach().cpu().contiguous()}, staging, metadata={"token_identity": identity})
+        os.replace(staging, file)
+
+    def sweep(self, older_than_s: float = 3600) -> int:
+        """Remove directories without a row that are old enough not to be in the making; returns how many."""
+        removed = 0
+        for directory in self.directory.glob("*char-*"):
+            try:
+                abandoned = time.time() - directory.stat().st_mtime >= older_than_s and not self._exists(directory.name)
+            except FileNotFoundError:  # another process was quicker
+                continue
+            if abandoned:
+                shutil.rmtree(directory, ignore_errors=True)
+                removed += 1
+        return removed
+
+    def _exists(self, identifier: str) -> bool:
+        with self._engine.connect() as connection:
+            found = connection.execute(sa.select(_characters.c.id).where(_characters.c.id == identifier)).first()
+        return found is not None
+
+    def _files(self, identifier: str) -> Path:
+        return self.directory / self.get(identifier).id
+
+
+def _share_sqlite(connection: Any, _record: Any) -> None:
+    """Readers do not wait for a writer, and writers wait for each other."""
+    connection.execute("PRAGMA busy_timeout = 30000")
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _load(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        picture.load()
+        return picture

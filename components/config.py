@@ -1,0 +1,292 @@
+"""One typed configuration tree for every workflow: a YAML preset, then ``--set key=value`` overrides.
+
+    config = load_config("tiny", ["training.steps=200", "data.source=pictures"])
+
+Unknown keys and wrong values are refused with the name of the field. Relative paths are relative to the working
+directory, except the presets' ``package://`` paths, which lie in the checkout (or the installed package's parent).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.errors import ConfigError
+
+PRESETS = Path(__file__).parent / "presets"
+PACKAGE_ROOT = Path(__file__).parent.parent
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class WorldConfig(_Section):
+    """The embedded data source: how many identities to draw, and how often each."""
+
+    identities: int = Field(400, ge=2, le=10_000)
+    pictures_per_identity: int = Field(4, ge=2)
+    picture_size: int = Field(128, ge=64)
+    split: Literal["train", "held_out"] = "train"
+    output: Path = Path("runs/raw")
+
+
+class ModelConfig(_Section):
+    """The frozen parts, each a hub name or a directory, and the adapter to start from."""
+
+    base: str
+    siglip: str
+    dinov2: str
+    #: Continue from this adapter directory; none starts with an adapter that changes nothing.
+    adapter: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class VisionConfig(_Section):
+    """How a reference becomes patch features (paper section 3.2; sizes in pixels, blocks count from 0)."""
+
+    view_size: int = Field(384, ge=16)
+    siglip_block: int = Field(25, ge=0)
+    dinov2_block: int = Field(22, ge=0)
+
+
+class AdapterConfig(_Section):
+    """The trained part: the projector's sizes (its output is as wide as the U-Net's text context)."""
+
+    head_dim: int = Field(64, ge=8)
+    hidden_dim: int = Field(8704, ge=8)
+
+
+class GuidanceConfig(_Section):
+    """Adaptive mask guidance (paper section 3.3)."""
+
+    norm: Literal["max_norm", "min_max_norm", "min_max_per_channel"] = "min_max_per_channel"
+    #: Share of positions the subject may act on.
+    scope: float = Field(0.25, gt=0, le=1)
+    #: Steps that compute a mask; later steps keep the last one.
+    mask_steps: int = Field(12, ge=1)
+
+
+class SamplingConfig(_Section):
+    """How pictures are drawn by default."""
+
+    steps: int = Field(25, ge=1)
+    guidance_scale: float = Field(3.5, ge=1)
+    height: int = Field(1024, multiple_of=8)
+    width: int = Field(1024, multiple_of=8)
+    guidance: GuidanceConfig = GuidanceConfig()
+
+
+class DataConfig(_Section):
+    """What `prepare` reads and writes."""
+
+    format: Literal["jsonl", "csv", "dreambench"] = "jsonl"
+    source: Path = Path("runs/raw")
+    output: Path = Path("runs/prepared")
+    #: Side of the training pictures in pixels (reference cut-outs are twice `vision.view_size`).
+    image_size: int = Field(1024, multiple_of=8)
+    validation_share: float = Field(0.05, ge=0, lt=1)
+    rows_per_shard: int = Field(256, ge=1)
+    batch_size: int = Field(32, ge=1)
+    #: Most processes that encode at the same time.
+    encoders: int = Field(1, ge=1)
+    max_pixels: int = Field(50_000_000, ge=1)
+    #: Size conditioning of a row: its ``original`` size and crop, as SDXL was taught them, or the ``target`` size
+    #: without a crop, for a base that was trained on one size only.
+    size_conditioning: Literal["original", "target"] = "original"
+
+
+class PretrainingSteps(_Section):
+    """Training steps of each part of the miniature."""
+
+    vae: int = Field(1500, ge=1)
+    decoder: int = Field(2500, ge=1)
+    siglip: int = Field(900, ge=1)
+    dinov2: int = Field(500, ge=1)
+    recognizer: int = Field(500, ge=1)
+    evaluation_identity: int = Field(700, ge=1)
+    base: int = Field(5500, ge=1)
+
+
+class PretrainingConfig(_Section):
+    """How the miniature itself is made (an hour or two on two cores; its result ships with the code)."""
+
+    output: Path = Path("runs/miniature")
+    work: Path = Path("runs/pretraining")
+    scenes: int = Field(24_000, ge=100)
+    identities: int = Field(3_000, ge=100)
+    threads: int = Field(2, ge=1)
+    quality_prompts: int = Field(500, ge=1)
+    steps: PretrainingSteps = PretrainingSteps()
+
+
+class CurriculumConfig(_Section):
+    """From easy to hard: the share of multi-view references rises from ``start`` to ``end`` over ``ramp`` of the run."""
+
+    start: float = Field(0.2, ge=0, le=1)
+    end: float = Field(0.9, ge=0, le=1)
+    ramp: float = Field(0.5, gt=0, le=1)
+
+
+class TrainingConfig(_Section):
+    dataset: Path = Path("runs/prepared")
+    output: Path = Path("runs/training")
+    name: str = Field("adapter", pattern=r"^[A-Za-z0-9._-]+$")
+    workers: int = Field(1, ge=1)
+    use_gpu: bool = False
+    cpus_per_worker: int = Field(1, ge=1)
+    steps: int = Field(160_000, ge=1)
+    #: Rows a worker and step.
+    batch_size: int = Field(4, ge=1)
+    learning_rate: float = Field(1e-5, gt=0)
+    warmup: int = Field(500, ge=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    #: Chance that a row is trained without its reference (Algorithm: image-condition dropout).
+    condition_dropout: float = Field(0.1, ge=0, le=1)
+    text_dropout: float = Field(0.05, ge=0, le=1)
+    bf16: bool = True
+    seed: int = 0
+    checkpoint_every: int = Field(1000, ge=1)
+    sample_every: int = Field(1000, ge=1)
+    max_failures: int = Field(2, ge=0)
+    curriculum: CurriculumConfig = CurriculumConfig()
+
+
+class RegistryConfig(_Section):
+    """Where runs and versions are kept."""
+
+    tracking_uri: str = "sqlite:///runs/mlflow.db"
+    #: Root of the artifacts, for a tracking store that serves none itself.
+    artifacts: Path = Path("runs/artifacts")
+    experiment: str = "realcustom"
+    model: str = "realcustom"
+    alias: str = "champion"
+
+
+class EvaluationConfig(_Section):
+    """Judges that never condition anything."""
+
+    encoders: str | None = None
+    prompts: int = Field(200, ge=1)
+    batch_size: int = Field(25, ge=1)
+    seed: int = 20_000
+    output: Path = Path("runs/evaluation")
+
+
+class ServingConfig(_Section):
+    host: str = "127.0.0.1"
+    #: 0 takes a free port.
+    port: int = Field(8000, ge=0, lt=65536)
+    #: Directory of the characters' pictures and tokens.
+    store: Path = Path("runs/characters")
+    #: SQLAlchemy URL of the characters' rows; by default SQLite in `store`.
+    database: str | None = None
+    #: Largest request body.
+    max_upload_bytes: int = Field(10_000_000, ge=1)
+    #: Longest side of a generated picture in pixels.
+    max_side: int = Field(2048, ge=8)
+    max_steps: int = Field(100, ge=1)
+    #: Most replicas of the generator, and of the characters.
+    max_replicas: int = Field(2, ge=1)
+    #: Requests a generator works on at a time, and requests that wait before more are refused.
+    max_ongoing_requests: int = Field(8, ge=1)
+    max_queued_requests: int = Field(32, ge=1)
+    #: Most pictures drawn in one batch.
+    max_batch_size: int = Field(8, ge=1)
+    #: What one generator reserves.
+    generator_gpus: float = Field(0, ge=0)
+    generator_threads: int = Field(1, ge=1)
+    request_timeout_s: float = Field(300, gt=0)
+
+
+class QuickstartConfig(_Section):
+    output: Path = Path("runs/quickstart")
+    #: Identities never seen in training, drawn for the final picture.
+    showcase: int = Field(8, ge=1)
+    #: Unseen identities scored for the table.
+    scored: int = Field(48, ge=2)
+
+
+class Config(_Section):
+    """Everything a workflow needs to know."""
+
+    preset: str
+    seed: int = 0
+    world: WorldConfig = WorldConfig()
+    model: ModelConfig
+    vision: VisionConfig = VisionConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    data: DataConfig = DataConfig()
+    pretraining: PretrainingConfig = PretrainingConfig()
+    training: TrainingConfig = TrainingConfig()
+    registry: RegistryConfig = RegistryConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()
+    quickstart: QuickstartConfig = QuickstartConfig()
+
+
+def presets() -> list[str]:
+    return sorted(p.stem for p in PRESETS.glob("*.yaml"))
+
+
+def load_config(preset: str, overrides: Sequence[str] = ()) -> Config:
+    """Read a preset and apply ``key.path=value`` overrides (values are YAML scalars or lists).
+
+    Raises:
+        ConfigError: an unknown preset or key, or a value of the wrong type or range.
+    """
+    path = PRESETS / f"{preset}.yaml"
+    if preset not in presets():
+        raise ConfigError(f"unknown preset {preset!r}: choose one of {', '.join(presets())}")
+    tree: dict[str, Any] = yaml.safe_load(path.read_text())
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config(preset=preset, **_resolve(tree))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"unknown configuration key {field!r}: {_siblings(field)}") from None
+        raise ConfigError(f"configuration key {field!r}: {first['msg']}") from None
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r}: write it as key=value, for example training.steps=200")
+    node = tree
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a section")
+    try:
+        node[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML; quote it") from None
+
+
+def _resolve(node: Any) -> Any:
+    """Turn ``package://x`` into the absolute path of ``x`` in the checkout."""
+    if isinstance(node, dict):
+        return {key: _resolve(value) for key, value in node.items()}
+    if isinstance(node, str) and node.startswith("package://"):
+        return str(PACKAGE_ROOT / node.removeprefix("package://"))
+    return node
+
+
+def _siblings(field: str) -> str:
+    section: type[BaseModel] = Config
+    for part in field.split(".")[:-1]:
+        annotation = section.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            section = annotation
+    return f"known here are {', '.join(sorted(section.model_fields))}"

@@ -1,0 +1,61 @@
+"""A prepared dataset's account of itself: what went in, what came out, what was left out and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.data.schema import SCHEMA_VERSION
+from components.errors import DataError
+
+MANIFEST = "manifest.json"
+SHARDS = "shards"
+REJECTS = "rejects.parquet"
+
+
+class Manifest(BaseModel):
+    """``manifest.json``. Rows are conserved: ``rows_in == rows_out + rows_rejected``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    #: Names the content of the source, the settings, the encoders and the code.
+    fingerprint: str
+    rows_in: int
+    rows_out: int
+    rows_rejected: int
+    #: "stage: reason" -> rows, most frequent first.
+    reasons: dict[str, int]
+    #: Rows of each split; ``shards/split=<name>`` holds them.
+    splits: dict[str, int]
+    #: Identity of the base model's parts and of the vision encoders.
+    encoders: dict[str, str]
+    code: str
+    config: dict[str, Any]
+
+
+def load_manifest(directory: Path) -> Manifest:
+    """Read the manifest of a prepared dataset.
+
+    Raises:
+        DataError: ``directory`` is no prepared dataset, or one of another schema version.
+    """
+    file = directory / MANIFEST
+    try:
+        manifest = Manifest.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{directory} is no prepared dataset (no {MANIFEST}): run `realcustom prepare` first") from None
+    except (OSError, ValidationError):
+        raise DataError(f"{file} cannot be read as a manifest: prepare the dataset again") from None
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise DataError(
+            f"{file} has schema version {manifest.schema_version}, this release reads {SCHEMA_VERSION}: prepare again"
+        )
+    return manifest
+
+
+def shards(directory: Path, split: str) -> Path:
+    """The directory of a split's parquet files."""
+    return directory / SHARDS / f"split={split}"

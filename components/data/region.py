@@ -1,0 +1,77 @@
+"""Where the subject is: colour models of subject and surroundings (GrabCut), where no mask says so."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from components.data.schema import Box
+
+#: Border that is taken for background when no box is given, as a share of the picture's sides.
+BORDER = 0.04
+#: Shares of the box between which a region is believed; beyond them the whole box is kept.
+BELIEVED = (0.05, 0.98)
+#: Separate parts smaller than this share of the largest one are taken for noise.
+_SPECK = 0.1
+#: Longer side in pixels at which regions are searched, and rounds of the search.
+_WORKING_SIDE = 224
+_ROUNDS = 4
+
+
+def subject_mask(picture: Image.Image, box: Box | None = None) -> Image.Image:
+    """Mask of the subject (L, 255 on it) in an RGB ``picture``, inside ``box`` if one is given.
+
+    Where subject and surroundings cannot be told apart, all of the box (or picture) is the subject. The same picture
+    always gives the same mask.
+    """
+    scale = min(1.0, _WORKING_SIDE / max(picture.size))
+    small = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+    area = _scaled(box, scale, small.size) if box else _without_border(small.size)
+    region = _without_specks(_grab_cut(np.asarray(small), area))
+    share = region.sum() / max(1, (area[2] - area[0]) * (area[3] - area[1]))
+    if not BELIEVED[0] <= share <= BELIEVED[1]:
+        whole = Image.new("L", picture.size)
+        whole.paste(255, box or (0, 0, *picture.size))
+        return whole
+    mask = Image.fromarray(region.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.BILINEAR)
+    return mask.point(lambda value: 255 if value > 127 else 0)
+
+
+def _grab_cut(pixels: NDArray[np.uint8], area: Box) -> NDArray[np.bool_]:
+    """Pixels that look like the inside of ``area`` rather than like its outside; none when nothing lies outside."""
+    labels = np.full(pixels.shape[:2], cv2.GC_BGD, np.uint8)
+    x0, y0, x1, y1 = area
+    labels[y0:y1, x0:x1] = cv2.GC_PR_FGD
+    if (labels == cv2.GC_BGD).all() or (labels == cv2.GC_PR_FGD).all():
+        return np.zeros(pixels.shape[:2], bool)
+    cv2.setNumThreads(1)
+    cv2.setRNGSeed(0)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    bgr = np.ascontiguousarray(pixels[:, :, ::-1])
+    try:
+        cv2.grabCut(bgr, labels, (0, 0, 1, 1), *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)
+    except cv2.error:  # too few distinct colours for two models
+        return np.zeros(pixels.shape[:2], bool)
+    return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+
+
+def _without_specks(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    count, parts, facts, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
+    sizes = facts[1:, cv2.CC_STAT_AREA]
+    if count < 3:
+        return region
+    kept = 1 + np.flatnonzero(sizes >= _SPECK * sizes.max())
+    return np.isin(parts, kept)
+
+
+def _scaled(box: Box, scale: float, size: tuple[int, int]) -> Box:
+    x0, y0 = (min(int(v * scale), limit - 1) for v, limit in zip(box[:2], size, strict=True))
+    x1, y1 = (min(int(np.ceil(v * scale)), limit) for v, limit in zip(box[2:], size, strict=True))
+    return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
+
+
+def _without_border(size: tuple[int, int]) -> Box:
+    x, y = (max(1, round(BORDER * side)) for side in size)
+    return x, y, size[0] - x, size[1] - y

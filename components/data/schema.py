@@ -1,0 +1,93 @@
+"""What goes into preparation, what comes out, and what is said about rows that do not.
+
+A **prepared row** is one training example with everything the frozen parts have to say about it. Columns, with h, w the
+latents' size, t text tokens, d channels, p the pooled width and n patches a view:
+
+====================  =================  ===========================================================================
+id                    string             the picture's path in its source, ``#2`` … added for further captions of it
+group                 string             the subject; train and validation share no group
+caption, word         string             the prompt, and the word in it that stands for the subject
+source                string             where the picture comes from: the row's own note, else its path
+split                 string             ``train`` or ``validation``
+latents               float16 [4, h, w]  posterior mean of the autoencoder, scaled
+text_tokens           float16 [t, d]     both text encoders' tokens
+text_pooled           float16 [p]        the second text encoder's pooled vector
+time_ids              float32 [6]        height, width of the original; top, left of the crop; height, width wanted
+mask                  float16 [h, w]     share of the subject in every latent position
+deep                  float16 [n, d]     features of the row's own cut-out (`VisionFeatures`)
+local                 float16 [4 n, d]
+other_id              string             the picture that the next two describe
+other_deep            float16 [n, d]     the same of another picture of the group; its own if there is no other
+other_local           float16 [4 n, d]
+====================  =================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+#: Raised when the columns above change, so that no training reads an older dataset by mistake.
+SCHEMA_VERSION = 1
+
+Box = tuple[int, int, int, int]
+
+
+class SubjectCaption(BaseModel):
+    """A row as a user writes it. Paths are relative to the file it stands in; unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    image: str = Field(min_length=1)
+    caption: str = Field(min_length=1)
+    #: The word (or phrase) of the caption that stands for the subject.
+    word: str | None = None
+    #: Grey picture of the image's size, white on the subject.
+    mask: str | None = None
+    #: Where the subject and its head are: x0, y0, x1, y1 in pixels of the upright picture.
+    box: Box | None = None
+    head_box: Box | None = None
+    #: The same for all pictures of one subject; a picture without a group is alone.
+    group: str | None = None
+    #: Other pictures of the same subject; all others of the group when left out.
+    references: list[str] | None = None
+    #: Where the picture comes from, and under which licence.
+    source: str | None = None
+    licence: str | None = None
+
+    @field_validator("box", "head_box")
+    @classmethod
+    def _spans_pixels(cls, box: Box | None) -> Box | None:
+        if box is not None and not (0 <= box[0] < box[2] and 0 <= box[1] < box[3]):
+            raise ValueError("write x0, y0, x1, y1 in pixels, with 0 <= x0 < x1 and 0 <= y0 < y1")
+        return box
+
+
+class Subject(TypedDict):
+    """A subject in a picture. Paths are relative to the source's root and lie below it."""
+
+    id: str
+    image: str
+    mask: str | None
+    box: Box | None
+
+
+class SourceRow(TypedDict):
+    """A `SubjectCaption` of a source that has been read, with its identifiers filled in."""
+
+    subject: Subject
+    caption: str
+    word: str | None
+    group: str
+    references: list[str] | None
+    source: str
+
+
+class Reject(NamedTuple):
+    """A row that was left out, the stage that refused it, and why."""
+
+    id: str
+    source: str
+    stage: str
+    reason: str

@@ -1,0 +1,34 @@
+"""Errors a user can act on. Entry points print them as one line and exit with code 2."""
+
+from __future__ import annotations
+
+
+class RealCustomError(Exception):
+    """Root of every error that names a field or a file and its remedy.
+
+    RealCustomError
+    ├── ConfigError       a preset, a `--set` key or a value
+    ├── DataError         a source, a picture or a dataset directory
+    ├── WordError         a target word that the prompt does not hold
+    ├── ArtifactError     a model directory that is missing, half-written or of another identity
+    ├── RegistryError     an unknown model, version or alias
+    └── NotFoundError     a character that does not exist (or belongs to someone else)
+    """
+
+
+class ConfigError(RealCustomError): ...
+
+
+class DataError(RealCustomError): ...
+
+
+class WordError(RealCustomError): ...
+
+
+class ArtifactError(RealCustomError): ...
+
+
+class RegistryError(RealCustomError): ...
+
+
+class NotFoundError(RealCustomError): ...

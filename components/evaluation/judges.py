@@ -1,0 +1,90 @@
+"""Judges of toy-world pictures: encoders of another seed, width or family, which never condition anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from components.data.cutout import cut_out
+from components.errors import ArtifactError
+from components.pretraining.recognizer import LABELS, load_recognizer
+from components.pretraining.vision import load_identity
+from components.world.scenes import write_caption
+
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a prompt asks for; ``position`` None asks for none."""
+
+    kind: str
+    place: str
+    position: str | None
+
+    @property
+    def prompt(self) -> str:
+        return write_caption(self.kind, self.place, self.position)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether each picture shows what was wanted, bool [b]; ``position`` holds only where one was asked for."""
+
+    kind: np.ndarray
+    place: np.ndarray
+    position: np.ndarray
+
+    @property
+    def text_control(self) -> np.ndarray:
+        """Mean of kind, place and position for each picture, [b]."""
+        return (self.kind.astype(float) + self.place + self.position) / 3
+
+
+class Judge:
+    """Scores text control by recognition, and subject similarity masked to the subject."""
+
+    def __init__(self, encoders: str | Path, size: int) -> None:
+        """Load the evaluation encoders; pictures are looked at in ``size`` x ``size`` pixels."""
+        root = Path(encoders)
+        try:
+            self.recognizer = load_recognizer(root / "recognizer")
+            self.identity = load_identity(root / "identity")
+        except OSError as error:
+            raise ArtifactError(f"evaluation.encoders cannot be loaded: {str(error).splitlines()[0]}") from None
+        self.size = size
+
+    @torch.no_grad()
+    def check(self, pictures: list[Image.Image], wanted: list[Wanted]) -> Verdict:
+        """Is what the recogniser sees what each prompt asked for?"""
+        logits = self.recognizer(self._pixels(pictures))
+        right = {
+            name: np.array(
+                [answers[int(i)] == getattr(w, name) for i, w in zip(logits[name].argmax(1), wanted, strict=True)]
+            )
+            for name, answers in LABELS.items()
+        }
+        asked = np.array([w.position is not None for w in wanted])
+        return Verdict(right["kind"], right["place"], right["position"] | ~asked)
+
+    @torch.no_grad()
+    def identities(self, pictures: list[Image.Image]) -> Tensor:
+        """Unit vectors [b, d] of the subjects alone: each is found, cut out onto white and then looked at."""
+        masks = self.subject_masks(pictures)
+        cut = [cut_out(p.resize(m.size), m, self.size) for p, m in zip(pictures, masks, strict=True)]
+        vectors: Tensor = self.identity(self._pixels(cut))[0]
+        return vectors
+
+    @torch.no_grad()
+    def subject_masks(self, pictures: list[Image.Image]) -> list[Image.Image]:
+        """Where the subject is, as L pictures of ``size``."""
+        logits = self.identity(self._pixels(pictures))[1]
+        return [Image.fromarray(m) for m in ((logits > 0).byte() * 255).numpy()]
+
+    def _pixels(self, pictures: list[Image.Image]) -> Tensor:
+        sized = [p.convert("RGB").resize((self.size, self.size), Image.Resampling.BOX) for p in pictures]
+        return torch.from_numpy(np.stack([np.asarray(p) for p in sized])).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,164 @@
+"""ToyBench: subject similarity against text control in the toy world, where the truth is known."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from components.config import Config
+from components.evaluation.judges import Judge, Wanted
+from components.evaluation.statistics import Estimate, bootstrap, mean
+from components.model.pipeline import RealCustomPipeline
+from components.progress import track
+from components.world.identities import KINDS, Identity, sample_identity
+from components.world.places import PLACES
+from components.world.scenes import POSITIONS, SceneOptions, draw_reference, render, sample_scene
+
+
+@dataclass(frozen=True)
+class Case:
+    """An unseen identity, a prompt that never describes it, a reference, and real pictures to compare with."""
+
+    identity: Identity
+    wanted: Wanted
+    reference: Image.Image
+    real: list[Image.Image]
+    seed: int
+
+
+@dataclass(frozen=True)
+class TextScores:
+    """Shares of text-only pictures that show the right kind, place and position."""
+
+    kind: Estimate
+    place: Estimate
+    position: Estimate
+
+
+@dataclass(frozen=True)
+class SubjectScores:
+    """Similarity to the subject and text control, for stock pictures, ours, and real ones (the ceiling).
+
+    ``gain_share`` is the part of the way from stock to real that the subject's pictures go; ``control_drop`` is in
+    points of 100.
+    """
+
+    stock_similarity: Estimate
+    similarity: Estimate
+    real_similarity: Estimate
+    gain_share: Estimate
+    stock_control: Estimate
+    control: Estimate
+    control_drop: Estimate
+    mask_iou: Estimate
+
+
+def prompts(count: int, seed: int) -> list[Wanted]:
+    """Prompts over kinds, places and positions (half ask for a position)."""
+    rng = random.Random(seed)
+    return [
+        Wanted(
+            rng.choice(KINDS),
+            rng.choice(sorted(PLACES)),
+            rng.choice(sorted(POSITIONS)) if rng.random() < 0.5 else None,
+        )
+        for _ in range(count)
+    ]
+
+
+def cases(count: int, seed: int, config: Config) -> list[Case]:
+    """``count`` unseen identities, each with its own prompt."""
+    rng = random.Random(seed)
+    drawn = []
+    for index, wanted in enumerate(prompts(count, seed + 1)):
+        identity = sample_identity(rng, "held_out", wanted.kind)
+        plain = SceneOptions(two_subjects=0, color=0)
+        real = [render(sample_scene(rng, identity, "held_out", plain), config.world.picture_size) for _ in range(3)]
+        reference = draw_reference(identity, 2 * config.vision.view_size, rng)
+        drawn.append(Case(identity, wanted, reference, [r.picture for r in real], seed + index))
+    return drawn
+
+
+def draw_pictures(
+    pipeline: RealCustomPipeline,
+    config: Config,
+    wanted: Sequence[Wanted],
+    seeds: Sequence[int],
+    tokens: Sequence[Tensor] | None = None,
+    description: str = "draw",
+) -> tuple[list[Image.Image], list[Image.Image]]:
+    """One picture a prompt, with its subject where ``tokens`` are given; returns pictures and influence masks."""
+    pictures: list[Image.Image] = []
+    masks: list[Image.Image] = []
+    sampling = config.sampling
+    for rows in track(list(_chunks(len(wanted), config.evaluation.batch_size)), description):
+        output = pipeline(
+            [wanted[i].prompt for i in rows],
+            subject_tokens=None if tokens is None else torch.stack([tokens[i] for i in rows]),
+            target_word=None if tokens is None else [wanted[i].kind for i in rows],
+            num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance_scale,
+            height=sampling.height,
+            width=sampling.width,
+            generator=[torch.Generator().manual_seed(seeds[i]) for i in rows],
+        )
+        pictures += output.images
+        masks += output.masks or []
+    return pictures, masks
+
+
+def score_text(pipeline: RealCustomPipeline, judge: Judge, config: Config, count: int, seed: int) -> TextScores:
+    """How well text alone is obeyed, over ``count`` prompts."""
+    wanted = prompts(count, seed)
+    pictures, _ = draw_pictures(pipeline, config, wanted, range(seed, seed + count), description="text only")
+    verdict = judge.check(pictures, wanted)
+    asked = np.array([w.position is not None for w in wanted])
+    return TextScores(*(mean(v.astype(float)) for v in (verdict.kind, verdict.place, verdict.position[asked])))
+
+
+def score_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config, count: int, seed: int) -> SubjectScores:
+    """Stock against ours, the same prompts and seeds, over ``count`` unseen identities."""
+    drawn = cases(count, seed, config)
+    wanted, seeds = [c.wanted for c in drawn], [c.seed for c in drawn]
+    tokens = [pipeline.encode_subject([c.reference]) for c in drawn]
+    stock, _ = draw_pictures(pipeline, config, wanted, seeds, description="stock")
+    ours, masks = draw_pictures(pipeline, config, wanted, seeds, tokens, "with the subject")
+    truth = [torch.stack([judge.identities([c.real[i]])[0] for i in (0, 1)]) for c in drawn]
+
+    def similarity(pictures: list[Image.Image]) -> np.ndarray:
+        vectors = judge.identities(pictures)
+        return np.array([float((t @ v).mean()) for t, v in zip(truth, vectors, strict=True)])
+
+    stock_sim, our_sim, real_sim = similarity(stock), similarity(ours), similarity([c.real[2] for c in drawn])
+    stock_control, our_control = (judge.check(p, wanted).text_control for p in (stock, ours))
+    return SubjectScores(
+        stock_similarity=mean(stock_sim),
+        similarity=mean(our_sim),
+        real_similarity=mean(real_sim),
+        gain_share=bootstrap(lambda s, o, r: float((o - s).mean() / (r - s).mean()), stock_sim, our_sim, real_sim),
+        stock_control=mean(stock_control),
+        control=mean(our_control),
+        control_drop=bootstrap(lambda s, o: float((s - o).mean() * 100), stock_control, our_control),
+        mask_iou=mean(mask_iou(masks, judge.subject_masks(ours))),
+    )
+
+
+def mask_iou(influence: list[Image.Image], subject: list[Image.Image]) -> np.ndarray:
+    """Overlap of each influence mask's scope with the subject as the judge sees it, [b]."""
+    scores = []
+    for ours, theirs in zip(influence, subject, strict=True):
+        a, b = np.asarray(ours.resize(theirs.size)) > 25, np.asarray(theirs) > 127
+        scores.append((a & b).sum() / max(1, (a | b).sum()))
+    return np.array(scores)
+
+
+def _chunks(count: int, size: int) -> Iterator[range]:
+    for start in range(0, count, size):
+        yield range(start, min(count, start + size))
+

@@ -1,0 +1,35 @@
+"""Fingerprints: short names for "made from exactly this", by which finished work is recognised and reused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+_CHUNK = 1 << 20
+
+
+def fingerprint(facts: Any) -> str:
+    """Hash JSON-serialisable ``facts`` to 16 hexadecimal digits, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def digest_files(root: Path, names: Iterable[str]) -> str:
+    """Hash names and contents of files below ``root``; one that cannot be read counts as such."""
+    digest = hashlib.sha256()
+    for name in sorted(set(names)):
+        digest.update(f"\0{name}\0".encode())
+        try:
+            with (root / name).open("rb") as stream:
+                while block := stream.read(_CHUNK):
+                    digest.update(block)
+        except OSError as error:
+            digest.update(type(error).__name__.encode())
+    return digest.hexdigest()[:16]
+
+
+def digest_sources(package: Path) -> str:
+    """Hash the Python files of ``package``, so that work is redone when the code that did it has changed."""
+    return digest_files(package, (file.name for file in package.glob("*.py")))

@@ -1,0 +1,67 @@
+"""Adaptive mask guidance: from the cross-attention of the target word to the mask in which the subject may act.
+
+Paper section 3.3. Shapes: b pictures, (h, w) a layer's resolution, (H, W) the mask's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Norm = Literal["none", "max_norm", "min_max_norm", "min_max_per_channel"]
+_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class MaskGuidance:
+    """How maps become a mask.
+
+    Args:
+        norm: ``max_norm`` divides the layers' mean by its maximum, ``min_max_norm`` stretches it to [0, 1],
+            ``min_max_per_channel`` stretches every layer before the mean too.
+        scope: share of the positions that stay (with ``threshold``: values of at least ``1 - scope`` stay).
+        threshold: keep by value instead of by rank.
+        binary: set what stays to 1. The paper finds continuous values better.
+    """
+
+    norm: Norm = "min_max_per_channel"
+    scope: float = 0.25
+    threshold: bool = False
+    binary: bool = False
+
+    def __call__(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Turn one map a layer, [b, h, w] each, into the influence mask [b, 1, H, W]."""
+        return self.select(self.merge(maps, size))
+
+    def merge(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """The normalised mean of the layers' maps, [b, 1, H, W]: the influence quantity everywhere."""
+        resized = [F.interpolate(m[:, None].float(), size, mode="bilinear", align_corners=False) for m in maps]
+        layers = torch.cat(resized, dim=1)
+        if self.norm == "min_max_per_channel":
+            layers = _stretch(layers)
+        merged = layers.mean(1, keepdim=True)
+        if self.norm == "max_norm":
+            return merged / (merged.amax((-2, -1), keepdim=True) + _EPSILON)
+        return merged if self.norm == "none" else _stretch(merged)
+
+    def select(self, quantity: Tensor) -> Tensor:
+        """Zero every position outside the influence scope."""
+        if self.threshold:
+            kept = (quantity >= 1 - self.scope) & (quantity > 0)
+        else:
+            flat = quantity.flatten(1)
+            count = max(1, int(flat.shape[1] * self.scope))
+            top = flat.topk(count, dim=1).indices
+            kept = torch.zeros_like(flat, dtype=torch.bool).scatter(1, top, True).view_as(quantity)
+        return kept.to(quantity.dtype) if self.binary else quantity * kept
+
+
+def _stretch(maps: Tensor) -> Tensor:
+    """Min-max over the positions of each channel of [b, c, H, W]."""
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    return (maps - low) / (high - low + _EPSILON)

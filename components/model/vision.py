@@ -1,0 +1,127 @@
+"""A reference picture as patch features: SigLIP and DINOv2 on one global and four polyphase local views.
+
+Shapes: b pictures, v pixels a view (384 in the full system), n patches a view (729), d channels (1152 + 1024).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from transformers import Dinov2WithRegistersModel, SiglipVisionModel
+
+from components.config import ModelConfig, VisionConfig
+from components.errors import ArtifactError
+
+_DINO_MEAN = (0.485, 0.456, 0.406)
+_DINO_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class VisionFeatures:
+    """What the projector reads: ``deep`` [b, n, d] of the global view, ``local`` [b, 4 n, d] of the local views."""
+
+    deep: Tensor
+    local: Tensor
+
+
+class VisionEncoder(nn.Module):
+    """Both frozen encoders. Features are un-normalised hidden states of one block, patch tokens only (paper 3.2)."""
+
+    def __init__(self, siglip: nn.Module, dinov2: Dinov2WithRegistersModel, config: VisionConfig, identity: str) -> None:
+        super().__init__()
+        self.siglip, self.dinov2, self.config = siglip, dinov2, config
+        #: Names these encoders and blocks; features of another identity must not be mixed with theirs.
+        self.identity = identity
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_config(cls, model: ModelConfig, vision: VisionConfig) -> VisionEncoder:
+        """Load both encoders from hub names or directories."""
+        parts = {name: str(getattr(model, name)) for name in ("siglip", "dinov2")}
+        try:
+            siglip = SiglipVisionModel.from_pretrained(parts["siglip"])
+            dinov2 = Dinov2WithRegistersModel.from_pretrained(parts["dinov2"])
+        except OSError as error:
+            raise ArtifactError(f"model.siglip or model.dinov2 cannot be loaded: {str(error).splitlines()[0]}") from None
+        return cls(siglip, dinov2, vision, encoder_identity(model, vision))
+
+    @property
+    def channels(self) -> int:
+        """d: the channels of both encoders together."""
+        return int(self.siglip.config.hidden_size + self.dinov2.config.hidden_size)
+
+    @property
+    def reference_size(self) -> int:
+        """Side in pixels of the square reference pictures this encoder takes (two views wide)."""
+        return 2 * self.config.view_size
+
+    @torch.no_grad()
+    def forward(self, pixels: Tensor) -> VisionFeatures:
+        """Encode references.
+
+        Args:
+            pixels: [b, 3, 2 v, 2 v] in [-1, 1].
+        """
+        size = self.config.view_size
+        if pixels.shape[-2:] != (2 * size, 2 * size):
+            raise ValueError(f"references must be {2 * size} x {2 * size} pixels, not {tuple(pixels.shape[-2:])}")
+        # Bilinear to half the size, as the authors do it: without antialiasing this is the mean of 2 x 2 pixels.
+        whole = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
+        deep = self._features(whole)
+        local = merge_views(self._features(split_views(pixels)), len(pixels))
+        return VisionFeatures(deep, local)
+
+    def encode_pictures(self, pictures: list[Image.Image]) -> VisionFeatures:
+        """Encode square RGB pictures of any size."""
+        side = self.reference_size
+        sized = [p.convert("RGB").resize((side, side), Image.Resampling.BICUBIC) for p in pictures]
+        pixels = torch.from_numpy(np.stack([np.asarray(p) for p in sized])).permute(0, 3, 1, 2)
+        parameter = next(self.parameters())
+        return self(pixels.to(parameter.device).to(parameter.dtype) / 127.5 - 1)
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (_DINO_MEAN, _DINO_STD))
+        siglip = self.siglip(pixel_values=pixels, output_hidden_states=True).hidden_states
+        dinov2 = self.dinov2(pixel_values=((pixels + 1) / 2 - mean) / std, output_hidden_states=True).hidden_states
+        skipped = 1 + self.dinov2.config.num_register_tokens
+        return torch.cat(
+            [siglip[self.config.siglip_block + 1], dinov2[self.config.dinov2_block + 1][:, skipped:]], dim=-1
+        )
+
+
+def split_views(pixels: Tensor) -> Tensor:
+    """[b, c, 2 v, 2 v] -> [4 b, c, v, v]: every second pixel, at the four offsets (rows first)."""
+    b, c, h, w = pixels.shape
+    return pixels.view(b, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 1, 2, 4).reshape(4 * b, c, h // 2, w // 2)
+
+
+def merge_views(features: Tensor, batch: int) -> Tensor:
+    """[4 b, n, d] -> [b, 4 n, d]: the four views' tokens of one patch become neighbours."""
+    _, n, d = features.shape
+    return features.view(batch, 4, n, d).transpose(1, 2).reshape(batch, 4 * n, d)
+
+
+def encoder_identity(model: ModelConfig, vision: VisionConfig) -> str:
+    """A short hash of which encoders and blocks are used; local directories are hashed by their weights."""
+    parts = [_weights_digest(p) for p in (model.siglip, model.dinov2)]
+    return hashlib.sha256(json.dumps([*parts, vision.model_dump()]).encode()).hexdigest()[:16]
+
+
+def _weights_digest(part: str) -> str:
+    files = sorted(Path(part).rglob("*.safetensors")) if Path(part).is_dir() else []
+    if not files:
+        return part
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+

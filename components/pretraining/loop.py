@@ -1,0 +1,91 @@
+"""The plain training loop that the miniature's parts share: AdamW, warm-up + cosine, EMA, resumable."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from components.training.state import load_state, save_state, step_generator
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train: the learning rate warms up, then falls along a cosine to a twentieth."""
+
+    steps: int
+    learning_rate: float
+    batch_size: int
+    warmup: int = 100
+    ema: float = 0.998
+    weight_decay: float = 0.01
+    seed: int = 0
+    checkpoint_every: int = 250
+
+    def factor(self, step: int) -> float:
+        """The share of `learning_rate` used at ``step``."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def fit(
+    module: nn.Module,
+    loss_of: Callable[[torch.Generator], Tensor],
+    schedule: Schedule,
+    checkpoint: Path,
+    report_every: int = 50,
+) -> nn.Module:
+    """Train ``module`` on ``loss_of`` (one step's scalar loss, drawn from the step's generator); return its EMA copy.
+
+    Progress is kept in ``checkpoint``: a killed run goes on from the last one, and a finished one returns at once.
+    """
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trainable, schedule.learning_rate, betas=(0.9, 0.99), weight_decay=schedule.weight_decay, fused=True
+    )
+    averaged = copy.deepcopy(module).requires_grad_(False)
+    modules, start = {"module": module, "ema": averaged}, 0
+    if (checkpoint / "progress.json").exists():
+        start = load_state(checkpoint, modules, optimizer)["step"]
+    window: list[float] = []
+    clock = time.monotonic()
+    for step in range(start, schedule.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.learning_rate * schedule.factor(step)
+        loss = loss_of(step_generator(schedule.seed, step))
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        _average(averaged, module, min(schedule.ema, (1 + step) / (10 + step)))
+        window.append(loss.item())
+        if (step + 1) % report_every == 0:
+            rate = (time.monotonic() - clock) / len(window)
+            logger.info(
+                "%s step %d/%d loss %.4f (%.2f s a step)",
+                checkpoint.name, step + 1, schedule.steps, sum(window) / len(window), rate,
+            )
+            window, clock = [], time.monotonic()
+        if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
+            save_state(checkpoint, modules, optimizer, {"step": step + 1})
+    return averaged.eval()
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, module: nn.Module, decay: float) -> None:
+    ours = [p for p in averaged.parameters()]
+    theirs = [p.detach() for p in module.parameters()]
+    torch._foreach_lerp_(ours, theirs, 1 - decay)
+    for kept, new in zip(averaged.buffers(), module.buffers(), strict=True):
+        kept.copy_(new)

@@ -1,0 +1,155 @@
+"""The miniature's vision encoders: an image-text model and an identity model, each trained on what it must tell apart.
+
+The identity recipe, with another seed and width, also gives an evaluation encoder, which never conditions anything.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPTokenizer, Dinov2WithRegistersModel, SiglipModel
+
+from components.model.miniature import build_dinov2, build_siglip
+from components.pretraining.corpus import Facts, Scenes, Views
+from components.pretraining.loop import Schedule, fit
+from components.pretraining.vae import to_pixels
+
+#: ImageNet statistics, which every DINOv2 expects (SigLIP takes [-1, 1]).
+DINO_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+DINO_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+_PATCH = 8
+#: Longest caption of the toy world, start and end tokens included.
+TEXT_TOKENS = 12
+
+
+def train_siglip(
+    scenes: Scenes, views: Views, tokenizer: CLIPTokenizer, width: int, schedule: Schedule, checkpoint: Path
+) -> SiglipModel:
+    """SigLIP's sigmoid loss over a batch of scenes and cut-outs; a pair is positive wherever the caption is *true*.
+
+    Captions of cut-outs name no place; whether they fit a scene is left open. A softmax term beside the sigmoid one
+    makes the small batches tell: alone, the sigmoid loss learned places in 300 steps but no kinds.
+    """
+    torch.manual_seed(schedule.seed)
+    model = build_siglip(tokenizer, width)
+    model.set_attn_implementation("eager")
+    cutouts = schedule.batch_size // 3
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        rows = torch.randint(len(scenes.facts), (schedule.batch_size - cutouts,), generator=generator).tolist()
+        alone = torch.randint(len(views.kinds), (cutouts,), generator=generator).tolist()
+        pixels = to_pixels(np.concatenate([scenes.pictures[rows], views.pictures[alone, 0]]))
+        facts = [scenes.facts[i] for i in rows] + [
+            Facts(f"a {views.kinds[i]}", views.kinds[i], "nowhere", None, "", 1) for i in alone
+        ]
+        with torch.autocast("cpu", torch.bfloat16):
+            image, text = _embed(model, tokenizer, pixels, [f.caption for f in facts])
+        similar = text.float() @ image.float().T * model.logit_scale.exp()
+        signs = torch.tensor([[_sign(said, of) for of in facts] for said in facts])
+        sigmoid = -F.logsigmoid(signs * (similar + model.logit_bias)).sum() / len(facts)
+        return sigmoid + (_choose(similar, signs) + _choose(similar.T, signs.T)) / 2
+
+    with torch.no_grad():
+        model.logit_scale.fill_(2.3)
+        model.logit_bias.fill_(-5.0)
+    trained = fit(model, loss_of, schedule, checkpoint)
+    assert isinstance(trained, SiglipModel)
+    return trained
+
+
+def _embed(model: SiglipModel, tokenizer: CLIPTokenizer, pixels: Tensor, texts: list[str]) -> tuple[Tensor, Tensor]:
+    image = model.vision_model(pixel_values=pixels).pooler_output
+    ids = tokenizer(texts, padding="max_length", truncation=True, max_length=TEXT_TOKENS, return_tensors="pt").input_ids
+    text = model.text_model(input_ids=ids).pooler_output
+    return F.normalize(image, dim=-1), F.normalize(text, dim=-1)
+
+
+def _choose(similar: Tensor, signs: Tensor) -> Tensor:
+    """Cross-entropy of each row's true columns, taken together, against its true and false ones."""
+    decided = similar.masked_fill(signs == 0, -torch.inf)
+    return (decided.logsumexp(1) - similar.masked_fill(signs <= 0, -torch.inf).logsumexp(1)).mean()
+
+
+def _sign(said: Facts, of: Facts) -> float:
+    """1 for a true pair, -1 for a false one, 0 for one that is left open."""
+    if said.place == "nowhere" and of.place != "nowhere" and said.kind == of.kind:
+        return 0.0
+    return 1.0 if _is_true(said, of) else -1.0
+
+
+def _is_true(said: Facts, of: Facts) -> bool:
+    """Whether the caption of ``said`` also holds for the picture of ``of``."""
+    if said.caption == of.caption:
+        return True
+    if said.subjects > 1 or of.subjects > 1 or said.place != of.place or said.kind != of.kind:
+        return False
+    position = any(word in said.caption for word in (" left ", " right ", " middle "))
+    if position and said.position != of.position:
+        return False
+    color = said.caption.split()[1]
+    return color == said.kind or color == of.identity.split("-")[1]
+
+
+class IdentityModel(nn.Module):
+    """DINOv2 with a linear head that marks the subject's pixels, so that scores can be masked to the subject."""
+
+    def __init__(self, backbone: Dinov2WithRegistersModel) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.mask_head = nn.Linear(backbone.config.hidden_size, _PATCH * _PATCH)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """[b, 3, h, w] in [-1, 1] -> identity vectors [b, width] of unit length, mask logits [b, h, w]."""
+        normalised = ((pixels + 1) / 2 - DINO_MEAN.to(pixels)) / DINO_STD.to(pixels)
+        output = self.backbone(pixel_values=normalised)
+        patches = output.last_hidden_state[:, 1 + self.backbone.config.num_register_tokens :]
+        side = pixels.shape[-1] // _PATCH
+        logits = self.mask_head(patches).view(-1, side, side, _PATCH, _PATCH)
+        mask = logits.permute(0, 1, 3, 2, 4).reshape(-1, side * _PATCH, side * _PATCH)
+        return F.normalize(output.pooler_output, dim=-1), mask
+
+
+def train_identity(scenes: Scenes, views: Views, width: int, schedule: Schedule, checkpoint: Path) -> IdentityModel:
+    """Contrastive multi-view training on cut-outs, with the ground-truth masks of a few scenes in the same batch."""
+    torch.manual_seed(schedule.seed)
+    model = IdentityModel(build_dinov2(width))
+    model.backbone.set_attn_implementation("eager")
+    single = [i for i, f in enumerate(scenes.facts) if f.subjects == 1]
+
+    def loss_of(generator: torch.Generator) -> Tensor:
+        rows = torch.randint(len(views.kinds), (schedule.batch_size,), generator=generator).tolist()
+        first, second = torch.randperm(views.pictures.shape[1], generator=generator)[:2].tolist()
+        whole = [single[i] for i in torch.randint(len(single), (schedule.batch_size // 2,), generator=generator).tolist()]
+        pixels = to_pixels(
+            np.concatenate([views.pictures[rows, first], views.pictures[rows, second], scenes.pictures[whole]])
+        )
+        with torch.autocast("cpu", torch.bfloat16):
+            vectors, masks = model(pixels)
+        count = len(rows)
+        logits = vectors[:count].float() @ vectors[count : 2 * count].float().T / 0.1
+        target = torch.arange(count)
+        contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        truth = torch.from_numpy(scenes.masks[whole]).float()
+        return contrast + F.binary_cross_entropy_with_logits(masks[2 * count :].float(), truth)
+
+    trained = fit(model, loss_of, schedule, checkpoint)
+    assert isinstance(trained, IdentityModel)
+    return trained
+
+
+def save_identity(model: IdentityModel, directory: Path) -> None:
+    """Write the backbone in transformers' layout, with the mask head beside it."""
+    model.backbone.save_pretrained(directory)
+    save_file({k: v.contiguous() for k, v in model.mask_head.state_dict().items()}, directory / "mask_head.safetensors")
+
+
+def load_identity(directory: Path) -> IdentityModel:
+    """Read what `save_identity` wrote."""
+    model = IdentityModel(Dinov2WithRegistersModel.from_pretrained(directory, dtype=torch.float32))
+    model.mask_head.load_state_dict(load_file(directory / "mask_head.safetensors"))
+    return model.requires_grad_(False).eval()

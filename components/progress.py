@@ -1,0 +1,74 @@
+"""What a person sees of a run: a progress bar or a few log lines, and nothing the libraries say about themselves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Read by the libraries when they are imported, and inherited by every Ray process that this one starts.
+_ENVIRONMENT = {
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+#: Below these levels the loggers say nothing that a user can act on.
+_LEVELS = {
+    "alembic": logging.WARNING,
+    "httpx": logging.WARNING,
+    "huggingface_hub": logging.ERROR,
+    "mlflow": logging.WARNING,
+    "ray": logging.WARNING,
+}
+
+
+def quiet_libraries() -> None:
+    """Silence the load reports, bars and notices of diffusers, transformers, MLflow and Ray, here and in Ray's workers.
+
+    Works before and after those libraries are imported, and imports none of them. A variable that the environment
+    already sets wins: ``TRANSFORMERS_VERBOSITY=info`` brings the load reports back.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for name, level in _LEVELS.items():
+        logging.getLogger(name).setLevel(level)
+    for name in ("diffusers", "transformers"):
+        if loaded := sys.modules.get(f"{name}.utils.logging"):
+            level_name = os.environ[f"{name.upper()}_VERBOSITY"]
+            loaded.set_verbosity(loaded.log_levels[level_name])
+            loaded.disable_progress_bar()
+
+
+def track(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Pass ``iterable`` on and show how far it is: a bar in a terminal, otherwise a log line every tenth.
+
+    ``total`` defaults to the iterable's length; where there is none, only the end is logged.
+    """
+    if total is None and isinstance(iterable, Sized):
+        total = len(iterable)
+    return _bar(iterable, description, total) if sys.stderr.isatty() else _lines(iterable, description, total)
+
+
+def _bar(iterable: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import track as rich_track
+
+    yield from rich_track(iterable, description, total=total, console=Console(stderr=True))
+
+
+def _lines(iterable: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    done = 0
+    for done, item in enumerate(iterable, start=1):
+        yield item
+        if total and done * 10 // total > (done - 1) * 10 // total:
+            logger.info("%s %d/%d", description, done, total)
+    if not total:
+        logger.info("%s %d", description, done)

@@ -1,0 +1,48 @@
+"""A grid of samples at fixed seeds, to be looked at while training runs."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from PIL import Image
+from torch import nn
+
+from components.config import Config
+from components.model.adapter import RealCustomAdapter
+from components.model.pipeline import RealCustomPipeline
+from components.model.vision import VisionEncoder
+from components.pictures import rows_of_pictures
+from components.world.identities import KINDS, sample_identity
+from components.world.places import PLACES
+from components.world.scenes import draw_reference, write_caption
+
+
+def sample_grid(config: Config, adapter: nn.Module, vision: VisionEncoder, columns: int = 6) -> Image.Image:
+    """Rows of reference, picture without and picture with the subject, influence mask; unseen identities, fixed seeds."""
+    assert isinstance(adapter, RealCustomAdapter)
+    pipeline = RealCustomPipeline.from_pretrained(config.model.base)
+    pipeline.set_progress_bar_config(disable=True)
+    device = next(adapter.parameters()).device
+    pipeline.set_adapter(adapter, vision, config.sampling.guidance)
+    pipeline.to(device)
+    rng = random.Random(config.seed)
+    identities = [sample_identity(rng, "held_out", KINDS[i % len(KINDS)]) for i in range(columns)]
+    references = [draw_reference(identity, pipeline.reference_size, rng) for identity in identities]
+    prompts = [write_caption(i.kind, rng.choice(sorted(PLACES))) for i in identities]
+    tokens = torch.stack([pipeline.encode_subject([reference]) for reference in references])
+
+    def draw(with_subject: bool):  # type: ignore[no-untyped-def]
+        return pipeline(
+            prompts,
+            subject_tokens=tokens if with_subject else None,
+            target_word=[i.kind for i in identities] if with_subject else None,
+            num_inference_steps=config.sampling.steps,
+            guidance_scale=config.sampling.guidance_scale,
+            height=config.sampling.height,
+            width=config.sampling.width,
+            generator=[torch.Generator().manual_seed(config.seed + i) for i in range(columns)],
+        )
+
+    stock, ours = draw(False), draw(True)
+    return rows_of_pictures([references, stock.images, ours.images, ours.masks])

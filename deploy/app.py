@@ -1,0 +1,184 @@
+"""The Ray Serve application: the gateway, the characters and the generator as deployments, wired together.
+
+``serve deploy deploy/serve.yaml`` calls `build`; a program that already has a configuration calls `start` and `stop`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import ray
+import torch
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from components.config import Config, load_config
+from components.errors import RealCustomError
+from deploy.characters import CharacterService
+from deploy.gateway import create_app
+from deploy.generation import GenerationService, Pipeline, Shot
+from deploy.protocols import Characters, Drawing, Generator, SubjectSource
+from deploy.remote import Remote
+from deploy.schema import ModelResponse
+
+NAME = "realcustom"
+#: Module that pipelines come from by default.
+REGISTRY = "components.registry.versions"
+#: Requests one gateway holds open; the generator's own limits are much lower, so that requests are refused in JSON.
+_OPEN_REQUESTS = 1000
+#: Processors that the gateway, and the characters, reserve.
+_SMALL_PART = 0.25
+#: How long a shot waits for company.
+_BATCH_WAIT_S = 0.02
+
+
+class BuildArgs(BaseModel):
+    """The ``args`` of an application in a Serve config file."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    preset: str = "tiny"
+    #: ``key=value``, as after ``--set``.
+    overrides: list[str] = []
+    #: ``models:/name@alias`` or ``models:/name/version``; by default the configured model and alias.
+    model_uri: str | None = None
+    #: Module with `resolve` and `load_pipeline`.
+    registry: str = REGISTRY
+
+
+class Version(Protocol):
+    """What `Registry.resolve` finds (see `components.registry.versions.ModelVersion`)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+
+class Registry(Protocol):
+    """Where pipelines come from."""
+
+    def resolve(self, config: Config, uri: str) -> Version: ...
+
+    def load_pipeline(self, config: Config, uri: str) -> Pipeline: ...
+
+
+@serve.ingress()
+class GatewayDeployment:
+    """The HTTP interface over handles of the two other deployments."""
+
+    def __init__(
+        self, config: Config, model: ModelResponse, characters: DeploymentHandle, generator: DeploymentHandle
+    ) -> None:
+        self._config, self._model = config, model
+        self._characters, self._generator = characters, generator
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        characters = cast(Characters, Remote(self._characters))
+        return create_app(self._config, self._model, characters, cast(Generator, Remote(self._generator)))
+
+
+class GeneratorDeployment(GenerationService):
+    """Loads its pipeline, and collects the shots of concurrent requests."""
+
+    def __init__(self, config: Config, model_uri: str, registry: str, characters: DeploymentHandle) -> None:
+        torch.set_num_threads(config.serving.generator_threads)
+        pipeline = _registry(registry).load_pipeline(config, model_uri)
+        super().__init__(pipeline, cast(SubjectSource, Remote(characters)))
+        self.draw.set_max_batch_size(config.serving.max_batch_size)  # type: ignore[attr-defined]
+
+    @serve.batch(batch_wait_timeout_s=_BATCH_WAIT_S)
+    async def draw(self, shots: Sequence[Shot]) -> list[Drawing | RealCustomError]:  # type: ignore[override]
+        """Called with one shot, returns one result; Serve makes one call of what arrives together."""
+        return await self.draw_together(shots)
+
+
+def build(args: dict[str, Any] | None = None) -> Application:
+    """The application that a Serve config file names as ``deploy.app:build``; ``args`` are `BuildArgs`."""
+    given = BuildArgs.model_validate(args or {})
+    return wire(load_config(given.preset, given.overrides), given.model_uri, given.registry)
+
+
+def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> Application:
+    """Wire the three deployments.
+
+    An alias is resolved here, once: replicas that start later serve the same version, whatever the alias names by then.
+
+    Raises:
+        RegistryError: the model, version or alias is unknown.
+    """
+    found = _registry(registry).resolve(config, model_uri or f"models:/{config.registry.model}@{config.registry.alias}")
+    pinned = f"models:/{found.name}/{found.version}"
+    config = _with_absolute_store(config)
+    limits = config.serving
+    replicas = {"min_replicas": 1, "max_replicas": limits.max_replicas}
+    characters = serve.deployment(
+        CharacterService,
+        name="Characters",
+        max_ongoing_requests=2 * limits.max_ongoing_requests,
+        max_queued_requests=limits.max_queued_requests,
+        autoscaling_config=replicas,
+        ray_actor_options={"num_cpus": _SMALL_PART},
+    ).bind(config)
+    generator = serve.deployment(
+        GeneratorDeployment,
+        name="Generator",
+        max_ongoing_requests=limits.max_ongoing_requests,
+        max_queued_requests=limits.max_queued_requests,
+        autoscaling_config=replicas | {"target_ongoing_requests": limits.max_ongoing_requests},
+        ray_actor_options={"num_cpus": limits.generator_threads, "num_gpus": limits.generator_gpus},
+    ).bind(config, pinned, registry, characters)
+    return serve.deployment(
+        GatewayDeployment,
+        name="Gateway",
+        max_ongoing_requests=_OPEN_REQUESTS,
+        max_queued_requests=_OPEN_REQUESTS,
+        ray_actor_options={"num_cpus": _SMALL_PART},
+    ).bind(config, ModelResponse(id=found.name, version=found.version), characters, generator)
+
+
+def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> str:
+    """Serve on this machine, in the running Ray or a new one; returns the URL once every part is ready.
+
+    Raises:
+        RegistryError: the model, version or alias is unknown.
+    """
+    application = wire(config, model_uri, registry)
+    port = config.serving.port or _free_port(config.serving.host)
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False)
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={"host": config.serving.host, "port": port, "request_timeout_s": config.serving.request_timeout_s},
+    )
+    serve.run(application, name=NAME, route_prefix="/")
+    host = "127.0.0.1" if config.serving.host == "0.0.0.0" else config.serving.host
+    return f"http://{host}:{port}"
+
+
+def stop() -> None:
+    """End what `start` began; Ray stays."""
+    serve.shutdown()
+
+
+def _registry(path: str) -> Registry:
+    return cast(Registry, importlib.import_module(path))
+
+
+def _with_absolute_store(config: Config) -> Config:
+    """Replicas need not share this process's working directory."""
+    serving = config.serving.model_copy(update={"store": config.serving.store.absolute()})
+    return config.model_copy(update={"serving": serving})
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,100 @@
+"""Errors as OpenAI's envelope ``{"error": {message, type, param, code}}``, and the limit on request bodies.
+
+Messages name the field and never repeat its value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from components.errors import DataError, NotFoundError, RealCustomError, WordError
+from deploy.protocols import UnavailableError
+
+
+class ApiError(HTTPException):
+    """An error of the interface itself."""
+
+    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(status, message)
+        self.param, self.code = param, code
+
+
+#: How an error from inside is shown: status, param, code.
+_INSIDE: dict[type[RealCustomError], tuple[int, str | None, str]] = {
+    WordError: (400, "characters", "target_word_not_in_prompt"),
+    DataError: (400, "pictures", "invalid_picture"),
+    NotFoundError: (404, None, "character_not_found"),
+    UnavailableError: (503, None, "unavailable"),
+}
+
+
+def envelope(status: int, message: str, param: str | None = None, code: str | None = None) -> JSONResponse:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    headers = {"Retry-After": "5"} if status == 503 else None
+    body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error of ``app``, foreseen or not, an envelope."""
+
+    @app.exception_handler(StarletteHTTPException)
+    async def http(_: Request, error: StarletteHTTPException) -> JSONResponse:
+        if isinstance(error, ApiError):
+            return envelope(error.status_code, str(error.detail), error.param, error.code)
+        return envelope(error.status_code, str(error.detail))
+
+    @app.exception_handler(RequestValidationError)
+    @app.exception_handler(ValidationError)
+    async def invalid(_: Request, error: RequestValidationError | ValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        param = field_name(first["loc"])
+        return envelope(400, f"{param or 'body'}: {first['msg'].removeprefix('Value error, ')}", param, first["type"])
+
+    @app.exception_handler(RealCustomError)
+    async def inside(_: Request, error: RealCustomError) -> JSONResponse:
+        for kind, (status, param, code) in _INSIDE.items():
+            if isinstance(error, kind):
+                return envelope(status, str(error), param, code)
+        return envelope(500, "internal error")
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        return envelope(500, "internal error")
+
+
+def field_name(location: Sequence[Any]) -> str | None:
+    """``("body", "characters", 0, "id")`` -> ``characters[0].id``; none for the body as a whole."""
+    name = ""
+    for part in location[1:] if location and location[0] in ("body", "query", "path") else location:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return name.removeprefix(".") or None
+
+
+class LimitBody:
+    """ASGI middleware: a request body of more than ``max_bytes``, announced or not, is answered with 413."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app, self._max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        announced = dict(scope.get("headers", ())).get(b"content-length", b"0")
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes or (announced.isdigit() and int(announced) > self._max_bytes):
+                raise ApiError(413, f"the request has more than {self._max_bytes:,} bytes", code="too_large")
+            return message
+
+        await self._app(scope, limited if scope["type"] == "http" else receive, send)

@@ -1,0 +1,58 @@
+"""Fixtures shared by all tests: an untrained miniature on disk, and one Ray for the whole run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+
+import pytest  # noqa: E402
+
+from components.config import Config, load_config  # noqa: E402
+from components.model.miniature import MiniatureLayout, save_untrained  # noqa: E402
+
+CAPTIONS = ["a red cat on the left on the beach", "a robot in the snow", "a bird and a car at night"]
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> MiniatureLayout:
+    """An untrained miniature: right shapes and wiring, meaningless pictures."""
+    return save_untrained(tmp_path_factory.mktemp("miniature"), CAPTIONS)
+
+
+@pytest.fixture
+def config(miniature: MiniatureLayout, tmp_path: Path) -> Config:
+    """The tiny preset over the untrained miniature, writing below the test's own directory."""
+    return load_config(
+        "tiny",
+        [
+            f"model.base={miniature.base}",
+            f"model.siglip={miniature.siglip}",
+            f"model.dinov2={miniature.dinov2}",
+            "model.adapter=null",
+            f"evaluation.encoders={miniature.evaluation}",
+            f"evaluation.output={tmp_path}/evaluation",
+            f"world.output={tmp_path}/raw",
+            f"data.source={tmp_path}/raw",
+            f"data.output={tmp_path}/prepared",
+            f"training.dataset={tmp_path}/prepared",
+            f"training.output={tmp_path}/training",
+            f"registry.tracking_uri=sqlite:///{tmp_path}/mlflow.db",
+            f"registry.artifacts={tmp_path}/artifacts",
+            f"serving.store={tmp_path}/characters",
+        ],
+    )
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local Ray, without dashboard, for every test that needs one."""
+    import ray
+
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    yield
+    ray.shutdown()

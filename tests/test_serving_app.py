@@ -1,0 +1,100 @@
+"""The application on real Ray Serve, with a pipeline that paints; and the config file that deploys it."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from PIL import Image, ImageDraw
+from ray.serve.schema import ServeDeploySchema
+
+from components.config import load_config
+from components.errors import ConfigError, RegistryError
+from deploy import app
+
+FAKES = "tests.serving_fakes"
+
+
+def test_the_config_file_is_valid_and_names_the_builder() -> None:
+    text = (Path(app.__file__).parent / "serve.yaml").read_text()
+    schema = ServeDeploySchema.model_validate(yaml.safe_load(text))
+    (application,) = schema.applications
+    module, _, function = application.import_path.partition(":")
+    assert module == app.__name__ and callable(getattr(app, function))
+    args = app.BuildArgs.model_validate(application.args)
+    assert load_config(args.preset, args.overrides).preset == args.preset
+
+
+def test_build_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(ConfigError, match="unknown preset"):
+        app.build({"preset": "huge"})
+    with pytest.raises(ValueError, match="presets"):
+        app.build({"presets": "tiny"})
+    with pytest.raises(RegistryError):
+        app.build({"model_uri": "models:/unknown@champion", "registry": FAKES})
+
+
+@pytest.mark.slow
+def test_the_whole_service_over_http(tmp_path: Path, ray_cluster: None) -> None:
+    overrides = [
+        "serving.port=0",
+        f"serving.store={tmp_path}/characters",
+        "serving.max_replicas=1",
+        "serving.max_ongoing_requests=4",
+        "serving.max_queued_requests=2",
+    ]
+    url = app.start(load_config("tiny", overrides), registry=FAKES)
+    try:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            check_service(client)
+    finally:
+        app.stop()
+
+
+def check_service(client: httpx.Client) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/v1/models").json()["data"][0]["version"] == "7"
+
+    form = {"name": "Rob", "description": "a red robot"}
+    created = client.post("/v1/characters", data=form, files=[("pictures", ("rob.png", photograph()))])
+    assert created.status_code == 201, created.text
+    chosen = [{"id": created.json()["id"]}]
+    assert client.get(created.json()["reference"]).content.startswith(b"\x89PNG")
+
+    def generate(prompt: str, **fields: Any) -> httpx.Response:
+        return client.post("/v1/images/generations", json={"prompt": prompt, "characters": chosen} | fields)
+
+    drawn = generate("a robot on the beach", n=3, seed=1, return_masks=True)
+    assert drawn.status_code == 200, drawn.text
+    assert len(drawn.json()["data"]) == 3
+
+    missing = generate("a cat on the beach")
+    assert missing.status_code == 400 and missing.json()["error"]["param"] == "characters"
+    unreadable = client.post("/v1/characters", data=form, files=[("pictures", ("rob.png", b"not a picture"))])
+    assert unreadable.status_code == 400 and unreadable.json()["error"]["message"].startswith("pictures[0]: not a")
+
+    def answer(seed: int) -> httpx.Response:
+        return generate("a slow robot", seed=seed)
+
+    with ThreadPoolExecutor(16) as crowd:
+        answers = list(crowd.map(answer, range(16)))
+    statuses = {a.status_code for a in answers}
+    assert statuses == {200, 503}, "four are worked on, two wait, the others are refused"
+    refused = next(a for a in answers if a.status_code == 503)
+    assert refused.json()["error"]["code"] == "unavailable"
+
+    assert client.delete(f"/v1/characters/{chosen[0]['id']}").status_code == 200
+    assert generate("a robot").status_code == 404
+
+
+def photograph() -> bytes:
+    picture = Image.new("RGB", (160, 160), "lightgreen")
+    ImageDraw.Draw(picture).ellipse((30, 30, 130, 130), fill="red")
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,72 @@
+"""The generator part: which shots share a pipeline call, and what they do to each other (nothing)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.config import load_config
+from components.errors import NotFoundError, WordError
+from deploy.characters import CharacterService
+from deploy.generation import GenerationService, Shot
+from deploy.protocols import Drawing, Order, Subject
+from tests.serving_fakes import READ_WORDS, FakePipeline
+
+PLAIN = Order("a robot on the beach", "", 64, 64, 4, 3.5, (1,), None, None)
+WITH = replace(PLAIN, subject=Subject("char-1", "robot", 1.0))
+TOKENS = torch.full((1, 3), 200.0)
+
+
+@pytest.fixture
+def characters(tmp_path: Path) -> CharacterService:
+    return CharacterService(load_config("tiny", [f"serving.store={tmp_path}"]))
+
+
+def draw(pipeline: FakePipeline, characters: CharacterService, shots: list[Shot]) -> list[object]:
+    return list(asyncio.run(GenerationService(pipeline, characters).draw_together(shots)))
+
+
+def test_shots_share_a_call_only_if_it_can_serve_both(characters: CharacterService) -> None:
+    pipeline = FakePipeline()
+    shots = [
+        Shot(PLAIN, 1, None),
+        Shot(WITH, 2, TOKENS),
+        Shot(replace(PLAIN, prompt="another", negative_prompt="blurry"), 3, None),
+        Shot(replace(PLAIN, width=128), 4, None),
+        Shot(replace(PLAIN, steps=9), 5, None),
+        Shot(replace(PLAIN, guidance_scale=2.0), 6, None),
+        Shot(replace(WITH, prompt="my robot"), 7, TOKENS + 1),
+        Shot(replace(WITH, mask_scope=0.5), 8, TOKENS),
+        Shot(WITH, 9, TOKENS.repeat(2, 1)),
+        Shot(replace(WITH, subject=Subject("char-1", "robot", 0.5)), 10, TOKENS),
+    ]
+    draw(pipeline, characters, shots)
+    assert sorted(pipeline.calls) == [1, 1, 1, 1, 1, 1, 2, 2]
+
+
+def test_company_changes_no_picture_and_no_order(characters: CharacterService) -> None:
+    shots = [Shot(PLAIN, 1, None), Shot(WITH, 2, TOKENS), Shot(PLAIN, 3, None), Shot(WITH, 1, TOKENS / 2)]
+    together = draw(FakePipeline(), characters, shots)
+    alone = [draw(FakePipeline(), characters, [shot])[0] for shot in shots]
+    for one, other in zip(together, alone, strict=True):
+        assert isinstance(one, Drawing) and isinstance(other, Drawing)
+        assert (one.picture, one.mask) == (other.picture, other.mask)
+    assert len({drawing.picture for drawing in together if isinstance(drawing, Drawing)}) == len(shots)
+
+
+def test_a_shot_that_cannot_be_drawn_spoils_no_other(characters: CharacterService) -> None:
+    late = replace(WITH, prompt="very " * READ_WORDS + "robot")
+    results = draw(FakePipeline(), characters, [Shot(WITH, 1, TOKENS), Shot(late, 2, TOKENS), Shot(WITH, 3, TOKENS)])
+    assert [type(result) for result in results] == [Drawing, WordError, Drawing]
+
+
+def test_orders_fail_with_the_reason(characters: CharacterService) -> None:
+    service = GenerationService(FakePipeline(), characters)
+    with pytest.raises(WordError):
+        asyncio.run(service.generate(replace(WITH, prompt="robotics in category theory")))
+    with pytest.raises(NotFoundError):
+        asyncio.run(service.generate(WITH))

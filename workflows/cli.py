@@ -1,0 +1,105 @@
+"""`realcustom`: one command a stage, each the same as ``python -m workflows.<stage>``.
+
+Stages are imported when they are called: `realcustom --help` needs neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from components.config import presets as known_presets
+from workflows.entry import launch, resolve
+
+app = typer.Typer(
+    help="Subject-driven pictures: prepare data, train an adapter, register it, and generate with a subject.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Preset = Annotated[str, typer.Option(help="Configuration to start from; `realcustom presets` lists them.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace one configuration key; may be given several times."),
+]
+
+
+def _stage(name: str, preset: str, overrides: list[str] | None, **arguments: Any) -> None:
+    def run(*args: Any, **kwargs: Any) -> None:
+        import_module(f"workflows.{name}").run(*args, **kwargs)
+
+    launch(run, preset, overrides or [], **arguments)
+
+
+@app.command()
+def quickstart(
+    preset: Preset = "tiny",
+    overrides: Overrides = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the service running until interrupted.")] = False,
+) -> None:
+    """The whole job on one machine: draw, prepare, train, register, serve, create a character, compare."""
+    _stage("quickstart", preset, overrides, keep=keep)
+
+
+@app.command()
+def pretrain(preset: Preset = "tiny", overrides: Overrides = None) -> None:
+    """Train the miniature base model and its encoders on the toy world."""
+    _stage("pretrain", preset, overrides)
+
+
+@app.command()
+def prepare(preset: Preset = "tiny", overrides: Overrides = None) -> None:
+    """Turn subject/caption pairs into encoded training shards and a manifest, with Ray Data."""
+    _stage("prepare", preset, overrides)
+
+
+@app.command()
+def train(preset: Preset = "tiny", overrides: Overrides = None) -> None:
+    """Fit the adapter to prepared shards with Ray Train, and log the run to MLflow."""
+    _stage("train", preset, overrides)
+
+
+@app.command()
+def evaluate(preset: Preset = "tiny", overrides: Overrides = None) -> None:
+    """Measure subject similarity and text control with encoders that condition nothing."""
+    _stage("evaluate", preset, overrides)
+
+
+@app.command()
+def promote(preset: Preset = "tiny", overrides: Overrides = None) -> None:
+    """Give a registered version the alias that the service loads."""
+    _stage("promote", preset, overrides)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Option(help="What the picture shows.")],
+    reference: Annotated[Path | None, typer.Option(metavar="PATH", help="A picture of the subject.")] = None,
+    word: Annotated[str | None, typer.Option(help="The word of the prompt that the subject stands for.")] = None,
+    output: Annotated[Path, typer.Option(metavar="PATH", help="The PNG file to write.")] = Path("picture.png"),
+    seed: Annotated[int, typer.Option(help="Where the noise starts: the same seed gives the same picture.")] = 0,
+    preset: Preset = "tiny",
+    overrides: Overrides = None,
+) -> None:
+    """Draw one picture of a prompt with the registered model, with or without a subject."""
+    _stage("generate", preset, overrides, prompt=prompt, reference=reference, word=word, output=output, seed=seed)
+
+
+@app.command()
+def config(preset: Preset = "tiny", overrides: Overrides = None) -> None:
+    """Print the resolved configuration as YAML."""
+    import yaml
+
+    tree = resolve(preset, overrides or []).model_dump(mode="json")
+    typer.echo(yaml.safe_dump(tree, sort_keys=False), nl=False)
+
+
+@app.command()
+def presets() -> None:
+    """List the presets."""
+    for name in known_presets():
+        typer.echo(name)

@@ -1,0 +1,37 @@
+"""Turn subject/caption pairs into encoded training shards and a manifest."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from components.config import Config
+from components.data.manifest import REJECTS
+from components.data.prepare import Prepared, prepare
+
+
+def run(config: Config) -> None:
+    """Prepare ``data.source`` into ``data.output`` and print what became of its rows."""
+    Console().print(summary(prepare(config)))
+
+
+def summary(prepared: Prepared) -> Table:
+    """What went in and came out, and why rows were left out."""
+    manifest = prepared.manifest
+    state = "up to date, nothing done" if prepared.reused else "prepared"
+    table = Table(title=f"{prepared.directory}: {state}", show_header=False)
+    table.add_row("rows in", str(manifest.rows_in))
+    for split, rows in manifest.splits.items():
+        table.add_row(split, str(rows))
+    table.add_row("left out", str(manifest.rows_rejected))
+    for reason, rows in manifest.reasons.items():
+        table.add_row(f"  {reason}", str(rows))
+    if manifest.rows_rejected:
+        table.caption = f"each is listed in {prepared.directory / REJECTS}"
+    return table
+
+
+if __name__ == "__main__":
+    from workflows.entry import main
+
+    main(run)

@@ -1,0 +1,24 @@
+"""Train the adapter on a prepared dataset, and register the result as a new version."""
+
+from __future__ import annotations
+
+import ray
+
+from components.config import Config
+from components.registry import versions
+from components.training.launch import train
+
+
+def run(config: Config) -> None:
+    """Train, register, and say under which version."""
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False)
+    trained = train(config)
+    version = versions.register(config, trained.adapter, trained.run_id, {"fingerprint": trained.fingerprint})
+    print(f"registered {version.uri} (adapter in {trained.adapter})")
+
+
+if __name__ == "__main__":
+    from workflows.entry import main
+
+    main(run)
