@@ -10,7 +10,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 .PHONY: help quickstart test test-slow lint format clean
 
 help:  ## List the targets.
-	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  ##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: $(VENV)/.installed  ## Install, then run the whole job on this machine.
 	$(BIN)/realcustom quickstart

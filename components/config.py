@@ -126,7 +126,7 @@ class PretrainingConfig(_Section):
 
 
 class CurriculumConfig(_Section):
-    """From easy to hard: the share of multi-view references rises from ``start`` to ``end`` over ``ramp`` of the run."""
+    """From easy to hard: the share of multi-view references goes from ``start`` to ``end`` over ``ramp`` of the run."""
 
     start: float = Field(0.2, ge=0, le=1)
     end: float = Field(0.9, ge=0, le=1)
@@ -167,6 +167,12 @@ class RegistryConfig(_Section):
     experiment: str = "realcustom"
     model: str = "realcustom"
     alias: str = "champion"
+
+    @property
+    def absolute_uri(self) -> str:
+        """The tracking URI with an absolute path, so that it means the same in every process of a machine."""
+        uri, sqlite = self.tracking_uri, "sqlite:///"
+        return sqlite + str(Path(uri.removeprefix(sqlite)).absolute()) if uri.startswith(sqlite) else uri
 
 
 class EvaluationConfig(_Section):
@@ -230,6 +236,21 @@ class Config(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
     quickstart: QuickstartConfig = QuickstartConfig()
+
+
+def for_workers(config: Config) -> Config:
+    """The same configuration with absolute paths: a Ray worker has a working directory of its own."""
+    registry = config.registry.model_copy(
+        update={"tracking_uri": config.registry.absolute_uri, "artifacts": config.registry.artifacts.absolute()}
+    )
+    serving = config.serving.model_copy(update={"store": config.serving.store.absolute()})
+    parts = {
+        name: str(Path(part).absolute())
+        for name, part in config.model.model_dump(include={"base", "siglip", "dinov2", "adapter"}).items()
+        if part and Path(part).is_dir()
+    }
+    model = config.model.model_copy(update=parts)
+    return config.model_copy(update={"registry": registry, "serving": serving, "model": model})
 
 
 def presets() -> list[str]:

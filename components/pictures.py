@@ -26,7 +26,9 @@ def rows_of_pictures(
             draw.multiline_text((6, y * (cell + gap) + cell // 2 - 14), _wrap(labels[y], 16), "black", font)
         for x, picture in enumerate(row):
             filter_ = Image.Resampling.LANCZOS if picture.width >= cell else Image.Resampling.BICUBIC
-            sheet.paste(picture.convert("RGB").resize((cell, cell), filter_), (left + x * (cell + gap), y * (cell + gap)))
+            sheet.paste(
+                picture.convert("RGB").resize((cell, cell), filter_), (left + x * (cell + gap), y * (cell + gap))
+            )
     for x, caption in enumerate(captions):
         draw.multiline_text((left + x * (cell + gap) + 2, len(rows) * (cell + gap)), _wrap(caption, 20), "black", font)
     return sheet

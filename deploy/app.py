@@ -18,7 +18,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from components.config import Config, load_config
+from components.config import Config, for_workers, load_config
 from components.errors import RealCustomError
 from deploy.characters import CharacterService
 from deploy.gateway import create_app
@@ -116,7 +116,7 @@ def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY)
     """
     found = _registry(registry).resolve(config, model_uri or f"models:/{config.registry.model}@{config.registry.alias}")
     pinned = f"models:/{found.name}/{found.version}"
-    config = _with_absolute_store(config)
+    config = for_workers(config)
     limits = config.serving
     replicas = {"min_replicas": 1, "max_replicas": limits.max_replicas}
     characters = serve.deployment(
@@ -170,12 +170,6 @@ def stop() -> None:
 
 def _registry(path: str) -> Registry:
     return cast(Registry, importlib.import_module(path))
-
-
-def _with_absolute_store(config: Config) -> Config:
-    """Replicas need not share this process's working directory."""
-    serving = config.serving.model_copy(update={"store": config.serving.store.absolute()})
-    return config.model_copy(update={"serving": serving})
 
 
 def _free_port(host: str) -> int:

@@ -10,10 +10,10 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 
-import pytest  # noqa: E402
+import pytest
 
-from components.config import Config, load_config  # noqa: E402
-from components.model.miniature import MiniatureLayout, save_untrained  # noqa: E402
+from components.config import Config, load_config
+from components.model.miniature import MiniatureLayout, save_untrained
 
 CAPTIONS = ["a red cat on the left on the beach", "a robot in the snow", "a bird and a car at night"]
 

@@ -1,4 +1,4 @@
-"""The adapter on the SDXL family: nothing changes without a subject, and what changes is where and what it should be."""
+"""The adapter on the SDXL family: nothing changes without a subject, and with one, what should."""
 
 from __future__ import annotations
 
@@ -80,9 +80,7 @@ def test_an_empty_mask_leaves_one_step_untouched(pipeline: RealCustomPipeline, t
 def test_a_seed_means_the_same_alone_and_in_a_batch(pipeline: RealCustomPipeline, tokens: Tensor) -> None:
     other = pipeline.encode_subject([Image.new("RGB", (128, 128), "blue")])
     prompts, words = [PROMPT, "a robot in the snow"], ["cat", "robot"]
-    batch = pipeline(
-        prompts, torch.stack([tokens, other]), words, generator=[seed(1), seed(2)], **SHORT
-    ).images
+    batch = pipeline(prompts, torch.stack([tokens, other]), words, generator=[seed(1), seed(2)], **SHORT).images
     for i, subject in enumerate((tokens, other)):
         alone = pipeline(prompts[i], subject, words[i], generator=seed(i + 1), **SHORT).images
         assert torch.allclose(batch[i], alone[0], atol=1e-4)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,16 @@ def test_bad_characters_are_refused_by_field(client: TestClient, fields: dict[st
     answer = client.post("/v1/characters", json=good | fields)
     assert answer.status_code == 400
     assert error(answer)["param"] == param
+    assert client.get("/v1/characters").json()["data"] == []
+
+
+def test_a_huge_picture_is_refused_by_its_header(client: TestClient) -> None:
+    size = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + size + struct.pack(">I", zlib.crc32(size)) + b"\0\0\0\1IDAT"
+    files = [("pictures", ("good.png", photograph())), ("pictures", ("bomb.png", bomb))]
+    answer = client.post("/v1/characters", data={"name": "Rob", "target_word": "robot"}, files=files)
+    assert answer.status_code == 400
+    assert error(answer)["message"].startswith("pictures[1]: ") and "pixels" in error(answer)["message"]
     assert client.get("/v1/characters").json()["data"] == []
 
 

@@ -36,7 +36,9 @@ def scores_table(scores: SubjectScores) -> Table:
     table.add_row("without the character", str(scores.stock_similarity), str(scores.stock_control))
     table.add_row("with the character", str(scores.similarity), str(scores.control))
     table.add_row("real pictures", str(scores.real_similarity), "")
-    table.caption = f"{scores.gain_share} of the way from stock to real; text control falls by {scores.control_drop} points"
+    table.caption = (
+        f"{scores.gain_share} of the way from stock to real; text control falls by {scores.control_drop} points"
+    )
     return table
 
 

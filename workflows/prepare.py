@@ -12,14 +12,16 @@ from components.data.prepare import Prepared, prepare
 
 def run(config: Config) -> None:
     """Prepare ``data.source`` into ``data.output`` and print what became of its rows."""
-    Console().print(summary(prepare(config)))
+    prepared = prepare(config)
+    console = Console()
+    console.print(f"{prepared.directory}: {'up to date, nothing done' if prepared.reused else 'prepared'}")
+    console.print(summary(prepared))
 
 
 def summary(prepared: Prepared) -> Table:
     """What went in and came out, and why rows were left out."""
     manifest = prepared.manifest
-    state = "up to date, nothing done" if prepared.reused else "prepared"
-    table = Table(title=f"{prepared.directory}: {state}", show_header=False)
+    table = Table(show_header=False)
     table.add_row("rows in", str(manifest.rows_in))
     for split, rows in manifest.splits.items():
         table.add_row(split, str(rows))

@@ -12,7 +12,10 @@ def run(config: Config) -> None:
     parts = {"base": layout.base, "siglip": layout.siglip, "dinov2": layout.dinov2}
     made = load_config(
         config.preset,
-        [*(f"model.{k}={v.absolute()}" for k, v in parts.items()), f"evaluation.encoders={layout.evaluation.absolute()}"],
+        [
+            *(f"model.{k}={v.absolute()}" for k, v in parts.items()),
+            f"evaluation.encoders={layout.evaluation.absolute()}",
+        ],
     )
     quality = measure(made, layout.root / "samples.png")
     write_card(config, layout, quality)

@@ -17,6 +17,7 @@ import ray
 from PIL import Image
 from rich.console import Console
 
+from components.cluster import connect
 from components.config import Config
 from components.data.prepare import prepare
 from components.errors import ConfigError
@@ -49,8 +50,7 @@ def run(config: Config, keep: bool = False) -> None:
     if config.evaluation.encoders is None:
         raise ConfigError("quickstart needs evaluation.encoders: use the tiny preset or name a directory")
     began = time.monotonic()
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, num_cpus=max(4, config.training.workers + 2))
+    connect(config.training.workers * config.training.cpus_per_worker + 2)
     try:
         with _stage("1/6 draw subjects and captions"):
             write_world(config.world, config.seed)

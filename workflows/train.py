@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ray
-
+from components.cluster import connect
 from components.config import Config
 from components.registry import versions
 from components.training.launch import train
@@ -11,8 +10,7 @@ from components.training.launch import train
 
 def run(config: Config) -> None:
     """Train, register, and say under which version."""
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False)
+    connect(config.training.workers * config.training.cpus_per_worker + 2)
     trained = train(config)
     version = versions.register(config, trained.adapter, trained.run_id, {"fingerprint": trained.fingerprint})
     print(f"registered {version.uri} (adapter in {trained.adapter})")

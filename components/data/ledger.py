@@ -13,12 +13,20 @@ class Ledger:
     def __init__(self) -> None:
         self._encoded: set[str] = set()
         self._rejects: dict[str, Reject] = {}
+        self._failure: str | None = None
 
     def encoded(self, ids: list[str]) -> None:
         self._encoded.update(ids)
 
     def rejected(self, rejects: list[Reject]) -> None:
         self._rejects.update({reject.id: reject for reject in rejects})
+
+    def failed(self, reason: str) -> None:
+        """Note why no row at all can be prepared."""
+        self._failure = reason
+
+    def failure(self) -> str | None:
+        return self._failure
 
     def settled(self) -> int:
         """Rows that are done or left out."""

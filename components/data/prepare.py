@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import ray
 import ray.data
 from ray.actor import ActorHandle
 
+from components.cluster import connect
 from components.config import Config
 from components.data.curate import CurateSettings
 from components.data.identity import base_identity
@@ -31,7 +31,7 @@ from components.data.plan import Plan, pack, plan_rows
 from components.data.schema import SCHEMA_VERSION, Reject
 from components.data.sources import Source, read_source
 from components.data.stages import EncodeBatch, curate_batch
-from components.errors import DataError, RealCustomError
+from components.errors import ArtifactError, DataError
 from components.files import replacing
 from components.fingerprint import digest_files, digest_sources, fingerprint
 from components.model.vision import encoder_identity
@@ -64,7 +64,7 @@ def prepare(config: Config) -> Prepared:
     data = config.data
     source = read_source(data)
     encoders = {"base": base_identity(config.model.base), "vision": encoder_identity(config.model, config.vision)}
-    mark = _mark(config, source, encoders)
+    mark = dataset_fingerprint(config, source, encoders)
     if (done := _prepared(data.output)) and done.fingerprint == mark:
         logger.info("prepare: %s is up to date (%s)", data.output, mark)
         return Prepared(data.output, done, reused=True)
@@ -90,19 +90,31 @@ def prepare(config: Config) -> Prepared:
     return Prepared(data.output, manifest, reused=False)
 
 
+def dataset_fingerprint(config: Config, source: Source, encoders: dict[str, str]) -> str:
+    """Names what will be prepared: rows and files, settings, encoders and code, but not where any of them lie."""
+    files = [
+        path
+        for row in source.rows
+        for path in (row["subject"]["image"], row["subject"]["mask"], *(row["references"] or ()))
+        if path
+    ]
+    settings = [config.data.model_dump(mode="json", exclude=_PLACES), config.vision.model_dump(), config.model.dtype]
+    return fingerprint([SCHEMA_VERSION, source.rows, digest_files(source.root, files), settings, encoders, _code()])
+
+
 def _run(config: Config, root: Path, plan: Plan, shards: Path) -> list[Reject]:
     """Curate and encode the jobs of ``plan`` into parquet files below ``shards``; returns what was left out."""
     data = config.data
     shards.mkdir()
     if not plan.jobs:
         return []
-    _start_ray(data.encoders)
+    connect(data.encoders + 1)
     ledger = LedgerActor.remote()
     settings = CurateSettings(
         root, data.image_size, 2 * config.vision.view_size, data.max_pixels, data.size_conditioning
     )
     batches = [{"jobs": json.dumps(batch)} for batch in pack(plan.jobs, data.batch_size)]
-    with _in_order(), _shown(ledger, len(plan.jobs)), _plain_errors():
+    with _closing(ledger), _in_order(), _shown(ledger, len(plan.jobs)), _plain_errors(ledger):
         (
             ray.data.from_items(batches, override_num_blocks=len(batches))
             .map_batches(curate_batch, batch_size=1, fn_kwargs={"settings": settings, "ledger": ledger})
@@ -110,30 +122,34 @@ def _run(config: Config, root: Path, plan: Plan, shards: Path) -> list[Reject]:
                 EncodeBatch,
                 batch_size=None,
                 fn_constructor_args=(config.model, config.vision, ledger),
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=_encoders(data.encoders)),
+                compute=_pool(min(data.encoders, len(batches))),
                 num_cpus=1,
                 num_gpus=_gpus(config),
             )
             .repartition(target_num_rows_per_block=data.rows_per_shard, strict=True)
             .write_parquet(str(shards.absolute()), partition_cols=["split"])
         )
-    rejects: list[Reject] = ray.get(ledger.rejects.remote())
-    return rejects
+        rejects: list[Reject] = ray.get(ledger.rejects.remote())
+        return rejects
 
 
-def _start_ray(encoders: int) -> None:
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, num_cpus=max(encoders + 1, os.cpu_count() or 1), log_to_driver=False)
-
-
-def _encoders(wanted: int) -> int:
-    """Encoders that leave one core to curation."""
-    return max(1, min(wanted, int(ray.cluster_resources().get("CPU", 1)) - 1))
+def _pool(encoders: int) -> ray.data.ActorPoolStrategy:
+    """So many encoders as leave one core to the other stages."""
+    size = max(1, min(encoders, int(ray.cluster_resources().get("CPU", 1)) - 1))
+    return ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
 
 
 def _gpus(config: Config) -> int:
     """GPUs of one encoder."""
     return int(config.model.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1)
+
+
+@contextmanager
+def _closing(ledger: ActorHandle[Any]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        ray.kill(ledger)
 
 
 @contextmanager
@@ -173,28 +189,15 @@ def _shown(ledger: ActorHandle[Any], rows: int) -> Iterator[None]:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Raise what a user can act on as itself, not as the task error that Ray wraps it in."""
+def _plain_errors(ledger: ActorHandle[Any]) -> Iterator[None]:
+    """Raise what the encoders noted in ``ledger``, not the error that Ray wraps it in."""
     try:
         yield
-    except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, RealCustomError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is None:
+    except ray.exceptions.RayError:
+        reason = ray.get(ledger.failure.remote())
+        if reason is None:
             raise
-        raise cause from None
-
-
-def _mark(config: Config, source: Source, encoders: dict[str, str]) -> str:
-    files = [
-        path
-        for row in source.rows
-        for path in (row["subject"]["image"], row["subject"]["mask"], *(row["references"] or ()))
-        if path
-    ]
-    settings = [config.data.model_dump(mode="json", exclude=_PLACES), config.vision.model_dump(), config.model.dtype]
-    return fingerprint([SCHEMA_VERSION, source.rows, digest_files(source.root, files), settings, encoders, _code()])
+        raise ArtifactError(reason) from None
 
 
 def _code() -> str:

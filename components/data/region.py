@@ -12,12 +12,12 @@ from components.data.schema import Box
 #: Border that is taken for background when no box is given, as a share of the picture's sides.
 BORDER = 0.04
 #: Shares of the box between which a region is believed; beyond them the whole box is kept.
-BELIEVED = (0.05, 0.98)
+BELIEVED = (0.02, 0.98)
 #: Separate parts smaller than this share of the largest one are taken for noise.
 _SPECK = 0.1
 #: Longer side in pixels at which regions are searched, and rounds of the search.
-_WORKING_SIDE = 224
-_ROUNDS = 4
+_WORKING_SIDE = 160
+_ROUNDS = 3
 
 
 def subject_mask(picture: Image.Image, box: Box | None = None) -> Image.Image:

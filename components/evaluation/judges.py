@@ -17,7 +17,6 @@ from components.pretraining.vision import load_identity
 from components.world.scenes import write_caption
 
 
-
 @dataclass(frozen=True)
 class Wanted:
     """What a prompt asks for; ``position`` None asks for none."""

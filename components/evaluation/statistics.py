@@ -20,9 +20,7 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def bootstrap(
-    statistic: Callable[..., float], *samples: np.ndarray, resamples: int = 2000, seed: int = 0
-) -> Estimate:
+def bootstrap(statistic: Callable[..., float], *samples: np.ndarray, resamples: int = 2000, seed: int = 0) -> Estimate:
     """The percentile bootstrap of ``statistic(*samples)``.
 
     The samples are paired: one row of each belongs to the same picture, and rows are drawn together.

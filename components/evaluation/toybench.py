@@ -161,4 +161,3 @@ def mask_iou(influence: list[Image.Image], subject: list[Image.Image]) -> np.nda
 def _chunks(count: int, size: int) -> Iterator[range]:
     for start in range(0, count, size):
         yield range(start, min(count, start + size))
-

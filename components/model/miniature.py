@@ -75,7 +75,9 @@ def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     characters = [chr(c) for c in range(33, 127)]
-    trainer = trainers.BpeTrainer(vocab_size=2048, initial_alphabet=characters, end_of_word_suffix="</w>", show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=2048, initial_alphabet=characters, end_of_word_suffix="</w>", show_progress=False
+    )
     alphabet = [" ".join(characters)]
     tokenizer.train_from_iterator([*captions, *alphabet], trainer)
     learned = json.loads(tokenizer.to_str())["model"]

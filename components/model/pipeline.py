@@ -31,10 +31,9 @@ from components.model.vision import VisionEncoder
 from components.model.words import token_mask
 
 
-
 @dataclass
 class RealCustomOutput(BaseOutput):
-    """``images``: PIL pictures (or latents); ``masks``: the last influence mask of each picture, None without a subject."""
+    """``images``: PIL pictures (or latents); ``masks``: the last influence masks, None without a subject."""
 
     images: list[Image.Image] | Tensor
     masks: list[Image.Image] | None
@@ -69,7 +68,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         """
         vision = VisionEncoder.from_config(config.model, config.vision)
         try:
-            pipeline = cls.from_pretrained(config.model.base)
+            pipeline = cls.from_pretrained(config.model.base, dtype=getattr(torch, config.model.dtype))
         except (OSError, ValueError) as error:
             raise ArtifactError(f"model.base cannot be loaded: {str(error).splitlines()[0]}") from None
         path = adapter or config.model.adapter
@@ -243,7 +242,9 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         black = self.encode_subject([Image.new("RGB", (side, side))])
         return black.repeat(count // len(black), 1)[None]
 
-    def _word_maps(self, latents: Tensor, timestep: Tensor, subject: Subject, text: Any, time_ids: Tensor) -> list[Tensor]:
+    def _word_maps(
+        self, latents: Tensor, timestep: Tensor, subject: Subject, text: Any, time_ids: Tensor
+    ) -> list[Tensor]:
         """The text-only guidance pass: each layer's attention to the target word, [b, h, w]."""
         count = len(latents)
         context = SubjectContext((latents.shape[-2], latents.shape[-1]), word=subject.word)

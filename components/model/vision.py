@@ -35,7 +35,9 @@ class VisionFeatures:
 class VisionEncoder(nn.Module):
     """Both frozen encoders. Features are un-normalised hidden states of one block, patch tokens only (paper 3.2)."""
 
-    def __init__(self, siglip: nn.Module, dinov2: Dinov2WithRegistersModel, config: VisionConfig, identity: str) -> None:
+    def __init__(
+        self, siglip: SiglipVisionModel, dinov2: Dinov2WithRegistersModel, config: VisionConfig, identity: str
+    ) -> None:
         super().__init__()
         self.siglip, self.dinov2, self.config = siglip, dinov2, config
         #: Names these encoders and blocks; features of another identity must not be mixed with theirs.
@@ -47,10 +49,12 @@ class VisionEncoder(nn.Module):
         """Load both encoders from hub names or directories."""
         parts = {name: str(getattr(model, name)) for name in ("siglip", "dinov2")}
         try:
-            siglip = SiglipVisionModel.from_pretrained(parts["siglip"])
-            dinov2 = Dinov2WithRegistersModel.from_pretrained(parts["dinov2"])
+            siglip = SiglipVisionModel.from_pretrained(parts["siglip"], dtype=torch.float32)
+            dinov2 = Dinov2WithRegistersModel.from_pretrained(parts["dinov2"], dtype=torch.float32)
         except OSError as error:
-            raise ArtifactError(f"model.siglip or model.dinov2 cannot be loaded: {str(error).splitlines()[0]}") from None
+            raise ArtifactError(
+                f"model.siglip or model.dinov2 cannot be loaded: {str(error).splitlines()[0]}"
+            ) from None
         return cls(siglip, dinov2, vision, encoder_identity(model, vision))
 
     @property
@@ -123,5 +127,3 @@ def _weights_digest(part: str) -> str:
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-

@@ -55,7 +55,11 @@ def token_mask(tokenizer: CLIPTokenizer, prompt: str, word: str) -> Tensor:
     """
     spans = require_word(prompt, word)
     encoding = tokenizer(
-        prompt, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_offsets_mapping=True
+        prompt,
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+        return_offsets_mapping=True,
     )
     mask = zeros(tokenizer.model_max_length)
     for index, (start, end) in enumerate(encoding["offset_mapping"]):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from components.world.scenes import SceneOptions, draw_reference, render, sample
 
 logger = logging.getLogger(__name__)
 _CHUNK = 250
+Job = TypeVar("Job")
+Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def _draw_scenes(job: tuple[int, int, Split]) -> tuple[np.ndarray, np.ndarray, l
         pictures.append(np.asarray(drawn.picture))
         masks.append(np.asarray(drawn.mask) > 127)
         facts.append(
-            Facts(scene.caption, scene.target_word, scene.place, scene.position, first.identity.key, len(scene.subjects))
+            Facts(
+                scene.caption, scene.target_word, scene.place, scene.position, first.identity.key, len(scene.subjects)
+            )
         )
     return np.stack(pictures), np.stack(masks), facts
 
@@ -106,6 +111,6 @@ def _draw_views(job: tuple[int, int, int, Split]) -> tuple[np.ndarray, list[str]
     return np.stack(rows), kinds
 
 
-def _parallel(function, jobs: Sequence):  # type: ignore[no-untyped-def]
+def _parallel(function: Callable[[Job], Drawn], jobs: Sequence[Job]) -> list[Drawn]:
     with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
         return list(pool.map(function, jobs))

@@ -74,7 +74,11 @@ def fit(
             rate = (time.monotonic() - clock) / len(window)
             logger.info(
                 "%s step %d/%d loss %.4f (%.2f s a step)",
-                checkpoint.name, step + 1, schedule.steps, sum(window) / len(window), rate,
+                checkpoint.name,
+                step + 1,
+                schedule.steps,
+                sum(window) / len(window),
+                rate,
             )
             window, clock = [], time.monotonic()
         if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
@@ -84,8 +88,8 @@ def fit(
 
 @torch.no_grad()
 def _average(averaged: nn.Module, module: nn.Module, decay: float) -> None:
-    ours = [p for p in averaged.parameters()]
-    theirs = [p.detach() for p in module.parameters()]
+    ours: list[Tensor] = list(averaged.parameters())
+    theirs: list[Tensor] = list(module.parameters())
     torch._foreach_lerp_(ours, theirs, 1 - decay)
     for kept, new in zip(averaged.buffers(), module.buffers(), strict=True):
         kept.copy_(new)

@@ -43,7 +43,11 @@ class Recognizer(nn.Module):
 def build_recognizer() -> Recognizer:
     """An untrained recogniser."""
     config = ResNetConfig(
-        embedding_size=32, hidden_sizes=[48, 96, 160], depths=[1, 1, 1], layer_type="basic", downsample_in_first_stage=False
+        embedding_size=32,
+        hidden_sizes=[48, 96, 160],
+        depths=[1, 1, 1],
+        layer_type="basic",
+        downsample_in_first_stage=False,
     )
     return Recognizer(ResNetModel(config))
 
@@ -86,9 +90,7 @@ def load_recognizer(directory: Path) -> Recognizer:
 def _worsen(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """Blur a third of the pictures and add noise to another third."""
     third = len(pixels) // 3
-    blurred = F.interpolate(
-        F.avg_pool2d(pixels[:third], 2), scale_factor=2, mode="bilinear", align_corners=False
-    )
+    blurred = F.interpolate(F.avg_pool2d(pixels[:third], 2), scale_factor=2, mode="bilinear", align_corners=False)
     noisy = pixels[third : 2 * third]
     noisy = noisy + 0.15 * torch.randn(noisy.shape, generator=generator)
     return torch.cat([blurred, noisy, pixels[2 * third :]])

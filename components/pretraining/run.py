@@ -130,4 +130,3 @@ def _latents(vae: AutoencoderKL, scenes: corpus.Scenes, cache: Path) -> Tensor:
     if not cache.exists():
         save_file({"latents": encode(vae, scenes.pictures)}, cache)
     return load_file(cache)["latents"]
-

@@ -19,7 +19,7 @@ def to_pixels(pictures: np.ndarray) -> Tensor:
 
 
 def train_vae(pictures: np.ndarray, schedule: Schedule, checkpoint: Path) -> AutoencoderKL:
-    """Fit the autoencoder to uint8 ``pictures`` [n, h, w, 3]; its latents have zero mean and unit spread per channel."""
+    """Fit the autoencoder to uint8 ``pictures`` [n, h, w, 3]; each latent channel has zero mean and unit spread."""
     torch.manual_seed(schedule.seed)
     vae = build_vae()
 

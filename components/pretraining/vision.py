@@ -124,7 +124,9 @@ def train_identity(scenes: Scenes, views: Views, width: int, schedule: Schedule,
     def loss_of(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(views.kinds), (schedule.batch_size,), generator=generator).tolist()
         first, second = torch.randperm(views.pictures.shape[1], generator=generator)[:2].tolist()
-        whole = [single[i] for i in torch.randint(len(single), (schedule.batch_size // 2,), generator=generator).tolist()]
+        whole = [
+            single[i] for i in torch.randint(len(single), (schedule.batch_size // 2,), generator=generator).tolist()
+        ]
         pixels = to_pixels(
             np.concatenate([views.pictures[rows, first], views.pictures[rows, second], scenes.pictures[whole]])
         )

@@ -16,18 +16,11 @@ from components.config import PACKAGE_ROOT, Config, RegistryConfig
 
 def client(registry: RegistryConfig) -> MlflowClient:
     """A client of the configured store; an SQLite file's directory is made if needed."""
-    uri = absolute_uri(registry)
+    uri = registry.absolute_uri
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(uri)
     return MlflowClient(uri)
-
-
-def absolute_uri(registry: RegistryConfig) -> str:
-    """The tracking URI with an absolute path, so that it means the same in every process of a cluster."""
-    uri = registry.tracking_uri
-    prefix = "sqlite:///"
-    return prefix + str(Path(uri.removeprefix(prefix)).absolute()) if uri.startswith(prefix) else uri
 
 
 def experiment_id(registry: RegistryConfig) -> str:
@@ -39,7 +32,7 @@ def experiment_id(registry: RegistryConfig) -> str:
     found = store.get_experiment_by_name(registry.experiment)
     if found is not None:
         return str(found.experiment_id)
-    served = absolute_uri(registry).startswith("http")
+    served = registry.absolute_uri.startswith("http")
     root = None if served else registry.artifacts.absolute().as_uri()
     return str(store.create_experiment(registry.experiment, artifact_location=root))
 

@@ -65,8 +65,14 @@ def resolve(config: Config, uri: str) -> ModelVersion:
         else:
             found = store.get_model_version(match["name"], match["version"])
     except MlflowException:
-        raise RegistryError(f"{uri} is not in the registry {config.registry.tracking_uri}: train and register it") from None
-    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=found.source, tracking_uri=tracking.absolute_uri(config.registry)))
+        raise RegistryError(
+            f"{uri} is not in the registry {config.registry.tracking_uri}: train and register it"
+        ) from None
+    path = Path(
+        mlflow.artifacts.download_artifacts(
+            artifact_uri=found.source, tracking_uri=config.registry.absolute_uri
+        )
+    )
     return ModelVersion(found.name, str(found.version), path, dict(found.tags))
 
 

@@ -14,14 +14,14 @@ import ray.train
 from diffusers import UNet2DConditionModel
 from ray.train.torch import TorchTrainer
 
-from components.config import Config
-from components.data.manifest import load_manifest
+from components.config import Config, for_workers
+from components.data.manifest import load_manifest, shards
 from components.errors import DataError
 from components.model.adapter import RealCustomAdapter
 from components.model.vision import VisionEncoder
-from components.training.watch import follow
 from components.registry import tracking
 from components.training.state import load_module
+from components.training.watch import follow
 from components.training.worker import COLUMNS, train_worker
 
 
@@ -64,14 +64,15 @@ def train(config: Config) -> Trained:
     root.mkdir(parents=True, exist_ok=True)
     name = f"{training.name}-{fingerprint}"
     progress_file = root / f"{name}.progress.json"
+    progress_file.unlink(missing_ok=True)  # of an earlier, killed attempt
     run_id = _run_id(config, root / f"{name}.run", name)
 
-    rows = ray.data.read_parquet(str(training.dataset.absolute() / "shards" / "split=train"), columns=list(COLUMNS))
+    rows = ray.data.read_parquet(str(shards(training.dataset.absolute(), "train")), columns=list(COLUMNS))
     resources = {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={
-            "config": config.model_dump(mode="json"),
+            "config": for_workers(config).model_dump(mode="json"),
             "run_id": run_id,
             "progress_file": str(progress_file),
         },
@@ -129,4 +130,3 @@ def _write_adapter(config: Config, checkpoint: Path, adapter: Path) -> None:
     averaged = RealCustomAdapter.for_unet(unet, vision.channels, config.adapter, vision.identity)
     load_module(checkpoint, "ema", averaged)
     averaged.save_pretrained(adapter)
-

@@ -113,5 +113,10 @@ def _rows(flags: Tensor, dimensions: int) -> Tensor:
 
 def _to(example: Example, device: torch.device) -> Example:
     reference = VisionFeatures(example.reference.deep.to(device), example.reference.local.to(device))
-    moved = (t.to(device) for t in (example.latents, example.text_tokens, example.text_pooled, example.time_ids))
-    return Example(*moved, reference=reference)
+    return Example(
+        latents=example.latents.to(device),
+        text_tokens=example.text_tokens.to(device),
+        text_pooled=example.text_pooled.to(device),
+        time_ids=example.time_ids.to(device),
+        reference=reference,
+    )

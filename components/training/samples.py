@@ -19,9 +19,9 @@ from components.world.scenes import draw_reference, write_caption
 
 
 def sample_grid(config: Config, adapter: nn.Module, vision: VisionEncoder, columns: int = 6) -> Image.Image:
-    """Rows of reference, picture without and picture with the subject, influence mask; unseen identities, fixed seeds."""
+    """Rows of reference, picture without and with the subject, influence mask; unseen identities, fixed seeds."""
     assert isinstance(adapter, RealCustomAdapter)
-    pipeline = RealCustomPipeline.from_pretrained(config.model.base)
+    pipeline = RealCustomPipeline.from_pretrained(config.model.base, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     device = next(adapter.parameters()).device
     pipeline.set_adapter(adapter, vision, config.sampling.guidance)

@@ -52,7 +52,6 @@ def load_state(directory: Path, modules: dict[str, nn.Module], optimizer: torch.
     return progress
 
 
-
 def load_module(directory: Path, name: str, module: nn.Module) -> None:
     """Fill one ``module`` that was saved as ``name``."""
     _fill(module, name, load_file(directory / "state.safetensors"))

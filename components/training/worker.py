@@ -51,7 +51,7 @@ def train_worker(job: dict[str, Any]) -> None:
     torch.set_num_threads(training.cpus_per_worker)
     torch.manual_seed(training.seed)
 
-    unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet")
+    unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet", dtype=torch.float32)
     vision = VisionEncoder.from_config(config.model, config.vision)
     if config.model.adapter:
         adapter = RealCustomAdapter.from_pretrained(config.model.adapter)
@@ -114,7 +114,7 @@ def train_worker(job: dict[str, Any]) -> None:
 
 def _absent(config: Config, vision: VisionEncoder) -> Absent:
     side = vision.reference_size
-    base = StableDiffusionXLPipeline.from_pretrained(config.model.base, unet=None, vae=None)
+    base = StableDiffusionXLPipeline.from_pretrained(config.model.base, unet=None, vae=None, dtype=torch.float32)
     text = encode_prompts(base, [""])
     return Absent(vision.encode_pictures([Image.new("RGB", (side, side))]), text.tokens, text.pooled)
 
@@ -128,16 +128,15 @@ def _warmed(step: int, training: TrainingConfig) -> float:
 
 
 def _batches(training: TrainingConfig, rank: int, skip: int) -> Iterator[dict[str, Tensor]]:
-    """Endless batches of this worker's rows, shuffled within windows of 16 batches; ``skip`` of them are passed over."""
+    """Endless batches of this worker's rows, shuffled within windows of 16 batches; the first ``skip`` are left out."""
     shard = ray.train.get_dataset_shard("train")
     size, drawn, epoch = training.batch_size, 0, 0
     kinds = {name: torch.float16 for name in COLUMNS} | {"time_ids": torch.float32}
     while True:
-        windows = 0
-        for window in shard.iter_torch_batches(batch_size=16 * size, dtypes=kinds, device="cpu"):
+        windows = shard.iter_torch_batches(batch_size=16 * size, dtypes=kinds, device="cpu")
+        for index, window in enumerate(windows):
             count = len(window["latents"])
-            order = torch.randperm(count, generator=step_generator(training.seed + 1, epoch * 100_003 + windows, rank))
-            windows += 1
+            order = torch.randperm(count, generator=step_generator(training.seed + 1, epoch * 100_003 + index, rank))
             for i in range(0, count - size + 1, size):
                 drawn += 1
                 if drawn > skip:

@@ -31,7 +31,10 @@ class Placed:
 
 @dataclass(frozen=True)
 class Scene:
-    """A described scene. The first subject is the one a reference can be given for."""
+    """A described scene. The first subject is the one a reference can be given for.
+
+    ``position`` is where a single subject stands, whether the caption says so or not; None with two subjects.
+    """
 
     subjects: tuple[Placed, ...]
     place: str
@@ -100,7 +103,7 @@ def sample_scene(
     subject = Placed(identity, random_view(rng), rng.uniform(0.62, 0.78), center)
     position = spot if rng.random() < options.position else None
     color = identity.primary if rng.random() < options.color else None
-    return Scene((subject,), place, position, write_caption(identity.kind, place, position, color), seed)
+    return Scene((subject,), place, spot, write_caption(identity.kind, place, position, color), seed)
 
 
 def render(scene: Scene, size: int) -> Rendered:

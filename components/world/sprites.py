@@ -133,9 +133,7 @@ def _cat(p: _Pen, pose: float) -> None:
     p.oval(0.36, 0.95, 0.09, 0.05, p.primary)
     p.oval(0.64, 0.95, 0.09, 0.05, p.primary)
     for side in (-1, 1):
-        p.polygon(
-            [(x + side * 0.25, 0.06), (x + side * 0.23, 0.34), (x + side * 0.04, 0.2)], p.head_color, head=True
-        )
+        p.polygon([(x + side * 0.25, 0.06), (x + side * 0.23, 0.34), (x + side * 0.04, 0.2)], p.head_color, head=True)
     p.oval(x, 0.34, 0.26, 0.2, p.head_color, head=True)
     p.eyes(x, 0.32, 0.11, 0.055)
     p.oval(x, 0.42, 0.035, 0.025, DARK, head=True)
@@ -224,9 +222,7 @@ def _mushroom(p: _Pen, pose: float) -> None:
     lean = 0.05 * pose
     p.polygon([(0.38 + lean, 0.48), (0.62 + lean, 0.48), (0.68, 0.94), (0.32, 0.94)], p.head_color)
     p.oval(0.5, 0.94, 0.18, 0.045, p.head_color)
-    cap = [
-        (0.5 + lean + 0.44 * math.cos(a * math.pi / 24), 0.5 - 0.42 * math.sin(a * math.pi / 24)) for a in range(25)
-    ]
+    cap = [(0.5 + lean + 0.44 * math.cos(a * math.pi / 24), 0.5 - 0.42 * math.sin(a * math.pi / 24)) for a in range(25)]
     p.polygon(cap, None)
     p.oval(0.5 + lean, 0.5, 0.44, 0.07, p.secondary)
     p.eyes(0.5 + lean, 0.68, 0.07, 0.045, head=False)
@@ -241,12 +237,8 @@ def _rocket(p: _Pen, pose: float) -> None:
     flame = 0.1 + 0.05 * pose
     p.polygon([(0.4, 0.84), (0.5, 0.9 + flame), (0.6, 0.84)], (250, 170, 50))
     for side in (-1, 1):
-        p.polygon(
-            [(0.5 + side * 0.16, 0.58), (0.5 + side * 0.36, 0.88), (0.5 + side * 0.14, 0.84)], p.secondary
-        )
-    p.polygon(
-        [(0.33, 0.36), (0.67, 0.36), (0.7, 0.6), (0.64, 0.85), (0.36, 0.85), (0.3, 0.6)], None
-    )
+        p.polygon([(0.5 + side * 0.16, 0.58), (0.5 + side * 0.36, 0.88), (0.5 + side * 0.14, 0.84)], p.secondary)
+    p.polygon([(0.33, 0.36), (0.67, 0.36), (0.7, 0.6), (0.64, 0.85), (0.36, 0.85), (0.3, 0.6)], None)
     p.polygon([(0.5, 0.01), (0.6, 0.16), (0.67, 0.37), (0.33, 0.37), (0.4, 0.16)], p.head_color)
     p.oval(0.5, 0.5, 0.095, 0.095, (250, 250, 250))
     p.oval(0.5, 0.5, 0.065, 0.065, p.accent)

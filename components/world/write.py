@@ -30,8 +30,8 @@ def write_world(world: WorldConfig, seed: int) -> Path:
     """Draw ``world.identities`` identities, several times each, into ``world.output``; returns that directory.
 
     It holds ``images/*.png``, ``masks/*.png`` (255 on the subject) and ``pairs.jsonl``, one row a picture: image,
-    caption, word, mask, box, head_box (null without a head), group (the identity), place, position (null where it is
-    not stated) and references (the identity's other pictures). Paths are relative to the file. The directory appears
+    caption, word, mask, box, head_box (null without a head), group (the identity), place, position (null with two
+    subjects) and references (the identity's other pictures). Paths are relative to the file. The directory appears
     whole or not at all, and one already drawn from the same settings is left as it is.
     """
     mark = _mark(world, seed)

@@ -1,0 +1,58 @@
+"""The generator over the real pipeline, untrained: what the painting fake cannot show."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from components.characters.store import CharacterStore, Reference
+from components.config import Config
+from components.errors import WordError
+from components.model.pipeline import RealCustomPipeline
+from deploy.characters import CharacterService
+from deploy.generation import GenerationService, Shot
+from deploy.protocols import Drawing, Order, Subject
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    picture, mask = Image.new("RGB", (96, 96), "white"), Image.new("L", (96, 96))
+    ImageDraw.Draw(picture).ellipse((20, 20, 76, 76), fill="red")
+    ImageDraw.Draw(mask).ellipse((20, 20, 76, 76), fill=255)
+    return Reference(picture, mask)
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)), np.int16)
+
+
+def test_the_real_pipeline_serves_orders(config: Config, reference: Reference) -> None:
+    pipeline = RealCustomPipeline.from_config(config)
+    store = CharacterStore(Path(config.serving.store))
+    character = store.create("Rob", "a robot", "robot", [reference, reference])
+    service = GenerationService(pipeline, CharacterService(config))
+    subject = Subject(character.id, "robot", 1.0)
+    order = Order("a robot in the snow", "", 64, 72, 2, 3.5, (4, 5), subject, 0.3)
+
+    delivery = asyncio.run(service.generate(order))
+    assert [pixels(d.picture).shape for d in delivery.drawings] == [(72, 64, 3)] * 2
+    assert all(d.mask is not None and pixels(d.mask).shape == (72, 64) for d in delivery.drawings)
+    tokens = store.tokens(character.id, pipeline.token_identity)
+    assert tokens is not None and tokens.ndim == 2
+
+    other = Order("a red cat and a robot", "night", 64, 72, 2, 3.5, (9,), subject, 0.3)
+    together = asyncio.run(
+        service.draw_together([Shot(order, 4, tokens), Shot(other, 9, tokens), Shot(order, 5, tokens)])
+    )
+    for alone, batched in zip(delivery.drawings, (together[0], together[2]), strict=True):
+        assert isinstance(batched, Drawing)
+        assert np.abs(pixels(alone.picture) - pixels(batched.picture)).max() <= 2
+
+    late = Order("very " * 90 + "robot", "", 64, 72, 2, 3.5, (1,), subject, None)
+    with pytest.raises(WordError, match="tokens"):
+        asyncio.run(service.generate(late))
