@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import ray
@@ -16,6 +17,11 @@ def connect(slots: int) -> None:
     if ray.is_initialized():
         return
     if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False)
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
     else:
-        ray.init(num_cpus=max(slots, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False)
+        ray.init(
+            num_cpus=max(slots, os.cpu_count() or 1),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )

@@ -105,12 +105,12 @@ class PretrainingSteps(_Section):
     """Training steps of each part of the miniature."""
 
     vae: int = Field(1500, ge=1)
-    decoder: int = Field(2500, ge=1)
+    decoder: int = Field(1300, ge=1)
     siglip: int = Field(900, ge=1)
     dinov2: int = Field(500, ge=1)
     recognizer: int = Field(500, ge=1)
     evaluation_identity: int = Field(700, ge=1)
-    base: int = Field(5500, ge=1)
+    base: int = Field(4500, ge=1)
 
 
 class PretrainingConfig(_Section):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from components.config import Config
 from components.data.cutout import cut_out
+from components.data.picture import decode_picture
 from components.data.region import subject_mask
 from components.errors import DataError, WordError
 from components.registry import versions
@@ -25,13 +26,10 @@ def run(
     """Draw ``prompt`` into ``output``, with the subject of ``reference`` where ``word`` stands."""
     if (reference is None) != (word is None):
         raise WordError("reference and word go together: give a picture and the word of the prompt it stands for")
+    picture = None if reference is None else _read(reference, config.data.max_pixels)
     pipeline = versions.load_pipeline(config, f"models:/{config.registry.model}@{config.registry.alias}")
     tokens = None
-    if reference is not None:
-        try:
-            picture = Image.open(reference).convert("RGB")
-        except (OSError, UnidentifiedImageError):
-            raise DataError(f"reference {reference} is not a readable picture") from None
+    if picture is not None:
         tokens = pipeline.encode_subject([cut_out(picture, subject_mask(picture), pipeline.reference_size)])
     sampling = config.sampling
     drawn = pipeline(
@@ -48,6 +46,15 @@ def run(
     drawn.images[0].save(partial, format="PNG")
     partial.replace(output)
     print(f"wrote {output}")
+
+
+def _read(reference: Path, max_pixels: int) -> Image.Image:
+    try:
+        return decode_picture(reference.read_bytes(), max_pixels)
+    except OSError:
+        raise DataError(f"reference {reference} cannot be read: give the path of a picture") from None
+    except DataError as error:
+        raise DataError(f"reference {reference}: {error}") from None
 
 
 if __name__ == "__main__":

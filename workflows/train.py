@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from components.cluster import connect
 from components.config import Config
 from components.registry import versions
 from components.training.launch import train
@@ -10,7 +9,6 @@ from components.training.launch import train
 
 def run(config: Config) -> None:
     """Train, register, and say under which version."""
-    connect(config.training.workers * config.training.cpus_per_worker + 2)
     trained = train(config)
     version = versions.register(config, trained.adapter, trained.run_id, {"fingerprint": trained.fingerprint})
     print(f"registered {version.uri} (adapter in {trained.adapter})")

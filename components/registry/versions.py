@@ -69,9 +69,7 @@ def resolve(config: Config, uri: str) -> ModelVersion:
             f"{uri} is not in the registry {config.registry.tracking_uri}: train and register it"
         ) from None
     path = Path(
-        mlflow.artifacts.download_artifacts(
-            artifact_uri=found.source, tracking_uri=config.registry.absolute_uri
-        )
+        mlflow.artifacts.download_artifacts(artifact_uri=found.source, tracking_uri=config.registry.absolute_uri)
     )
     return ModelVersion(found.name, str(found.version), path, dict(found.tags))
 

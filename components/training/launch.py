@@ -14,6 +14,7 @@ import ray.train
 from diffusers import UNet2DConditionModel
 from ray.train.torch import TorchTrainer
 
+from components.cluster import connect
 from components.config import Config, for_workers
 from components.data.manifest import load_manifest, shards
 from components.errors import DataError
@@ -59,6 +60,7 @@ def train(config: Config) -> Trained:
             f"training.dataset has {manifest.splits.get('train', 0)} training rows, but {training.workers} workers "
             f"with batches of {training.batch_size} need {needed}: lower training.batch_size or prepare more rows"
         )
+    connect(training.workers * training.cpus_per_worker + 2)
     fingerprint = training_fingerprint(config)
     root = training.output.absolute()
     root.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,50 @@
+"""Whatever is wrong with what a user gives: one line that says so, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from workflows.cli import app
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "pairs.jsonl").touch()
+    (tmp_path / "corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 40)
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "fine.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", "--preset", "huge"], "huge"),
+        (["train", "--set", "training.stepz=3"], "training.stepz"),
+        (["train", "--set", "training.steps=none at all"], "training.steps"),
+        (["train", "--set", "training.dataset=nowhere"], "nowhere"),
+        (["prepare", "--set", "data.source=nowhere"], "nowhere"),
+        (["prepare", "--set", "data.source=empty"], "empty"),
+        (["promote"], "realcustom-tiny"),
+        (["evaluate", "--set", "registry.alias=unheard-of"], "unheard-of"),
+        (["generate", "--prompt", "a cat"], "champion"),
+        (["generate", "--prompt", "a cat", "--reference", "fine.png"], "word"),
+        (["generate", "--prompt", "a cat", "--word", "cat", "--reference", "missing.png"], "missing.png"),
+        (["generate", "--prompt", "a cat", "--word", "cat", "--reference", "corrupt.png"], "corrupt.png"),
+    ],
+)
+def test_one_clear_line_and_exit_code_2(here: Path, arguments: list[str], named: str) -> None:
+    before = {p for p in here.rglob("*") if "runs" not in p.parts}
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert named in lines[0]
+    assert "Traceback" not in result.output
+    assert {p for p in here.rglob("*") if "runs" not in p.parts} == before
+    assert not list(here.rglob("*.parquet")) and not list(here.rglob("*.partial"))
