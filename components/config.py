@@ -68,6 +68,8 @@ class GuidanceConfig(_Section):
     norm: Literal["max_norm", "min_max_norm", "min_max_per_channel"] = "min_max_per_channel"
     #: Share of positions the subject may act on.
     scope: float = Field(0.25, gt=0, le=1)
+    #: Multiplies the influence quantity inside the scope (the paper's is 1).
+    quantity: float = Field(1.0, gt=0, le=4)
     #: Steps that compute a mask; later steps keep the last one.
     mask_steps: int = Field(12, ge=1)
 

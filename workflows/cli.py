@@ -52,6 +52,12 @@ def pretrain(preset: Preset = "tiny", overrides: Overrides = None) -> None:
 
 
 @app.command()
+def world(preset: Preset = "tiny", overrides: Overrides = None) -> None:
+    """Draw the toy world as picture files and JSON lines, like a user's own data."""
+    _stage("world", preset, overrides)
+
+
+@app.command()
 def prepare(preset: Preset = "tiny", overrides: Overrides = None) -> None:
     """Turn subject/caption pairs into encoded training shards and a manifest, with Ray Data."""
     _stage("prepare", preset, overrides)

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from components.config import Config
-from components.data.cutout import cut_out
 from components.data.picture import decode_picture
 from components.data.region import subject_mask
 from components.errors import DataError, WordError
+from components.pictures import cut_out
 from components.registry import versions
 
 

@@ -28,8 +28,8 @@ from safetensors.torch import save_file
 from sqlalchemy.schema import CreateTable
 from torch import Tensor
 
-from components.data.cutout import cut_out
 from components.errors import NotFoundError
+from components.pictures import cut_out
 
 _characters = sa.Table(
     "characters",

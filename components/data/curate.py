@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 from components.data.crop import crop_square
-from components.data.cutout import cut_out
 from components.data.picture import decode_mask, decode_picture
 from components.data.plan import Job
 from components.data.region import subject_mask
 from components.data.schema import Reject, Subject
 from components.errors import DataError
+from components.pictures import cut_out
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from components.data.cutout import cut_out
 from components.errors import ArtifactError
+from components.pictures import cut_out
 from components.pretraining.recognizer import LABELS, load_recognizer
 from components.pretraining.vision import load_identity
 from components.world.scenes import write_caption

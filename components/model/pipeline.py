@@ -45,7 +45,6 @@ class Subject:
 
     tokens: Tensor
     word: Tensor
-    strength: float
 
 
 class RealCustomPipeline(StableDiffusionXLPipeline):
@@ -172,7 +171,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         time_ids = size_conditioning((height, width), (0, 0), (height, width), len(text.tokens)).to(device, dtype)
         subject = None
         if subject_tokens is not None and strength > 0:
-            subject = self._subject(subject_tokens, target_word, prompts, strength, guided)
+            subject = self._subject(subject_tokens, target_word, prompts, guided)
 
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         latents = self.prepare_latents(
@@ -186,6 +185,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         self._guidance_scale = guidance_scale
 
         given_mask = mask is not None
+        influence = strength * self.guidance_defaults.quantity
         with self.progress_bar(total=num_inference_steps) as bar:
             for index, timestep in enumerate(self.scheduler.timesteps):
                 context = None
@@ -194,7 +194,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
                         maps = self._word_maps(latents, timestep, subject, text, time_ids)
                         mask = guidance(maps, mask_size)
                     assert mask is not None
-                    repeated = mask.to(device, dtype).repeat(2 if guided else 1, 1, 1, 1) * subject.strength
+                    repeated = mask.to(device, dtype).repeat(2 if guided else 1, 1, 1, 1) * influence
                     context = SubjectContext(size, subject.tokens, repeated, layer_cache=cache)
                 inputs = torch.cat([latents] * 2) if guided else latents
                 predicted = self._predict(inputs, timestep, text.tokens, text.pooled, time_ids, context)
@@ -218,9 +218,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         pictures: list[Image.Image] = self.image_processor.postprocess(pixels, output_type="pil")
         return pictures
 
-    def _subject(
-        self, tokens: Tensor, words: str | list[str] | None, prompts: list[str], strength: float, guided: bool
-    ) -> Subject:
+    def _subject(self, tokens: Tensor, words: str | list[str] | None, prompts: list[str], guided: bool) -> Subject:
         if words is None:
             raise ValueError("target_word is required with subject_tokens")
         words = [words] * len(prompts) if isinstance(words, str) else list(words)
@@ -234,7 +232,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         tokens = tokens.to(device, dtype)
         if guided:
             tokens = torch.cat([self._absent(tokens.shape[1]).expand_as(tokens), tokens])
-        return Subject(tokens, weights.to(device, dtype), strength)
+        return Subject(tokens, weights.to(device, dtype))
 
     def _absent(self, count: int) -> Tensor:
         """Tokens [1, count, d] of a black picture, which stand for "no subject" (paper: image-condition dropout)."""

@@ -1,0 +1,17 @@
+"""Draw the toy world as picture files and JSON lines, like a user's own data."""
+
+from __future__ import annotations
+
+from components.config import Config
+from components.world.write import write_world
+
+
+def run(config: Config) -> None:
+    """Write ``world.identities`` subjects into ``world.output``."""
+    print(f"drawn in {write_world(config.world, config.seed)}")
+
+
+if __name__ == "__main__":
+    from workflows.entry import main
+
+    main(run)
