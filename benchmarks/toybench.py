@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks.machine import machine
 from components.config import load_config
 from components.evaluation.judges import Judge
-from components.evaluation.toybench import cases, draw_pictures, score_subjects, score_text
+from components.evaluation.toybench import cases, draw_pictures, prompts, score_subjects, score_text
 from components.model.pipeline import RealCustomPipeline
 from components.pictures import rows_of_pictures
 from components.progress import quiet_libraries
@@ -78,6 +78,9 @@ def _draw(pipeline: RealCustomPipeline, config, directory: Path) -> None:  # typ
         captions=[w.prompt for w in wanted],
     )
     sheet.save(directory / "toybench.png")
+    plain = prompts(32, config.seed + 7)
+    drawn_plain, _ = draw_pictures(pipeline, config, plain, range(32))
+    rows_of_pictures([drawn_plain[i : i + 8] for i in range(0, 32, 8)]).save(directory / "text_only.png")
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def write_card(config: Config, layout: MiniatureLayout, quality: TextScores) -> 
         f"* right place {quality.place}",
         f"* right position, where one was asked for, {quality.position}",
         "",
-        "The adapter beside it was trained on 900 other identities, four pictures each (about 20 minutes on two cores):",
+        "The adapter was trained on 900 other identities, four pictures each (about 20 minutes on two cores):",
         "",
         *(f"    {line}" for line in ADAPTER_COMMANDS),
         "",
