@@ -41,6 +41,9 @@ ADAPTER_COMMANDS = (
     "realcustom train --set training.dataset=runs/big/prepared --set model.adapter=null --set training.steps=1500 "
     "--set training.learning_rate=1e-3 --set training.warmup=50 --set training.ema=0.99 "
     "--set training.curriculum.start=0.3",
+    "realcustom train --set training.dataset=runs/big/prepared --set model.adapter=<the first adapter> "
+    "--set training.steps=1150 --set training.learning_rate=8e-4 --set training.warmup=30 --set training.ema=0.99 "
+    "--set training.curriculum.start=0.9",
 )
 
 
@@ -104,7 +107,7 @@ def write_card(config: Config, layout: MiniatureLayout, quality: TextScores) -> 
         f"* right place {quality.place}",
         f"* right position, where one was asked for, {quality.position}",
         "",
-        "The adapter was trained on 900 other identities, four pictures each (about 20 minutes on two cores):",
+        "The adapter was trained on 900 other identities, four pictures each (half an hour on two cores):",
         "",
         *(f"    {line}" for line in ADAPTER_COMMANDS),
         "",
