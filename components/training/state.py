@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from components.files import replace_directory, replacing  # noqa: F401
+from components.files import replacing
 
 
 def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
