@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from components.errors import RealCustomError, WordError
+from components.model.subjects import Subject as PromptSubject
 from components.model.words import find_word
 from deploy.characters import to_png
 from deploy.protocols import Delivery, Drawing, Order, Subject, SubjectSource
@@ -48,9 +49,8 @@ class Shot:
     @property
     def batch_key(self) -> Hashable:
         """Shots with the same key can share a pipeline call."""
-        order, tokens = self.order, self.tokens
-        subject = None if order.subject is None or tokens is None else (order.subject.strength, tokens.shape)
-        return order.width, order.height, order.steps, order.guidance_scale, order.mask_scope, subject
+        order = self.order
+        return order.width, order.height, order.steps, order.guidance_scale, order.mask_scope, self.tokens is None
 
 
 class GenerationService:
@@ -116,14 +116,7 @@ class GenerationService:
 
     def _call_pipeline(self, shots: list[Shot]) -> list[Drawing]:
         first = shots[0].order
-        subject: dict[str, Any] = {}
-        if first.subject is not None:
-            subject = {
-                "subject_tokens": torch.stack([s.tokens for s in shots if s.tokens is not None]),
-                "target_word": [s.order.subject.word for s in shots if s.order.subject is not None],
-                "strength": first.subject.strength,
-                "mask_scope": first.mask_scope,
-            }
+        subjects = None if shots[0].tokens is None else [[_subject(shot)] for shot in shots]
         started = time.perf_counter()
         output = self._pipeline(
             [shot.order.prompt for shot in shots],
@@ -133,14 +126,22 @@ class GenerationService:
             height=first.height,
             width=first.width,
             generator=[torch.Generator().manual_seed(shot.seed) for shot in shots],
-            **subject,
+            subjects=subjects,
+            mask_scope=first.mask_scope,
         )
         seconds = time.perf_counter() - started
-        masks = output.masks or [None] * len(shots)
+        masks = output.masks or [[None]] * len(shots)
         return [
             Drawing(to_png(picture), None if mask is None else to_png(mask), seconds)
-            for picture, mask in zip(output.images, masks, strict=True)
+            for picture, own in zip(output.images, masks, strict=True)
+            for mask in own[:1]
         ]
+
+
+def _subject(shot: Shot) -> PromptSubject:
+    subject, tokens = shot.order.subject, shot.tokens
+    assert subject is not None and tokens is not None
+    return PromptSubject(tokens, subject.word, subject.strength)
 
 
 def _or_raise(result: Drawing | RealCustomError) -> Drawing:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from components.config import Config
 from components.errors import RegistryError, WordError
+from components.model.subjects import Subject
 
 READ_WORDS = 20
 
@@ -43,12 +44,11 @@ class FakePipeline:
         height: int,
         width: int,
         generator: list[torch.Generator],
-        subject_tokens: Tensor | None = None,
-        target_word: list[str] | None = None,
+        subjects: list[list[Subject]] | None = None,
         **_: Any,
     ) -> SimpleNamespace:
-        for text, word in zip(prompt, target_word or [], strict=False):
-            if word not in text.split()[:READ_WORDS]:
+        for text, own in zip(prompt, subjects or [], strict=False):
+            if own[0].word not in text.split()[:READ_WORDS]:
                 raise WordError(
                     f"target_word: it stands beyond the {READ_WORDS} words the model reads; move it forward"
                 )
@@ -59,10 +59,11 @@ class FakePipeline:
         for index, source in enumerate(generator):
             image = np.empty((height, width, 3), np.uint8)
             image[:] = torch.randint(256, (3,), generator=source).numpy()
-            if subject_tokens is not None:
-                image[height // 4 : -height // 4, width // 4 : -width // 4] = subject_tokens[index].mean(0).numpy()
+            if subjects is not None:
+                color = subjects[index][0].tokens.mean(0).numpy()
+                image[height // 4 : -height // 4, width // 4 : -width // 4] = color
             images.append(Image.fromarray(image))
-        masks = None if subject_tokens is None else [Image.new("L", (width, height), 255)] * len(prompt)
+        masks = None if subjects is None else [[Image.new("L", (width, height), 255)]] * len(prompt)
         return SimpleNamespace(images=images, masks=masks)
 
 

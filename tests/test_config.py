@@ -24,7 +24,7 @@ def test_overrides_replace_values_and_leave_the_rest() -> None:
     changed = load_config("tiny", ["training.steps=7", "sampling.guidance.scope=0.5", "data.source=pictures"])
     assert (changed.training.steps, changed.sampling.guidance.scope) == (7, 0.5)
     assert changed.data.source == Path("pictures")
-    assert changed.sampling.guidance.mask_steps == plain.sampling.guidance.mask_steps
+    assert changed.sampling.guidance.steps == plain.sampling.guidance.steps
     assert changed.training.workers == plain.training.workers
     assert changed.model == plain.model
 
@@ -73,7 +73,7 @@ def test_a_mistake_is_refused_with_the_name_of_the_field(override: str, named: s
 
 
 def test_an_unknown_key_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"known here are .*mask_steps.*scope"):
+    with pytest.raises(ConfigError, match=r"known here are .*scope.*steps"):
         load_config("tiny", ["sampling.guidance.reach=1"])
 
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import (
+    DDIMScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionXLPipeline,
+)
 from PIL import Image
 from torch import Tensor, nn
 
 from components.config import Config
 from components.errors import ArtifactError, WordError
 from components.model.adapter import RealCustomAdapter
-from components.model.attention import SubjectContext, layer_size
+from components.model.attention import SubjectContext, WordWatch, layer_size
+from components.model.guidance import refine
 from components.model.pipeline import RealCustomPipeline
+from components.model.subjects import Subject
 from components.model.vision import merge_views, split_views
 
 PROMPT, WORD = "a red cat on the beach", "cat"
@@ -42,93 +52,199 @@ def seed(value: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(value)
 
 
+@pytest.fixture
+def cat(tokens: Tensor) -> Subject:
+    return Subject(tokens, WORD)
+
+
 @pytest.mark.parametrize("scale", [1.0, 3.5])
 def test_without_a_subject_it_is_stock_sdxl_bit_for_bit(
-    pipeline: RealCustomPipeline, miniature, tokens: Tensor, scale: float
+    pipeline: RealCustomPipeline, miniature, cat: Subject, scale: float
 ) -> None:  # type: ignore[no-untyped-def]
     stock = StableDiffusionXLPipeline.from_pretrained(miniature.base)
     expected = stock(PROMPT, negative_prompt="", guidance_scale=scale, generator=seed(), **SHORT).images
-    ours = pipeline(PROMPT, guidance_scale=scale, generator=seed(), **SHORT).images
-    silent = pipeline(PROMPT, tokens, WORD, strength=0.0, guidance_scale=scale, generator=seed(), **SHORT).images
-    assert torch.equal(ours, expected)
-    assert torch.equal(silent, expected)
+    face = torch.arange(len(cat.tokens)) < 8
+    mute = (
+        None,
+        replace(cat, strength=0.0),
+        replace(cat, face=face, face_strength=0.0, body_strength=0.0),
+    )
+    for subjects in mute:
+        ours = pipeline(PROMPT, subjects, guidance_scale=scale, generator=seed(), **SHORT).images
+        assert torch.equal(ours, expected)
 
 
 def test_an_untrained_adapter_changes_nothing(config: Config) -> None:
     fresh = RealCustomPipeline.from_config(config)
-    vision = fresh.encode_subject([Image.new("RGB", (128, 128), "red")])
+    red = Subject(fresh.encode_subject([Image.new("RGB", (128, 128), "red")]), WORD)
     without = fresh(PROMPT, generator=seed(), **SHORT).images
-    assert torch.allclose(fresh(PROMPT, vision, WORD, generator=seed(), **SHORT).images, without, atol=1e-4)
+    assert torch.allclose(fresh(PROMPT, red, generator=seed(), **SHORT).images, without, atol=1e-4)
 
 
-def test_a_subject_makes_a_difference_and_has_a_mask(pipeline: RealCustomPipeline, tokens: Tensor) -> None:
-    without = pipeline(PROMPT, generator=seed(), **SHORT).images
-    output = pipeline(PROMPT, tokens, WORD, generator=seed(), **SHORT)
-    assert (output.images - without).abs().max() > 0.05
-    assert output.masks is not None
-    assert output.masks[0].size == (64, 64)
-    assert pipeline(PROMPT, generator=seed(), **SHORT).masks is None
+def test_a_subject_makes_a_difference_and_has_a_mask(pipeline: RealCustomPipeline, cat: Subject) -> None:
+    without = pipeline(PROMPT, generator=seed(), **SHORT)
+    output = pipeline(PROMPT, cat, generator=seed(), **SHORT)
+    assert (output.images - without.images).abs().max() > 0.05
+    assert output.masks is not None and output.mask_history is not None
+    assert output.masks[0][0].size == (64, 64)
+    assert output.mask_history.shape == (3, 1, 1, 8, 8)
+    assert without.masks is None and without.mask_history is None
 
 
-def test_an_empty_mask_leaves_one_step_untouched(pipeline: RealCustomPipeline, tokens: Tensor) -> None:
-    one = SHORT | {"num_inference_steps": 1}
-    nothing = torch.zeros(1, 1, 8, 8)
-    masked = pipeline(PROMPT, tokens, WORD, mask=nothing, generator=seed(), **one).images
-    assert torch.allclose(masked, pipeline(PROMPT, generator=seed(), **one).images, atol=1e-5)
+def test_an_empty_mask_leaves_the_picture_untouched(pipeline: RealCustomPipeline, cat: Subject) -> None:
+    masked = pipeline(PROMPT, replace(cat, mask=torch.zeros(8, 8)), generator=seed(), **SHORT).images
+    assert torch.allclose(masked, pipeline(PROMPT, generator=seed(), **SHORT).images, atol=1e-4)
 
 
-def test_a_seed_means_the_same_alone_and_in_a_batch(pipeline: RealCustomPipeline, tokens: Tensor) -> None:
-    other = pipeline.encode_subject([Image.new("RGB", (128, 128), "blue")])
-    prompts, words = [PROMPT, "a robot in the snow"], ["cat", "robot"]
-    batch = pipeline(prompts, torch.stack([tokens, other]), words, generator=[seed(1), seed(2)], **SHORT).images
-    for i, subject in enumerate((tokens, other)):
-        alone = pipeline(prompts[i], subject, words[i], generator=seed(i + 1), **SHORT).images
-        assert torch.allclose(batch[i], alone[0], atol=1e-4)
+def test_only_the_queries_under_the_mask_are_computed_and_the_result_is_the_same(
+    pipeline: RealCustomPipeline, cat: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sparse = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
+    monkeypatch.setattr("components.model.attention._DENSE", 0.0)
+    assert torch.allclose(pipeline(PROMPT, cat, generator=seed(), **SHORT).images, sparse, atol=1e-4)
+
+
+def test_a_seed_means_the_same_alone_and_in_a_batch(pipeline: RealCustomPipeline, cat: Subject) -> None:
+    blue = [Image.new("RGB", (128, 128), color) for color in ("blue", "white")]
+    robot = Subject(pipeline.encode_subject(blue), "robot", strength=0.7)
+    prompts, rows = [PROMPT, "a robot and a cat in the snow", PROMPT], [[cat], [robot, cat], []]
+    batch = pipeline(prompts, rows, generator=[seed(i) for i in range(3)], **SHORT)
+    assert batch.masks is not None and [len(own) for own in batch.masks] == [1, 2, 0]
+    for i, own in enumerate(rows):
+        alone = pipeline(prompts[i], own, generator=seed(i), **SHORT).images
+        assert torch.allclose(batch.images[i], alone[0], atol=2e-4)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (72, 56), (40, 64)])
-def test_any_multiple_of_eight_works(pipeline: RealCustomPipeline, tokens: Tensor, size: tuple[int, int]) -> None:
+def test_any_multiple_of_eight_works(pipeline: RealCustomPipeline, cat: Subject, size: tuple[int, int]) -> None:
     height, width = size
-    output = pipeline(
-        PROMPT, tokens, WORD, num_inference_steps=1, height=height, width=width, generator=seed(), output_type="pil"
-    )
+    output = pipeline(PROMPT, cat, num_inference_steps=1, height=height, width=width, generator=seed())
     assert output.images[0].size == (width, height)
-    assert output.masks is not None and output.masks[0].size == (width, height)
+    assert output.masks is not None and output.masks[0][0].size == (width, height)
 
 
-def test_several_references_join_their_tokens(pipeline: RealCustomPipeline, tokens: Tensor) -> None:
-    pictures = [Image.new("RGB", (128, 128), color) for color in ("red", "blue")]
-    joined = pipeline.encode_subject(pictures)
-    assert joined.shape == (2 * len(tokens), tokens.shape[1])
-    assert torch.allclose(joined[: len(tokens)], tokens, atol=1e-5)
-    assert pipeline(PROMPT, joined, WORD, generator=seed(), **SHORT).images.isfinite().all()
+def test_several_references_join_their_tokens(pipeline: RealCustomPipeline, cat: Subject) -> None:
+    joined = pipeline.encode_subject([Image.new("RGB", (128, 128), color) for color in ("red", "blue")])
+    assert joined.shape == (2 * len(cat.tokens), cat.tokens.shape[1])
+    assert torch.allclose(joined[: len(cat.tokens)], cat.tokens, atol=1e-5)
+    twice = pipeline(PROMPT, Subject(cat.tokens.repeat(2, 1), WORD), generator=seed(), **SHORT).images
+    assert torch.allclose(twice, pipeline(PROMPT, cat, generator=seed(), **SHORT).images, atol=1e-4)
 
 
-def test_arguments_that_do_not_fit_are_refused(pipeline: RealCustomPipeline, tokens: Tensor) -> None:
+def test_two_subjects_share_no_position(pipeline: RealCustomPipeline, cat: Subject) -> None:
+    robot = Subject(pipeline.encode_subject([Image.new("RGB", (128, 128), "blue")]), "robot")
+    history = pipeline("a robot and a cat", [robot, cat], generator=seed(), **SHORT).mask_history
+    assert history is not None and history.shape[2] == 2
+    assert ((history > 0).sum(2) <= 1).all()
+    assert ((history > 0).sum((0, 1, 3, 4)) > 0).all()
+
+
+def test_strengths_scale_each_group_by_itself(pipeline: RealCustomPipeline, cat: Subject) -> None:
+    def draw(**strengths: float) -> Tensor:
+        face = torch.arange(len(cat.tokens)) < 32
+        return pipeline(PROMPT, replace(cat, face=face, **strengths), generator=seed(), **SHORT).images
+
+    neutral = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
+    assert torch.allclose(draw(), neutral, atol=1e-5)
+    without_face, without_body = draw(face_strength=0.0), draw(body_strength=0.0)
+    for changed in (without_face, without_body, draw(face_strength=2.0)):
+        assert (changed - neutral).abs().max() > 0.01
+    assert (without_face - without_body).abs().max() > 0.01
+    unknown = pipeline(PROMPT, replace(cat, face_strength=0.0), generator=seed(), **SHORT).images
+    assert torch.equal(unknown, neutral), "no face is known: its strength has no effect"
+
+
+@pytest.mark.parametrize(
+    "change", [{"source": "conditional"}, {"layers": ("up_blocks",)}, {"self_attention": True}, {"steps": 1}]
+)
+def test_every_way_to_find_masks_gives_masks_of_the_scope(
+    pipeline: RealCustomPipeline, cat: Subject, change: dict[str, Any]
+) -> None:
+    plain = pipeline(PROMPT, cat, generator=seed(), **SHORT).mask_history
+    history = pipeline(
+        PROMPT, cat, guidance=replace(pipeline.guidance, **change), generator=seed(), **SHORT
+    ).mask_history
+    assert plain is not None and history is not None
+    assert ((history > 0).sum((-2, -1)) <= int(64 * pipeline.guidance.scope)).all()
+    assert torch.equal(history[0], plain[0]) == (change in ({"source": "conditional"}, {"steps": 1}))
+    assert torch.equal(history[0], history[2]) == (change == {"steps": 1})
+
+
+def test_unknown_guidance_layers_are_refused(pipeline: RealCustomPipeline, cat: Subject) -> None:
+    with pytest.raises(ValueError, match="no cross-attention below nowhere"):
+        pipeline(PROMPT, cat, guidance=replace(pipeline.guidance, layers=("nowhere",)), generator=seed(), **SHORT)
+
+
+def test_refining_equals_the_product_with_the_self_attention_maps() -> None:
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 4, 12, 8), torch.randn(2, 4, 12, 8)
+    quantity = torch.rand(2 * 3, 1, 3, 4)
+    maps = (q @ k.transpose(-1, -2) / 8**0.5).softmax(-1).mean(1)
+    product = torch.einsum("bij,bwj->bwi", maps, quantity.view(2, 3, 12)).view(6, 1, 3, 4)
+    stretched = (product - product.amin((-2, -1), True)) / (product.amax((-2, -1), True) - product.amin((-2, -1), True))
+    assert torch.allclose(refine(quantity, [(q, k)]), stretched, atol=1e-3)
+
+
+def test_arguments_that_do_not_fit_are_refused(pipeline: RealCustomPipeline, cat: Subject) -> None:
     with pytest.raises(WordError):
-        pipeline(PROMPT, tokens, "dog", generator=seed(), **SHORT)
-    with pytest.raises(ValueError, match="target_word"):
-        pipeline(PROMPT, tokens, generator=seed(), **SHORT)
-    with pytest.raises(ValueError, match="2 words"):
-        pipeline(PROMPT, tokens, ["cat", "cat"], generator=seed(), **SHORT)
+        pipeline(PROMPT, replace(cat, word="dog"), generator=seed(), **SHORT)
+    with pytest.raises(ValueError, match="2 lists for 1 prompts"):
+        pipeline(PROMPT, [[cat], [cat]], generator=seed(), **SHORT)
+    with pytest.raises(ValueError, match="face_strength"):
+        replace(cat, face_strength=3.0)
+    with pytest.raises(ValueError, match="face: expected"):
+        replace(cat, face=torch.ones(3))
 
 
-def test_watching_a_word_does_not_change_the_prediction(pipeline: RealCustomPipeline) -> None:
+def test_watching_words_does_not_change_the_prediction(pipeline: RealCustomPipeline) -> None:
     unet = pipeline.unet
     torch.manual_seed(1)
     latents, text = torch.randn(2, 4, 16, 16), torch.randn(2, 32, 128)
     added = {"text_embeds": torch.randn(2, 64), "time_ids": torch.zeros(2, 6)}
-    word = torch.zeros(2, 32)
-    word[:, 3] = 1
-    every = torch.ones(2, 32)
+    words = torch.zeros(2, 32, 2)
+    words[:, 3, 0] = 1
+    words[:, :, 1] = 1  # all tokens together receive all attention
     stock = unet(latents, 10, text, added_cond_kwargs=added).sample
-    for weights, total in ((word, None), (every, 1.0)):
-        context = SubjectContext((16, 16), word=weights)
+    for count in (2, 1):
+        watch = WordWatch(words[-count:])
+        context = SubjectContext((16, 16), watch=watch)
         watched = unet(latents, 10, text, added_cond_kwargs=added, cross_attention_kwargs={"subject": context}).sample
         assert torch.allclose(watched, stock, atol=1e-5)
-        assert {tuple(m.shape[1:]) for m in context.maps} == {(16, 16), (8, 8)}
-        if total is not None:  # all words together receive all attention
-            assert all(torch.allclose(m, torch.full_like(m, total), atol=1e-4) for m in context.maps)
+        assert {tuple(m.shape) for m in watch.maps} == {(count, 2, 16, 16), (count, 2, 8, 8)}
+        assert all(torch.allclose(m[:, 1], torch.ones_like(m[:, 1]), atol=1e-4) for m in watch.maps)
+        assert all((m[:, 0] < 1).all() for m in watch.maps)
+
+
+def test_pictures_come_in_diffusers_types(pipeline: RealCustomPipeline, cat: Subject) -> None:
+    shapes = {"np": (1, 64, 64, 3), "pt": (1, 3, 64, 64), "latent": (1, 4, 16, 16)}
+    for output_type, shape in shapes.items():
+        drawn = pipeline(PROMPT, cat, generator=seed(), **SHORT | {"output_type": output_type}).images
+        assert tuple(drawn.shape) == shape
+
+
+def test_a_callback_sees_every_step_and_may_interrupt(pipeline: RealCustomPipeline, cat: Subject) -> None:
+    seen = []
+
+    def look(pipe: RealCustomPipeline, step: int, timestep: int, state: dict[str, Any]) -> dict[str, Any]:
+        seen.append((step, timestep, tuple(state["masks"].shape)))
+        pipe._interrupt = step == 1
+        return {"latents": torch.zeros_like(state["latents"])}
+
+    drawn = pipeline(PROMPT, cat, generator=seed(), callback_on_step_end=look, **SHORT).images
+    assert [s[0] for s in seen] == [0, 1] and seen[0][1] > seen[1][1]
+    assert not drawn.any()
+
+
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler])
+def test_any_scheduler_of_diffusers_works(pipeline: RealCustomPipeline, cat: Subject, scheduler) -> None:  # type: ignore[no-untyped-def]
+    usual = pipeline.scheduler
+    pipeline.scheduler = scheduler.from_config(usual.config)
+    try:
+        drawn = pipeline(PROMPT, cat, generator=[seed()], **SHORT).images
+        again = pipeline(PROMPT, cat, generator=[seed()], **SHORT).images
+    finally:
+        pipeline.scheduler = usual
+    assert drawn.isfinite().all() and torch.equal(drawn, again)
 
 
 def test_an_adapter_survives_the_disk(pipeline: RealCustomPipeline, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -15,6 +15,7 @@ from components.config import Config
 from components.evaluation.judges import Judge, Wanted
 from components.evaluation.statistics import Estimate, bootstrap, mean
 from components.model.pipeline import RealCustomPipeline
+from components.model.subjects import Subject
 from components.progress import track
 from components.world.identities import KINDS, Identity, sample_identity
 from components.world.places import PLACES
@@ -100,8 +101,7 @@ def draw_pictures(
     for rows in track(list(_chunks(len(wanted), config.evaluation.batch_size)), description):
         output = pipeline(
             [wanted[i].prompt for i in rows],
-            subject_tokens=None if tokens is None else torch.stack([tokens[i] for i in rows]),
-            target_word=None if tokens is None else [wanted[i].kind for i in rows],
+            subjects=None if tokens is None else [[Subject(tokens[i], wanted[i].kind)] for i in rows],
             num_inference_steps=sampling.steps,
             guidance_scale=sampling.guidance_scale,
             height=sampling.height,
@@ -109,7 +109,7 @@ def draw_pictures(
             generator=[torch.Generator().manual_seed(seeds[i]) for i in rows],
         )
         pictures += output.images
-        masks += output.masks or []
+        masks += [own[0] for own in output.masks or []]
     return pictures, masks
 
 

@@ -1,13 +1,15 @@
 """Decoupled cross-attention, as diffusers attention processors (paper section 3.2).
 
-``out = to_out(Attn(q, K_text, V_text) + mask * Attn(q, K_vision, V_vision))``. The subject travels with
-``cross_attention_kwargs={"subject": SubjectContext(...)}``; without it every layer is stock diffusers, bit for bit.
+``out = to_out(Attn(q, K_text, V_text) + sum_s mask_s * Attn(q, K_s, V_s))`` over the subjects s. The subjects travel
+with ``cross_attention_kwargs={"subject": SubjectContext(...)}``; without it every layer is stock diffusers, bit for
+bit.
 
-Shapes: b pictures, q queries of a layer, t text tokens, n vision tokens, c channels.
+Shapes: b pictures, q queries of a layer, t text tokens, n vision tokens, w watched words, c channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -15,25 +17,92 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
+#: Keys and values [b, heads, length, c / heads] by layer.
+KeyValueCache = dict[str, tuple[Tensor, Tensor]]
+#: Above this share of positions under the mask, picking them out costs more than it saves.
+_DENSE = 0.75
+
+
+@dataclass
+class Influence:
+    """What one subject does in one or more U-Net calls.
+
+    Args:
+        tokens: projected vision tokens [b, n, d].
+        gain: scale [b, n] of each token's value, or None for 1 (face and body strength).
+        mask: influence mask [b, 1, H, W], or None for 1 everywhere (as in training).
+        cache: keys and values, kept by whoever reuses ``tokens`` and ``gain`` over several calls.
+    """
+
+    tokens: Tensor
+    gain: Tensor | None = None
+    mask: Tensor | None = None
+    cache: KeyValueCache | None = None
+    _resized: dict[tuple[int, int], _LayerMask] = field(default_factory=dict)
+
+    def layer_mask(self, size: tuple[int, int]) -> _LayerMask | None:
+        """The mask at a layer's (height, width), with the positions that it leaves to the subject."""
+        if self.mask is None:
+            return None
+        if size not in self._resized:
+            self._resized[size] = _LayerMask.of(self.mask, size)
+        return self._resized[size]
+
+
+@dataclass(frozen=True)
+class _LayerMask:
+    """Mask values of a layer's queries: all of them [b, 1, q, 1], or those of ``rows`` [b, k], the rest being zero."""
+
+    values: Tensor
+    rows: Tensor | None
+
+    @classmethod
+    def of(cls, mask: Tensor, size: tuple[int, int]) -> _LayerMask:
+        flat = F.interpolate(mask, size, mode="bilinear", align_corners=False).flatten(1)
+        count = int((flat > 0).sum(1).max())
+        if count > _DENSE * flat.shape[1]:
+            return cls(flat[:, None, :, None], None)
+        values, rows = flat.topk(max(1, count), dim=1)
+        return cls(values[:, None, :, None], rows)
+
+
+@dataclass
+class WordWatch:
+    """Which words' attention is collected on the way through the U-Net, and what was collected.
+
+    Args:
+        words: weights [b, t, w] of each word's tokens, b being the last rows of the call.
+        layers: only these layers are watched; None watches all.
+        self_size: also keep queries and keys of the self-attention layers of this (height, width).
+    """
+
+    words: Tensor
+    layers: frozenset[str] | None = None
+    self_size: tuple[int, int] | None = None
+    #: Share of the attention that goes to each word, mean over heads: one [b, w, h, w'] a watched layer.
+    maps: list[Tensor] = field(default_factory=list)
+    #: Queries and keys [b, heads, q, c / heads] of self-attention layers.
+    self_attention: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def watches(self, layer: str) -> bool:
+        return self.layers is None or layer in self.layers
+
 
 @dataclass
 class SubjectContext:
-    """What one U-Net call is told about the subject.
+    """What one U-Net call is told about its subjects.
 
     Args:
         latent_size: (height, width) of the latents, from which every layer's resolution follows.
-        tokens: projected vision tokens [b, n, d], or None for a text-only pass.
-        mask: influence mask [b, 1, H, W], or None for 1 everywhere (as in training).
-        word: weights [b, t] of the target word's tokens; if given, each layer's map of the word is collected.
-        layer_cache: vision keys and values by layer, kept by whoever reuses ``tokens`` over several calls.
+        influences: the subjects that act; none in a text-only pass.
+        watch: collects words' attention, if given.
+        text_cache: text keys and values, kept by whoever repeats the same prompts.
     """
 
     latent_size: tuple[int, int]
-    tokens: Tensor | None = None
-    mask: Tensor | None = None
-    word: Tensor | None = None
-    maps: list[Tensor] = field(default_factory=list)
-    layer_cache: dict[str, tuple[Tensor, Tensor]] | None = None
+    influences: list[Influence] = field(default_factory=list)
+    watch: WordWatch | None = None
+    text_cache: KeyValueCache | None = None
 
 
 class VisionAttention(nn.Module):
@@ -47,9 +116,22 @@ class VisionAttention(nn.Module):
 
 
 class SelfAttnProcessor(AttnProcessor2_0):
-    """Stock self-attention that lets the subject pass by."""
+    """Stock self-attention that lets the subject pass by, and a watcher look on."""
 
-    def __call__(self, attn: Attention, hidden_states: Tensor, *args: object, subject: object = None, **kwargs: object):  # type: ignore[no-untyped-def]
+    def __call__(  # type: ignore[no-untyped-def]
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        *args: object,
+        subject: SubjectContext | None = None,
+        **kwargs: object,
+    ):
+        watch = None if subject is None else subject.watch
+        if subject is not None and watch is not None and watch.self_size is not None:
+            height, width = watch.self_size
+            if layer_size(subject.latent_size, hidden_states.shape[1]) == (height, width):
+                seen = hidden_states[-len(watch.words) :]
+                watch.self_attention.append((_heads(attn.to_q(seen), attn.heads), _heads(attn.to_k(seen), attn.heads)))
         return super().__call__(attn, hidden_states, *args, **kwargs)
 
 
@@ -68,43 +150,77 @@ class SubjectAttnProcessor:
         temb: Tensor | None = None,
         subject: SubjectContext | None = None,
     ) -> Tensor:
-        if subject is None or (subject.tokens is None and subject.word is None):
+        if subject is None or not (subject.influences or subject.watch):
             stocked: Tensor = self.stock(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
             return stocked
         assert encoder_hidden_states is not None, "cross-attention needs text"
-        q, k, v = (
-            _heads(x, attn.heads)
-            for x in (attn.to_q(hidden_states), attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states))
+        q = _heads(attn.to_q(hidden_states), attn.heads)
+        k, v = _remembered(
+            subject.text_cache,
+            self.name,
+            lambda: (
+                _heads(attn.to_k(encoder_hidden_states), attn.heads),
+                _heads(attn.to_v(encoder_hidden_states), attn.heads),
+            ),
         )
         size = layer_size(subject.latent_size, q.shape[2])
         if attention_mask is not None:
             attention_mask = attn.prepare_attention_mask(attention_mask, k.shape[2], len(q))
             attention_mask = attention_mask.view(len(q), attn.heads, -1, attention_mask.shape[-1])
-        if subject.word is None:
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
+        if subject.watch is not None and subject.watch.watches(self.name):
+            out, shares = attend_and_watch(q, k, v, subject.watch.words, attention_mask)
+            subject.watch.maps.append(shares.transpose(1, 2).unflatten(2, size))
         else:
-            out, word_map = _attend_and_watch(q, k, v, subject.word, attention_mask)
-            subject.maps.append(word_map.unflatten(1, size))
-        if subject.tokens is not None:
-            vision_k, vision_v = self._vision(subject, attn.heads)
-            vision = F.scaled_dot_product_attention(q, vision_k, vision_v)
-            if subject.mask is not None:
-                mask = F.interpolate(subject.mask, size, mode="bilinear", align_corners=False)
-                vision = vision * mask.flatten(2)[..., None].to(vision.dtype)
-            out = out + vision
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
+        for influence in subject.influences:
+            out = self._influenced(out, q, influence, size)
         out = out.transpose(1, 2).flatten(2).to(q.dtype)
         return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
 
-    def _vision(self, subject: SubjectContext, heads: int) -> tuple[Tensor, Tensor]:
-        cache = subject.layer_cache
-        if cache is not None and self.name in cache:
-            return cache[self.name]
-        tokens = subject.tokens
-        assert tokens is not None
-        pair = _heads(self.layer.to_k_vision(tokens), heads), _heads(self.layer.to_v_vision(tokens), heads)
-        if cache is not None:
-            cache[self.name] = pair
-        return pair
+    def _influenced(self, out: Tensor, q: Tensor, influence: Influence, size: tuple[int, int]) -> Tensor:
+        """``out`` [b, heads, q, c / heads] with one subject's attention added where its mask lets it."""
+        k, v = _remembered(influence.cache, self.name, lambda: self._vision(influence, q.shape[1]))
+        mask = influence.layer_mask(size)
+        if mask is None:
+            return out + F.scaled_dot_product_attention(q, k, v)
+        if mask.rows is None:
+            return out + F.scaled_dot_product_attention(q, k, v) * mask.values.to(v.dtype)
+        rows = mask.rows[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3])
+        inside = F.scaled_dot_product_attention(q.gather(2, rows), k, v) * mask.values.to(v.dtype)
+        return out.scatter_add(2, rows, inside.to(out.dtype))
+
+    def _vision(self, influence: Influence, heads: int) -> tuple[Tensor, Tensor]:
+        values = self.layer.to_v_vision(influence.tokens)
+        if influence.gain is not None:
+            values = values * influence.gain[..., None].to(values.dtype)
+        return _heads(self.layer.to_k_vision(influence.tokens), heads), _heads(values, heads)
+
+
+def attend_and_watch(
+    q: Tensor, k: Tensor, v: Tensor, words: Tensor, attention_mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Attention, and the share [b', q, w] of it that goes to each word, mean over heads.
+
+    A word's share is the attention's output for values that are 1 on the word's tokens and 0 elsewhere, so the words
+    ride along as further value channels, and no other token's map is ever held. Queries and keys are padded with
+    zeros to the same width, which changes no product and keeps the fused kernels.
+
+    Args:
+        q, k, v: [b, heads, length, c].
+        words: weights [b', t, w], for the last b' of the b rows.
+    """
+    width, count = q.shape[-1], words.shape[-1]
+    extra = -(-count // 8) * 8
+    columns = v.new_zeros(*v.shape[:-1], extra)
+    columns[-len(words) :, ..., :count] = words[:, None].to(v.dtype)
+    both = F.scaled_dot_product_attention(
+        F.pad(q, (0, extra)),
+        F.pad(k, (0, extra)),
+        torch.cat([v, columns], -1),
+        attn_mask=attention_mask,
+        scale=width**-0.5,
+    )
+    return both[..., :width], both[-len(words) :, ..., width : width + count].mean(1)
 
 
 def layer_size(latent_size: tuple[int, int], queries: int) -> tuple[int, int]:
@@ -122,14 +238,11 @@ def _heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _attend_and_watch(
-    q: Tensor, k: Tensor, v: Tensor, word: Tensor, attention_mask: Tensor | None
+def _remembered(
+    cache: KeyValueCache | None, name: str, compute: Callable[[], tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """Attention, and the share [b, q] of it that goes to the word's tokens, mean over heads.
-
-    The share is the attention's output for values that are 1 on the word and 0 elsewhere, so it rides along as one
-    more value channel and no other word's map is ever held.
-    """
-    column = word.to(v.dtype)[:, None, :, None].expand(-1, v.shape[1], -1, 1)
-    both = F.scaled_dot_product_attention(q, k, torch.cat([v, column], -1), attn_mask=attention_mask)
-    return both[..., :-1], both[..., -1].mean(1)
+    if cache is None:
+        return compute()
+    if name not in cache:
+        cache[name] = compute()
+    return cache[name]

@@ -27,12 +27,23 @@ class MaskGuidance:
         scope: share of the positions that stay (with ``threshold``: values of at least ``1 - scope`` stay).
         threshold: keep by value instead of by rank.
         binary: set what stays to 1. The paper finds continuous values better.
+        quantity: multiplies the mask (the paper's is 1).
+        steps: this many steps find a mask; later ones reuse the last.
+        layers: read only cross-attention layers whose path starts with one of these; none named reads all.
+        self_attention: spread the map along the self-attention of the mask's resolution.
+        source: read the maps in a text-only pass of their own (``separate``, the paper's), or in the guided pass of
+            the step before (``conditional``), which costs no pass.
     """
 
     norm: Norm = "min_max_per_channel"
     scope: float = 0.25
     threshold: bool = False
     binary: bool = False
+    quantity: float = 1.0
+    steps: int = 12
+    layers: tuple[str, ...] = ()
+    self_attention: bool = False
+    source: Literal["separate", "conditional"] = "separate"
 
     def __call__(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """Turn one map a layer, [b, h, w] each, into the influence mask [b, 1, H, W]."""
@@ -59,6 +70,38 @@ class MaskGuidance:
             top = flat.topk(count, dim=1).indices
             kept = torch.zeros_like(flat, dtype=torch.bool).scatter(1, top, True).view_as(quantity)
         return kept.to(quantity.dtype) if self.binary else quantity * kept
+
+
+def refine(quantity: Tensor, self_attention: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Spread ``quantity`` [b * w, 1, H, W] along self-attention: the mean over layers and heads of ``S @ quantity``.
+
+    Every layer's ``S`` [H W, H W] is applied without being held: the map is one channel of the attention's values.
+
+    Args:
+        self_attention: queries and keys [b, heads, H W, c] of the layers at the mask's resolution.
+
+    Raises:
+        ValueError: no layer works at that resolution.
+    """
+    if not self_attention:
+        raise ValueError("guidance.self_attention: no self-attention layer works at the mask's resolution")
+    height, width = quantity.shape[-2:]
+    batch = len(self_attention[0][0])
+    words = quantity.view(batch, -1, height * width).transpose(1, 2)
+    spread = torch.zeros_like(words)
+    for q, k in self_attention:
+        pad = max(0, q.shape[-1] - words.shape[-1])
+        values = F.pad(words, (0, pad))[:, None].expand(-1, q.shape[1], -1, -1)
+        spread += F.scaled_dot_product_attention(q, k, values.to(q.dtype))[..., : words.shape[-1]].mean(1)
+    return _stretch((spread / len(self_attention)).transpose(1, 2).reshape(quantity.shape))
+
+
+def resolve_overlaps(masks: Tensor) -> Tensor:
+    """Give every position of [b, s, H, W] to the one subject whose influence is largest there."""
+    if masks.shape[1] == 1:
+        return masks
+    owner = masks.argmax(1, keepdim=True)
+    return torch.zeros_like(masks).scatter(1, owner, masks.gather(1, owner))
 
 
 def _stretch(maps: Tensor) -> Tensor:

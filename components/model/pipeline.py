@@ -1,19 +1,19 @@
-"""`RealCustomPipeline`: Stable Diffusion XL that puts a referenced subject where a word of the prompt is drawn.
+"""`RealCustomPipeline`: Stable Diffusion XL that puts referenced subjects where words of the prompt are drawn.
 
     pipeline = RealCustomPipeline.from_config(config)
-    tokens = pipeline.encode_subject([cutout])
-    output = pipeline("a robot on the beach", subject_tokens=tokens, target_word="robot")
+    robot = Subject(pipeline.encode_subject([cutout]), word="robot")
+    output = pipeline("a robot on the beach", subjects=robot)
 
-Without a subject it is `StableDiffusionXLPipeline` in its U-Net calls, bit for bit. A step with a subject makes a
-text-only pass that finds the influence mask (paper section 3.3; only in the first `guidance.mask_steps` steps), then
-one guided pass in which the subject acts inside the mask.
+Without a subject it is `StableDiffusionXLPipeline` in its U-Net calls, bit for bit. `components.model.denoising` holds
+what a step does with subjects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -24,27 +24,27 @@ from torch import Tensor
 from components.config import Config, GuidanceConfig
 from components.errors import ArtifactError
 from components.model.adapter import RealCustomAdapter
-from components.model.attention import SubjectContext
+from components.model.denoising import Denoiser, mask_size
 from components.model.guidance import MaskGuidance
-from components.model.text import encode_prompts, size_conditioning
+from components.model.subjects import Subjects, by_prompt, stack_subjects, to_device
+from components.model.text import TextFeatures, encode_prompts, size_conditioning
 from components.model.vision import VisionEncoder
 from components.model.words import token_mask
 
 
 @dataclass
 class RealCustomOutput(BaseOutput):
-    """``images``: PIL pictures (or latents); ``masks``: the last influence masks, None without a subject."""
+    """What was drawn.
 
-    images: list[Image.Image] | Tensor
-    masks: list[Image.Image] | None
+    Args:
+        images: b PIL pictures, or arrays or tensors, as ``output_type`` says.
+        masks: for each picture, the last influence mask of each of its subjects, as grey pictures; None without any.
+        mask_history: influence masks of every step [steps, b, s, H, W]; None without any subject.
+    """
 
-
-@dataclass(frozen=True)
-class Subject:
-    """A subject as the denoising loop needs it: vision tokens [2 b, n, d] (unconditional rows first), word [b, t]."""
-
-    tokens: Tensor
-    word: Tensor
+    images: list[Image.Image] | Any
+    masks: list[list[Image.Image]] | None
+    mask_history: Tensor | None
 
 
 class RealCustomPipeline(StableDiffusionXLPipeline):
@@ -52,7 +52,8 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
 
     vision: VisionEncoder
     adapter: RealCustomAdapter
-    guidance_defaults: GuidanceConfig
+    #: How influence masks are found where a call does not say.
+    guidance: MaskGuidance
 
     @classmethod
     def from_config(cls, config: Config, adapter: str | None = None) -> RealCustomPipeline:
@@ -92,7 +93,8 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             raise ArtifactError("model.adapter was trained with other vision encoders than model.siglip/model.dinov2")
         adapter.requires_grad_(False).eval()
         adapter.attach(self.unet)
-        self.adapter, self.vision, self.guidance_defaults = adapter, vision, guidance
+        self.adapter, self.vision = adapter, vision
+        self.guidance = MaskGuidance(**guidance.model_dump())
 
     def to(self, *args: Any, **kwargs: Any) -> RealCustomPipeline:
         super().to(*args, **kwargs)
@@ -124,8 +126,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
     def __call__(  # type: ignore[override]
         self,
         prompt: str | list[str],
-        subject_tokens: Tensor | None = None,
-        target_word: str | list[str] | None = None,
+        subjects: Subjects | None = None,
         negative_prompt: str | list[str] = "",
         num_inference_steps: int = 25,
         guidance_scale: float = 3.5,
@@ -134,142 +135,117 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         mask_scope: float | None = None,
-        mask: Tensor | None = None,
-        strength: float = 1.0,
-        output_type: str = "pil",
+        guidance: MaskGuidance | None = None,
+        eta: float = 0.0,
+        output_type: Literal["pil", "np", "pt", "latent"] = "pil",
         callback_on_step_end: Callable[[RealCustomPipeline, int, int, dict[str, Any]], dict[str, Any]] | None = None,
     ) -> RealCustomOutput:
         """Draw one picture a prompt.
 
         Args:
             prompt: one prompt, or b of them.
-            subject_tokens: what `encode_subject` returned, [n, d] for all prompts or [b, n, d]; none is stock SDXL.
-            target_word: the word of each prompt that stands for the subject; required with ``subject_tokens``.
+            subjects: one `Subject` or several for all prompts, or a list of subjects a prompt; none is stock SDXL.
             negative_prompt: encoded, never zeroed, even if empty.
             guidance_scale: 1 turns classifier-free guidance off.
-            height, width: pixels, multiples of 8 latents' factor; the U-Net's size by default.
+            height, width: pixels, multiples of the autoencoder's factor; the U-Net's size by default.
             generator: one a prompt, so that a seed means the same picture alone or in a batch.
-            mask_scope: share of the picture the subject may act on; the adapter's default otherwise.
-            mask: a given influence mask [b, 1, H, W] in place of the found one.
-            strength: scales the subject's influence; 0 is stock SDXL.
-            output_type: ``pil`` or ``latent``.
+            mask_scope: share of the picture a subject may act on; that of ``guidance`` otherwise.
+            guidance: how influence masks are found; the adapter's default otherwise.
+            eta: of schedulers that take one.
+            output_type: ``pil``, ``np`` [b, h, w, 3], ``pt`` [b, 3, h, w] (both in [0, 1]) or ``latent``.
+            callback_on_step_end: called with (pipeline, step, timestep, {"latents", "masks"}); returns replacements.
 
         Raises:
-            WordError: a prompt does not hold its target word.
+            WordError: a prompt does not hold a subject's word.
             ValueError: arguments that do not fit together.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         negatives = [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
+        if len(negatives) != len(prompts):
+            raise ValueError(f"negative_prompt: {len(negatives)} for {len(prompts)} prompts")
         height = height or self.default_sample_size * self.vae_scale_factor
         width = width or self.default_sample_size * self.vae_scale_factor
         device, dtype = self._execution_device, self.unet.dtype
-        guided = guidance_scale > 1
-
-        text = encode_prompts(self, prompts)
-        if guided:
-            text = encode_prompts(self, negatives) + text
-        time_ids = size_conditioning((height, width), (0, 0), (height, width), len(text.tokens)).to(device, dtype)
-        subject = None
-        if subject_tokens is not None and strength > 0:
-            subject = self._subject(subject_tokens, target_word, prompts, guided)
 
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         latents = self.prepare_latents(
             len(prompts), self.unet.config.in_channels, height, width, dtype, device, generator, latents
         )
-        extra = self.prepare_extra_step_kwargs(generator, 0.0)
-        size = (latents.shape[-2], latents.shape[-1])
-        mask_size = ((size[0] + 1) // 2, (size[1] + 1) // 2)
-        guidance = MaskGuidance(self.guidance_defaults.norm, mask_scope or self.guidance_defaults.scope)
-        cache: dict[str, tuple[Tensor, Tensor]] = {}
-        self._guidance_scale = guidance_scale
-
-        given_mask = mask is not None
-        influence = strength * self.guidance_defaults.quantity
+        guidance = guidance or self.guidance
+        if mask_scope is not None:
+            guidance = replace(guidance, scope=mask_scope)
+        denoise = self.denoiser(prompts, negatives, subjects, (height, width), guidance_scale, guidance)
+        extra = self.prepare_extra_step_kwargs(generator, eta)
+        self._guidance_scale, self._interrupt = guidance_scale, False
+        history: list[Tensor] = []
         with self.progress_bar(total=num_inference_steps) as bar:
-            for index, timestep in enumerate(self.scheduler.timesteps):
-                context = None
-                if subject is not None:
-                    if not given_mask and (mask is None or index < self.guidance_defaults.mask_steps):
-                        maps = self._word_maps(latents, timestep, subject, text, time_ids)
-                        mask = guidance(maps, mask_size)
-                    assert mask is not None
-                    repeated = mask.to(device, dtype).repeat(2 if guided else 1, 1, 1, 1) * influence
-                    context = SubjectContext(size, subject.tokens, repeated, layer_cache=cache)
-                inputs = torch.cat([latents] * 2) if guided else latents
-                predicted = self._predict(inputs, timestep, text.tokens, text.pooled, time_ids, context)
-                if guided:
-                    unconditional, conditional = predicted.chunk(2)
-                    predicted = unconditional + guidance_scale * (conditional - unconditional)
+            for step, timestep in enumerate(self.scheduler.timesteps):
+                if self.interrupt:
+                    break
+                predicted = denoise(self.scheduler.scale_model_input(latents, timestep), timestep, step)
                 latents = self.scheduler.step(predicted, timestep, latents, **extra, return_dict=False)[0]
+                if denoise.masks is not None:
+                    history.append(denoise.masks)
                 if callback_on_step_end is not None:
-                    changed = callback_on_step_end(self, index, int(timestep), {"latents": latents, "mask": mask})
-                    latents = changed.get("latents", latents)
+                    state = {"latents": latents, "masks": denoise.masks}
+                    latents = callback_on_step_end(self, step, int(timestep), state).get("latents", latents)
                 bar.update()
+        images = latents if output_type == "latent" else self.decode(latents, output_type)
         self.maybe_free_model_hooks()
-        masks = None if subject is None or mask is None else _mask_pictures(mask, (height, width))
-        if output_type == "latent":
-            return RealCustomOutput(latents, masks)
-        return RealCustomOutput(self.decode(latents), masks)
+        if not history:
+            return RealCustomOutput(images, None, None)
+        present = [len(row) for row in by_prompt(subjects, len(prompts))]
+        masks = _mask_pictures(history[-1], present, (height, width))
+        return RealCustomOutput(images, masks, torch.stack(history))
 
-    def decode(self, latents: Tensor) -> list[Image.Image]:
+    def denoiser(
+        self,
+        prompts: list[str],
+        negatives: list[str],
+        subjects: Subjects | None,
+        size: tuple[int, int],
+        guidance_scale: float,
+        guidance: MaskGuidance | None = None,
+    ) -> Denoiser:
+        """The noise prediction of one picture a prompt, of ``size`` (height, width) in pixels."""
+        device, dtype = self._execution_device, self.unet.dtype
+        text = self._encode_text(prompts)
+        if guidance_scale > 1:
+            text = self._encode_text(negatives) + text
+        time_ids = size_conditioning(size, (0, 0), size, len(text.tokens)).to(device, dtype)
+        latent_size = (size[0] // self.vae_scale_factor, size[1] // self.vae_scale_factor)
+        rows = by_prompt(subjects, len(prompts))
+        slots = [
+            to_device(slot, device, dtype)
+            for slot in stack_subjects(rows, partial(self._find_words, prompts), mask_size(latent_size))
+        ]
+        absent = self._absent() if slots and guidance_scale > 1 else None
+        return Denoiser(
+            self.unet, text, time_ids, latent_size, guidance_scale, slots, absent, guidance or self.guidance
+        )
+
+    def decode(self, latents: Tensor, output_type: str = "pil") -> Any:
         """Pictures of scaled latents [b, 4, h, w]."""
         pixels = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor, return_dict=False)[0]
-        pictures: list[Image.Image] = self.image_processor.postprocess(pixels, output_type="pil")
-        return pictures
+        return self.image_processor.postprocess(pixels, output_type=output_type)
 
-    def _subject(self, tokens: Tensor, words: str | list[str] | None, prompts: list[str], guided: bool) -> Subject:
-        if words is None:
-            raise ValueError("target_word is required with subject_tokens")
-        words = [words] * len(prompts) if isinstance(words, str) else list(words)
-        if len(words) != len(prompts):
-            raise ValueError(f"target_word: {len(words)} words for {len(prompts)} prompts")
-        weights = torch.stack([token_mask(self.tokenizer, p, w) for p, w in zip(prompts, words, strict=True)])
-        tokens = tokens if tokens.ndim == 3 else tokens.expand(len(prompts), -1, -1)
-        if len(tokens) != len(prompts):
-            raise ValueError(f"subject_tokens: {len(tokens)} subjects for {len(prompts)} prompts")
-        device, dtype = self._execution_device, self.unet.dtype
-        tokens = tokens.to(device, dtype)
-        if guided:
-            tokens = torch.cat([self._absent(tokens.shape[1]).expand_as(tokens), tokens])
-        return Subject(tokens, weights.to(device, dtype))
+    def _encode_text(self, prompts: list[str]) -> TextFeatures:
+        return encode_prompts(self, prompts)
 
-    def _absent(self, count: int) -> Tensor:
-        """Tokens [1, count, d] of a black picture, which stand for "no subject" (paper: image-condition dropout)."""
+    def _find_words(self, prompts: list[str], place: int, word: str) -> Tensor:
+        return token_mask(self.tokenizer, prompts[place], word)
+
+    def _absent(self) -> Tensor:
+        """Tokens [m, d] of a black picture, which stand for "no subject" (paper: image-condition dropout)."""
         side = self.reference_size
-        black = self.encode_subject([Image.new("RGB", (side, side))])
-        return black.repeat(count // len(black), 1)[None]
-
-    def _word_maps(
-        self, latents: Tensor, timestep: Tensor, subject: Subject, text: Any, time_ids: Tensor
-    ) -> list[Tensor]:
-        """The text-only guidance pass: each layer's attention to the target word, [b, h, w]."""
-        count = len(latents)
-        context = SubjectContext((latents.shape[-2], latents.shape[-1]), word=subject.word)
-        self._predict(latents, timestep, text.tokens[-count:], text.pooled[-count:], time_ids[:count], context)
-        return context.maps
-
-    def _predict(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        tokens: Tensor,
-        pooled: Tensor,
-        time_ids: Tensor,
-        context: SubjectContext | None,
-    ) -> Tensor:
-        predicted: Tensor = self.unet(
-            self.scheduler.scale_model_input(latents, timestep),
-            timestep,
-            encoder_hidden_states=tokens,
-            cross_attention_kwargs=None if context is None else {"subject": context},
-            added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
-            return_dict=False,
-        )[0]
-        return predicted
+        return self.encode_subject([Image.new("RGB", (side, side))])
 
 
-def _mask_pictures(mask: Tensor, size: tuple[int, int]) -> list[Image.Image]:
-    """[b, 1, H, W] in [0, 1] -> grey pictures of ``size`` (height, width)."""
-    values = (mask[:, 0].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
-    return [Image.fromarray(v).resize((size[1], size[0]), Image.Resampling.BILINEAR) for v in values]
+def _mask_pictures(masks: Tensor, present: list[int], size: tuple[int, int]) -> list[list[Image.Image]]:
+    """[b, s, H, W] in [0, 1] -> grey pictures of ``size`` (height, width), of each picture's own subjects."""
+    values = (masks.float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+    shape = (size[1], size[0])
+    return [
+        [Image.fromarray(mask).resize(shape, Image.Resampling.BILINEAR) for mask in row[:count]]
+        for row, count in zip(values, present, strict=True)
+    ]

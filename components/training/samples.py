@@ -11,6 +11,7 @@ from torch import nn
 from components.config import Config
 from components.model.adapter import RealCustomAdapter
 from components.model.pipeline import RealCustomPipeline
+from components.model.subjects import Subject
 from components.model.vision import VisionEncoder
 from components.pictures import rows_of_pictures
 from components.world.identities import KINDS, sample_identity
@@ -30,13 +31,15 @@ def sample_grid(config: Config, adapter: nn.Module, vision: VisionEncoder, colum
     identities = [sample_identity(rng, "held_out", KINDS[i % len(KINDS)]) for i in range(columns)]
     references = [draw_reference(identity, pipeline.reference_size, rng) for identity in identities]
     prompts = [write_caption(i.kind, rng.choice(sorted(PLACES))) for i in identities]
-    tokens = torch.stack([pipeline.encode_subject([reference]) for reference in references])
+    subjects = [
+        [Subject(pipeline.encode_subject([reference]), identity.kind)]
+        for reference, identity in zip(references, identities, strict=True)
+    ]
 
     def draw(with_subject: bool):  # type: ignore[no-untyped-def]
         return pipeline(
             prompts,
-            subject_tokens=tokens if with_subject else None,
-            target_word=[i.kind for i in identities] if with_subject else None,
+            subjects=subjects if with_subject else None,
             num_inference_steps=config.sampling.steps,
             guidance_scale=config.sampling.guidance_scale,
             height=config.sampling.height,
@@ -45,4 +48,4 @@ def sample_grid(config: Config, adapter: nn.Module, vision: VisionEncoder, colum
         )
 
     stock, ours = draw(False), draw(True)
-    return rows_of_pictures([references, stock.images, ours.images, ours.masks])
+    return rows_of_pictures([references, stock.images, ours.images, [own[0] for own in ours.masks]])
