@@ -20,9 +20,11 @@ from components.config import Config
 from components.errors import ArtifactError, WordError
 from components.model.adapter import RealCustomAdapter
 from components.model.attention import SubjectContext, WordWatch, layer_size
-from components.model.guidance import refine
+from components.model.guidance import MaskGuidance, refine
+from components.model.official import CONDITIONING, OfficialScheduler
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
+from components.model.text import encode_prompts
 from components.model.vision import merge_views, split_views
 
 PROMPT, WORD = "a red cat on the beach", "cat"
@@ -154,6 +156,15 @@ def test_strengths_scale_each_group_by_itself(pipeline: RealCustomPipeline, cat:
     assert torch.equal(unknown, neutral), "no face is known: its strength has no effect"
 
 
+def test_a_face_box_marks_the_tokens_inside_it(pipeline: RealCustomPipeline, cat: Subject) -> None:
+    face = pipeline.face_group([(0, 0, 128, 32)])
+    assert face is not None and face.shape == (len(cat.tokens),)
+    assert face.view(8, 8).all(1).tolist() == [True, True] + [False] * 6
+    assert pipeline.face_group([None]) is None
+    both = pipeline.face_group([None, (0, 0, 128, 32)])
+    assert both is not None and torch.equal(both, torch.cat([torch.zeros_like(face), face]))
+
+
 @pytest.mark.parametrize(
     "change", [{"source": "conditional"}, {"layers": ("up_blocks",)}, {"self_attention": True}, {"steps": 1}]
 )
@@ -257,6 +268,32 @@ def test_an_adapter_survives_the_disk(pipeline: RealCustomPipeline, tmp_path) ->
         RealCustomAdapter.from_pretrained(tmp_path / "adapter")
     with pytest.raises(ArtifactError, match="no adapter"):
         RealCustomAdapter.from_pretrained(tmp_path)
+
+
+def test_a_whole_pipeline_survives_the_disk(pipeline: RealCustomPipeline, cat: Subject, miniature, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    pipeline.save_pretrained(tmp_path / "whole")
+    pipeline.adapter.save_pretrained(tmp_path / "adapter")
+    expected = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
+    whole = RealCustomPipeline.from_pretrained(tmp_path / "whole")
+    parts = RealCustomPipeline.from_pretrained(miniature.base, adapter=tmp_path / "adapter", vision=pipeline.vision)
+    assert whole.guidance == pipeline.guidance != parts.guidance
+    for again in (whole, parts):
+        again.guidance = pipeline.guidance
+        tokens = again.encode_subject([Image.new("RGB", (128, 128), "red")])
+        assert torch.allclose(again(PROMPT, Subject(tokens, WORD), generator=seed(), **SHORT).images, expected, atol=1e-4)
+    assert StableDiffusionXLPipeline.from_pretrained(tmp_path / "whole")(PROMPT, **SHORT).images.isfinite().all()
+
+
+def test_converted_weights_bring_their_conditioning(pipeline: RealCustomPipeline, miniature, cat: Subject) -> None:  # type: ignore[no-untyped-def]
+    adapter = RealCustomAdapter.for_unet(
+        pipeline.unet, pipeline.vision.channels, pipeline.adapter.config, None, CONDITIONING
+    )
+    released = RealCustomPipeline.from_pretrained(miniature.base)
+    released.set_adapter(adapter, pipeline.vision, MaskGuidance())
+    assert isinstance(released.scheduler, OfficialScheduler)
+    pooled = [encode_prompts(pipeline, [PROMPT], kind).pooled for kind in ("projected", "unprojected")]
+    assert torch.equal(released._encode_text([PROMPT]).pooled, pooled[1])
+    assert not torch.equal(*pooled)
 
 
 def test_a_foreign_adapter_is_refused(pipeline: RealCustomPipeline) -> None:

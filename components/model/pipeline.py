@@ -10,9 +10,11 @@ what a step does with subjects.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,15 +23,21 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from components.config import Config, GuidanceConfig
+from components.config import Config
 from components.errors import ArtifactError
+from components.files import replacing
 from components.model.adapter import RealCustomAdapter
 from components.model.denoising import Denoiser, mask_size
+from components.model.faces import face_tokens
 from components.model.guidance import MaskGuidance
+from components.model.official import official_scheduler
 from components.model.subjects import Subjects, by_prompt, stack_subjects, to_device
 from components.model.text import TextFeatures, encode_prompts, size_conditioning
 from components.model.vision import VisionEncoder
 from components.model.words import token_mask
+
+#: What `save_pretrained` writes beside the parts of SDXL.
+_PARTS = "realcustom.json"
 
 
 @dataclass
@@ -67,8 +75,9 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             ArtifactError: a part cannot be loaded, or the adapter was made for other encoders.
         """
         vision = VisionEncoder.from_config(config.model, config.vision)
+        dtype = getattr(torch, config.model.dtype)
         try:
-            pipeline = cls.from_pretrained(config.model.base, dtype=getattr(torch, config.model.dtype))
+            pipeline = cls.from_pretrained(config.model.base, dtype=dtype)
         except (OSError, ValueError) as error:
             raise ArtifactError(f"model.base cannot be loaded: {str(error).splitlines()[0]}") from None
         path = adapter or config.model.adapter
@@ -76,25 +85,64 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             loaded = RealCustomAdapter.from_pretrained(path)
         else:
             loaded = RealCustomAdapter.for_unet(pipeline.unet, vision.channels, config.adapter, vision.identity)
-        pipeline.set_adapter(loaded, vision, config.sampling.guidance)
+        pipeline.set_adapter(loaded, vision, MaskGuidance(**config.sampling.guidance.model_dump()))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         device = device if config.model.device == "auto" else config.model.device
-        pipeline.to(device, dtype=getattr(torch, config.model.dtype))
+        pipeline.to(device, dtype=dtype)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def set_adapter(self, adapter: RealCustomAdapter, vision: VisionEncoder, guidance: GuidanceConfig) -> None:
-        """Attach ``adapter``, whose features come from ``vision``.
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        adapter: str | Path | None = None,
+        vision: VisionEncoder | None = None,
+        **kwargs: Any,
+    ) -> RealCustomPipeline:
+        """Load what `save_pretrained` wrote, or any SDXL model with an ``adapter`` directory.
+
+        Args:
+            adapter: an adapter directory; without one, a plain SDXL model waits for `set_adapter`.
+            vision: the adapter's encoders; by default those of the authors' release.
+            kwargs: as diffusers takes them.
+
+        Raises:
+            ArtifactError: the adapter is damaged, or was made for other encoders.
+        """
+        pipeline: RealCustomPipeline = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        saved = Path(pretrained_model_name_or_path)
+        if adapter is None and not (saved / _PARTS).exists():
+            return pipeline
+        guidance = MaskGuidance()
+        if adapter is None:
+            parts = json.loads((saved / _PARTS).read_text())
+            guidance = MaskGuidance(**parts["guidance"] | {"layers": tuple(parts["guidance"]["layers"])})
+            vision = vision or VisionEncoder.from_pretrained(saved)
+        loaded = RealCustomAdapter.from_pretrained(adapter or saved / "adapter")
+        pipeline.set_adapter(loaded, vision or VisionEncoder.of_release(loaded.config), guidance)
+        return pipeline.to(pipeline.device, dtype=pipeline.unet.dtype)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write everything into one directory, which stock `StableDiffusionXLPipeline` can read too."""
+        with replacing(Path(save_directory)) as staging:
+            super().save_pretrained(staging, **kwargs)
+            self.vision.save_pretrained(staging)
+            self.adapter.save_pretrained(staging / "adapter")
+            (staging / _PARTS).write_text(json.dumps({"guidance": asdict(self.guidance)}, indent=1))
+
+    def set_adapter(self, adapter: RealCustomAdapter, vision: VisionEncoder, guidance: MaskGuidance) -> None:
+        """Attach ``adapter``, whose features come from ``vision``, and switch on what it was trained with.
 
         Raises:
             ArtifactError: the adapter was made for other encoders.
         """
-        if adapter.encoder_identity != vision.identity:
-            raise ArtifactError("model.adapter was trained with other vision encoders than model.siglip/model.dinov2")
+        adapter.check_encoder(vision)
         adapter.requires_grad_(False).eval()
         adapter.attach(self.unet)
-        self.adapter, self.vision = adapter, vision
-        self.guidance = MaskGuidance(**guidance.model_dump())
+        self.adapter, self.vision, self.guidance = adapter, vision, guidance
+        if adapter.conditioning.scheduler == "realcustom":
+            self.scheduler = official_scheduler()
 
     def to(self, *args: Any, **kwargs: Any) -> RealCustomPipeline:
         super().to(*args, **kwargs)
@@ -121,6 +169,17 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         """
         tokens = self.adapter(self.vision.encode_pictures(pictures))
         return tokens.flatten(0, 1)
+
+    def face_group(self, boxes: Sequence[tuple[float, float, float, float] | None]) -> Tensor | None:
+        """Which of `encode_subject`'s tokens show the face: bool [n], or None where no reference has a face.
+
+        Args:
+            boxes: for each reference its face, x0, y0, x1, y1 in pixels of a `reference_size` square, or None.
+        """
+        grid = self.vision.grid
+        groups = [face_tokens(box, self.reference_size, grid) for box in boxes]
+        face = torch.cat([group.repeat(self.adapter.token_sets) for group in groups])
+        return face if face.any() else None
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
@@ -230,7 +289,8 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         return self.image_processor.postprocess(pixels, output_type=output_type)
 
     def _encode_text(self, prompts: list[str]) -> TextFeatures:
-        return encode_prompts(self, prompts)
+        adapter = getattr(self, "adapter", None)
+        return encode_prompts(self, prompts, adapter.conditioning.text_pooling if adapter else "projected")
 
     def _find_words(self, prompts: list[str], place: int, word: str) -> Tensor:
         return token_mask(self.tokenizer, prompts[place], word)
