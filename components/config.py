@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from components.errors import ConfigError
 
@@ -53,6 +53,15 @@ class VisionConfig(_Section):
     view_size: int = Field(384, ge=16)
     siglip_block: int = Field(25, ge=0)
     dinov2_block: int = Field(22, ge=0)
+    #: Earlier blocks of the global view, for the shallow projector (the authors': 7, 13, 19 and 4, 10, 16).
+    siglip_shallow: tuple[NonNegativeInt, ...] = ()
+    dinov2_shallow: tuple[NonNegativeInt, ...] = ()
+
+    @model_validator(mode="after")
+    def _shallow_blocks_pair_up(self) -> VisionConfig:
+        if len(self.siglip_shallow) != len(self.dinov2_shallow):
+            raise ValueError("siglip_shallow and dinov2_shallow must name equally many blocks")
+        return self
 
 
 class AdapterConfig(_Section):
@@ -60,6 +69,21 @@ class AdapterConfig(_Section):
 
     head_dim: int = Field(64, ge=8)
     hidden_dim: int = Field(8704, ge=8)
+    #: ``shallow`` also reads `vision.siglip_shallow` and `vision.dinov2_shallow`, and yields twice as many tokens.
+    projector: Literal["highres", "shallow"] = "highres"
+    #: A learned scalar weights what the local views add.
+    adaptive_scale: bool = False
+    #: Shallow projector: add the local views, as the paper's figure shows it, or drop them, as the released code does.
+    shallow_fusion: Literal["figure", "code"] = "figure"
+
+
+class ConditioningConfig(_Section):
+    """What an adapter was trained with besides its own sizes. It travels with the weights: no preset sets it."""
+
+    #: SDXL's pooled text vector, or the second text encoder's pooler output before its projection.
+    text_pooling: Literal["projected", "unprojected"] = "projected"
+    #: The sampler it was made for; none leaves the base model's own.
+    scheduler: Literal["realcustom"] | None = None
 
 
 class GuidanceConfig(_Section):
@@ -70,8 +94,14 @@ class GuidanceConfig(_Section):
     scope: float = Field(0.25, gt=0, le=1)
     #: Multiplies the influence quantity inside the scope (the paper's is 1).
     quantity: float = Field(1.0, gt=0, le=4)
-    #: Steps that compute a mask; later steps keep the last one.
-    mask_steps: int = Field(12, ge=1)
+    #: Steps that find a mask; later steps keep the last one.
+    steps: int = Field(12, ge=1)
+    #: Read only cross-attention layers whose path starts with one of these; none named reads all.
+    layers: tuple[str, ...] = ()
+    #: Spread the maps along the self-attention of the mask's resolution.
+    self_attention: bool = False
+    #: Read the maps in a text-only pass of their own, as the paper, or in the guided pass of the step before.
+    source: Literal["separate", "conditional"] = "separate"
 
 
 class SamplingConfig(_Section):
@@ -82,6 +112,19 @@ class SamplingConfig(_Section):
     height: int = Field(1024, multiple_of=8)
     width: int = Field(1024, multiple_of=8)
     guidance: GuidanceConfig = GuidanceConfig()
+
+
+class NamingConfig(_Section):
+    """One-step mode: how the target word of a prompt is found by its reference."""
+
+    #: Least probability, of 1, at which a phrase of the prompt is taken for the reference's name.
+    threshold: float = Field(0.1, ge=0, le=1)
+    #: What SigLIP is asked; ``{noun}`` stands for the noun with its article.
+    templates: tuple[Annotated[str, Field(pattern=r"\{noun\}")], ...] = Field(("a photo of {noun}",), min_length=1)
+    #: Class nouns for prompts that name none: a list, or a text file with one a line.
+    nouns: Annotated[tuple[str, ...], Field(min_length=1)] | Path = PRESETS / "nouns.txt"
+    #: Tokens that texts are padded to, as in the training of the text tower.
+    text_tokens: int = Field(64, ge=4)
 
 
 class DataConfig(_Section):
@@ -152,6 +195,10 @@ class TrainingConfig(_Section):
     #: Chance that a row is trained without its reference (Algorithm: image-condition dropout).
     condition_dropout: float = Field(0.1, ge=0, le=1)
     text_dropout: float = Field(0.05, ge=0, le=1)
+    #: Chance that a row whose reference has a face box is trained on its face or its body tokens alone, half each.
+    group_dropout: float = Field(0.0, ge=0, le=1)
+    #: Weight of the error on the subject, relative to 1 elsewhere.
+    subject_weight: float = Field(1.0, gt=0)
     bf16: bool = True
     seed: int = 0
     checkpoint_every: int = Field(1000, ge=1)
@@ -231,6 +278,7 @@ class Config(_Section):
     vision: VisionConfig = VisionConfig()
     adapter: AdapterConfig = AdapterConfig()
     sampling: SamplingConfig = SamplingConfig()
+    naming: NamingConfig = NamingConfig()
     data: DataConfig = DataConfig()
     pretraining: PretrainingConfig = PretrainingConfig()
     training: TrainingConfig = TrainingConfig()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -10,23 +11,55 @@ from PIL import Image, ImageDraw, ImageFont
 MARGIN = 0.06
 
 
-def cut_out(picture: Image.Image, mask: Image.Image, size: int) -> Image.Image:
+class Frame(NamedTuple):
+    """The square of a picture that a cut-out shows, in pixels of the picture; it may reach beyond the picture."""
+
+    left: int
+    top: int
+    side: int
+
+
+def frame_of(mask: Image.Image) -> Frame:
+    """The square around the subject of ``mask`` (L), white space included; an empty mask frames the whole picture."""
+    x0, y0, x1, y1 = mask.getbbox() or (0, 0, *mask.size)
+    width, height = x1 - x0, y1 - y0
+    side = max(1, round(max(width, height) * (1 + 2 * MARGIN)))
+    return Frame(x0 - (side - width) // 2, y0 - (side - height) // 2, side)
+
+
+def cut_out(picture: Image.Image, mask: Image.Image, size: int, frame: Frame | None = None) -> Image.Image:
     """Cut the masked subject out of ``picture`` onto a white square of ``size`` pixels.
 
     Args:
         picture: RGB picture.
         mask: L picture of the same size, 255 on the subject. An empty mask keeps the whole picture.
         size: side of the square in pixels.
+        frame: what the square shows; by default the surroundings of the mask.
     """
-    box = mask.getbbox() or (0, 0, *picture.size)
+    left, top, side = frame or frame_of(mask)
     if mask.getbbox() is None:
         mask = Image.new("L", picture.size, 255)
-    width, height = box[2] - box[0], box[3] - box[1]
-    side = max(1, round(max(width, height) * (1 + 2 * MARGIN)))
+    area = (left, top, left + side, top + side)
     square = Image.new("RGB", (side, side), "white")
-    offset = ((side - width) // 2, (side - height) // 2)
-    square.paste(picture.crop(box), offset, mask.crop(box))
+    square.paste(picture.crop(area), (0, 0), mask.crop(area))
     return square.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def box_in_cut_out(
+    box: tuple[float, float, float, float], mask: Image.Image, size: int
+) -> tuple[float, float, float, float] | None:
+    """Where ``box`` of a picture lands in `cut_out(picture, mask, size)`.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels of the picture.
+
+    Returns:
+        x0, y0, x1, y1 in pixels of the cut-out, clipped to it; None when nothing of the box is in it.
+    """
+    left, top, side = frame_of(mask)
+    x0, x1 = (min(max((x - left) * size / side, 0.0), size) for x in (box[0], box[2]))
+    y0, y1 = (min(max((y - top) * size / side, 0.0), size) for y in (box[1], box[3]))
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def rows_of_pictures(

@@ -107,14 +107,28 @@ def test_rows_have_the_documented_shapes(rows: list[dict[str, Any]]) -> None:
         "text_pooled": ((64,), "float16"),
         "time_ids": ((6,), "float32"),
         "mask": ((16, 16), "float16"),
+        "head": ((16, 16), "float16"),
         "deep": ((64, 192), "float16"),
         "local": ((256, 192), "float16"),
+        "face": ((64,), "float16"),
         "other_deep": ((64, 192), "float16"),
         "other_local": ((256, 192), "float16"),
+        "other_face": ((64,), "float16"),
     }
     for row in rows:
         assert 0 < row["mask"].mean() < 1 and row["mask"].max() <= 1
         assert row["word"] in row["caption"]
+
+
+def test_face_columns_follow_the_head_boxes_of_the_source(poisoned: Config, rows: list[dict[str, Any]]) -> None:
+    lines = (poisoned.data.source / "pairs.jsonl").read_text().splitlines()
+    headed = {row["image"]: row["head_box"] is not None for row in map(json.loads, lines)}
+    assert {True, False} == {headed[row["id"]] for row in rows}
+    for row in rows:
+        assert row["face"].any() == row["head"].any() == headed[row["id"]]
+        assert row["other_face"].any() == headed[row["other_id"]]
+        assert set(np.unique(row["face"])) <= {0.0, 1.0} and not row["face"].all()
+        assert (row["head"] <= row["mask"]).all()
 
 
 def test_splits_share_no_group(rows: list[dict[str, Any]]) -> None:
@@ -131,6 +145,7 @@ def test_other_view_is_another_picture_of_the_same_subject(rows: list[dict[str, 
             assert other["group"] == row["group"]
             assert np.array_equal(row["other_deep"], other["deep"])
             assert np.array_equal(row["other_local"], other["local"])
+            assert np.array_equal(row["other_face"], other["face"])
 
 
 def test_shards_are_as_long_as_asked(prepared: Prepared) -> None:
@@ -203,8 +218,20 @@ def test_directory_that_is_no_dataset_is_named(tmp_path: Path, content: str | No
 def test_dataset_of_another_schema_is_refused(tmp_path: Path, prepared: Prepared) -> None:
     older = Manifest(**{**prepared.manifest.model_dump(), "schema_version": 0})
     (tmp_path / "manifest.json").write_text(older.model_dump_json())
-    with pytest.raises(DataError, match="schema version 0"):
+    with pytest.raises(DataError, match=r"schema version 0.*run `realcustom prepare` again"):
         load_manifest(tmp_path)
+
+
+def test_dataset_of_another_schema_is_prepared_anew(
+    miniature: MiniatureLayout, tmp_path: Path, prepared: Prepared
+) -> None:
+    config = configure(miniature, tmp_path, "world.identities=2", "world.pictures_per_identity=2")
+    write_world(config.world, seed=0)
+    config.data.output.mkdir()
+    older = Manifest(**{**prepared.manifest.model_dump(), "schema_version": 0})
+    (config.data.output / "manifest.json").write_text(older.model_dump_json())
+    assert not prepare(config).reused
+    assert load_manifest(config.data.output).rows_out == 4
 
 
 # -- encoding
@@ -218,10 +245,13 @@ def curated(count: int) -> dict[str, np.ndarray]:
         **{name: ids for name in ("id", "group", "caption", "word", "source", "split")},
         "picture": rng.integers(0, 255, (count, 64, 64, 3), np.uint8),
         "mask": np.full((count, 64, 64), 255, np.uint8),
+        "head": np.zeros((count, 64, 64), np.uint8),
         "time_ids": np.zeros((count, 6), np.float32),
         "cutout": cutouts,
+        "face_box": np.tile(np.float32([0, 16, 128, 48]), (count, 1)),
         "other_id": np.roll(ids, 1),
         "other_cutout": np.roll(cutouts, 1, axis=0),
+        "other_face_box": np.zeros((count, 4), np.float32),
     }
 
 
@@ -240,7 +270,9 @@ def test_encoder_gives_what_the_models_give_and_encodes_each_picture_once(
     torch.testing.assert_close(torch.from_numpy(out["deep"]).float(), direct.deep, atol=5e-3, rtol=1e-2)
     assert np.array_equal(out["other_local"], np.roll(out["local"], 1, axis=0))
     assert np.array_equal(out["latents"], encoder(batch)["latents"])
-    assert (out["mask"] == 1).all()
+    assert (out["mask"] == 1).all() and not out["head"].any()
+    assert out["face"][0].reshape(8, 8).mean(1).tolist() == [0, 1, 1, 0, 0, 0, 0, 0]
+    assert not out["other_face"].any()
 
 
 def test_row_that_fails_costs_no_other() -> None:

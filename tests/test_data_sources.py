@@ -46,9 +46,12 @@ def test_line_separators_inside_a_caption_do_not_break_a_line(tmp_path: Path) ->
 
 
 def test_csv_reads_what_jsonl_reads(tmp_path: Path) -> None:
-    expected = read_source(jsonl(tmp_path, row(box=[1, 2, 3, 4], references=["b.png"]), row("b.png", caption="a\ncat")))
+    boxed = row(box=[1, 2, 3, 4], head_box=[1, 2, 2, 3], references=["b.png"])
+    expected = read_source(jsonl(tmp_path, boxed, row("b.png", caption="a\ncat")))
+    assert [r["subject"]["head_box"] for r in expected.rows] == [(1, 2, 2, 3), None]
     (tmp_path / "pairs.csv").write_text(
-        'image,caption,word,mask,box,references\na.png,a cat,cat,,"[1,2,3,4]","[""b.png""]"\nb.png,"a\ncat",cat,,,\n'
+        "image,caption,word,mask,box,head_box,references\n"
+        'a.png,a cat,cat,,"[1,2,3,4]","[1,2,2,3]","[""b.png""]"\nb.png,"a\ncat",cat,,,,\n'
     )
     assert read_source(DataConfig(format="csv", source=tmp_path)) == expected
 

@@ -46,7 +46,7 @@ def a_row(
     name: str, group: str = "g", caption: str = "a cat", word: str | None = "cat", **subject: object
 ) -> SourceRow:
     return {
-        "subject": {"id": name, "image": name, "mask": None, "box": None, **subject},  # type: ignore[typeddict-item]
+        "subject": {"id": name, "image": name, "mask": None, "box": None, "head_box": None, **subject},  # type: ignore[typeddict-item]
         "caption": caption,
         "word": word,
         "group": group,
@@ -271,7 +271,9 @@ def test_curated_columns_have_their_shapes(settings: CurateSettings) -> None:
     columns, rejects = curated([a_row("a.png"), a_row("b.png")], settings)
     assert not rejects
     assert columns["picture"].shape == (2, 32, 32, 3) and columns["picture"].dtype == np.uint8
-    assert columns["mask"].shape == (2, 32, 32)
+    assert columns["mask"].shape == columns["head"].shape == (2, 32, 32)
+    assert columns["face_box"].shape == columns["other_face_box"].shape == (2, 4)
+    assert not columns["head"].any() and not columns["face_box"].any()
     assert columns["cutout"].shape == columns["other_cutout"].shape == (2, 48, 48, 3)
     assert columns["time_ids"][0].tolist() == [120, 160, 0, 5, 32, 32]
     assert columns["other_id"].tolist() == ["b.png", "a.png"]
@@ -293,6 +295,7 @@ def test_each_row_that_cannot_be_used_is_named_with_its_stage(settings: CurateSe
         a_row("bad.png"),
         a_row("missing.png"),
         a_row("boxed", image="good.png", box=(0, 0, 500, 500)),
+        a_row("headed", image="good.png", head_box=(0, 0, 20, 500)),
         a_row("masked", image="good.png", mask="small.png"),
         a_row("unmasked", image="good.png", mask="missing.png"),
     ]
@@ -302,9 +305,32 @@ def test_each_row_that_cannot_be_used_is_named_with_its_stage(settings: CurateSe
         ("bad.png", "decode"),
         ("missing.png", "decode"),
         ("boxed", "region"),
+        ("headed", "region"),
         ("masked", "region"),
         ("unmasked", "region"),
     ]
+
+
+def test_head_box_travels_to_target_and_cut_out(settings: CurateSettings) -> None:
+    """The head is the only green part of the subject, so its colour says where it went."""
+    picture = disc(160, 120, (40, 20, 120, 100))
+    head = (60, 24, 100, 50)
+    ImageDraw.Draw(picture).rectangle((60, 24, 99, 49), fill=(0, 250, 0))
+    picture.save(settings.root / "a.png")
+    disc().save(settings.root / "b.png")
+    mask = Image.new("L", picture.size)
+    ImageDraw.Draw(mask).ellipse((40, 20, 120, 100), fill=255)
+    mask.save(settings.root / "mask.png")
+    columns, _ = curated([a_row("a.png", mask="mask.png", head_box=head), a_row("b.png")], settings)
+    green = (columns["picture"][0, ..., 1] > 150) & (columns["picture"][0, ..., 0] < 100)
+    assert ((columns["head"][0] > 127) == green).mean() > 0.98 and green.sum() > 40
+    assert (columns["head"] <= columns["mask"]).all()
+    x0, y0, x1, y1 = columns["face_box"][0]
+    pixels = columns["cutout"][0]
+    seen = Image.fromarray(((pixels[..., 1] > 150) & (pixels[..., 0] < 100)).astype(np.uint8) * 255).getbbox()
+    assert seen is not None and np.abs(np.subtract((x0, y0, x1, y1), seen)).max() <= 1.5
+    assert np.array_equal(columns["other_face_box"][1], columns["face_box"][0])
+    assert not columns["face_box"][1].any() and not columns["head"][1].any()
 
 
 def test_other_view_skips_pictures_that_cannot_be_read(settings: CurateSettings) -> None:

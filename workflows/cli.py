@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from components.config import presets as known_presets
-from workflows.entry import launch, resolve
+from workflows.entry import launch, one_line_errors, resolve
 
 app = typer.Typer(
     help="Subject-driven pictures: prepare data, train an adapter, register it, and generate with a subject.",
@@ -85,7 +85,10 @@ def promote(preset: Preset = "tiny", overrides: Overrides = None) -> None:
 def generate(
     prompt: Annotated[str, typer.Option(help="What the picture shows.")],
     reference: Annotated[Path | None, typer.Option(metavar="PATH", help="A picture of the subject.")] = None,
-    word: Annotated[str | None, typer.Option(help="The word of the prompt that the subject stands for.")] = None,
+    word: Annotated[
+        str | None,
+        typer.Option(help="The word of the prompt that stands for the subject; none has it found, or put in."),
+    ] = None,
     output: Annotated[Path, typer.Option(metavar="PATH", help="The PNG file to write.")] = Path("picture.png"),
     seed: Annotated[int, typer.Option(help="Where the noise starts: the same seed gives the same picture.")] = 0,
     preset: Preset = "tiny",
@@ -93,6 +96,16 @@ def generate(
 ) -> None:
     """Draw one picture of a prompt with the registered model, with or without a subject."""
     _stage("generate", preset, overrides, prompt=prompt, reference=reference, word=word, output=output, seed=seed)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Option("--from", metavar="PATH", help="The released .pth or .safetensors file.")],
+    target: Annotated[Path, typer.Option("--to", metavar="DIR", help="The adapter directory to write.")],
+) -> None:
+    """Turn the authors' released weights into an adapter directory, checking every name and shape."""
+    with one_line_errors():
+        import_module("workflows.convert").run(source, target)
 
 
 @app.command()

@@ -11,6 +11,9 @@ from components.config import Config
 from components.data.picture import decode_picture
 from components.data.region import subject_mask
 from components.errors import DataError, WordError
+from components.model.naming import WordNamer
+from components.model.subjects import Subject
+from components.model.words import require_word
 from components.pictures import cut_out
 from components.registry import versions
 
@@ -23,19 +26,28 @@ def run(
     output: Path = Path("picture.png"),
     seed: int = 0,
 ) -> None:
-    """Draw ``prompt`` into ``output``, with the subject of ``reference`` where ``word`` stands."""
-    if (reference is None) != (word is None):
-        raise WordError("reference and word go together: give a picture and the word of the prompt it stands for")
+    """Draw ``prompt`` into ``output``, with the subject of ``reference`` where ``word`` stands.
+
+    Without ``word`` it is found by the reference, or made and put into the prompt (one-step mode), and printed.
+    """
+    if reference is None and word is not None:
+        raise WordError("word goes with a reference: give the picture whose subject the word stands for")
+    if word is not None:
+        require_word(prompt, word)
     picture = None if reference is None else _read(reference, config.data.max_pixels)
     pipeline = versions.load_pipeline(config, f"models:/{config.registry.model}@{config.registry.alias}")
-    tokens = None
+    subject = None
     if picture is not None:
-        tokens = pipeline.encode_subject([cut_out(picture, subject_mask(picture), pipeline.reference_size)])
+        cutout = cut_out(picture, subject_mask(picture), pipeline.reference_size)
+        if word is None:
+            naming = WordNamer.from_config(config.model, config.naming).name(prompt, [cutout])
+            prompt, word = naming.prompt, naming.word
+            print(f"word {naming} of {prompt!r}")
+        subject = Subject(pipeline.encode_subject([cutout]), word)
     sampling = config.sampling
     drawn = pipeline(
         prompt,
-        subject_tokens=tokens,
-        target_word=word,
+        subjects=subject,
         num_inference_steps=sampling.steps,
         guidance_scale=sampling.guidance_scale,
         height=sampling.height,

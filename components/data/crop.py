@@ -10,11 +10,12 @@ from components.data.schema import Box
 
 
 class Square(NamedTuple):
-    """A square picture and mask, and its time ids: (height, width, top, left, height, width)."""
+    """A square picture and mask, its time ids (height, width, top, left, height, width) and box in the original."""
 
     picture: Image.Image
     mask: Image.Image
     time_ids: tuple[int, int, int, int, int, int]
+    box: Box
 
 
 def crop_square(picture: Image.Image, mask: Image.Image, size: int) -> Square:
@@ -34,6 +35,7 @@ def crop_square(picture: Image.Image, mask: Image.Image, size: int) -> Square:
         picture.resize((size, size), Image.Resampling.LANCZOS, box=box),
         mask.resize((size, size), Image.Resampling.BOX, box=box),
         (height, width, round(top * scale), round(left * scale), size, size),
+        box,
     )
 
 

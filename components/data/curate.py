@@ -13,9 +13,9 @@ from components.data.crop import crop_square
 from components.data.picture import decode_mask, decode_picture
 from components.data.plan import Job
 from components.data.region import subject_mask
-from components.data.schema import Reject, Subject
+from components.data.schema import Box, Reject, Subject
 from components.errors import DataError
-from components.pictures import cut_out
+from components.pictures import box_in_cut_out, cut_out
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,10 @@ class Curated(NamedTuple):
 def curate(jobs: list[Job], settings: CurateSettings) -> Curated:
     """Read the pictures of ``jobs`` (b of them kept), each one once.
 
-    Columns: id, group, caption, word, source, split; picture uint8 [b, s, s, 3] and mask uint8 [b, s, s] of
-    ``image_size``; time_ids float32 [b, 6]; cutout uint8 [b, r, r, 3] of ``reference_size``, other_id and other_cutout
-    likewise. Empty when no row is kept.
+    Columns: id, group, caption, word, source, split; picture uint8 [b, s, s, 3], mask and head uint8 [b, s, s] of
+    ``image_size``; time_ids float32 [b, 6]; cutout uint8 [b, r, r, 3] of ``reference_size`` and face_box float32
+    [b, 4] in its pixels, all 0 without one; other_id, other_cutout and other_face_box likewise. Empty when no row is
+    kept.
     """
     desk = _Desk(settings)
     rejects: list[Reject] = []
@@ -63,12 +64,19 @@ class _Refused(Exception):
         self.stage, self.reason = stage, reason
 
 
+class _CutOut(NamedTuple):
+    """Pixels uint8 [r, r, 3], and the face box float32 [4] in them."""
+
+    pixels: np.ndarray
+    face_box: np.ndarray
+
+
 @dataclass
 class _Desk:
     """Cut-outs made so far, by subject id; a picture that could not be read is remembered as None."""
 
     settings: CurateSettings
-    cutouts: dict[str, np.ndarray | None] = field(default_factory=dict)
+    cutouts: dict[str, _CutOut | None] = field(default_factory=dict)
 
     def lay_out(self, subject: Subject) -> dict[str, Any]:
         """The pixels of a row's own picture."""
@@ -76,12 +84,16 @@ class _Desk:
         self.cutouts.setdefault(subject["id"], None)
         picture, mask = self._open(subject)
         square = crop_square(picture, mask, size)
+        head = _head(mask, subject["head_box"]).resize((size, size), Image.Resampling.BOX, box=square.box)
         time_ids = square.time_ids if self.settings.size_conditioning == "original" else (size, size, 0, 0, size, size)
+        cutout = self._cut(subject, picture, mask)
         return {
             "picture": square.picture,
             "mask": square.mask,
+            "head": head,
             "time_ids": np.asarray(time_ids, np.float32),
-            "cutout": self._cut(subject, picture, mask),
+            "cutout": cutout.pixels,
+            "face_box": cutout.face_box,
         }
 
     def other_view(self, job: Job) -> dict[str, Any]:
@@ -90,10 +102,14 @@ class _Desk:
         for subject in [*job["others"], own]:
             cutout = self._cutout(subject)
             if cutout is not None:
-                return {"other_id": subject["id"], "other_cutout": cutout}
+                return {
+                    "other_id": subject["id"],
+                    "other_cutout": cutout.pixels,
+                    "other_face_box": cutout.face_box,
+                }
         raise AssertionError("a row that was laid out has a cut-out of its own")
 
-    def _cutout(self, subject: Subject) -> np.ndarray | None:
+    def _cutout(self, subject: Subject) -> _CutOut | None:
         if subject["id"] not in self.cutouts:
             try:
                 self._cut(subject, *self._open(subject))
@@ -101,26 +117,37 @@ class _Desk:
                 self.cutouts[subject["id"]] = None
         return self.cutouts[subject["id"]]
 
-    def _cut(self, subject: Subject, picture: Image.Image, mask: Image.Image) -> np.ndarray:
-        cutout = np.asarray(cut_out(picture, mask, self.settings.reference_size))
+    def _cut(self, subject: Subject, picture: Image.Image, mask: Image.Image) -> _CutOut:
+        size, head = self.settings.reference_size, subject["head_box"]
+        face_box = box_in_cut_out(head, mask, size) if head else None
+        cutout = _CutOut(np.asarray(cut_out(picture, mask, size)), np.asarray(face_box or (0, 0, 0, 0), np.float32))
         self.cutouts[subject["id"]] = cutout
         return cutout
 
     def _open(self, subject: Subject) -> tuple[Image.Image, Image.Image]:
         """The picture and its subject's mask."""
-        root, box, most = self.settings.root, subject["box"], self.settings.max_pixels
+        root, most = self.settings.root, self.settings.max_pixels
         try:
             picture = decode_picture(_read(root / subject["image"]), most)
         except DataError as error:
             raise _Refused("decode", str(error)) from None
-        if box and (box[2] > picture.width or box[3] > picture.height):
-            raise _Refused("region", "box: it leaves the picture")
+        for name, box in (("box", subject["box"]), ("head_box", subject["head_box"])):
+            if box and (box[2] > picture.width or box[3] > picture.height):
+                raise _Refused("region", f"{name}: it leaves the picture")
         try:
             if subject["mask"]:
                 return picture, decode_mask(_read(root / subject["mask"]), picture.size, most)
         except DataError as error:
             raise _Refused("region", str(error)) from None
-        return picture, subject_mask(picture, box)
+        return picture, subject_mask(picture, subject["box"])
+
+
+def _head(mask: Image.Image, box: Box | None) -> Image.Image:
+    """The part of ``mask`` (L) that lies in ``box``."""
+    head = Image.new("L", mask.size)
+    if box is not None:
+        head.paste(mask.crop(box), box)
+    return head
 
 
 def _read(file: Path) -> bytes:

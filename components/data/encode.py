@@ -13,6 +13,7 @@ from torch import Tensor
 
 from components.config import ModelConfig, VisionConfig
 from components.errors import ArtifactError
+from components.model.faces import face_tokens
 from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder
 
@@ -38,13 +39,13 @@ class Encoder:
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         text = encode_prompts(self.pipeline, [str(caption) for caption in batch["caption"]])
         latents = self._latents(batch["picture"])
-        mask = torch.from_numpy(batch["mask"])[:, None].float() / 255
         described = {name: batch[name] for name in ("id", "group", "caption", "word", "source", "split", "time_ids")}
         return described | {
             "latents": _half(latents),
             "text_tokens": _half(text.tokens),
             "text_pooled": _half(text.pooled),
-            "mask": _half(F.interpolate(mask, latents.shape[-2:], mode="area")[:, 0]),
+            "mask": _half(_shares(batch["mask"], latents)),
+            "head": _half(_shares(batch["head"], latents)),
             **self._references(batch),
         }
 
@@ -56,21 +57,34 @@ class Encoder:
         return latents
 
     def _references(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Features of both cut-outs of every row; a picture that several rows show is encoded once."""
+        """Features and face groups of both cut-outs of every row; a picture that several rows show is encoded once."""
         pairs = ((batch["id"], batch["cutout"]), (batch["other_id"], batch["other_cutout"]))
         cutouts = {str(name): cutout for names, pictures in pairs for name, cutout in zip(names, pictures, strict=True)}
         places = {name: place for place, name in enumerate(cutouts)}
         pixels = torch.from_numpy(np.stack(list(cutouts.values()))).permute(0, 3, 1, 2)
         features = self.vision(pixels.to(self.device, next(self.vision.parameters()).dtype) / 127.5 - 1)
         deep, local = _half(features.deep), _half(features.local)
+        size, grid = pixels.shape[-1], self.vision.grid
         own, other = ([places[str(name)] for name in batch[column]] for column in ("id", "other_id"))
         return {
             "deep": deep[own],
             "local": local[own],
+            "face": _half(_faces(batch["face_box"], size, grid)),
             "other_id": batch["other_id"],
             "other_deep": deep[other],
             "other_local": local[other],
+            "other_face": _half(_faces(batch["other_face_box"], size, grid)),
         }
+
+
+def _shares(masks: NDArray[np.uint8], latents: Tensor) -> Tensor:
+    """Masks [b, s, s] as their share [b, h, w] of every latent position."""
+    return F.interpolate(torch.from_numpy(masks)[:, None].float() / 255, latents.shape[-2:], mode="area")[:, 0]
+
+
+def _faces(boxes: NDArray[np.float32], size: int, grid: int) -> Tensor:
+    """The face group [b, n] of references of ``size`` pixels."""
+    return torch.stack([face_tokens((x0, y0, x1, y1), size, grid) for x0, y0, x1, y1 in boxes.tolist()])
 
 
 def _device(model: ModelConfig) -> str:

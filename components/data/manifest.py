@@ -51,7 +51,8 @@ def load_manifest(directory: Path) -> Manifest:
         raise DataError(f"{file} cannot be read as a manifest: prepare the dataset again") from None
     if manifest.schema_version != SCHEMA_VERSION:
         raise DataError(
-            f"{file} has schema version {manifest.schema_version}, this release reads {SCHEMA_VERSION}: prepare again"
+            f"{file} has schema version {manifest.schema_version}, this release reads {SCHEMA_VERSION}: "
+            "run `realcustom prepare` again"
         )
     return manifest
 

@@ -93,4 +93,4 @@ def _others(row: SourceRow, members: list[SourceRow], known: dict[str, Subject])
         return []
     start = zlib.crc32(row["subject"]["id"].encode()) % len(paths)
     chosen = (paths[start:] + paths[:start])[:_OTHERS]
-    return [known.get(path) or Subject(id=path, image=path, mask=None, box=None) for path in chosen]
+    return [known.get(path) or Subject(id=path, image=path, mask=None, box=None, head_box=None) for path in chosen]

@@ -205,7 +205,14 @@ def _code() -> str:
 
 
 def _prepared(directory: Path) -> Manifest | None:
-    return load_manifest(directory) if (directory / MANIFEST).exists() else None
+    """What ``directory`` holds; None when that is nothing, or nothing that this release reads."""
+    if not (directory / MANIFEST).exists():
+        return None
+    try:
+        return load_manifest(directory)
+    except DataError as error:
+        logger.info("prepare: replacing %s (%s)", directory, error)
+        return None
 
 
 def _count(shards: Path) -> dict[str, int]:

@@ -14,11 +14,14 @@ text_tokens           float16 [t, d]     both text encoders' tokens
 text_pooled           float16 [p]        the second text encoder's pooled vector
 time_ids              float32 [6]        height, width of the original; top, left of the crop; height, width wanted
 mask                  float16 [h, w]     share of the subject in every latent position
+head                  float16 [h, w]     share of the subject's head; 0 without a head box
 deep                  float16 [n, d]     features of the row's own cut-out (`VisionFeatures`)
 local                 float16 [4 n, d]
-other_id              string             the picture that the next two describe
+face                  float16 [n]        1 on patches whose centre the head box holds (the face group); 0 without one
+other_id              string             the picture that the next three describe
 other_deep            float16 [n, d]     the same of another picture of the group; its own if there is no other
 other_local           float16 [4 n, d]
+other_face            float16 [n]
 ====================  =================  ===========================================================================
 """
 
@@ -29,7 +32,7 @@ from typing import NamedTuple, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 #: Raised when the columns above change, so that no training reads an older dataset by mistake.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Box = tuple[int, int, int, int]
 
@@ -71,6 +74,7 @@ class Subject(TypedDict):
     image: str
     mask: str | None
     box: Box | None
+    head_box: Box | None
 
 
 class SourceRow(TypedDict):

@@ -144,7 +144,7 @@ def _validate(root: Path, written: Iterator[tuple[str, Any]]) -> tuple[list[Sour
         name = image if seen[image] == 1 else f"{image}#{seen[image]}"
         rows.append(
             {
-                "subject": {"id": name, "image": image, "mask": mask, "box": row.box},
+                "subject": {"id": name, "image": image, "mask": mask, "box": row.box, "head_box": row.head_box},
                 "caption": row.caption,
                 "word": row.word,
                 "group": row.group or name,

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from components.errors import ArtifactError
-from components.pictures import cut_out
+from components.pictures import Frame, cut_out, frame_of
 from components.pretraining.recognizer import LABELS, load_recognizer
 from components.pretraining.vision import load_identity
 from components.world.scenes import write_caption
@@ -74,7 +74,14 @@ class Judge:
     def identities(self, pictures: list[Image.Image]) -> Tensor:
         """Unit vectors [b, d] of the subjects alone: each is found, cut out onto white and then looked at."""
         masks = self.subject_masks(pictures)
-        cut = [cut_out(p.resize(m.size), m, self.size) for p, m in zip(pictures, masks, strict=True)]
+        return self.embed_under(pictures, masks, [frame_of(mask) for mask in masks])
+
+    @torch.no_grad()
+    def embed_under(self, pictures: list[Image.Image], masks: list[Image.Image], frames: list[Frame]) -> Tensor:
+        """Unit vectors [b, d] of what lies under ``masks``, seen on white through ``frames`` (in the masks' pixels)."""
+        cut = [
+            cut_out(p.resize(m.size), m, self.size, frame) for p, m, frame in zip(pictures, masks, frames, strict=True)
+        ]
         vectors: Tensor = self.identity(self._pixels(cut))[0]
         return vectors
 

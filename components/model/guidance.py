@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Norm = Literal["none", "max_norm", "min_max_norm", "min_max_per_channel"]
+SelfNorm = Literal["none", "max_norm", "min_max_per_channel"]
 _EPSILON = 1e-6
 
 
@@ -45,20 +46,44 @@ class MaskGuidance:
     self_attention: bool = False
     source: Literal["separate", "conditional"] = "separate"
 
-    def __call__(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    def __call__(
+        self,
+        maps: Sequence[Tensor],
+        size: tuple[int, int],
+        self_maps: Sequence[Tensor] | None = None,
+        self_norm: SelfNorm = "none",
+    ) -> Tensor:
         """Turn one map a layer, [b, h, w] each, into the influence mask [b, 1, H, W]."""
-        return self.select(self.merge(maps, size))
+        return self.select(self.merge(maps, size, self_maps, self_norm))
 
-    def merge(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """The normalised mean of the layers' maps, [b, 1, H, W]: the influence quantity everywhere."""
+    def merge(
+        self,
+        maps: Sequence[Tensor],
+        size: tuple[int, int],
+        self_maps: Sequence[Tensor] | None = None,
+        self_norm: SelfNorm = "none",
+    ) -> Tensor:
+        """The normalised mean of the layers' maps, [b, 1, H, W]: the influence quantity everywhere.
+
+        Args:
+            maps: the word's cross-attention, one [b, h, w] a layer.
+            size: (H, W).
+            self_maps: self-attention, one [b, heads, h w, h w] a layer, along which the mean is spread before it is
+                normalised (as the authors do it, not at all with norm ``none``).
+            self_norm: how each head's self-attention is normalised first (``max_norm``: by the maximum of all).
+        """
         resized = [F.interpolate(m[:, None].float(), size, mode="bilinear", align_corners=False) for m in maps]
         layers = torch.cat(resized, dim=1)
         if self.norm == "min_max_per_channel":
             layers = _stretch(layers)
         merged = layers.mean(1, keepdim=True)
+        if self.norm == "none":
+            return merged
+        if self_maps:
+            merged = _spread(merged, self_maps, self_norm)
         if self.norm == "max_norm":
             return merged / (merged.amax((-2, -1), keepdim=True) + _EPSILON)
-        return merged if self.norm == "none" else _stretch(merged)
+        return _stretch(merged)
 
     def select(self, quantity: Tensor) -> Tensor:
         """Zero every position outside the influence scope."""
@@ -102,6 +127,17 @@ def resolve_overlaps(masks: Tensor) -> Tensor:
         return masks
     owner = masks.argmax(1, keepdim=True)
     return torch.zeros_like(masks).scatter(1, owner, masks.gather(1, owner))
+
+
+def _spread(quantity: Tensor, self_maps: Sequence[Tensor], norm: SelfNorm) -> Tensor:
+    """``S @ quantity``, S being the mean over all heads of all layers at ``quantity``'s resolution."""
+    positions = quantity[0].numel()
+    heads = torch.cat([F.interpolate(m.float(), (positions, positions), mode="bilinear") for m in self_maps], dim=1)
+    if norm == "min_max_per_channel":
+        heads = _stretch(heads)
+    if norm == "max_norm":
+        heads = heads / (heads.amax((1, 2, 3), keepdim=True) + _EPSILON)
+    return (heads.mean(1) @ quantity.flatten(2).mT).mT.view_as(quantity)
 
 
 def _stretch(maps: Tensor) -> Tensor:

@@ -293,7 +293,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         return encode_prompts(self, prompts, adapter.conditioning.text_pooling if adapter else "projected")
 
     def _find_words(self, prompts: list[str], place: int, word: str) -> Tensor:
-        return token_mask(self.tokenizer, prompts[place], word)
+        return token_mask([self.tokenizer, self.tokenizer_2], prompts[place], word)
 
     def _absent(self) -> Tensor:
         """Tokens [m, d] of a black picture, which stand for "no subject" (paper: image-condition dropout)."""

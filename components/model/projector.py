@@ -6,9 +6,12 @@ it runs once per reference.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components.config import AdapterConfig
+from components.errors import ArtifactError
 from components.model.vision import VisionFeatures
 
 
@@ -31,25 +34,88 @@ class CrossAttention(nn.Module):
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
+class LearnedScale(nn.Module):
+    """One learned number that multiplies its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.value * x
+
+
 class CrossScaleProjector(nn.Module):
     """Global tokens fetch what only the finer local views show; the sum goes to the U-Net.
 
-    ``linear(deep) + mlp(attention(deep, local))``: [b, n, d] and [b, 4 n, d] to [b, n, out].
+    ``linear(deep) + scale * mlp(attention(deep, local))``: [b, n, d] and [b, 4 n, d] to [b, n, out].
+
+    Args:
+        channels: d.
+        out_channels: width of the U-Net's text context.
+        config: head and hidden width, and whether the scale is learned (otherwise it is 1).
     """
 
-    def __init__(self, channels: int, out_channels: int, head_dim: int, hidden_dim: int) -> None:
+    def __init__(self, channels: int, out_channels: int, config: AdapterConfig) -> None:
         super().__init__()
-        self.min_attention = CrossAttention(channels, head_dim)
-        self.projector = nn.Sequential(
-            nn.Linear(channels, hidden_dim),
-            nn.GELU(),
-            nn.Linear(hidden_dim, out_channels),
-            nn.GELU(),
-            nn.Linear(out_channels, out_channels),
-            nn.LayerNorm(out_channels),
-        )
+        self.min_attention = CrossAttention(channels, config.head_dim)
+        self.projector = _mlp(channels, config.hidden_dim, out_channels)
         self.projector_base = nn.Linear(channels, out_channels)
+        if config.adaptive_scale:
+            self.scale_value = LearnedScale()
 
     def forward(self, features: VisionFeatures) -> Tensor:
+        return self.across_scales(features) + self.projector_base(features.deep)
+
+    def across_scales(self, features: VisionFeatures) -> Tensor:
+        """What the local views add, [b, n, out]."""
         fused: Tensor = self.projector(self.min_attention(features.deep, features.local))
-        return fused + self.projector_base(features.deep)
+        return self.scale_value(fused) if hasattr(self, "scale_value") else fused
+
+
+class ShallowProjector(CrossScaleProjector):
+    """As `CrossScaleProjector`, followed by as many tokens again that fetch from earlier blocks of the encoders.
+
+    ``[linear(deep) + mlp(attention(deep, local)), mlp2(attention2(deep, shallow))]``: [b, 2 n, out]. The released code
+    computes the second summand and drops it: ``shallow_fusion="code"``.
+    """
+
+    def __init__(self, channels: int, out_channels: int, config: AdapterConfig) -> None:
+        super().__init__(channels, out_channels, config)
+        self.fusion = config.shallow_fusion
+        self.min_attention2 = CrossAttention(channels, config.head_dim)
+        self.projector2 = _mlp(channels, config.hidden_dim, out_channels)
+
+    def forward(self, features: VisionFeatures) -> Tensor:
+        """See the class.
+
+        Raises:
+            ArtifactError: the features hold no shallow ones.
+        """
+        if not features.shallow:
+            raise ArtifactError(
+                "this adapter reads shallow features: set vision.siglip_shallow and vision.dinov2_shallow "
+                "(the authors' are [7, 13, 19] and [4, 10, 16])"
+            )
+        whole = self.projector_base(features.deep)
+        if self.fusion == "figure":
+            whole = whole + self.across_scales(features)
+        early = self.projector2(self.min_attention2(features.deep, torch.cat(features.shallow, dim=1)))
+        return torch.cat([whole, early], dim=1)
+
+
+def build_projector(channels: int, out_channels: int, config: AdapterConfig) -> CrossScaleProjector:
+    """The projector that ``config`` names."""
+    kind = ShallowProjector if config.projector == "shallow" else CrossScaleProjector
+    return kind(channels, out_channels, config)
+
+
+def _mlp(channels: int, hidden: int, out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(channels, hidden),
+        nn.GELU(),
+        nn.Linear(hidden, out),
+        nn.GELU(),
+        nn.Linear(out, out),
+        nn.LayerNorm(out),
+    )

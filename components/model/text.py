@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -22,10 +23,23 @@ class TextFeatures:
 
 
 @torch.no_grad()
-def encode_prompts(pipeline: StableDiffusionXLPipeline, prompts: list[str]) -> TextFeatures:
-    """Encode ``prompts`` as diffusers does; an empty prompt is encoded too, never zeroed."""
-    tokens, _, pooled, _ = pipeline.encode_prompt(prompt=prompts, do_classifier_free_guidance=False)
-    return TextFeatures(tokens, pooled)
+def encode_prompts(
+    pipeline: StableDiffusionXLPipeline, prompts: list[str], pooling: Literal["projected", "unprojected"] = "projected"
+) -> TextFeatures:
+    """Encode ``prompts`` as diffusers does; an empty prompt is encoded too, never zeroed.
+
+    Args:
+        pooling: the pooled vector as SDXL was trained with it, or the second encoder's pooler output before its
+            projection, as the authors' release was (see `ConditioningConfig`).
+    """
+    unprojected: list[Tensor] = []
+    projection = pipeline.text_encoder_2.text_projection
+    watch = projection.register_forward_pre_hook(lambda _, inputs: unprojected.append(inputs[0]))
+    try:
+        tokens, _, pooled, _ = pipeline.encode_prompt(prompt=prompts, do_classifier_free_guidance=False)
+    finally:
+        watch.remove()
+    return TextFeatures(tokens, pooled if pooling == "projected" else unprojected[-1])
 
 
 def size_conditioning(original: tuple[int, int], crop: tuple[int, int], target: tuple[int, int], count: int) -> Tensor:

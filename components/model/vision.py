@@ -17,19 +17,27 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import Dinov2WithRegistersModel, SiglipVisionModel
 
-from components.config import ModelConfig, VisionConfig
+from components.config import AdapterConfig, ModelConfig, VisionConfig, load_config
 from components.errors import ArtifactError
 
+_DESCRIPTION = "vision.json"
 _DINO_MEAN = (0.485, 0.456, 0.406)
 _DINO_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class VisionFeatures:
-    """What the projector reads: ``deep`` [b, n, d] of the global view, ``local`` [b, 4 n, d] of the local views."""
+    """What the projector reads.
+
+    Args:
+        deep: [b, n, d] of the global view.
+        local: [b, 4 n, d] of the local views.
+        shallow: [b, n, d] of the global view at each of the earlier blocks, where the projector wants them.
+    """
 
     deep: Tensor
     local: Tensor
+    shallow: tuple[Tensor, ...] = ()
 
 
 class VisionEncoder(nn.Module):
@@ -57,6 +65,29 @@ class VisionEncoder(nn.Module):
             ) from None
         return cls(siglip, dinov2, vision, encoder_identity(model, vision))
 
+    @classmethod
+    def of_release(cls, adapter: AdapterConfig) -> VisionEncoder:
+        """The encoders and blocks that the authors' release was trained with."""
+        preset = load_config("sdxl")
+        shallow = {"siglip_shallow": (7, 13, 19), "dinov2_shallow": (4, 10, 16)}
+        vision = preset.vision.model_copy(update=shallow if adapter.projector == "shallow" else {})
+        return cls.from_config(preset.model, vision)
+
+    @classmethod
+    def from_pretrained(cls, directory: Path) -> VisionEncoder:
+        """Read what `save_pretrained` wrote."""
+        described = json.loads((directory / _DESCRIPTION).read_text())
+        siglip = SiglipVisionModel.from_pretrained(directory / "siglip", dtype=torch.float32)
+        dinov2 = Dinov2WithRegistersModel.from_pretrained(directory / "dinov2", dtype=torch.float32)
+        return cls(siglip, dinov2, VisionConfig(**described["vision"]), described["identity"])
+
+    def save_pretrained(self, directory: Path) -> None:
+        """Write both encoders into folders of ``directory``, with what is read of them beside."""
+        self.siglip.save_pretrained(directory / "siglip")
+        self.dinov2.save_pretrained(directory / "dinov2")
+        described = {"vision": self.config.model_dump(), "identity": self.identity}
+        (directory / _DESCRIPTION).write_text(json.dumps(described, indent=1))
+
     @property
     def channels(self) -> int:
         """d: the channels of both encoders together."""
@@ -66,6 +97,11 @@ class VisionEncoder(nn.Module):
     def reference_size(self) -> int:
         """Side in pixels of the square reference pictures this encoder takes (two views wide)."""
         return 2 * self.config.view_size
+
+    @property
+    def grid(self) -> int:
+        """Patches on a side of a view."""
+        return int(self.config.view_size // self.dinov2.config.patch_size)
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> VisionFeatures:
@@ -79,9 +115,11 @@ class VisionEncoder(nn.Module):
             raise ValueError(f"references must be {2 * size} x {2 * size} pixels, not {tuple(pixels.shape[-2:])}")
         # Bilinear to half the size, as the authors do it: without antialiasing this is the mean of 2 x 2 pixels.
         whole = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
-        deep = self._features(whole)
-        local = merge_views(self._features(split_views(pixels)), len(pixels))
-        return VisionFeatures(deep, local)
+        blocks = [(self.config.siglip_block, self.config.dinov2_block)]
+        earlier = list(zip(self.config.siglip_shallow, self.config.dinov2_shallow, strict=True))
+        deep, *shallow = self._features(whole, blocks + earlier)
+        (local,) = self._features(split_views(pixels), blocks)
+        return VisionFeatures(deep, merge_views(local, len(pixels)), tuple(shallow))
 
     def encode_pictures(self, pictures: list[Image.Image]) -> VisionFeatures:
         """Encode square RGB pictures of any size."""
@@ -91,14 +129,13 @@ class VisionEncoder(nn.Module):
         parameter = next(self.parameters())
         return self(pixels.to(parameter.device).to(parameter.dtype) / 127.5 - 1)
 
-    def _features(self, pixels: Tensor) -> Tensor:
+    def _features(self, pixels: Tensor, blocks: list[tuple[int, int]]) -> list[Tensor]:
+        """Patch tokens [b, n, d] after each pair of (SigLIP, DINOv2) blocks."""
         mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (_DINO_MEAN, _DINO_STD))
         siglip = self.siglip(pixel_values=pixels, output_hidden_states=True).hidden_states
         dinov2 = self.dinov2(pixel_values=((pixels + 1) / 2 - mean) / std, output_hidden_states=True).hidden_states
         skipped = 1 + self.dinov2.config.num_register_tokens
-        return torch.cat(
-            [siglip[self.config.siglip_block + 1], dinov2[self.config.dinov2_block + 1][:, skipped:]], dim=-1
-        )
+        return [torch.cat([siglip[s + 1], dinov2[d + 1][:, skipped:]], dim=-1) for s, d in blocks]
 
 
 def split_views(pixels: Tensor) -> Tensor:
@@ -116,7 +153,10 @@ def merge_views(features: Tensor, batch: int) -> Tensor:
 def encoder_identity(model: ModelConfig, vision: VisionConfig) -> str:
     """A short hash of which encoders and blocks are used; local directories are hashed by their weights."""
     parts = [_weights_digest(p) for p in (model.siglip, model.dinov2)]
-    return hashlib.sha256(json.dumps([*parts, vision.model_dump()]).encode()).hexdigest()[:16]
+    blocks = vision.model_dump()
+    # Without shallow features the name is the one that adapters and datasets already carry.
+    blocks = {key: value for key, value in blocks.items() if value != ()}
+    return hashlib.sha256(json.dumps([*parts, blocks]).encode()).hexdigest()[:16]
 
 
 def _weights_digest(part: str) -> str:

@@ -1,38 +1,96 @@
 """Target words: where the word that stands for the subject lies in a prompt, as text and as tokens.
 
 A word matches whole words only ("cat" is not in "category"), whatever its case, in singular or plural, and may be a
-phrase of several words.
+phrase of several words. Hyphens part words as spaces do ("teddy-bear" is "teddy bear"), a possessive ending does not
+count ("the cat's hat" holds "cat"), and accents match however they are encoded.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
 import re
+import unicodedata
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
-from torch import Tensor, zeros
+from torch import Tensor, tensor
 from transformers import CLIPTokenizer
 
-from components.errors import WordError
+from components.errors import ArtifactError, WordError
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+log = logging.getLogger(__name__)
+
+Span = tuple[int, int]
+
+#: Endings of nouns whose plural follows no rule; compounds follow their last part (snowman, werewolf, grandchild).
+_IRREGULAR = {
+    "calf": "calves",
+    "child": "children",
+    "die": "dice",
+    "dwarf": "dwarves",
+    "elf": "elves",
+    "foot": "feet",
+    "goose": "geese",
+    "half": "halves",
+    "hoof": "hooves",
+    "knife": "knives",
+    "leaf": "leaves",
+    "life": "lives",
+    "loaf": "loaves",
+    "louse": "lice",
+    "man": "men",
+    "mouse": "mice",
+    "ox": "oxen",
+    "person": "people",
+    "quiz": "quizzes",
+    "scarf": "scarves",
+    "thief": "thieves",
+    "tooth": "teeth",
+    "us": "i",  # cactus, octopus, fungus
+    "wife": "wives",
+    "wolf": "wolves",
+}
+_HISSING = ("s", "x", "z", "ch", "sh", "o")
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_POSSESSIVE = re.compile(r"['’]s$", re.IGNORECASE)
+#: What may stand between the words of one phrase: spaces and hyphens, but no comma or full stop.
+_WITHIN_PHRASE = re.compile(r"[\s‐‑-]*")
 
 
-def find_word(prompt: str, word: str) -> list[tuple[int, int]]:
+class Word(NamedTuple):
+    """A word of a text: its comparable form, and its characters ``start:end`` there."""
+
+    text: str
+    start: int
+    end: int
+
+
+def split_words(text: str) -> list[Word]:
+    """The words of ``text`` in order, without possessive endings, folded to one case and one encoding of accents."""
+    # Combining marks belong to the letter before them, which `\w` does not know.
+    letters = "".join("a" if unicodedata.category(c).startswith("M") else c for c in text)
+    words = []
+    for match in _WORD.finditer(letters):
+        original = _POSSESSIVE.sub("", text[match.start() : match.end()])
+        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", original).casefold())
+        words.append(Word(folded, match.start(), match.start() + len(original)))
+    return words
+
+
+def adjacent(text: str, first: Word, second: Word) -> bool:
+    """Whether nothing but spaces and hyphens parts two words of ``text``."""
+    return _WITHIN_PHRASE.fullmatch(text, first.end, second.start) is not None
+
+
+def find_word(prompt: str, word: str) -> list[Span]:
     """Character spans (start, end) of every occurrence of ``word`` in ``prompt``, empty if there is none."""
-    parts = [p.lower() for p in _WORD.findall(word)]
-    if not parts:
-        return []
-    tokens = [(m.group().lower(), m.start(), m.end()) for m in _WORD.finditer(prompt)]
-    spans = []
-    for i in range(len(tokens) - len(parts) + 1):
-        window = tokens[i : i + len(parts)]
-        heads = all(t[0] == p for t, p in zip(window[:-1], parts[:-1], strict=True))
-        if heads and _same_noun(window[-1][0], parts[-1]):
-            spans.append((window[0][1], window[-1][2]))
-    return spans
+    parts = [part.text for part in split_words(word)]
+    return [(window[0].start, window[-1].end) for window in _phrases(prompt, len(parts)) if _is_phrase(window, parts)]
 
 
-def require_word(prompt: str, word: str) -> list[tuple[int, int]]:
+def require_word(prompt: str, word: str) -> list[Span]:
     """Like `find_word`.
 
     Raises:
@@ -41,47 +99,91 @@ def require_word(prompt: str, word: str) -> list[tuple[int, int]]:
     spans = find_word(prompt, word)
     if spans:
         return spans
-    words = [w.lower() for w in _WORD.findall(prompt)]
-    near = difflib.get_close_matches(word.lower(), dict.fromkeys(words), n=3, cutoff=0.6)
+    parts = [part.text for part in split_words(word)]
+    candidates = [" ".join(w.text for w in window) for window in _phrases(prompt, len(parts))]
+    near = difflib.get_close_matches(" ".join(parts), dict.fromkeys(candidates), n=3, cutoff=0.6)
     hint = f"; did you mean {', '.join(repr(n) for n in near)}?" if near else ""
     raise WordError(f"target_word: the prompt does not contain it as a word{hint}")
 
 
-def token_mask(tokenizer: CLIPTokenizer, prompt: str, word: str) -> Tensor:
+def token_mask(tokenizers: CLIPTokenizer | Sequence[CLIPTokenizer], prompt: str, word: str) -> Tensor:
     """Float [tokens]: 1 at every token of ``word`` in the padded ``prompt``, else 0.
 
+    A prompt longer than the tokenizers read is cut off, as diffusers does it, and what is lost is logged as a warning.
+
+    Args:
+        tokenizers: one, or the two of SDXL: a position of its text context joins what both encoders say there, so
+            both must split the prompt alike (their padding may differ).
+
     Raises:
-        WordError: the word is not in the prompt, or only beyond the tokenizer's last token.
+        WordError: the word is not in the prompt, or only in the part that is cut off.
+        ArtifactError: the tokenizers split the prompt differently.
     """
+    tokenizers = tokenizers if isinstance(tokenizers, Sequence) else [tokenizers]
     spans = require_word(prompt, word)
-    encoding = tokenizer(
-        prompt,
-        padding="max_length",
-        truncation=True,
-        max_length=tokenizer.model_max_length,
-        return_offsets_mapping=True,
-    )
-    mask = zeros(tokenizer.model_max_length)
-    for index, (start, end) in enumerate(encoding["offset_mapping"]):
-        if end > start and any(start < span_end and end > span_start for span_start, span_end in spans):
-            mask[index] = 1.0
-    if not mask.any():
-        raise WordError(
-            f"target_word: it stands beyond the {tokenizer.model_max_length} tokens the model reads; move it forward"
-        )
-    return mask
+    masks = [tensor([_overlaps(offset, spans) for offset in _padded_offsets(t, prompt)]).float() for t in tokenizers]
+    if any(not mask.equal(masks[0]) for mask in masks):
+        raise ArtifactError("model.base: its tokenizers split the prompt differently; both must share one vocabulary")
+    limit = tokenizers[0].model_max_length
+    if not masks[0].any():
+        raise WordError(f"target_word: it stands beyond the {limit} tokens the model reads; move it forward")
+    dropped = dropped_text(tokenizers[0], prompt)
+    if dropped:
+        log.warning("the prompt is longer than the %d tokens the model reads; left out: %r", limit, dropped)
+    return masks[0]
 
 
-def _same_noun(a: str, b: str) -> bool:
-    return a == b or a in _plurals(b) or b in _plurals(a)
+def dropped_text(tokenizer: CLIPTokenizer, prompt: str) -> str:
+    """The end of ``prompt`` that ``tokenizer`` cuts off for want of room; empty if all of it is read."""
+    offsets = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
+    return prompt[offsets[room][0] :].strip() if len(offsets) > room else ""
 
 
-def _plurals(noun: str) -> set[str]:
-    forms = {noun + "s", noun + "es"}
-    if len(noun) > 1 and noun.endswith("y") and noun[-2] not in "aeiou":
+def same_noun(a: str, b: str) -> bool:
+    """Whether two lower-case nouns are equal up to singular and plural."""
+    return a == b or a in plurals(b) or b in plurals(a)
+
+
+def plurals(noun: str) -> set[str]:
+    """What the plural of a lower-case ``noun`` may be; some of it may be no word ("mongeese")."""
+    if len(noun) < 2:
+        return set()
+    forms = {noun + "s"}
+    if noun.endswith(_HISSING):
+        forms.add(noun + "es")
+    if noun.endswith("y") and noun[-2] not in "aeiou":
         forms.add(noun[:-1] + "ies")
-    if noun.endswith("f"):
-        forms.add(noun[:-1] + "ves")
-    if noun.endswith("fe"):
-        forms.add(noun[:-2] + "ves")
-    return forms
+    return forms | {noun.removesuffix(one) + many for one, many in _IRREGULAR.items() if noun.endswith(one)}
+
+
+def singulars(noun: str) -> set[str]:
+    """What the singular of a lower-case ``noun`` may be, empty if it is no plural; some may be no word ("len")."""
+    stems = {noun[:-1], noun[:-2], noun[:-3] + "y"}
+    stems |= {noun.removesuffix(many) + one for one, many in _IRREGULAR.items() if noun.endswith(many)}
+    return {stem for stem in stems if noun in plurals(stem)}
+
+
+def _phrases(text: str, length: int) -> list[list[Word]]:
+    """Every run of ``length`` words with nothing but spaces and hyphens between them."""
+    words = split_words(text)
+    windows = [words[i : i + length] for i in range(len(words) - length + 1)] if length else []
+    return [w for w in windows if all(adjacent(text, a, b) for a, b in pairwise(w))]
+
+
+def _is_phrase(window: Sequence[Word], parts: Sequence[str]) -> bool:
+    """Whether the words are ``parts``, the last of them up to singular and plural."""
+    return [w.text for w in window[:-1]] == list(parts[:-1]) and same_noun(window[-1].text, parts[-1])
+
+
+def _padded_offsets(tokenizer: CLIPTokenizer, prompt: str) -> list[Span]:
+    """Characters of each token as the text encoder reads them; (x, x) for tokens that stand for no text."""
+    length = tokenizer.model_max_length
+    encoding = tokenizer(prompt, padding="max_length", truncation=True, max_length=length, return_offsets_mapping=True)
+    offsets: list[Span] = encoding["offset_mapping"]
+    return offsets
+
+
+def _overlaps(offset: Span, spans: Sequence[Span]) -> bool:
+    start, end = offset
+    return start < end and any(start < span_end and end > span_start for span_start, span_end in spans)

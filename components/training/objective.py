@@ -1,11 +1,12 @@
 """The training objective: noise-prediction error of the U-Net with the vision branch, everything else frozen.
 
-Paper section 3.4. In training the influence mask is 1 everywhere.
+Paper section 3.4. In training the influence mask is 1 everywhere. Beyond the paper, and off by default: the error may
+count more on the subject, and a row may be trained on its face or body tokens alone (`components.training.groups`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 
 from components.config import TrainingConfig
 from components.model.adapter import RealCustomAdapter
-from components.model.attention import SubjectContext
+from components.model.attention import Influence, SubjectContext
 from components.model.vision import VisionFeatures
 from components.training.curriculum import choose_multi_view
+from components.training.groups import drop_groups, kept_positions, subject_weights, token_gain
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,24 @@ class Absent:
 
 @dataclass(frozen=True)
 class Example:
-    """A batch as the U-Net takes it; reference features [b, n, d] / [b, 4 n, d]."""
+    """A batch as the U-Net takes it; reference features [b, n, d] / [b, 4 n, d].
+
+    ``gain`` [b, n] scales the reference's tokens, ``weight`` [b, h, w] the error at every latent position; None is 1.
+    """
 
     latents: Tensor
     text_tokens: Tensor
     text_pooled: Tensor
     time_ids: Tensor
     reference: VisionFeatures
+    gain: Tensor | None = None
+    weight: Tensor | None = None
+
+    def to(self, device: torch.device) -> Example:
+        """The same on ``device``."""
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        reference = VisionFeatures(self.reference.deep.to(device), self.reference.local.to(device))
+        return replace(self, reference=reference, **tensors)
 
 
 class SubjectDenoiser(nn.Module):
@@ -49,7 +62,8 @@ class SubjectDenoiser(nn.Module):
 
     def forward(self, noisy: Tensor, timesteps: Tensor, example: Example) -> Tensor:
         """Predict from ``noisy`` latents [b, 4, h, w] at ``timesteps`` [b]."""
-        context = SubjectContext((noisy.shape[-2], noisy.shape[-1]), tokens=self.adapter(example.reference))
+        influence = Influence(self.adapter(example.reference), example.gain)
+        context = SubjectContext((noisy.shape[-2], noisy.shape[-1]), [influence])
         predicted: Tensor = self.unet(
             noisy,
             timesteps,
@@ -64,7 +78,7 @@ class SubjectDenoiser(nn.Module):
 def draw_example(
     rows: dict[str, Tensor], absent: Absent, config: TrainingConfig, progress: float, generator: torch.Generator
 ) -> Example:
-    """Choose references by the curriculum, and drop references and captions by chance.
+    """Choose references by the curriculum, and drop references, captions and token groups by chance.
 
     Args:
         rows: columns of the prepared dataset, stacked.
@@ -76,22 +90,36 @@ def draw_example(
     mute = torch.rand(count, generator=generator) < config.text_dropout
 
     def reference(name: str, missing: Tensor) -> Tensor:
-        chosen = torch.where(_rows(other, 3), rows[f"other_{name}"].float(), rows[name].float())
-        return torch.where(_rows(blind, 3), missing, chosen)
+        dimensions = rows[name].dim()
+        chosen = torch.where(_rows(other, dimensions), rows[f"other_{name}"].float(), rows[name].float())
+        return torch.where(_rows(blind, dimensions), missing, chosen)
 
+    gain = weight = None
+    if config.subject_weight != 1:
+        weight = subject_weights(rows["mask"].float(), config.subject_weight)
+    if config.group_dropout:
+        face = reference("face", torch.zeros(()))
+        dropped = drop_groups(face, config.group_dropout, generator)
+        kept = kept_positions(rows["mask"], rows["head"], dropped)
+        gain, weight = token_gain(face, dropped), kept if weight is None else weight * kept
     return Example(
         latents=rows["latents"].float(),
         text_tokens=torch.where(_rows(mute, 3), absent.text_tokens, rows["text_tokens"].float()),
         text_pooled=torch.where(_rows(mute, 2), absent.text_pooled, rows["text_pooled"].float()),
         time_ids=rows["time_ids"].float(),
         reference=VisionFeatures(reference("deep", absent.vision.deep), reference("local", absent.vision.local)),
+        gain=gain,
+        weight=weight,
     )
 
 
 def diffusion_loss(
     denoiser: nn.Module, example: Example, scheduler: DDPMScheduler, generator: torch.Generator, device: torch.device
 ) -> Tensor:
-    """Mean squared error of the prediction (of noise, or of v where the base predicts v); a scalar.
+    """Mean squared error of the prediction (of noise, or of v where the base predicts v), by the example's weights.
+
+    Weights are not scaled up for the positions that a dropped group leaves out: a row that is trained on little counts
+    little.
 
     Noise and timesteps come from a CPU ``generator``, so that a step means the same on every device.
     """
@@ -103,20 +131,13 @@ def diffusion_loss(
     noisy = scheduler.add_noise(clean, noise, timesteps)
     v_prediction = scheduler.config.prediction_type == "v_prediction"
     target = scheduler.get_velocity(clean, noise, timesteps) if v_prediction else noise
-    predicted = denoiser(noisy.to(device), timesteps.to(device), _to(example, device))
-    return F.mse_loss(predicted.float(), target.to(device))
+    example = example.to(device)
+    predicted = denoiser(noisy.to(device), timesteps.to(device), example)
+    if example.weight is None:
+        return F.mse_loss(predicted.float(), target.to(device))
+    squared = F.mse_loss(predicted.float(), target.to(device), reduction="none")
+    return (example.weight[:, None] * squared).mean()
 
 
 def _rows(flags: Tensor, dimensions: int) -> Tensor:
     return flags.view(-1, *[1] * (dimensions - 1))
-
-
-def _to(example: Example, device: torch.device) -> Example:
-    reference = VisionFeatures(example.reference.deep.to(device), example.reference.local.to(device))
-    return Example(
-        latents=example.latents.to(device),
-        text_tokens=example.text_tokens.to(device),
-        text_pooled=example.text_pooled.to(device),
-        time_ids=example.time_ids.to(device),
-        reference=reference,
-    )

@@ -36,7 +36,8 @@ from components.training.state import load_state, save_state, step_generator
 logger = logging.getLogger(__name__)
 #: Columns of the prepared rows that training reads.
 COLUMNS = (
-    "latents", "text_tokens", "text_pooled", "time_ids", "deep", "local", "other_deep", "other_local",
+    "latents", "text_tokens", "text_pooled", "time_ids", "mask", "head",
+    "deep", "local", "face", "other_deep", "other_local", "other_face",
 )  # fmt: skip
 
 

@@ -1,0 +1,68 @@
+"""How well cheaper ways of finding influence masks agree with the plain schedule's, on the trained miniature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.peers.ours import Ours
+from benchmarks.peers.plain import PlainPredictor
+from benchmarks.peers.scene import Scene, denoise, toy_scene
+from components.config import Config
+from components.evaluation.statistics import Estimate, mean
+from components.evaluation.toybench import cases
+from components.model.guidance import MaskGuidance
+
+_BATCH = 24
+
+
+def mask_agreement(
+    config: Config, ways: Mapping[str, MaskGuidance], count: int, seed: int, steps: int
+) -> dict[str, Estimate]:
+    """Overlap of each way's masks with the plain schedule's, over ``count`` toy prompts with unseen subjects.
+
+    Both start from the same noise and go their own way from there. Of every prompt the mean over the steps that find
+    a mask; of these the mean, with its bootstrap interval.
+    """
+    drawn = cases(count, seed, config)
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in ways}
+    for start in range(0, count, _BATCH):
+        scene = toy_scene(config, drawn[start : start + _BATCH])
+        reference = plain_masks(scene, steps)
+        for name, guidance in ways.items():
+            found = our_masks(scene, guidance, steps)
+            scores[name].append(overlap(found, reference)[: scene.guidance.steps].mean(0).numpy())
+    return {name: mean(np.concatenate(parts)) for name, parts in scores.items()}
+
+
+def overlap(masks: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of the positions kept, [..., H, W] twice to [...]."""
+    kept, other = masks > 0, others > 0
+    return (kept & other).sum((-2, -1)) / (kept | other).sum((-2, -1)).clamp(min=1)
+
+
+def plain_masks(scene: Scene, steps: int) -> Tensor:
+    """The plain schedule's mask of every step, [steps, b, H, W]."""
+    predictor, masks = PlainPredictor(scene), []
+
+    def keep() -> None:
+        assert predictor.mask is not None
+        masks.append(predictor.mask[:, 0])
+
+    denoise(scene, predictor, steps, keep)
+    return torch.stack(masks)
+
+
+def our_masks(scene: Scene, guidance: MaskGuidance, steps: int) -> Tensor:
+    """Our mask of every step, [steps, b, H, W]."""
+    predictor, masks = Ours(scene, guidance).predictor(), []
+
+    def keep() -> None:
+        assert predictor.masks is not None
+        masks.append(predictor.masks[:, 0])
+
+    denoise(scene, predictor, steps, keep)
+    return torch.stack(masks)

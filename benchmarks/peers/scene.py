@@ -1,0 +1,174 @@
+"""What every peer is given: one U-Net, one adapter, one starting noise, encoded prompts and encoded references.
+
+Shapes: b pictures, t text tokens, n vision tokens, (h, w) latents.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from torch import Tensor, nn
+
+from benchmarks.sizes import Size
+from components.config import Config, GuidanceConfig
+from components.evaluation.toybench import Case
+from components.model.adapter import RealCustomAdapter
+from components.model.guidance import MaskGuidance
+from components.model.text import TextFeatures, encode_prompts, size_conditioning
+from components.model.vision import VisionEncoder, VisionFeatures
+from components.model.words import token_mask
+
+#: (latents scaled for the model, timestep, step) -> guided prediction.
+Predictor = Callable[[Tensor, Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The inputs of one guided denoising of b pictures, each with one subject.
+
+    Args:
+        unet: the stock U-Net; a peer works on its own `twin`.
+        adapter: its vision branch.
+        scheduler: copied by everyone who steps it.
+        noise: unit Gaussian [b, 4, h, w].
+        pixels: (height, width) of the pictures, for SDXL's size conditioning.
+        prompt, negative: of b prompts each.
+        reference, absent: features of the b references, and of one black picture.
+        words: weights [b, t] of the target words' tokens.
+        guidance_scale: classifier-free guidance.
+        guidance: how masks are found by default.
+    """
+
+    unet: UNet2DConditionModel
+    adapter: RealCustomAdapter
+    scheduler: Any
+    noise: Tensor
+    pixels: tuple[int, int]
+    prompt: TextFeatures
+    negative: TextFeatures
+    reference: VisionFeatures
+    absent: VisionFeatures
+    words: Tensor
+    guidance_scale: float
+    guidance: MaskGuidance
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) of the latents."""
+        return self.noise.shape[-2], self.noise.shape[-1]
+
+    @property
+    def time_ids(self) -> Tensor:
+        """SDXL's size conditioning [b, 6]."""
+        return size_conditioning(self.pixels, (0, 0), self.pixels, len(self.noise)).to(self.noise)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way of denoising a scene: ``run(steps)`` returns the last latents; ``weights`` are what it has to hold."""
+
+    name: str
+    run: Callable[[int], Tensor]
+    weights: Sequence[nn.Module] = field(default_factory=tuple)
+
+
+def twin(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """A U-Net with attention processors and configuration of its own, on the very same weights."""
+    shared: dict[int, Any] = {id(t): t for t in chain(unet.parameters(), unet.buffers())}
+    return copy.deepcopy(unet, shared)
+
+
+@torch.no_grad()
+def denoise(scene: Scene, predict: Predictor, steps: int, after_step: Callable[[], None] | None = None) -> Tensor:
+    """From noise to the last latents, as diffusers does it; ``after_step`` may look at what the step left behind."""
+    scheduler = copy.deepcopy(scene.scheduler)
+    scheduler.set_timesteps(steps, device=scene.noise.device)
+    latents = scene.noise * scheduler.init_noise_sigma
+    for step, timestep in enumerate(scheduler.timesteps):
+        predicted = predict(scheduler.scale_model_input(latents, timestep), timestep, step)
+        latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+        if after_step is not None:
+            after_step()
+    return latents
+
+
+def random_scene(size: Size, guidance: GuidanceConfig, guidance_scale: float, device: str, seed: int) -> Scene:
+    """One picture of ``size`` with random weights, texts and references: right in shape and cost only."""
+    torch.manual_seed(seed)
+    with torch.device(device):
+        unet = UNet2DConditionModel(**size.unet())
+        adapter = RealCustomAdapter.for_unet(unet, size.vision_channels, size.adapter, "random")
+        for layer in adapter.layers.values():
+            layer.to_v_vision.reset_parameters()
+        for module in (unet, adapter):
+            module.to(size.dtype).requires_grad_(False).eval()
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(shape, dtype=size.dtype)
+
+        def text() -> TextFeatures:
+            return TextFeatures(draw(1, size.text_tokens, size.context_width), draw(1, size.pooled_width))
+
+        def features() -> VisionFeatures:
+            deep = draw(1, size.vision_tokens, size.vision_channels)
+            return VisionFeatures(deep, draw(1, 4 * size.vision_tokens, size.vision_channels))
+
+        words = torch.zeros(1, size.text_tokens, dtype=size.dtype)
+        words[:, 5] = 1
+        return Scene(
+            unet=unet,
+            adapter=adapter,
+            scheduler=EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+            noise=draw(1, 4, size.latent, size.latent),
+            pixels=(8 * size.latent, 8 * size.latent),
+            prompt=text(),
+            negative=text(),
+            reference=features(),
+            absent=features(),
+            words=words,
+            guidance_scale=guidance_scale,
+            guidance=MaskGuidance(**guidance.model_dump()),
+        )
+
+
+@torch.no_grad()
+def toy_scene(config: Config, cases: Sequence[Case]) -> Scene:
+    """Toy-world cases on the miniature that ``config`` names; without an adapter, a random one."""
+    torch.manual_seed(config.seed)
+    base = StableDiffusionXLPipeline.from_pretrained(config.model.base, dtype=torch.float32)
+    vision = VisionEncoder.from_config(config.model, config.vision)
+    if config.model.adapter:
+        adapter = RealCustomAdapter.from_pretrained(config.model.adapter)
+    else:
+        adapter = RealCustomAdapter.for_unet(base.unet, vision.channels, config.adapter, vision.identity)
+        for layer in adapter.layers.values():
+            layer.to_v_vision.reset_parameters()
+    for module in (base.unet, adapter):
+        module.requires_grad_(False).eval()
+    prompts = [case.wanted.prompt for case in cases]
+    sampling = config.sampling
+    shape = (
+        base.unet.config.in_channels,
+        *(side // base.vae_scale_factor for side in (sampling.height, sampling.width)),
+    )
+    black = torch.full((1, 3, vision.reference_size, vision.reference_size), -1.0)
+    return Scene(
+        unet=base.unet,
+        adapter=adapter,
+        scheduler=base.scheduler,
+        noise=torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(c.seed)) for c in cases]),
+        pixels=(sampling.height, sampling.width),
+        prompt=encode_prompts(base, prompts),
+        negative=encode_prompts(base, [""] * len(prompts)),
+        reference=vision.encode_pictures([case.reference for case in cases]),
+        absent=vision(black),
+        words=torch.stack([token_mask(base.tokenizer, c.wanted.prompt, c.wanted.kind) for c in cases]),
+        guidance_scale=sampling.guidance_scale,
+        guidance=MaskGuidance(**sampling.guidance.model_dump()),
+    )

@@ -1,0 +1,221 @@
+"""Seconds, memory and masks of a picture with a subject, against other ways of drawing it.
+
+    python -m benchmarks.sampling --json
+    python -m benchmarks.sampling --size sdxl --json          # on a GPU
+    python -m benchmarks.sampling --variants --json           # cost against mask quality of cheaper guidance
+
+Every peer denoises the same scene on the same U-Net weights in this one process, one after the other, round after
+round; ratios are of median seconds. Masks are compared on the trained miniature. docs/performance.md says what each
+figure means. ``--json`` prints one object on the last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import machine
+from benchmarks.masks import mask_agreement
+from benchmarks.memory import PeakMemory
+from benchmarks.peers.ip_adapter import ip_adapter
+from benchmarks.peers.ours import exact, ours
+from benchmarks.peers.plain import plain
+from benchmarks.peers.scene import Peer, Scene, random_scene, toy_scene
+from benchmarks.peers.stock import stock
+from benchmarks.sizes import MEDIUM, SDXL, Size
+from components.config import Config, load_config
+from components.errors import RealCustomError
+from components.evaluation.statistics import Estimate
+from components.evaluation.toybench import cases
+from components.model.guidance import MaskGuidance
+from components.progress import quiet_libraries
+from workflows.entry import one_line_errors
+
+SIZES: dict[str, Size | None] = {"tiny": None, "medium": MEDIUM, "sdxl": SDXL}
+#: Figure -> the two peers whose median seconds it compares.
+RATIOS = {
+    "ours_over_stock": ("default", "stock"),
+    "exact_over_plain": ("exact", "plain"),
+    "ours_over_plain": ("default", "plain"),
+    "ours_over_ip_adapter": ("default", "ip_adapter"),
+}
+#: Width of the image features that IP-Adapter's projection reads at the miniature's size.
+_TINY_CLIP_WIDTH = 64
+_WARM_UP_STEPS = 3
+
+
+def main() -> None:
+    arguments = _arguments()
+    quiet_libraries()
+    torch.set_num_threads(arguments.threads)
+    with one_line_errors():
+        report = measure(arguments)
+    _print(report)
+    if arguments.json:
+        print(json.dumps(report))
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Everything the report says."""
+    tiny = load_config("tiny", arguments.set)
+    scene, clip_width = build_scene(arguments.size, tiny, arguments.set, arguments.seed)
+    peers = [stock(scene), ip_adapter(scene, clip_width), plain(scene)]
+    peers += [ours(name, scene, way) for name, way in ways(scene.guidance, arguments.variants).items()]
+    memory = warm_up(peers, min(arguments.steps, _WARM_UP_STEPS), scene.noise.device.type)
+    seconds = time_rounds(peers, arguments.steps, arguments.repeats)
+    report = figures(seconds, memory)
+    if arguments.prompts:
+        guidance = MaskGuidance(**tiny.sampling.guidance.model_dump())
+        agreement = mask_agreement(
+            tiny, ways(guidance, arguments.variants), arguments.prompts, arguments.seed, arguments.steps
+        )
+        report = {
+            "mask_iou": agreement["default"].value,
+            **report,
+            "mask_agreement": _as_dicts(agreement),
+            "mask_guidance": asdict(guidance),
+        }
+    return report | {
+        "size": arguments.size,
+        "steps": arguments.steps,
+        "repeats": arguments.repeats,
+        "guidance": asdict(scene.guidance),
+        "prompts": arguments.prompts,
+        "seed": arguments.seed,
+        "machine": machine(),
+    }
+
+
+def build_scene(size: str, tiny: Config, overrides: Sequence[str], seed: int) -> tuple[Scene, int]:
+    """The scene that is timed, and how wide IP-Adapter's image features are there."""
+    shape = SIZES[size]
+    if shape is None:
+        return toy_scene(tiny, cases(1, seed, tiny)), _TINY_CLIP_WIDTH
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if shape is SDXL and device == "cpu":
+        raise RealCustomError("--size sdxl needs a GPU: measure --size medium on a CPU")
+    sampling = load_config("sdxl", overrides).sampling
+    return random_scene(shape, sampling.guidance, sampling.guidance_scale, device, seed), shape.clip_width
+
+
+def ways(guidance: MaskGuidance, variants: bool = False) -> dict[str, MaskGuidance]:
+    """The authors' schedule and the default; with ``variants``, what else could save time."""
+    paper = exact(guidance)
+    found = {"exact": paper, "default": guidance}
+    if variants:
+        found |= {
+            "separate, up blocks": replace(paper, layers=("up_blocks",)),
+            "separate, half the steps": replace(paper, steps=max(1, paper.steps // 2)),
+            "separate, refined": replace(paper, self_attention=True),
+            "conditional": replace(paper, source="conditional"),
+            "conditional, up blocks": replace(paper, source="conditional", layers=("up_blocks",)),
+            "conditional, refined": replace(paper, source="conditional", self_attention=True),
+        }
+    return found
+
+
+def warm_up(peers: Sequence[Peer], steps: int, device: str) -> dict[str, dict[str, float | None]]:
+    """Run every peer untimed: MiB of the weights it holds, and of what it holds besides at its peak."""
+    memory = {}
+    for peer in peers:
+        peer.run(1)  # what libraries allocate once is not the peer's
+        with PeakMemory(device) as peak:
+            peer.run(steps)
+        tensors = {id(t): t for module in peer.weights for t in module.parameters()}
+        weights = sum(t.numel() * t.element_size() for t in tensors.values()) / 2**20
+        memory[peer.name] = {"weights_mib": weights, "working_mib": peak.mib}
+    return memory
+
+
+def time_rounds(peers: Sequence[Peer], steps: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds of ``repeats`` runs of each peer, taking turns; who begins a round changes from round to round."""
+    seconds: dict[str, list[float]] = {peer.name: [] for peer in peers}
+    for turn in range(repeats):
+        first = turn % len(peers)
+        for peer in (*peers[first:], *peers[:first]):
+            start = time.perf_counter()
+            peer.run(steps)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds[peer.name].append(time.perf_counter() - start)
+    return seconds
+
+
+def figures(seconds: Mapping[str, Sequence[float]], memory: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
+    """Ratios of median seconds, with the smallest and largest ratio of a round, and every peer's own figures."""
+    report: dict[str, Any] = {}
+    spread = {}
+    for name, (ours_, theirs) in RATIOS.items():
+        report[name] = median(seconds[ours_]) / median(seconds[theirs])
+        rounds = [a / b for a, b in zip(seconds[ours_], seconds[theirs], strict=True)]
+        spread[name] = {"low": min(rounds), "high": max(rounds)}
+    report["memory_over_stock"] = _ratio(_total(memory["default"]), _total(memory["stock"]))
+    report["working_memory_over_stock"] = _ratio(memory["default"]["working_mib"], memory["stock"]["working_mib"])
+    report["spread"] = spread
+    report["peers"] = {
+        name: {"median_s": median(runs), "seconds": list(runs), **memory[name]} for name, runs in seconds.items()
+    }
+    return report
+
+
+def _total(memory: Mapping[str, float | None]) -> float | None:
+    weights, working = memory["weights_mib"], memory["working_mib"]
+    return None if weights is None or working is None else weights + working
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    return a / b if a is not None and b else None
+
+
+def _as_dicts(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
+    return {name: asdict(estimate) for name, estimate in estimates.items()}
+
+
+def _print(report: Mapping[str, Any]) -> None:
+    table = Table("peer", "seconds", "of stock", "weights + working MiB", "mask IoU")
+    base = report["peers"]["stock"]["median_s"]
+    for name, peer in report["peers"].items():
+        working = "?" if peer["working_mib"] is None else f"{peer['working_mib']:.0f}"
+        iou = report.get("mask_agreement", {}).get(name)
+        table.add_row(
+            name,
+            f"{peer['median_s']:.2f}",
+            f"{peer['median_s'] / base:.3f}",
+            f"{peer['weights_mib']:.0f} + {working}",
+            str(Estimate(**iou)) if iou else "",
+        )
+    Console().print(table)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    parser.add_argument("--size", choices=sorted(SIZES), default="medium", help="of the U-Net that is timed")
+    parser.add_argument("--steps", type=_positive, default=25, help="denoising steps")
+    parser.add_argument("--repeats", type=_positive, default=5, help="timed rounds")
+    parser.add_argument("--threads", type=_positive, default=1, help="processor threads of every peer")
+    parser.add_argument("--prompts", type=int, default=48, help="toy prompts whose masks are compared; 0 skips it")
+    parser.add_argument("--variants", action="store_true", help="also measure cheaper ways of finding masks")
+    parser.add_argument("--seed", type=int, default=20_000)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="configuration override")
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Sizes of the random-weight models that cost is measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from components.config import AdapterConfig
+
+
+@dataclass(frozen=True)
+class Size:
+    """An SDXL-shaped U-Net with its adapter, and the lengths of what it is given.
+
+    Args:
+        channels: of the U-Net's three levels; heads are 64 wide, as in SDXL.
+        transformer_layers: of each level; the first level has no attention, as in SDXL.
+        context_width: of text and vision tokens.
+        pooled_width, time_id_width: of the text-time conditioning.
+        latent: height and width of the latents.
+        text_tokens, vision_tokens: lengths.
+        vision_channels: of the features that the projector reads.
+        clip_width: of the features that IP-Adapter's projection reads.
+        adapter: the projector's sizes.
+        dtype: of all weights and inputs.
+    """
+
+    channels: tuple[int, int, int]
+    transformer_layers: tuple[int, int, int]
+    context_width: int
+    pooled_width: int
+    time_id_width: int
+    latent: int
+    text_tokens: int
+    vision_tokens: int
+    vision_channels: int
+    clip_width: int
+    adapter: AdapterConfig
+    dtype: torch.dtype
+
+    def unet(self) -> dict[str, Any]:
+        """Arguments of `UNet2DConditionModel`."""
+        return {
+            "sample_size": self.latent,
+            "in_channels": 4,
+            "out_channels": 4,
+            "block_out_channels": self.channels,
+            "layers_per_block": 2,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": self.transformer_layers,
+            # diffusers keeps the name of its first release: these are numbers of heads
+            "attention_head_dim": tuple(width // 64 for width in self.channels),
+            "cross_attention_dim": self.context_width,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": self.time_id_width,
+            "projection_class_embeddings_input_dim": self.pooled_width + 6 * self.time_id_width,
+            "use_linear_projection": True,
+        }
+
+
+#: SDXL at a fifth of its width and half its picture's side, with 34 of its 70 cross-attention layers, for a CPU.
+MEDIUM = Size(
+    channels=(64, 128, 256),
+    transformer_layers=(1, 2, 4),
+    context_width=384,
+    pooled_width=256,
+    time_id_width=64,
+    latent=64,
+    text_tokens=77,
+    vision_tokens=729,
+    vision_channels=448,
+    clip_width=256,
+    adapter=AdapterConfig(head_dim=64, hidden_dim=1792),
+    dtype=torch.float32,
+)
+
+#: The real one, for a GPU.
+SDXL = Size(
+    channels=(320, 640, 1280),
+    transformer_layers=(1, 2, 10),
+    context_width=2048,
+    pooled_width=1280,
+    time_id_width=256,
+    latent=128,
+    text_tokens=77,
+    vision_tokens=729,
+    vision_channels=2176,
+    clip_width=1280,
+    adapter=AdapterConfig(head_dim=64, hidden_dim=8704),
+    dtype=torch.bfloat16,
+)
