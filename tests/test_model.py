@@ -280,7 +280,8 @@ def test_a_whole_pipeline_survives_the_disk(pipeline: RealCustomPipeline, cat: S
     for again in (whole, parts):
         again.guidance = pipeline.guidance
         tokens = again.encode_subject([Image.new("RGB", (128, 128), "red")])
-        assert torch.allclose(again(PROMPT, Subject(tokens, WORD), generator=seed(), **SHORT).images, expected, atol=1e-4)
+        drawn = again(PROMPT, Subject(tokens, WORD), generator=seed(), **SHORT).images
+        assert torch.allclose(drawn, expected, atol=1e-4)
     assert StableDiffusionXLPipeline.from_pretrained(tmp_path / "whole")(PROMPT, **SHORT).images.isfinite().all()
 
 

@@ -264,5 +264,5 @@ def test_reference_whose_every_token_is_dropped_changes_nothing(denoiser: Subjec
 
 def test_presets_train_groups() -> None:
     tiny, full = load_config("tiny").training, load_config("sdxl").training
-    assert (tiny.subject_weight, tiny.group_dropout) == (4.0, 0.15)
+    assert (tiny.subject_weight, tiny.group_dropout) == (4.0, 0.3)
     assert (full.subject_weight, full.group_dropout) == (1.0, 0.1)
