@@ -98,7 +98,8 @@ class Denoiser:
             self._seen = self._watch()
             count = len(latents)
             text = TextFeatures(self.text.tokens[-count:], self.text.pooled[-count:])
-            context = SubjectContext(self.size, [], self._seen, self._watched_text_cache)
+            repeated = self.guidance.source == "separate"  # otherwise this is the only text-only pass
+            context = SubjectContext(self.size, [], self._seen, self._watched_text_cache if repeated else None)
             self._predict(latents, timestep, text, self.time_ids[:count], context)
         quantity = self.guidance.merge([m.flatten(0, 1) for m in self._seen.maps], self.mask_size)
         if self.guidance.self_attention:
