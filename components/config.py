@@ -155,7 +155,7 @@ class PretrainingSteps(_Section):
     dinov2: int = Field(500, ge=1)
     recognizer: int = Field(500, ge=1)
     evaluation_identity: int = Field(700, ge=1)
-    base: int = Field(4500, ge=1)
+    base: int = Field(9700, ge=1)
 
 
 class PretrainingConfig(_Section):

@@ -21,6 +21,7 @@ from components.config import AdapterConfig, ModelConfig, VisionConfig, load_con
 from components.errors import ArtifactError
 
 _DESCRIPTION = "vision.json"
+#: ImageNet statistics, which every DINOv2 expects (SigLIP takes [-1, 1]).
 _DINO_MEAN = (0.485, 0.456, 0.406)
 _DINO_STD = (0.229, 0.224, 0.225)
 
@@ -131,11 +132,16 @@ class VisionEncoder(nn.Module):
 
     def _features(self, pixels: Tensor, blocks: list[tuple[int, int]]) -> list[Tensor]:
         """Patch tokens [b, n, d] after each pair of (SigLIP, DINOv2) blocks."""
-        mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (_DINO_MEAN, _DINO_STD))
         siglip = self.siglip(pixel_values=pixels, output_hidden_states=True).hidden_states
-        dinov2 = self.dinov2(pixel_values=((pixels + 1) / 2 - mean) / std, output_hidden_states=True).hidden_states
+        dinov2 = self.dinov2(pixel_values=for_dinov2(pixels), output_hidden_states=True).hidden_states
         skipped = 1 + self.dinov2.config.num_register_tokens
         return [torch.cat([siglip[s + 1], dinov2[d + 1][:, skipped:]], dim=-1) for s, d in blocks]
+
+
+def for_dinov2(pixels: Tensor) -> Tensor:
+    """Pixels [..., 3, h, w] in [-1, 1], as DINOv2 expects them."""
+    mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (_DINO_MEAN, _DINO_STD))
+    return ((pixels + 1) / 2 - mean) / std
 
 
 def split_views(pixels: Tensor) -> Tensor:

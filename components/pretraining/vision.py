@@ -15,13 +15,11 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer, Dinov2WithRegistersModel, SiglipModel
 
 from components.model.miniature import build_dinov2, build_siglip
+from components.model.vision import for_dinov2
 from components.pretraining.corpus import Facts, Scenes, Views
 from components.pretraining.loop import Schedule, fit
 from components.pretraining.vae import to_pixels
 
-#: ImageNet statistics, which every DINOv2 expects (SigLIP takes [-1, 1]).
-DINO_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-DINO_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 _PATCH = 8
 #: Longest caption of the toy world, start and end tokens included.
 TEXT_TOKENS = 12
@@ -105,8 +103,7 @@ class IdentityModel(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """[b, 3, h, w] in [-1, 1] -> identity vectors [b, width] of unit length, mask logits [b, h, w]."""
-        normalised = ((pixels + 1) / 2 - DINO_MEAN.to(pixels)) / DINO_STD.to(pixels)
-        output = self.backbone(pixel_values=normalised)
+        output = self.backbone(pixel_values=for_dinov2(pixels))
         patches = output.last_hidden_state[:, 1 + self.backbone.config.num_register_tokens :]
         side = pixels.shape[-1] // _PATCH
         logits = self.mask_head(patches).view(-1, side, side, _PATCH, _PATCH)
