@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -316,3 +317,41 @@ def test_layer_size_follows_the_unets_rounding() -> None:
     assert layer_size((9, 13), 35) == (5, 7)
     with pytest.raises(ValueError):
         layer_size((16, 16), 60)
+
+
+def test_half_precision_works(pipeline: RealCustomPipeline, cat: Subject, miniature) -> None:  # type: ignore[no-untyped-def]
+    half = RealCustomPipeline.from_pretrained(miniature.base, dtype=torch.bfloat16)
+    half.set_adapter(copy.deepcopy(pipeline.adapter), copy.deepcopy(pipeline.vision), pipeline.guidance)
+    half.to(dtype=torch.bfloat16)
+    tokens = half.encode_subject([Image.new("RGB", (128, 128), "red")])
+    assert tokens.dtype == torch.bfloat16
+    drawn = half(PROMPT, Subject(tokens, WORD), generator=seed(), **SHORT).images
+    full = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
+    assert drawn.isfinite().all() and (drawn.float() - full).abs().mean() < 0.1 * full.abs().mean()
+
+
+def test_a_lora_changes_the_base_under_the_subject(
+    pipeline: RealCustomPipeline, cat: Subject, miniature, tmp_path
+) -> None:  # type: ignore[no-untyped-def]
+    peft = pytest.importorskip("peft", reason="the extra 'lora' is not installed")
+    donor = StableDiffusionXLPipeline.from_pretrained(miniature.base)
+    torch.manual_seed(0)
+    donor.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    StableDiffusionXLPipeline.save_lora_weights(tmp_path, peft.get_peft_model_state_dict(donor.unet))
+    other = RealCustomPipeline.from_pretrained(miniature.base)
+    other.set_adapter(copy.deepcopy(pipeline.adapter), pipeline.vision, pipeline.guidance)
+    before = other(PROMPT, cat, generator=seed(), **SHORT).images
+    other.load_lora_weights(tmp_path)
+    with_lora = other(PROMPT, cat, generator=seed(), **SHORT).images
+    assert (with_lora - before).abs().max() > 0.01
+    other.unload_lora_weights()
+    assert torch.allclose(other(PROMPT, cat, generator=seed(), **SHORT).images, before, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_unet_compiles_with_a_subject(pipeline: RealCustomPipeline, cat: Subject, miniature) -> None:  # type: ignore[no-untyped-def]
+    compiled = RealCustomPipeline.from_pretrained(miniature.base)
+    compiled.set_adapter(copy.deepcopy(pipeline.adapter), pipeline.vision, pipeline.guidance)
+    compiled.unet.forward = torch.compile(compiled.unet.forward)
+    expected = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
+    assert torch.allclose(compiled(PROMPT, cat, generator=seed(), **SHORT).images, expected, atol=1e-3)
