@@ -51,7 +51,12 @@ class Influence:
 
 @dataclass(frozen=True)
 class _LayerMask:
-    """Mask values of a layer's queries: all of them [b, 1, q, 1], or those of ``rows`` [b, k], the rest being zero."""
+    """Mask values of a layer's queries.
+
+    Args:
+        values: [b, q, 1], or [b, k, 1] of the k positions picked out for each picture, the rest being zero.
+        rows: where those lie among all b * q queries, [b * k]; None where none are picked out.
+    """
 
     values: Tensor
     rows: Tensor | None
@@ -61,9 +66,10 @@ class _LayerMask:
         flat = F.interpolate(mask, size, mode="bilinear", align_corners=False).flatten(1)
         count = int((flat > 0).sum(1).max())
         if count > _DENSE * flat.shape[1]:
-            return cls(flat[:, None, :, None], None)
-        values, rows = flat.topk(max(1, count), dim=1)
-        return cls(values[:, None, :, None], rows)
+            return cls(flat[..., None], None)
+        values, positions = flat.topk(max(1, count), dim=1)
+        first = torch.arange(len(flat), device=flat.device)[:, None] * flat.shape[1]
+        return cls(values[..., None], (positions + first).flatten())
 
 
 @dataclass
@@ -154,7 +160,8 @@ class SubjectAttnProcessor:
             stocked: Tensor = self.stock(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
             return stocked
         assert encoder_hidden_states is not None, "cross-attention needs text"
-        q = _heads(attn.to_q(hidden_states), attn.heads)
+        queries = attn.to_q(hidden_states)
+        q = _heads(queries, attn.heads)
         k, v = _remembered(
             subject.text_cache,
             self.name,
@@ -172,22 +179,24 @@ class SubjectAttnProcessor:
             subject.watch.maps.append(shares.transpose(1, 2).unflatten(2, size))
         else:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
+        out = _merge(out)
         for influence in subject.influences:
-            out = self._influenced(out, q, influence, size)
-        out = out.transpose(1, 2).flatten(2).to(q.dtype)
+            out = self._influenced(out, queries, influence, attn.heads, size)
+        out = out.to(q.dtype)
         return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
 
-    def _influenced(self, out: Tensor, q: Tensor, influence: Influence, size: tuple[int, int]) -> Tensor:
-        """``out`` [b, heads, q, c / heads] with one subject's attention added where its mask lets it."""
-        k, v = _remembered(influence.cache, self.name, lambda: self._vision(influence, q.shape[1]))
+    def _influenced(
+        self, out: Tensor, queries: Tensor, influence: Influence, heads: int, size: tuple[int, int]
+    ) -> Tensor:
+        """``out`` [b, q, c] with one subject's attention added where its mask lets it."""
+        k, v = _remembered(influence.cache, self.name, lambda: self._vision(influence, heads))
         mask = influence.layer_mask(size)
-        if mask is None:
-            return out + F.scaled_dot_product_attention(q, k, v)
-        if mask.rows is None:
-            return out + F.scaled_dot_product_attention(q, k, v) * mask.values.to(v.dtype)
-        rows = mask.rows[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3])
-        inside = F.scaled_dot_product_attention(q.gather(2, rows), k, v) * mask.values.to(v.dtype)
-        return out.scatter_add(2, rows, inside.to(out.dtype))
+        if mask is None or mask.rows is None:
+            everywhere = _merge(F.scaled_dot_product_attention(_heads(queries, heads), k, v))
+            return out + (everywhere if mask is None else everywhere * mask.values.to(v.dtype))
+        picked = queries.flatten(0, 1).index_select(0, mask.rows).unflatten(0, (len(out), -1))
+        inside = _merge(F.scaled_dot_product_attention(_heads(picked, heads), k, v)) * mask.values.to(v.dtype)
+        return out.flatten(0, 1).index_add(0, mask.rows, inside.flatten(0, 1).to(out.dtype)).view_as(out)
 
     def _vision(self, influence: Influence, heads: int) -> tuple[Tensor, Tensor]:
         values = self.layer.to_v_vision(influence.tokens)
@@ -236,6 +245,11 @@ def layer_size(latent_size: tuple[int, int], queries: int) -> tuple[int, int]:
 def _heads(x: Tensor, heads: int) -> Tensor:
     """[b, l, c] -> [b, heads, l, c / heads]."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _merge(x: Tensor) -> Tensor:
+    """[b, heads, l, c / heads] -> [b, l, c]."""
+    return x.transpose(1, 2).flatten(2)
 
 
 def _remembered(
