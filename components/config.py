@@ -242,6 +242,8 @@ class ServingConfig(_Section):
     store: Path = Path("runs/characters")
     #: SQLAlchemy URL of the characters' rows; by default SQLite in `store`.
     database: str | None = None
+    #: Find faces on uploaded pictures that come without a face box (needs the extra ``faces``).
+    find_faces: bool = False
     #: Largest request body.
     max_upload_bytes: int = Field(10_000_000, ge=1)
     #: Longest side of a generated picture in pixels.

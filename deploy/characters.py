@@ -6,13 +6,14 @@ import asyncio
 import io
 
 from PIL import Image
-from torch import Tensor
 
 from components.characters.advice import advise
-from components.characters.store import Character, CharacterStore, Reference
+from components.characters.faces import FaceDetector
+from components.characters.store import Character, CharacterStore, CutOut, Reference, SubjectTokens
 from components.config import Config
 from components.data.picture import decode_picture
 from components.data.region import subject_mask
+from components.data.schema import Box
 from components.errors import DataError
 
 
@@ -24,14 +25,17 @@ class CharacterService:
         self._store.sweep()
         self._max_pixels = config.data.max_pixels
         self._reference_size = 2 * config.vision.view_size
+        self._detector = FaceDetector() if config.serving.find_faces else None
 
-    async def create(self, name: str, description: str, target_word: str, pictures: list[bytes]) -> Character:
-        """Find the subject in each picture and keep it.
+    async def create(
+        self, name: str, description: str, target_word: str, pictures: list[bytes], faces: list[Box | None]
+    ) -> Character:
+        """Find the subject in each picture, and its face where none of ``faces`` is given, and keep it.
 
         Raises:
             DataError: a picture cannot be read.
         """
-        return await asyncio.to_thread(self._create, name, description, target_word, pictures)
+        return await asyncio.to_thread(self._create, name, description, target_word, pictures, faces)
 
     async def page(self, limit: int, after: str | None) -> list[Character]:
         return await asyncio.to_thread(self._store.page, limit, after)
@@ -41,25 +45,39 @@ class CharacterService:
 
     async def reference(self, identifier: str) -> bytes:
         """The first cut-out, as the model sees it, as PNG."""
-        return to_png((await self.cut_outs(identifier, self._reference_size))[0])
+        return to_png((await self.cut_outs(identifier, self._reference_size))[0].picture)
 
     async def delete(self, identifier: str) -> None:
         await asyncio.to_thread(self._store.delete, identifier)
 
-    async def cut_outs(self, identifier: str, size: int) -> list[Image.Image]:
+    async def cut_outs(self, identifier: str, size: int) -> list[CutOut]:
         return await asyncio.to_thread(self._store.cut_outs, identifier, size)
 
-    async def tokens(self, identifier: str, identity: str) -> Tensor | None:
+    async def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
         return await asyncio.to_thread(self._store.tokens, identifier, identity)
 
-    async def put_tokens(self, identifier: str, identity: str, tokens: Tensor) -> None:
-        await asyncio.to_thread(self._store.put_tokens, identifier, identity, tokens)
+    async def put_tokens(self, identifier: str, identity: str, subject: SubjectTokens) -> None:
+        await asyncio.to_thread(self._store.put_tokens, identifier, identity, subject)
 
-    def _create(self, name: str, description: str, target_word: str, uploads: list[bytes]) -> Character:
+    def _create(
+        self, name: str, description: str, target_word: str, uploads: list[bytes], faces: list[Box | None]
+    ) -> Character:
         pictures = [self._decode(data, f"pictures[{i}]") for i, data in enumerate(uploads)]
-        references = [Reference(picture, subject_mask(picture)) for picture in pictures]
+        given = [*faces, *[None] * len(pictures)]
+        references = [
+            Reference(picture, subject_mask(picture), self._face(picture, face, f"faces[{i}]"))
+            for i, (picture, face) in enumerate(zip(pictures, given, strict=False))
+        ]
         advice = [s for r in references for s in advise(r.picture, r.mask, self._reference_size)]
         return self._store.create(name, description, target_word, references, list(dict.fromkeys(advice)))
+
+    def _face(self, picture: Image.Image, given: Box | None, field: str) -> Box | None:
+        if given is None:
+            return None if self._detector is None else self._detector(picture)
+        x0, y0, x1, y1 = given
+        if not (0 <= x0 < x1 <= picture.width and 0 <= y0 < y1 <= picture.height):
+            raise DataError(f"{field}: not a box x0, y0, x1, y1 in pixels inside its picture")
+        return given
 
     def _decode(self, data: bytes, field: str) -> Image.Image:
         try:

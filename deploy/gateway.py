@@ -16,6 +16,7 @@ from deploy.envelope import ApiError, LimitBody, install_error_handlers
 from deploy.protocols import Characters, Drawing, Generator, Order, Subject
 from deploy.schema import (
     MAX_PICTURES,
+    CharacterChoice,
     CharacterPage,
     CharacterRequest,
     CharacterResponse,
@@ -27,6 +28,8 @@ from deploy.schema import (
     ModelResponse,
 )
 
+#: Name, description, target word and faces.
+_CHARACTER_FIELDS = 4
 #: The character request is read by hand, so its two forms are described by hand.
 _CHARACTER_BODY = {
     "requestBody": {
@@ -41,6 +44,7 @@ _CHARACTER_BODY = {
                         "description": {"type": "string"},
                         "target_word": {"type": "string"},
                         "pictures": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "faces": {"type": "string"},
                     },
                 }
             },
@@ -72,7 +76,9 @@ def create_app(config: Config, model: ModelResponse, characters: Characters, gen
     @app.post("/v1/characters", status_code=201, openapi_extra=_CHARACTER_BODY)
     async def create_character(request: Request) -> CharacterResponse:
         wanted = await _read_character(request)
-        created = await characters.create(wanted.name, wanted.description, wanted.target_word, wanted.pictures)
+        created = await characters.create(
+            wanted.name, wanted.description, wanted.target_word, wanted.pictures, wanted.faces
+        )
         return CharacterResponse.of(created)
 
     @app.get("/v1/characters")
@@ -100,16 +106,17 @@ def create_app(config: Config, model: ModelResponse, characters: Characters, gen
         started = time.perf_counter()
         if request.model not in (None, model.id):
             raise ApiError(404, "model: this model is not served; see /v1/models", "model", "model_not_found")
-        subject = await _subject(request, characters)
-        order = _order(request, config, subject)
+        subjects = [await _subject(choice, i, characters) for i, choice in enumerate(request.characters)]
+        order = _order(request, config, subjects)
         delivery = await generator.generate(order)
         return ImageResponse(
             created=int(time.time()),
             data=[_image(drawing, request.return_masks) for drawing in delivery.drawings],
             model=model.id,
             seed=order.seeds[0],
-            target_word=subject.word if subject else None,
+            target_words=[subject.word for subject in subjects],
             timings=delivery.timings | {"total_s": time.perf_counter() - started},
+            notes=delivery.notes,
         )
 
     return app
@@ -122,24 +129,22 @@ async def _read_character(request: Request) -> CharacterRequest:
         return CharacterRequest.model_validate_json(await request.body())
     if kind != "multipart/form-data":
         raise ApiError(400, "send multipart/form-data with files, or application/json", code="content_type")
-    async with request.form(max_files=MAX_PICTURES, max_fields=MAX_PICTURES) as form:
+    async with request.form(max_files=MAX_PICTURES, max_fields=_CHARACTER_FIELDS) as form:
         fields: dict[str, object] = {key: value for key, value in form.items() if key != "pictures"}
         fields["pictures"] = [await f.read() if isinstance(f, UploadFile) else f for f in form.getlist("pictures")]
         return CharacterRequest.model_validate(fields)
 
 
-async def _subject(request: ImageRequest, characters: Characters) -> Subject | None:
-    if not request.characters:
-        return None
-    chosen = request.characters[0]
+async def _subject(chosen: CharacterChoice, index: int, characters: Characters) -> Subject:
     try:
         character = await characters.get(chosen.id)
     except NotFoundError as error:
-        raise ApiError(404, str(error), "characters[0].id", "character_not_found") from None
-    return Subject(character.id, chosen.target_word or character.target_word, chosen.strength)
+        raise ApiError(404, str(error), f"characters[{index}].id", "character_not_found") from None
+    word = chosen.target_word or character.target_word
+    return Subject(character.id, word, chosen.strength, chosen.face_strength, chosen.body_strength)
 
 
-def _order(request: ImageRequest, config: Config, subject: Subject | None) -> Order:
+def _order(request: ImageRequest, config: Config, subjects: list[Subject]) -> Order:
     """Fill the request's gaps from the configuration and hold it to the limits."""
     steps = request.steps or config.sampling.steps
     if steps > config.serving.max_steps:
@@ -159,14 +164,14 @@ def _order(request: ImageRequest, config: Config, subject: Subject | None) -> Or
         steps=steps,
         guidance_scale=request.guidance_scale or config.sampling.guidance_scale,
         seeds=tuple(range(seed, seed + request.n)),
-        subject=subject,
+        subjects=tuple(subjects),
         mask_scope=request.mask_scope,
     )
 
 
 def _image(drawing: Drawing, with_mask: bool) -> ImageData:
-    mask = drawing.mask if with_mask else None
-    return ImageData(b64_json=_base64(drawing.picture), mask_b64_json=None if mask is None else _base64(mask))
+    masks = [_base64(mask) for mask in drawing.masks] if with_mask else None
+    return ImageData(b64_json=_base64(drawing.picture), masks_b64_json=masks)
 
 
 def _base64(data: bytes) -> str:

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from components.characters.store import CutOut, SubjectTokens
 from components.errors import RealCustomError, WordError
 from components.model.subjects import Subject as PromptSubject
 from components.model.words import find_word
@@ -35,22 +36,24 @@ class Pipeline(Protocol):
 
     def encode_subject(self, pictures: list[Image.Image]) -> Tensor: ...
 
+    def face_group(self, boxes: Sequence[tuple[float, float, float, float] | None]) -> Tensor | None: ...
+
     def __call__(self, prompt: list[str], **arguments: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture of an order; ``tokens`` [n, d] are its subject's."""
+    """One picture of an order; ``tokens`` are those of each of its subjects."""
 
     order: Order
     seed: int
-    tokens: Tensor | None
+    tokens: tuple[SubjectTokens, ...]
 
     @property
     def batch_key(self) -> Hashable:
         """Shots with the same key can share a pipeline call."""
         order = self.order
-        return order.width, order.height, order.steps, order.guidance_scale, order.mask_scope, self.tokens is None
+        return order.width, order.height, order.steps, order.guidance_scale, order.mask_scope, not self.tokens
 
 
 class GenerationService:
@@ -68,13 +71,14 @@ class GenerationService:
             NotFoundError: the character is gone.
         """
         started = time.perf_counter()
-        tokens = None if order.subject is None else await self._subject_tokens(order.prompt, order.subject)
+        tokens = tuple([await self._subject_tokens(order.prompt, subject) for subject in order.subjects])
         encoded = time.perf_counter()
         results = await asyncio.gather(*(self.draw(Shot(order, seed, tokens)) for seed in order.seeds))
         drawings = [_or_raise(result) for result in results]
         draw_s = max(drawing.seconds for drawing in drawings)
         wait_s = time.perf_counter() - encoded - draw_s
-        return Delivery(drawings, {"subject_s": encoded - started, "wait_s": wait_s, "draw_s": draw_s})
+        timings = {"subject_s": encoded - started, "wait_s": wait_s, "draw_s": draw_s}
+        return Delivery(drawings, timings, _notes(order.subjects, tokens))
 
     async def draw(self, shot: Shot) -> Drawing | RealCustomError:
         """Draw one shot. A deployment replaces this by one that collects shots for `draw_together`."""
@@ -91,7 +95,7 @@ class GenerationService:
             results.update(zip(indices, drawn, strict=True))
         return [results[i] for i in range(len(shots))]
 
-    async def _subject_tokens(self, prompt: str, subject: Subject) -> Tensor:
+    async def _subject_tokens(self, prompt: str, subject: Subject) -> SubjectTokens:
         """The character's tokens, computed if the store has none of this pipeline's identity."""
         if not find_word(prompt, subject.word):
             raise WordError("the prompt must contain the character's target word as a whole word")
@@ -99,9 +103,13 @@ class GenerationService:
         tokens = await self._characters.tokens(subject.character, identity)
         if tokens is None:
             cut_outs = await self._characters.cut_outs(subject.character, self._pipeline.reference_size)
-            tokens = await self._on_device(self._pipeline.encode_subject, cut_outs)
-            await self._characters.put_tokens(subject.character, identity, tokens.cpu())
+            tokens = await self._on_device(self._encode, cut_outs)
+            await self._characters.put_tokens(subject.character, identity, tokens)
         return tokens
+
+    def _encode(self, cut_outs: Sequence[CutOut]) -> SubjectTokens:
+        tokens = self._pipeline.encode_subject([cut_out.picture for cut_out in cut_outs])
+        return SubjectTokens(tokens.cpu(), self._pipeline.face_group([cut_out.face for cut_out in cut_outs]))
 
     async def _on_device(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._device, function, *arguments)
@@ -116,7 +124,7 @@ class GenerationService:
 
     def _call_pipeline(self, shots: list[Shot]) -> list[Drawing]:
         first = shots[0].order
-        subjects = None if shots[0].tokens is None else [[_subject(shot)] for shot in shots]
+        subjects = [_subjects(shot) for shot in shots] if shots[0].tokens else None
         started = time.perf_counter()
         output = self._pipeline(
             [shot.order.prompt for shot in shots],
@@ -130,18 +138,27 @@ class GenerationService:
             mask_scope=first.mask_scope,
         )
         seconds = time.perf_counter() - started
-        masks = output.masks or [[None]] * len(shots)
+        masks = output.masks or [[]] * len(shots)
         return [
-            Drawing(to_png(picture), None if mask is None else to_png(mask), seconds)
+            Drawing(to_png(picture), tuple(to_png(mask) for mask in own), seconds)
             for picture, own in zip(output.images, masks, strict=True)
-            for mask in own[:1]
         ]
 
 
-def _subject(shot: Shot) -> PromptSubject:
-    subject, tokens = shot.order.subject, shot.tokens
-    assert subject is not None and tokens is not None
-    return PromptSubject(tokens, subject.word, subject.strength)
+def _subjects(shot: Shot) -> list[PromptSubject]:
+    return [
+        PromptSubject(kept.tokens, s.word, s.strength, kept.face, s.face_strength, s.body_strength)
+        for s, kept in zip(shot.order.subjects, shot.tokens, strict=True)
+    ]
+
+
+def _notes(subjects: Sequence[Subject], tokens: Sequence[SubjectTokens]) -> list[str]:
+    """What was asked for and had no effect."""
+    return [
+        f"characters[{i}].face_strength: no face is known on this character's pictures, so it has no effect"
+        for i, (subject, kept) in enumerate(zip(subjects, tokens, strict=True))
+        if kept.face is None and subject.face_strength != 1
+    ]
 
 
 def _or_raise(result: Drawing | RealCustomError) -> Drawing:

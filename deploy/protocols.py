@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from PIL import Image
-from torch import Tensor
-
-from components.characters.store import Character
+from components.characters.store import Character, CutOut, SubjectTokens
+from components.data.schema import Box
 from components.errors import RealCustomError
 
 
@@ -18,11 +16,13 @@ class UnavailableError(RealCustomError):
 
 @dataclass(frozen=True)
 class Subject:
-    """A character in an order: its id, its word in the prompt, and how strongly it acts (1 is normal)."""
+    """A character in an order: its id, its word in the prompt, and how strongly it acts (1 is normal, 0 not at all)."""
 
     character: str
     word: str
-    strength: float
+    strength: float = 1.0
+    face_strength: float = 1.0
+    body_strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,32 +36,35 @@ class Order:
     steps: int
     guidance_scale: float
     seeds: tuple[int, ...]
-    subject: Subject | None
-    #: Share of the picture the subject may act on; none is the model's default.
+    subjects: tuple[Subject, ...]
+    #: Share of the picture a subject may act on; none is the model's default.
     mask_scope: float | None
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture and its influence mask (none without a subject), both PNG, and the seconds its batch took."""
+    """A picture and the influence mask of each of its acting subjects, all PNG, and the seconds its batch took."""
 
     picture: bytes
-    mask: bytes | None
+    masks: tuple[bytes, ...]
     seconds: float
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """An order's drawings in the order of its seeds, and where the time went, in seconds."""
+    """An order's drawings in the order of its seeds, where the time went, in seconds, and what had no effect."""
 
     drawings: list[Drawing]
     timings: dict[str, float]
+    notes: list[str] = field(default_factory=list)
 
 
 class Characters(Protocol):
     """Keeps characters. Methods that take an id raise NotFoundError."""
 
-    async def create(self, name: str, description: str, target_word: str, pictures: list[bytes]) -> Character: ...
+    async def create(
+        self, name: str, description: str, target_word: str, pictures: list[bytes], faces: list[Box | None]
+    ) -> Character: ...
 
     async def page(self, limit: int, after: str | None) -> list[Character]: ...
 
@@ -75,11 +78,11 @@ class Characters(Protocol):
 class SubjectSource(Protocol):
     """Keeps characters' cut-outs and vision tokens (see `components.characters.store`)."""
 
-    async def cut_outs(self, identifier: str, size: int) -> list[Image.Image]: ...
+    async def cut_outs(self, identifier: str, size: int) -> list[CutOut]: ...
 
-    async def tokens(self, identifier: str, identity: str) -> Tensor | None: ...
+    async def tokens(self, identifier: str, identity: str) -> SubjectTokens | None: ...
 
-    async def put_tokens(self, identifier: str, identity: str, tokens: Tensor) -> None: ...
+    async def put_tokens(self, identifier: str, identity: str, subject: SubjectTokens) -> None: ...
 
 
 class Generator(Protocol):

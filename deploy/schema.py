@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from components.characters.naming import head_noun
 from components.characters.store import Character
+from components.data.schema import Box
 
 MAX_PICTURES = 4
+MAX_CHARACTERS = 4
 MAX_IMAGES = 10
 
 
@@ -22,6 +25,15 @@ def _decode_base64(value: Any) -> Any:
         return base64.b64decode(value.partition(",")[2] if value.startswith("data:") else value, validate=True)
     except binascii.Error:
         raise ValueError("must be base64 or a base64 data URL") from None
+
+
+def _decode_json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        raise ValueError("must be a JSON list") from None
 
 
 class _Request(BaseModel):
@@ -36,6 +48,8 @@ class CharacterRequest(_Request):
     #: By default the description's head noun.
     target_word: str = Field("", max_length=64, validate_default=True)
     pictures: list[Annotated[bytes, BeforeValidator(_decode_base64)]] = Field(min_length=1, max_length=MAX_PICTURES)
+    #: Where the face is on each picture: x0, y0, x1, y1 in its pixels, or null. In a form, as JSON.
+    faces: Annotated[list[Box | None], BeforeValidator(_decode_json)] = Field([], max_length=MAX_PICTURES)
 
     @field_validator("target_word")
     @classmethod
@@ -53,6 +67,9 @@ class CharacterChoice(_Request):
     #: By default the character's own.
     target_word: str | None = Field(None, min_length=1, max_length=64)
     strength: float = Field(1, ge=0, le=2)
+    #: Scales what the face (the rest) of the references contributes.
+    face_strength: float = Field(1, ge=0, le=2)
+    body_strength: float = Field(1, ge=0, le=2)
 
 
 class ImageRequest(_Request):
@@ -65,7 +82,7 @@ class ImageRequest(_Request):
     response_format: Literal["b64_json"] = "b64_json"
     user: str | None = Field(None, max_length=200)
     # Extensions
-    characters: list[CharacterChoice] = Field([], max_length=1)
+    characters: list[CharacterChoice] = Field([], max_length=MAX_CHARACTERS)
     negative_prompt: str = Field("", max_length=4000)
     seed: int | None = Field(None, ge=0, lt=2**32)
     steps: int | None = Field(None, ge=1)
@@ -76,7 +93,7 @@ class ImageRequest(_Request):
 
 class ImageData(BaseModel):
     b64_json: str
-    mask_b64_json: str | None = None
+    masks_b64_json: list[str] | None = None
 
 
 class ImageResponse(BaseModel):
@@ -85,8 +102,10 @@ class ImageResponse(BaseModel):
     model: str
     #: The first picture's; the others count up from it.
     seed: int
-    target_word: str | None
+    target_words: list[str]
     timings: dict[str, float]
+    #: What was asked for and had no effect.
+    notes: list[str]
 
 
 class CharacterResponse(BaseModel):

@@ -37,6 +37,10 @@ class FakePipeline:
         assert all(picture.size == (32, 32) for picture in pictures)
         return torch.stack([_subject_color(picture) for picture in pictures])
 
+    def face_group(self, boxes: list[Any]) -> Tensor | None:
+        face = torch.tensor([box is not None for box in boxes])
+        return face if face.any() else None
+
     def __call__(
         self,
         prompt: list[str],
@@ -48,7 +52,7 @@ class FakePipeline:
         **_: Any,
     ) -> SimpleNamespace:
         for text, own in zip(prompt, subjects or [], strict=False):
-            if own[0].word not in text.split()[:READ_WORDS]:
+            if any(subject.word not in text.split()[:READ_WORDS] for subject in own):
                 raise WordError(
                     f"target_word: it stands beyond the {READ_WORDS} words the model reads; move it forward"
                 )
@@ -60,10 +64,12 @@ class FakePipeline:
             image = np.empty((height, width, 3), np.uint8)
             image[:] = torch.randint(256, (3,), generator=source).numpy()
             if subjects is not None:
-                color = subjects[index][0].tokens.mean(0).numpy()
-                image[height // 4 : -height // 4, width // 4 : -width // 4] = color
+                middle = np.array_split(np.arange(width // 4, width - width // 4), len(subjects[index]))
+                for subject, columns in zip(subjects[index], middle, strict=True):
+                    color = (subject.tokens * subject.gain[:, None]).mean(0).numpy()
+                    image[height // 4 : -height // 4, columns] = color
             images.append(Image.fromarray(image))
-        masks = None if subjects is None else [[Image.new("L", (width, height), 255)]] * len(prompt)
+        masks = subjects and [[Image.new("L", (width, height), 255)] * len(own) for own in subjects]
         return SimpleNamespace(images=images, masks=masks)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from components.characters.store import Character, CharacterStore, Reference
+from components.characters.store import Character, CharacterStore, Reference, SubjectTokens
 from components.errors import NotFoundError
 
 
@@ -39,9 +39,9 @@ def test_pictures_come_back_unchanged_and_cut_out(tmp_path: Path) -> None:
     kept = store.references(created.id)
     assert [r.picture.tobytes() for r in kept] == [reference(c).picture.tobytes() for c in ("red", "blue")]
     cut_outs = store.cut_outs(created.id, 32)
-    assert [c.getpixel((16, 16)) for c in cut_outs] == [(255, 0, 0), (0, 0, 255)]
-    assert cut_outs[0].size == (32, 32)
-    assert cut_outs[0].getpixel((0, 0)) == (255, 255, 255)
+    assert [c.picture.getpixel((16, 16)) for c in cut_outs] == [(255, 0, 0), (0, 0, 255)]
+    assert cut_outs[0].picture.size == (32, 32)
+    assert cut_outs[0].picture.getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_pages_are_newest_first_and_survive_deletions(tmp_path: Path) -> None:
@@ -57,14 +57,14 @@ def test_pages_are_newest_first_and_survive_deletions(tmp_path: Path) -> None:
 def test_deleting_removes_every_file(tmp_path: Path) -> None:
     store = CharacterStore(tmp_path)
     kept, gone = add(store), add(store)
-    store.put_tokens(gone.id, "model-a", torch.ones(2, 3))
+    store.put_tokens(gone.id, "model-a", SubjectTokens(torch.ones(2, 3)))
     store.delete(gone.id)
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == [kept.id]
     for forbidden in (store.get, store.delete, store.references):
         with pytest.raises(NotFoundError):
             forbidden(gone.id)
     with pytest.raises(NotFoundError):
-        store.put_tokens(gone.id, "model-a", torch.ones(2, 3))
+        store.put_tokens(gone.id, "model-a", SubjectTokens(torch.ones(2, 3)))
 
 
 def test_ids_are_never_paths(tmp_path: Path) -> None:
@@ -83,12 +83,26 @@ def test_tokens_belong_to_the_model_that_made_them(tmp_path: Path) -> None:
     created = add(store)
     assert store.tokens(created.id, "model-a") is None
     tokens = torch.randn(4, 8, dtype=torch.bfloat16)
-    store.put_tokens(created.id, "model-a", tokens)
+    store.put_tokens(created.id, "model-a", SubjectTokens(tokens))
     found = store.tokens(created.id, "model-a")
-    assert found is not None and torch.equal(found, tokens)
+    assert found is not None and torch.equal(found.tokens, tokens) and found.face is None
     assert store.tokens(created.id, "model-b") is None
-    store.put_tokens(created.id, "model-b", tokens + 1)
+    face = torch.tensor([True, False, False, True])
+    store.put_tokens(created.id, "model-b", SubjectTokens(tokens + 1, face))
     assert store.tokens(created.id, "model-a") is None
+    again = store.tokens(created.id, "model-b")
+    assert again is not None and again.face is not None and torch.equal(again.face, face)
+
+
+def test_face_boxes_follow_the_cut_out(tmp_path: Path) -> None:
+    store = CharacterStore(tmp_path)
+    drawn = reference()
+    created = add(store, "Two", Reference(drawn.picture, drawn.mask, (20, 10, 30, 20)), drawn)
+    assert [r.face for r in store.references(created.id)] == [(20, 10, 30, 20), None]
+    first, second = store.cut_outs(created.id, 32)
+    assert second.face is None and first.face is not None
+    x0, y0, x1, y1 = first.face
+    assert 0 < x0 < 4 and 0 < y0 < 4 and 15 < x1 < 17 and 15 < y1 < 17, "the upper left quarter of the subject"
 
 
 def test_a_crash_before_the_row_shows_nothing_and_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,9 +54,9 @@ def photograph(color: str = "red") -> bytes:
     return buffer.getvalue()
 
 
-def create(client: TestClient, **fields: Any) -> dict[str, Any]:
+def create(client: TestClient, sent: bytes | None = None, **fields: Any) -> dict[str, Any]:
     form = {"name": "Rob", "description": "a red robot with a hat"} | fields
-    answer = client.post("/v1/characters", data=form, files=[("pictures", ("rob.png", photograph()))])
+    answer = client.post("/v1/characters", data=form, files=[("pictures", ("rob.png", sent or photograph()))])
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
@@ -171,13 +171,52 @@ def test_pictures_with_a_character(client: TestClient) -> None:
     answer = generate(client, characters=[{"id": character["id"]}], n=2, seed=5, size="64x96", return_masks=True)
     assert answer.status_code == 200, answer.text
     body = answer.json()
-    assert (body["seed"], body["target_word"], body["model"]) == (5, "robot", "realcustom-tiny")
+    assert (body["seed"], body["target_words"], body["model"]) == (5, ["robot"], "realcustom-tiny")
     assert set(body["timings"]) == {"subject_s", "wait_s", "draw_s", "total_s"}
     first, second = (picture(d["b64_json"]) for d in body["data"])
     assert first.size == (64, 96)
     assert first.getpixel((32, 48)) == second.getpixel((32, 48)) == (255, 0, 0)
     assert first.getpixel((0, 0)) != second.getpixel((0, 0))
-    assert picture(body["data"][0]["mask_b64_json"]).mode == "L"
+    assert [picture(mask).mode for mask in body["data"][0]["masks_b64_json"]] == ["L"]
+    assert body["notes"] == []
+
+
+def test_several_characters_in_one_picture(client: TestClient) -> None:
+    red, blue = create(client), create(client, photograph("blue"))
+    chosen = [{"id": red["id"]}, {"id": blue["id"], "target_word": "cat"}]
+    body = generate(client, "a robot and a cat", characters=chosen, return_masks=True).json()
+    assert body["target_words"] == ["robot", "cat"] and len(body["data"][0]["masks_b64_json"]) == 2
+    drawn = picture(body["data"][0]["b64_json"])
+    assert [drawn.getpixel((x, 32)) for x in (20, 44)] == [(255, 0, 0), (0, 0, 255)]
+    unknown = generate(client, "a robot and a cat", characters=[chosen[0], {"id": "char-none"}])
+    assert (unknown.status_code, error(unknown)["param"]) == (404, "characters[1].id")
+    assert error(generate(client, "a robot", characters=[chosen[0]] * 5))["param"] == "characters"
+
+
+def test_face_strength_acts_where_a_face_is_known_and_is_told_where_not(client: TestClient) -> None:
+    sent = base64.b64encode(photograph()).decode()
+    form = {"name": "Rob", "target_word": "robot", "pictures": [sent]}
+    faced = client.post("/v1/characters", json=form | {"faces": [[60, 60, 100, 100]]}).json()
+    faceless = client.post("/v1/characters", json=form).json()
+
+    def middle(character: dict[str, Any], **strengths: float) -> tuple[Any, list[str]]:
+        body = generate(client, characters=[{"id": character["id"], **strengths}]).json()
+        return picture(body["data"][0]["b64_json"]).getpixel((32, 32)), body["notes"]
+
+    assert middle(faced, face_strength=0.5) == ((127, 0, 0), [])
+    assert middle(faced, body_strength=0.5) == ((255, 0, 0), []), "the fake's only token shows the face"
+    color, notes = middle(faceless, face_strength=0.5)
+    assert color == (255, 0, 0)
+    assert notes == ["characters[0].face_strength: no face is known on this character's pictures, so it has no effect"]
+    for wrong in ([[60, 60, 400, 100]], [[60, 60, 50, 100]]):
+        answer = client.post("/v1/characters", json=form | {"faces": wrong})
+        assert answer.status_code == 400 and error(answer)["message"].startswith("faces[0]: not a box")
+    as_form = client.post(
+        "/v1/characters",
+        data={"name": "Rob", "target_word": "robot", "faces": "[[60, 60, 100, 100]]"},
+        files=[("pictures", ("a.png", photograph(), "image/png"))],
+    )
+    assert middle(as_form.json(), face_strength=0.5) == ((127, 0, 0), [])
 
 
 def test_n_pictures_have_the_seeds_that_follow(client: TestClient) -> None:
@@ -189,7 +228,7 @@ def test_n_pictures_have_the_seeds_that_follow(client: TestClient) -> None:
 def test_a_seed_is_chosen_and_told(client: TestClient) -> None:
     body = generate(client).json()
     assert generate(client, seed=body["seed"]).json()["data"] == body["data"]
-    assert "mask_b64_json" not in body["data"][0]
+    assert "masks_b64_json" not in body["data"][0]
     assert picture(body["data"][0]["b64_json"]).size == (64, 64)
 
 
@@ -217,7 +256,7 @@ def test_the_prompt_must_hold_the_word(client: TestClient, pipeline: FakePipelin
         assert error(answer)["code"] == "target_word_not_in_prompt"
     assert pipeline.calls == []
     other = generate(client, "a cat", characters=[chosen | {"target_word": "cat"}])
-    assert other.status_code == 200 and other.json()["target_word"] == "cat"
+    assert other.status_code == 200 and other.json()["target_words"] == ["cat"]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +275,7 @@ def test_the_prompt_must_hold_the_word(client: TestClient, pipeline: FakePipelin
         ({"mask_scope": 2}, 400, "mask_scope"),
         ({"unknown": SECRET}, 400, "unknown"),
         ({"characters": [{"id": "a", "strength": 9}]}, 400, "characters[0].strength"),
-        ({"characters": [{"id": SECRET}, {"id": "b"}]}, 400, "characters"),
+        ({"characters": [{"id": SECRET}] * 5}, 400, "characters"),
         ({"characters": [{"id": SECRET}]}, 404, "characters[0].id"),
         ({"model": SECRET}, 404, "model"),
     ],

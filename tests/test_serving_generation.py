@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from components.characters.store import SubjectTokens
 from components.config import load_config
 from components.errors import NotFoundError, WordError
 from deploy.characters import CharacterService
@@ -17,8 +18,9 @@ from deploy.protocols import Drawing, Order, Subject
 from tests.serving_fakes import READ_WORDS, FakePipeline
 
 PLAIN = Order("a robot on the beach", "", 64, 64, 4, 3.5, (1,), None, None)
-WITH = replace(PLAIN, subject=Subject("char-1", "robot", 1.0))
+WITH = replace(PLAIN, subjects=(Subject("char-1", "robot"),))
 TOKENS = torch.full((1, 3), 200.0)
+KEPT = (SubjectTokens(TOKENS),)
 
 
 @pytest.fixture
@@ -33,16 +35,16 @@ def draw(pipeline: FakePipeline, characters: CharacterService, shots: list[Shot]
 def test_shots_share_a_call_only_if_it_can_serve_both(characters: CharacterService) -> None:
     pipeline = FakePipeline()
     shots = [
-        Shot(PLAIN, 1, None),
-        Shot(WITH, 2, TOKENS),
-        Shot(replace(PLAIN, prompt="another", negative_prompt="blurry"), 3, None),
-        Shot(replace(PLAIN, width=128), 4, None),
-        Shot(replace(PLAIN, steps=9), 5, None),
-        Shot(replace(PLAIN, guidance_scale=2.0), 6, None),
-        Shot(replace(WITH, prompt="my robot"), 7, TOKENS + 1),
-        Shot(replace(WITH, mask_scope=0.5), 8, TOKENS),
-        Shot(WITH, 9, TOKENS.repeat(2, 1)),
-        Shot(replace(WITH, subject=Subject("char-1", "robot", 0.5)), 10, TOKENS),
+        Shot(PLAIN, 1, ()),
+        Shot(WITH, 2, KEPT),
+        Shot(replace(PLAIN, prompt="another", negative_prompt="blurry"), 3, ()),
+        Shot(replace(PLAIN, width=128), 4, ()),
+        Shot(replace(PLAIN, steps=9), 5, ()),
+        Shot(replace(PLAIN, guidance_scale=2.0), 6, ()),
+        Shot(replace(WITH, prompt="my robot"), 7, (SubjectTokens(TOKENS + 1),)),
+        Shot(replace(WITH, mask_scope=0.5), 8, KEPT),
+        Shot(WITH, 9, (SubjectTokens(TOKENS.repeat(2, 1)),)),
+        Shot(replace(WITH, subjects=(Subject("char-1", "robot", 0.5),)), 10, KEPT),
     ]
     draw(pipeline, characters, shots)
     # Other strengths and numbers of references go together; other sizes, steps, scales and scopes do not.
@@ -50,18 +52,18 @@ def test_shots_share_a_call_only_if_it_can_serve_both(characters: CharacterServi
 
 
 def test_company_changes_no_picture_and_no_order(characters: CharacterService) -> None:
-    shots = [Shot(PLAIN, 1, None), Shot(WITH, 2, TOKENS), Shot(PLAIN, 3, None), Shot(WITH, 1, TOKENS / 2)]
+    shots = [Shot(PLAIN, 1, ()), Shot(WITH, 2, KEPT), Shot(PLAIN, 3, ()), Shot(WITH, 1, (SubjectTokens(TOKENS / 2),))]
     together = draw(FakePipeline(), characters, shots)
     alone = [draw(FakePipeline(), characters, [shot])[0] for shot in shots]
     for one, other in zip(together, alone, strict=True):
         assert isinstance(one, Drawing) and isinstance(other, Drawing)
-        assert (one.picture, one.mask) == (other.picture, other.mask)
+        assert (one.picture, one.masks) == (other.picture, other.masks)
     assert len({drawing.picture for drawing in together if isinstance(drawing, Drawing)}) == len(shots)
 
 
 def test_a_shot_that_cannot_be_drawn_spoils_no_other(characters: CharacterService) -> None:
     late = replace(WITH, prompt="very " * READ_WORDS + "robot")
-    results = draw(FakePipeline(), characters, [Shot(WITH, 1, TOKENS), Shot(late, 2, TOKENS), Shot(WITH, 3, TOKENS)])
+    results = draw(FakePipeline(), characters, [Shot(WITH, 1, KEPT), Shot(late, 2, KEPT), Shot(WITH, 3, KEPT)])
     assert [type(result) for result in results] == [Drawing, WordError, Drawing]
 
 

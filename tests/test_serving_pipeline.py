@@ -36,23 +36,23 @@ def test_the_real_pipeline_serves_orders(config: Config, reference: Reference) -
     store = CharacterStore(Path(config.serving.store))
     character = store.create("Rob", "a robot", "robot", [reference, reference])
     service = GenerationService(pipeline, CharacterService(config))
-    subject = Subject(character.id, "robot", 1.0)
-    order = Order("a robot in the snow", "", 64, 72, 2, 3.5, (4, 5), subject, 0.3)
+    subject = Subject(character.id, "robot")
+    order = Order("a robot in the snow", "", 64, 72, 2, 3.5, (4, 5), (subject,), 0.3)
 
     delivery = asyncio.run(service.generate(order))
     assert [pixels(d.picture).shape for d in delivery.drawings] == [(72, 64, 3)] * 2
-    assert all(d.mask is not None and pixels(d.mask).shape == (72, 64) for d in delivery.drawings)
+    assert all([pixels(mask).shape for mask in d.masks] == [(72, 64)] for d in delivery.drawings)
     tokens = store.tokens(character.id, pipeline.token_identity)
-    assert tokens is not None and tokens.ndim == 2
+    assert tokens is not None and tokens.tokens.ndim == 2
 
-    other = Order("a red cat and a robot", "night", 64, 72, 2, 3.5, (9,), subject, 0.3)
+    other = Order("a red cat and a robot", "night", 64, 72, 2, 3.5, (9,), (subject,), 0.3)
     together = asyncio.run(
-        service.draw_together([Shot(order, 4, tokens), Shot(other, 9, tokens), Shot(order, 5, tokens)])
+        service.draw_together([Shot(order, 4, (tokens,)), Shot(other, 9, (tokens,)), Shot(order, 5, (tokens,))])
     )
     for alone, batched in zip(delivery.drawings, (together[0], together[2]), strict=True):
         assert isinstance(batched, Drawing)
         assert np.abs(pixels(alone.picture) - pixels(batched.picture)).max() <= 2
 
-    late = Order("very " * 90 + "robot", "", 64, 72, 2, 3.5, (1,), subject, None)
+    late = Order("very " * 90 + "robot", "", 64, 72, 2, 3.5, (1,), (subject,), None)
     with pytest.raises(WordError, match="tokens"):
         asyncio.run(service.generate(late))

@@ -122,7 +122,7 @@ def _show(client: httpx.Client, config: Config, case: Case) -> Shown:
         case.reference,
         _picture(stock.json()["data"][0]["b64_json"]),
         _picture(drawn["b64_json"]),
-        _picture(drawn["mask_b64_json"]),
+        _picture(drawn["masks_b64_json"][0]),
     )
 
 

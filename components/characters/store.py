@@ -3,6 +3,7 @@
     <directory>/characters.db            rows, unless another database is named
     <directory>/<id>/picture-0.png       RGB, as uploaded
     <directory>/<id>/mask-0.png          L, 255 on the subject
+    <directory>/<id>/faces.json          the face box of each picture, or null
     <directory>/<id>/tokens.safetensors  written on first use; its metadata names who computed it
 
 A row appears after its files and disappears before them, so every row can be trusted. Files that a crash left without a
@@ -12,6 +13,7 @@ store at the same time.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -19,7 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from PIL import Image
@@ -28,9 +30,11 @@ from safetensors.torch import save_file
 from sqlalchemy.schema import CreateTable
 from torch import Tensor
 
+from components.data.schema import Box
 from components.errors import NotFoundError
-from components.pictures import cut_out
+from components.pictures import box_in_cut_out, cut_out
 
+_FACES = "faces.json"
 _characters = sa.Table(
     "characters",
     sa.MetaData(),
@@ -63,10 +67,27 @@ class Character:
 
 @dataclass(frozen=True)
 class Reference:
-    """One picture of the subject: RGB, and an L mask of the same size, 255 on the subject."""
+    """One picture of the subject: RGB, an L mask of the same size, 255 on the subject, and the face, if one is known."""
 
     picture: Image.Image
     mask: Image.Image
+    #: x0, y0, x1, y1 in pixels.
+    face: Box | None = None
+
+
+class CutOut(NamedTuple):
+    """A reference as the model looks at it: the subject on a white square, and its face in it, if one is known."""
+
+    picture: Image.Image
+    face: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True)
+class SubjectTokens:
+    """Vision tokens [n, d], and which of them show the face: bool [n], or None where no face is known."""
+
+    tokens: Tensor
+    face: Tensor | None = None
 
 
 class CharacterStore:
@@ -109,6 +130,7 @@ class CharacterStore:
         for index, reference in enumerate(references):
             reference.picture.save(staging / f"picture-{index}.png")
             reference.mask.save(staging / f"mask-{index}.png")
+        (staging / _FACES).write_text(json.dumps([reference.face for reference in references]))
         staging.rename(self.directory / identifier)
         with self._engine.begin() as connection:
             connection.execute(_characters.insert().values(**vars(character)))
@@ -139,31 +161,38 @@ class CharacterStore:
 
     def references(self, identifier: str) -> list[Reference]:
         files = self._files(identifier)
+        count = self.get(identifier).pictures
+        faces = json.loads((files / _FACES).read_text()) if (files / _FACES).exists() else [None] * count
         return [
-            Reference(_load(files / f"picture-{i}.png"), _load(files / f"mask-{i}.png"))
-            for i in range(self.get(identifier).pictures)
+            Reference(_load(files / f"picture-{i}.png"), _load(files / f"mask-{i}.png"), face and tuple(face))
+            for i, face in enumerate(faces)
         ]
 
-    def cut_outs(self, identifier: str, size: int) -> list[Image.Image]:
+    def cut_outs(self, identifier: str, size: int) -> list[CutOut]:
         """The subject of every picture on a white square of ``size`` pixels, which is what the model looks at."""
-        return [cut_out(reference.picture, reference.mask, size) for reference in self.references(identifier)]
+        return [
+            CutOut(cut_out(r.picture, r.mask, size), r.face and box_in_cut_out(r.face, r.mask, size))
+            for r in self.references(identifier)
+        ]
 
-    def tokens(self, identifier: str, identity: str) -> Tensor | None:
-        """Tokens [n, d] computed by ``identity``; none if there are none yet, or only another identity's."""
+    def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
+        """Tokens computed by ``identity``; none if there are none yet, or only another identity's."""
         file = self._files(identifier) / "tokens.safetensors"
         if not file.exists():
             return None
         with safe_open(file, framework="pt") as stored:
             if stored.metadata()["token_identity"] != identity:
                 return None
-            tokens: Tensor = stored.get_tensor("tokens")
-            return tokens
+            face = stored.get_tensor("face") if "face" in stored.keys() else None  # noqa: SIM118
+            return SubjectTokens(stored.get_tensor("tokens"), face)
 
-    def put_tokens(self, identifier: str, identity: str, tokens: Tensor) -> None:
-        """Keep ``tokens`` [n, d] of ``identity`` in place of any other."""
+    def put_tokens(self, identifier: str, identity: str, subject: SubjectTokens) -> None:
+        """Keep the tokens of ``identity`` in place of any other."""
         file = self._files(identifier) / "tokens.safetensors"
         staging = file.with_name(f".tokens.{secrets.token_hex(4)}.partial")
-        save_file({"tokens": tokens.detach().cpu().contiguous()}, staging, metadata={"token_identity": identity})
+        kept = {"tokens": subject.tokens} | ({} if subject.face is None else {"face": subject.face})
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
+        save_file(tensors, staging, metadata={"token_identity": identity})
         os.replace(staging, file)
 
     def sweep(self, older_than_s: float = 3600) -> int:
