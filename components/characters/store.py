@@ -67,7 +67,7 @@ class Character:
 
 @dataclass(frozen=True)
 class Reference:
-    """One picture of the subject: RGB, an L mask of the same size, 255 on the subject, and the face, if one is known."""
+    """One picture of the subject: RGB, an L mask of its size, 255 on the subject, and the face, if one is known."""
 
     picture: Image.Image
     mask: Image.Image
