@@ -139,5 +139,5 @@ def _schedule(
 
 def _latents(vae: AutoencoderKL, scenes: corpus.Scenes, cache: Path) -> Tensor:
     if not cache.exists():
-        save_file({"latents": encode(vae, scenes.pictures)}, cache)
+        save_file({"latents": encode(vae, scenes.pictures).contiguous()}, cache)
     return load_file(cache)["latents"]

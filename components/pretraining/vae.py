@@ -57,8 +57,9 @@ def standardise(vae: AutoencoderKL, pictures: np.ndarray) -> None:
 
 def refine_decoder(vae: AutoencoderKL, pictures: np.ndarray, schedule: Schedule, checkpoint: Path) -> AutoencoderKL:
     """Train the decoder alone for longer; latents stay what they are, so a U-Net can be trained on them meanwhile."""
-    vae.encoder.requires_grad_(False)
-    vae.quant_conv.requires_grad_(False)
+    vae.requires_grad_(False)
+    vae.decoder.requires_grad_(True)
+    vae.post_quant_conv.requires_grad_(True)
 
     def loss_of(generator: torch.Generator) -> Tensor:
         pixels = _draw(pictures, schedule.batch_size, generator)
