@@ -20,10 +20,10 @@ from components.data.region import subject_mask
 from components.model.naming import WordNamer
 from components.model.pipeline import RealCustomOutput, RealCustomPipeline
 from components.model.subjects import Subject, Subjects
-from components.pictures import cut_out, rows_of_pictures
+from components.pictures import CutOut, cut_out, rows_of_pictures
 from components.progress import quiet_libraries
 from components.world.identities import sample_identity
-from components.world.scenes import ReferencePicture, draw_reference_picture
+from components.world.scenes import draw_reference_picture
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
 
@@ -131,23 +131,19 @@ class Studio:
             rows.append(row)
         return rows_of_pictures(rows, captions=["reference", "round 1", "round 2", "round 3"])
 
-    def _reference(self, kind: str) -> ReferencePicture:
+    def _reference(self, kind: str) -> CutOut:
         identity = sample_identity(self.rng, "held_out", kind)
         return draw_reference_picture(identity, self.pipeline.reference_size, self.rng)
 
-    def _subject(self, reference: ReferencePicture, word: str) -> Subject:
+    def _subject(self, reference: CutOut, word: str) -> Subject:
         tokens = self.pipeline.encode_subject([reference.picture])
         return Subject(tokens, word, face=self.pipeline.face_group([reference.face]))
 
     def _draw(self, prompt: str, subjects: Subjects | None = None) -> RealCustomOutput:
-        sampling = self.config.sampling
         return self.pipeline(
             prompt,
             subjects,
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance_scale,
-            height=sampling.height,
-            width=sampling.width,
+            **self.config.sampling.arguments,
             generator=torch.Generator().manual_seed(self.seed),
         )
 

@@ -9,7 +9,6 @@ object on the last line.
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
 
@@ -17,26 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
-from components.config import load_config
+from benchmarks.toy import load_toy, toy_parser
 from components.evaluation.groups import SETTINGS, GroupScores, score_groups
-from components.evaluation.judges import Judge
-from components.model.pipeline import RealCustomPipeline
-from components.progress import quiet_libraries
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
-    parser.add_argument("--adapter", help="adapter directory in place of the preset's")
-    parser.add_argument("--subjects", type=int, default=60, help="unseen identities")
-    parser.add_argument("--seed", type=int, default=40_000)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="configuration override")
-    arguments = parser.parse_args()
-    quiet_libraries()
-    config = load_config("tiny", arguments.set)
-    assert config.evaluation.encoders is not None
-    pipeline = RealCustomPipeline.from_config(config, adapter=arguments.adapter)
-    judge = Judge(config.evaluation.encoders, config.vision.view_size)
+    arguments = toy_parser(__doc__, 60, 40_000).parse_args()
+    config, pipeline, judge = load_toy(arguments)
     scores = score_groups(pipeline, judge, config, arguments.subjects, arguments.seed)
     Console().print(_table(scores))
     if arguments.json:

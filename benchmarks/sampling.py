@@ -74,7 +74,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     seconds = time_rounds(peers, arguments.steps, arguments.repeats)
     report = figures(seconds, memory)
     if arguments.prompts:
-        guidance = MaskGuidance(**tiny.sampling.guidance.model_dump())
+        guidance = MaskGuidance.of(tiny.sampling.guidance)
         agreement = mask_agreement(
             tiny, ways(guidance, arguments.variants), arguments.prompts, arguments.seed, arguments.steps
         )

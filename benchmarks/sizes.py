@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from components.config import AdapterConfig
+from components.model.official import SDXL_UNET
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,15 @@ class Size:
 
     def unet(self) -> dict[str, Any]:
         """Arguments of `UNet2DConditionModel`."""
-        return {
+        return SDXL_UNET | {
             "sample_size": self.latent,
-            "in_channels": 4,
-            "out_channels": 4,
             "block_out_channels": self.channels,
-            "layers_per_block": 2,
-            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
             "transformer_layers_per_block": self.transformer_layers,
             # diffusers keeps the name of its first release: these are numbers of heads
             "attention_head_dim": tuple(width // 64 for width in self.channels),
             "cross_attention_dim": self.context_width,
-            "addition_embed_type": "text_time",
             "addition_time_embed_dim": self.time_id_width,
             "projection_class_embeddings_input_dim": self.pooled_width + 6 * self.time_id_width,
-            "use_linear_projection": True,
         }
 
 

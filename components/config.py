@@ -113,6 +113,16 @@ class SamplingConfig(_Section):
     width: int = Field(1024, multiple_of=8)
     guidance: GuidanceConfig = GuidanceConfig()
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All but the guidance, as a diffusers pipeline takes them."""
+        return {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "height": self.height,
+            "width": self.width,
+        }
+
 
 class NamingConfig(_Section):
     """One-step mode: how the target word of a prompt is found by its reference."""

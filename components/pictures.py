@@ -45,6 +45,27 @@ def cut_out(picture: Image.Image, mask: Image.Image, size: int, frame: Frame | N
     return square.resize((size, size), Image.Resampling.BICUBIC)
 
 
+class CutOut(NamedTuple):
+    """A subject on a white square, and the box of its face (x0, y0, x1, y1 in pixels) in it, if one is known."""
+
+    picture: Image.Image
+    face: tuple[float, float, float, float] | None
+
+
+def cut_out_with_face(
+    picture: Image.Image, mask: Image.Image, face: tuple[float, float, float, float] | None, size: int
+) -> CutOut:
+    """`cut_out` of the subject, and `box_in_cut_out` of its face, where one is given."""
+    return CutOut(cut_out(picture, mask, size), None if face is None else box_in_cut_out(face, mask, size))
+
+
+def clip_mask(mask: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """The part of ``mask`` (L) that lies in ``box``, on a mask of the same size."""
+    clipped = Image.new("L", mask.size)
+    clipped.paste(mask.crop(box), box[:2])
+    return clipped
+
+
 def box_in_cut_out(
     box: tuple[float, float, float, float], mask: Image.Image, size: int
 ) -> tuple[float, float, float, float] | None:

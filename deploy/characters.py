@@ -9,12 +9,13 @@ from PIL import Image
 
 from components.characters.advice import advise
 from components.characters.faces import FaceDetector
-from components.characters.store import Character, CharacterStore, CutOut, Reference, SubjectTokens
+from components.characters.store import Character, CharacterStore, Reference, SubjectTokens
 from components.config import Config
 from components.data.picture import decode_picture
 from components.data.region import subject_mask
 from components.data.schema import Box
 from components.errors import DataError
+from components.pictures import CutOut
 
 
 class CharacterService:

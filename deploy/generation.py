@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from components.characters.store import CutOut, SubjectTokens
+from components.characters.store import SubjectTokens
 from components.errors import RealCustomError, WordError
 from components.model.subjects import Subject as PromptSubject
 from components.model.words import find_word
+from components.pictures import CutOut
 from deploy.characters import to_png
 from deploy.protocols import Delivery, Drawing, Order, Subject, SubjectSource
 

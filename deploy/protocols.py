@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from components.characters.store import Character, CutOut, SubjectTokens
+from components.characters.store import Character, SubjectTokens
 from components.data.schema import Box
 from components.errors import RealCustomError
+from components.pictures import CutOut
 
 
 class UnavailableError(RealCustomError):

@@ -17,8 +17,10 @@ from components.model.vision import VisionFeatures
 from components.training.groups import Dropped, drop_groups, kept_positions, subject_weights, token_gain
 from components.training.objective import Absent, Example, SubjectDenoiser, diffusion_loss, draw_example
 from components.training.state import step_generator
+from tests.test_training import CHANNELS
+from tests.test_training import rows as plain_rows
 
-CHANNELS, CPU = 16, torch.device("cpu")
+CPU = torch.device("cpu")
 #: Nothing is dropped by chance, and a row's reference is its own picture.
 PLAIN = TrainingConfig(condition_dropout=0, text_dropout=0, curriculum=CurriculumConfig(start=0, end=0))
 ABSENT = Absent(
@@ -34,23 +36,10 @@ BODY = (MASK > HEAD).float()
 
 
 def rows(count: int, face: tuple[int, ...] = (1, 1, 0, 0)) -> dict[str, Tensor]:
-    g = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(count, *shape, generator=g).half()
-
-    return {
-        "latents": draw(4, 16, 16),
-        "text_tokens": draw(32, 128),
-        "text_pooled": draw(64),
-        "time_ids": torch.full((count, 6), 64.0),
+    return plain_rows(count) | {
         "mask": MASK.half().repeat(count, 1, 1),
         "head": HEAD.half().repeat(count, 1, 1) * max(face),
-        "deep": draw(4, CHANNELS),
-        "local": draw(16, CHANNELS),
         "face": torch.tensor([face] * count).half(),
-        "other_deep": draw(4, CHANNELS),
-        "other_local": draw(16, CHANNELS),
         "other_face": torch.tensor([face[::-1]] * count).half(),
     }
 

@@ -44,14 +44,10 @@ def run(
             prompt, word = naming.prompt, naming.word
             print(f"word {naming} of {prompt!r}")
         subject = Subject(pipeline.encode_subject([cutout]), word)
-    sampling = config.sampling
     drawn = pipeline(
         prompt,
         subjects=subject,
-        num_inference_steps=sampling.steps,
-        guidance_scale=sampling.guidance_scale,
-        height=sampling.height,
-        width=sampling.width,
+        **config.sampling.arguments,
         generator=torch.Generator().manual_seed(seed),
     )
     partial = output.with_name(f".{output.name}.partial")

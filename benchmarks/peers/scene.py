@@ -133,7 +133,7 @@ def random_scene(size: Size, guidance: GuidanceConfig, guidance_scale: float, de
             absent=features(),
             words=words,
             guidance_scale=guidance_scale,
-            guidance=MaskGuidance(**guidance.model_dump()),
+            guidance=MaskGuidance.of(guidance),
         )
 
 
@@ -170,5 +170,5 @@ def toy_scene(config: Config, cases: Sequence[Case]) -> Scene:
         absent=vision(black),
         words=torch.stack([token_mask(base.tokenizer, c.wanted.prompt, c.wanted.kind) for c in cases]),
         guidance_scale=sampling.guidance_scale,
-        guidance=MaskGuidance(**sampling.guidance.model_dump()),
+        guidance=MaskGuidance.of(sampling.guidance),
     )

@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from PIL import Image
@@ -32,7 +32,7 @@ from torch import Tensor
 
 from components.data.schema import Box
 from components.errors import NotFoundError
-from components.pictures import box_in_cut_out, cut_out
+from components.pictures import CutOut, cut_out_with_face
 
 _FACES = "faces.json"
 _characters = sa.Table(
@@ -73,13 +73,6 @@ class Reference:
     mask: Image.Image
     #: x0, y0, x1, y1 in pixels.
     face: Box | None = None
-
-
-class CutOut(NamedTuple):
-    """A reference as the model looks at it: the subject on a white square, and its face in it, if one is known."""
-
-    picture: Image.Image
-    face: tuple[float, float, float, float] | None
 
 
 @dataclass(frozen=True)
@@ -160,9 +153,9 @@ class CharacterStore:
         shutil.rmtree(self.directory / identifier)
 
     def references(self, identifier: str) -> list[Reference]:
-        files = self._files(identifier)
-        count = self.get(identifier).pictures
-        faces = json.loads((files / _FACES).read_text()) if (files / _FACES).exists() else [None] * count
+        character = self.get(identifier)
+        files = self.directory / character.id
+        faces = json.loads((files / _FACES).read_text()) if (files / _FACES).exists() else [None] * character.pictures
         return [
             Reference(_load(files / f"picture-{i}.png"), _load(files / f"mask-{i}.png"), face and tuple(face))
             for i, face in enumerate(faces)
@@ -170,10 +163,7 @@ class CharacterStore:
 
     def cut_outs(self, identifier: str, size: int) -> list[CutOut]:
         """The subject of every picture on a white square of ``size`` pixels, which is what the model looks at."""
-        return [
-            CutOut(cut_out(r.picture, r.mask, size), r.face and box_in_cut_out(r.face, r.mask, size))
-            for r in self.references(identifier)
-        ]
+        return [cut_out_with_face(r.picture, r.mask, r.face, size) for r in self.references(identifier)]
 
     def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
         """Tokens computed by ``identity``; none if there are none yet, or only another identity's."""

@@ -13,9 +13,9 @@ from components.data.crop import crop_square
 from components.data.picture import decode_mask, decode_picture
 from components.data.plan import Job
 from components.data.region import subject_mask
-from components.data.schema import Box, Reject, Subject
+from components.data.schema import Reject, Subject
 from components.errors import DataError
-from components.pictures import box_in_cut_out, cut_out
+from components.pictures import clip_mask, cut_out_with_face
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ class _Desk:
         self.cutouts.setdefault(subject["id"], None)
         picture, mask = self._open(subject)
         square = crop_square(picture, mask, size)
-        head = _head(mask, subject["head_box"]).resize((size, size), Image.Resampling.BOX, box=square.box)
+        head = clip_mask(mask, subject["head_box"] or (0, 0, 0, 0)).resize(
+            (size, size), Image.Resampling.BOX, box=square.box
+        )
         time_ids = square.time_ids if self.settings.size_conditioning == "original" else (size, size, 0, 0, size, size)
         cutout = self._cut(subject, picture, mask)
         return {
@@ -118,9 +120,8 @@ class _Desk:
         return self.cutouts[subject["id"]]
 
     def _cut(self, subject: Subject, picture: Image.Image, mask: Image.Image) -> _CutOut:
-        size, head = self.settings.reference_size, subject["head_box"]
-        face_box = box_in_cut_out(head, mask, size) if head else None
-        cutout = _CutOut(np.asarray(cut_out(picture, mask, size)), np.asarray(face_box or (0, 0, 0, 0), np.float32))
+        seen = cut_out_with_face(picture, mask, subject["head_box"], self.settings.reference_size)
+        cutout = _CutOut(np.asarray(seen.picture), np.asarray(seen.face or (0, 0, 0, 0), np.float32))
         self.cutouts[subject["id"]] = cutout
         return cutout
 
@@ -140,14 +141,6 @@ class _Desk:
         except DataError as error:
             raise _Refused("region", str(error)) from None
         return picture, subject_mask(picture, subject["box"])
-
-
-def _head(mask: Image.Image, box: Box | None) -> Image.Image:
-    """The part of ``mask`` (L) that lies in ``box``."""
-    head = Image.new("L", mask.size)
-    if box is not None:
-        head.paste(mask.crop(box), box)
-    return head
 
 
 def _read(file: Path) -> bytes:

@@ -13,9 +13,10 @@ from torch import Tensor
 from components.config import Config
 from components.evaluation.judges import Judge
 from components.evaluation.statistics import Estimate, mean
+from components.evaluation.toybench import draw_pictures
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
-from components.pictures import frame_of
+from components.pictures import clip_mask, frame_of
 from components.world.identities import sample_identity
 from components.world.places import PLACES
 from components.world.scenes import SceneOptions, draw_reference_picture, render, sample_scene, write_caption
@@ -54,13 +55,14 @@ def score_groups(pipeline: RealCustomPipeline, judge: Judge, config: Config, cou
         scenes = [sample_scene(rng, identity, "held_out", plain) for _ in range(2)]
         real.append([render(scene, config.world.picture_size).picture for scene in scenes])
     drawn = {
-        name: _draw(
+        name: draw_pictures(
             pipeline,
             config,
             prompts,
+            range(seed, seed + count),
             [Subject(t, w, face=f, face_strength=fs, body_strength=bs) for t, w, f in subjects],
-            seed,
-        )
+            name,
+        )[0]
         for name, (fs, bs) in SETTINGS.items()
     }
     scores = {
@@ -72,26 +74,6 @@ def score_groups(pipeline: RealCustomPipeline, judge: Judge, config: Config, cou
     }
     estimates = {part: {name: mean(values) for name, values in by.items()} for part, by in scores.items()}
     return GroupScores(estimates["head"], estimates["body"], drops["head"], drops["body"])
-
-
-def _draw(
-    pipeline: RealCustomPipeline, config: Config, prompts: list[str], subjects: list[Subject], seed: int
-) -> list[Image.Image]:
-    sampling, size = config.sampling, config.evaluation.batch_size
-    pictures: list[Image.Image] = []
-    for start in range(0, len(prompts), size):
-        rows = range(start, min(len(prompts), start + size))
-        output = pipeline(
-            [prompts[i] for i in rows],
-            subjects=[[subjects[i]] for i in rows],
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance_scale,
-            height=sampling.height,
-            width=sampling.width,
-            generator=[torch.Generator().manual_seed(seed + i) for i in rows],
-        )
-        pictures += output.images
-    return pictures
 
 
 def _similarity(judge: Judge, pictures: list[Image.Image], real: list[list[Image.Image]], part: str) -> np.ndarray:
@@ -112,6 +94,4 @@ def _half(mask: Image.Image, part: str) -> Image.Image:
     left, top, right, bottom = mask.getbbox() or (0, 0, *mask.size)
     edge = round(top + HEAD_SHARE * (bottom - top))
     box = (left, top, right, edge) if part == "head" else (left, edge, right, bottom)
-    half = Image.new("L", mask.size)
-    half.paste(mask.crop(box), box[:2])
-    return half
+    return clip_mask(mask, box)

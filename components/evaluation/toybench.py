@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from components.config import Config
 from components.evaluation.judges import Judge, Wanted
@@ -86,26 +85,27 @@ def cases(count: int, seed: int, config: Config) -> list[Case]:
     return drawn
 
 
+def subjects_of(pipeline: RealCustomPipeline, drawn: Sequence[Case]) -> list[Subject]:
+    """Each case's reference, on the word of its prompt."""
+    return [Subject(pipeline.encode_subject([case.reference]), case.wanted.kind) for case in drawn]
+
+
 def draw_pictures(
     pipeline: RealCustomPipeline,
     config: Config,
-    wanted: Sequence[Wanted],
+    prompts: Sequence[str],
     seeds: Sequence[int],
-    tokens: Sequence[Tensor] | None = None,
+    subjects: Sequence[Subject] | None = None,
     description: str = "draw",
 ) -> tuple[list[Image.Image], list[Image.Image]]:
-    """One picture a prompt, with its subject where ``tokens`` are given; returns pictures and influence masks."""
+    """One picture a prompt, with its subject where ``subjects`` are given; returns pictures and influence masks."""
     pictures: list[Image.Image] = []
     masks: list[Image.Image] = []
-    sampling = config.sampling
-    for rows in track(list(_chunks(len(wanted), config.evaluation.batch_size)), description):
+    for rows in track(list(_chunks(len(prompts), config.evaluation.batch_size)), description):
         output = pipeline(
-            [wanted[i].prompt for i in rows],
-            subjects=None if tokens is None else [[Subject(tokens[i], wanted[i].kind)] for i in rows],
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance_scale,
-            height=sampling.height,
-            width=sampling.width,
+            [prompts[i] for i in rows],
+            subjects=None if subjects is None else [[subjects[i]] for i in rows],
+            **config.sampling.arguments,
             generator=[torch.Generator().manual_seed(seeds[i]) for i in rows],
         )
         pictures += output.images
@@ -116,7 +116,8 @@ def draw_pictures(
 def score_text(pipeline: RealCustomPipeline, judge: Judge, config: Config, count: int, seed: int) -> TextScores:
     """How well text alone is obeyed, over ``count`` prompts."""
     wanted = prompts(count, seed)
-    pictures, _ = draw_pictures(pipeline, config, wanted, range(seed, seed + count), description="text only")
+    asked_for = [w.prompt for w in wanted]
+    pictures, _ = draw_pictures(pipeline, config, asked_for, range(seed, seed + count), description="text only")
     verdict = judge.check(pictures, wanted)
     asked = np.array([w.position is not None for w in wanted])
     return TextScores(*(mean(v.astype(float)) for v in (verdict.kind, verdict.place, verdict.position[asked])))
@@ -126,9 +127,9 @@ def score_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config, c
     """Stock against ours, the same prompts and seeds, over ``count`` unseen identities."""
     drawn = cases(count, seed, config)
     wanted, seeds = [c.wanted for c in drawn], [c.seed for c in drawn]
-    tokens = [pipeline.encode_subject([c.reference]) for c in drawn]
-    stock, _ = draw_pictures(pipeline, config, wanted, seeds, description="stock")
-    ours, masks = draw_pictures(pipeline, config, wanted, seeds, tokens, "with the subject")
+    asked_for = [w.prompt for w in wanted]
+    stock, _ = draw_pictures(pipeline, config, asked_for, seeds, description="stock")
+    ours, masks = draw_pictures(pipeline, config, asked_for, seeds, subjects_of(pipeline, drawn), "with the subject")
     truth = [torch.stack([judge.identities([c.real[i]])[0] for i in (0, 1)]) for c in drawn]
 
     def similarity(pictures: list[Image.Image]) -> np.ndarray:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from components.config import GuidanceConfig
+
 Norm = Literal["none", "max_norm", "min_max_norm", "min_max_per_channel"]
 SelfNorm = Literal["none", "max_norm", "min_max_per_channel"]
 _EPSILON = 1e-6
@@ -46,15 +48,10 @@ class MaskGuidance:
     self_attention: bool = False
     source: Literal["separate", "conditional"] = "separate"
 
-    def __call__(
-        self,
-        maps: Sequence[Tensor],
-        size: tuple[int, int],
-        self_maps: Sequence[Tensor] | None = None,
-        self_norm: SelfNorm = "none",
-    ) -> Tensor:
-        """Turn one map a layer, [b, h, w] each, into the influence mask [b, 1, H, W]."""
-        return self.select(self.merge(maps, size, self_maps, self_norm))
+    @classmethod
+    def of(cls, config: GuidanceConfig) -> MaskGuidance:
+        """As configured."""
+        return cls(**config.model_dump())
 
     def merge(
         self,

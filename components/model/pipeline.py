@@ -62,6 +62,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
     adapter: RealCustomAdapter
     #: How influence masks are found where a call does not say.
     guidance: MaskGuidance
+    _no_subject: Tensor | None = None
 
     @classmethod
     def from_config(cls, config: Config, adapter: str | None = None) -> RealCustomPipeline:
@@ -85,7 +86,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             loaded = RealCustomAdapter.from_pretrained(path)
         else:
             loaded = RealCustomAdapter.for_unet(pipeline.unet, vision.channels, config.adapter, vision.identity)
-        pipeline.set_adapter(loaded, vision, MaskGuidance(**config.sampling.guidance.model_dump()))
+        pipeline.set_adapter(loaded, vision, MaskGuidance.of(config.sampling.guidance))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         device = device if config.model.device == "auto" else config.model.device
         pipeline.to(device, dtype=dtype)
@@ -141,6 +142,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         adapter.requires_grad_(False).eval()
         adapter.attach(self.unet)
         self.adapter, self.vision, self.guidance = adapter, vision, guidance
+        self._no_subject = None
         if adapter.conditioning.scheduler == "realcustom":
             self.scheduler = official_scheduler()
 
@@ -297,8 +299,10 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
 
     def _absent(self) -> Tensor:
         """Tokens [m, d] of a black picture, which stand for "no subject" (paper: image-condition dropout)."""
-        side = self.reference_size
-        return self.encode_subject([Image.new("RGB", (side, side))])
+        if self._no_subject is None:  # the same for every picture
+            side = self.reference_size
+            self._no_subject = self.encode_subject([Image.new("RGB", (side, side))])
+        return self._no_subject
 
 
 def _mask_pictures(masks: Tensor, present: list[int], size: tuple[int, int]) -> list[list[Image.Image]]:

@@ -122,7 +122,7 @@ def measure(config: Config, pictures: Path | None = None) -> TextScores:
     judge = Judge(config.evaluation.encoders, config.vision.view_size)
     count, seed = config.pretraining.quality_prompts, config.evaluation.seed
     if pictures is not None:
-        wanted = prompts(32, seed)
+        wanted = [w.prompt for w in prompts(32, seed)]
         drawn, _ = draw_pictures(pipeline, config, wanted, range(32), description="grid")
         pictures.parent.mkdir(parents=True, exist_ok=True)
         grid = [drawn[i : i + 8] for i in range(0, 32, 8)]

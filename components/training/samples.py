@@ -26,7 +26,7 @@ def sample_grid(config: Config, adapter: nn.Module, vision: VisionEncoder, colum
     pipeline = RealCustomPipeline.from_pretrained(config.model.base, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     device = next(adapter.parameters()).device
-    pipeline.set_adapter(adapter, vision, MaskGuidance(**config.sampling.guidance.model_dump()))
+    pipeline.set_adapter(adapter, vision, MaskGuidance.of(config.sampling.guidance))
     pipeline.to(device)
     rng = random.Random(config.seed)
     identities = [sample_identity(rng, "held_out", KINDS[i % len(KINDS)]) for i in range(columns)]
@@ -41,10 +41,7 @@ def sample_grid(config: Config, adapter: nn.Module, vision: VisionEncoder, colum
         return pipeline(
             prompts,
             subjects=subjects if with_subject else None,
-            num_inference_steps=config.sampling.steps,
-            guidance_scale=config.sampling.guidance_scale,
-            height=config.sampling.height,
-            width=config.sampling.width,
+            **config.sampling.arguments,
             generator=[torch.Generator().manual_seed(config.seed + i) for i in range(columns)],
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from components.pictures import box_in_cut_out, cut_out
+from components.pictures import CutOut, cut_out_with_face
 from components.world.identities import Identity, Split, sample_identity
 from components.world.places import PLACES, draw_place
 from components.world.sprites import View, draw_sprite
@@ -147,20 +147,11 @@ def _premultiplied_resize(picture: Image.Image, size: tuple[int, int]) -> Image.
     return Image.fromarray(small, "RGBa").convert("RGBA")
 
 
-@dataclass(frozen=True)
-class ReferencePicture:
-    """A subject cut out onto a white square, and its head's box in it (x0, y0, x1, y1 in pixels), if it has one."""
-
-    picture: Image.Image
-    face: tuple[float, float, float, float] | None
-
-
-def draw_reference_picture(identity: Identity, size: int, rng: random.Random) -> ReferencePicture:
+def draw_reference_picture(identity: Identity, size: int, rng: random.Random) -> CutOut:
     """A reference of ``identity`` as a user would upload it after cutting out: on white, filling the square."""
     subject = Placed(identity, random_view(rng), rng.uniform(0.6, 0.78), (0.5, 0.5))
     alone = render(Scene((subject,), "room", None, "", rng.getrandbits(32)), 2 * size)
-    face = None if alone.head_box is None else box_in_cut_out(alone.head_box, alone.mask, size)
-    return ReferencePicture(cut_out(alone.picture, alone.mask, size), face)
+    return cut_out_with_face(alone.picture, alone.mask, alone.head_box, size)
 
 
 def draw_reference(identity: Identity, size: int, rng: random.Random) -> Image.Image:
