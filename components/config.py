@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from components.errors import ConfigError
 
@@ -23,6 +23,14 @@ PACKAGE_ROOT = Path(__file__).parent.parent
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _place(value: Path | str) -> Path | str:
+    return value if "://" in str(value) else Path(value)
+
+
+#: A local path, or a URL of any filesystem that fsspec knows, such as ``s3://bucket/folder``.
+Place = Annotated[str | Path, AfterValidator(_place)]
 
 
 class WorldConfig(_Section):
@@ -140,8 +148,11 @@ class NamingConfig(_Section):
 class DataConfig(_Section):
     """What `prepare` reads and writes."""
 
-    format: Literal["jsonl", "csv", "dreambench"] = "jsonl"
-    source: Path = Path("runs/raw")
+    #: What `source` holds; docs/data.md describes each.
+    format: Literal["jsonl", "csv", "folder", "parquet", "webdataset", "dreambench", "datasets", "world"] = "jsonl"
+    source: Place = Path("runs/raw")
+    #: Names that the source has for the schema's fields, for example ``{caption: text}``.
+    columns: dict[str, str] = {}
     output: Path = Path("runs/prepared")
     #: Side of the training pictures in pixels (reference cut-outs are twice `vision.view_size`).
     image_size: int = Field(1024, multiple_of=8)
@@ -150,6 +161,8 @@ class DataConfig(_Section):
     batch_size: int = Field(32, ge=1)
     #: Most processes that encode at the same time.
     encoders: int = Field(1, ge=1)
+    #: Largest picture file in bytes, and largest picture in pixels.
+    max_bytes: int = Field(50_000_000, ge=1)
     max_pixels: int = Field(50_000_000, ge=1)
     #: Size conditioning of a row: its ``original`` size and crop, as SDXL was taught them, or the ``target`` size
     #: without a crop, for a base that was trained on one size only.

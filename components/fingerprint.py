@@ -32,4 +32,4 @@ def digest_files(root: Path, names: Iterable[str]) -> str:
 
 def digest_sources(package: Path) -> str:
     """Hash the Python files of ``package``, so that work is redone when the code that did it has changed."""
-    return digest_files(package, (file.name for file in package.glob("*.py")))
+    return digest_files(package, (file.relative_to(package).as_posix() for file in package.rglob("*.py")))

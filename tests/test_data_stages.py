@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from components.data.picture import decode_mask, decode_picture
 from components.data.plan import pack, plan_rows, split_of
 from components.data.region import subject_mask
 from components.data.schema import SourceRow
+from components.data.store import Store
 from components.errors import DataError
 
 PIXELS = 1_000_000
@@ -258,7 +260,7 @@ def test_crop_and_mask_show_the_same_place() -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> CurateSettings:
-    return CurateSettings(tmp_path, image_size=32, reference_size=48, max_pixels=PIXELS, size_conditioning="original")
+    return CurateSettings(Store.at(tmp_path), 32, 48, max_bytes=10**7, max_pixels=PIXELS, size_conditioning="original")
 
 
 def curated(rows: list[SourceRow], settings: CurateSettings) -> Curated:
@@ -267,7 +269,7 @@ def curated(rows: list[SourceRow], settings: CurateSettings) -> Curated:
 
 def test_curated_columns_have_their_shapes(settings: CurateSettings) -> None:
     for name in "ab":
-        disc(160, 120).save(settings.root / f"{name}.png")
+        disc(160, 120).save(Path(settings.store.url) / f"{name}.png")
     columns, rejects = curated([a_row("a.png"), a_row("b.png")], settings)
     assert not rejects
     assert columns["picture"].shape == (2, 32, 32, 3) and columns["picture"].dtype == np.uint8
@@ -281,15 +283,15 @@ def test_curated_columns_have_their_shapes(settings: CurateSettings) -> None:
 
 
 def test_target_size_conditioning_says_one_size_only(settings: CurateSettings) -> None:
-    disc(160, 120).save(settings.root / "a.png")
-    fixed = CurateSettings(settings.root, 32, 48, PIXELS, "target")
+    disc(160, 120).save(Path(settings.store.url) / "a.png")
+    fixed = replace(settings, size_conditioning="target")
     assert curated([a_row("a.png")], fixed).columns["time_ids"].tolist() == [[32, 32, 0, 0, 32, 32]]
 
 
 def test_each_row_that_cannot_be_used_is_named_with_its_stage(settings: CurateSettings) -> None:
-    disc().save(settings.root / "good.png")
-    (settings.root / "bad.png").write_bytes(b"no picture")
-    Image.new("L", (5, 5)).save(settings.root / "small.png")
+    disc().save(Path(settings.store.url) / "good.png")
+    (Path(settings.store.url) / "bad.png").write_bytes(b"no picture")
+    Image.new("L", (5, 5)).save(Path(settings.store.url) / "small.png")
     rows = [
         a_row("good.png"),
         a_row("bad.png"),
@@ -316,11 +318,11 @@ def test_head_box_travels_to_target_and_cut_out(settings: CurateSettings) -> Non
     picture = disc(160, 120, (40, 20, 120, 100))
     head = (60, 24, 100, 50)
     ImageDraw.Draw(picture).rectangle((60, 24, 99, 49), fill=(0, 250, 0))
-    picture.save(settings.root / "a.png")
-    disc().save(settings.root / "b.png")
+    picture.save(Path(settings.store.url) / "a.png")
+    disc().save(Path(settings.store.url) / "b.png")
     mask = Image.new("L", picture.size)
     ImageDraw.Draw(mask).ellipse((40, 20, 120, 100), fill=255)
-    mask.save(settings.root / "mask.png")
+    mask.save(Path(settings.store.url) / "mask.png")
     columns, _ = curated([a_row("a.png", mask="mask.png", head_box=head), a_row("b.png")], settings)
     green = (columns["picture"][0, ..., 1] > 150) & (columns["picture"][0, ..., 0] < 100)
     assert ((columns["head"][0] > 127) == green).mean() > 0.98 and green.sum() > 40
@@ -334,23 +336,23 @@ def test_head_box_travels_to_target_and_cut_out(settings: CurateSettings) -> Non
 
 
 def test_other_view_skips_pictures_that_cannot_be_read(settings: CurateSettings) -> None:
-    disc().save(settings.root / "a.png")
-    noise().save(settings.root / "c.png")
-    (settings.root / "b.png").write_bytes(b"no picture")
+    disc().save(Path(settings.store.url) / "a.png")
+    noise().save(Path(settings.store.url) / "c.png")
+    (Path(settings.store.url) / "b.png").write_bytes(b"no picture")
     columns, _ = curated([a_row("a.png"), a_row("b.png"), a_row("c.png")], settings)
     assert dict(zip(columns["id"], columns["other_id"], strict=True)) == {"a.png": "c.png", "c.png": "a.png"}
 
 
 def test_picture_without_company_is_its_own_other_view(settings: CurateSettings) -> None:
-    disc().save(settings.root / "a.png")
+    disc().save(Path(settings.store.url) / "a.png")
     columns, _ = curated([a_row("a.png")], settings)
     assert columns["other_id"].tolist() == ["a.png"]
     assert np.array_equal(columns["cutout"], columns["other_cutout"])
 
 
 def test_reference_that_is_no_row_is_cut_out_too(settings: CurateSettings) -> None:
-    disc().save(settings.root / "a.png")
-    noise().save(settings.root / "extra.png")
+    disc().save(Path(settings.store.url) / "a.png")
+    noise().save(Path(settings.store.url) / "extra.png")
     columns, _ = curated([{**a_row("a.png"), "references": ["extra.png"]}], settings)
     assert columns["other_id"].tolist() == ["extra.png"]
 
@@ -358,10 +360,10 @@ def test_reference_that_is_no_row_is_cut_out_too(settings: CurateSettings) -> No
 def test_each_picture_is_read_once(settings: CurateSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["a.png", "b.png", "c.png"]
     for name in names:
-        disc().save(settings.root / name)
+        disc().save(Path(settings.store.url) / name)
     reads: list[str] = []
-    read = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: (reads.append(self.name), read(self))[1])
+    read = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, name, most: (reads.append(name), read(self, name, most))[1])
     curated([a_row(name) for name in names], settings)
     assert sorted(reads) == names
 

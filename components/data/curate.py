@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,17 +13,19 @@ from components.data.picture import decode_mask, decode_picture
 from components.data.plan import Job
 from components.data.region import subject_mask
 from components.data.schema import Reject, Subject
+from components.data.store import Store
 from components.errors import DataError
 from components.pictures import clip_mask, cut_out_with_face
 
 
 @dataclass(frozen=True)
 class CurateSettings:
-    """Sizes in pixels: ``image_size`` of training pictures, ``reference_size`` of cut-outs."""
+    """Sizes in pixels: ``image_size`` of training pictures, ``reference_size`` of cut-outs; limits of a picture."""
 
-    root: Path
+    store: Store
     image_size: int
     reference_size: int
+    max_bytes: int
     max_pixels: int
     size_conditioning: Literal["original", "target"]
 
@@ -127,9 +128,9 @@ class _Desk:
 
     def _open(self, subject: Subject) -> tuple[Image.Image, Image.Image]:
         """The picture and its subject's mask."""
-        root, most = self.settings.root, self.settings.max_pixels
+        most = self.settings.max_pixels
         try:
-            picture = decode_picture(_read(root / subject["image"]), most)
+            picture = decode_picture(self._read(subject["image"]), most)
         except DataError as error:
             raise _Refused("decode", str(error)) from None
         for name, box in (("box", subject["box"]), ("head_box", subject["head_box"])):
@@ -137,19 +138,13 @@ class _Desk:
                 raise _Refused("region", f"{name}: it leaves the picture")
         try:
             if subject["mask"]:
-                return picture, decode_mask(_read(root / subject["mask"]), picture.size, most)
+                return picture, decode_mask(self._read(subject["mask"]), picture.size, most)
         except DataError as error:
             raise _Refused("region", str(error)) from None
         return picture, subject_mask(picture, subject["box"])
 
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        raise DataError("the file does not exist") from None
-    except OSError as error:
-        raise DataError(f"the file cannot be read: {error.strerror}") from None
+    def _read(self, address: str) -> bytes:
+        return self.settings.store.read(address, self.settings.max_bytes)
 
 
 def _describe(job: Job) -> dict[str, Any]:

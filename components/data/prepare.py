@@ -31,9 +31,10 @@ from components.data.plan import Plan, pack, plan_rows
 from components.data.schema import SCHEMA_VERSION, Reject
 from components.data.sources import Source, read_source
 from components.data.stages import EncodeBatch, curate_batch
+from components.data.store import Store
 from components.errors import ArtifactError, DataError
 from components.files import replacing
-from components.fingerprint import digest_files, digest_sources, fingerprint
+from components.fingerprint import digest_sources, fingerprint
 from components.model.vision import encoder_identity
 from components.progress import track
 
@@ -70,7 +71,7 @@ def prepare(config: Config) -> Prepared:
         return Prepared(data.output, done, reused=True)
     plan = plan_rows(source.rows, data.validation_share)
     with replacing(data.output) as staging:
-        rejects = _run(config, source.root, plan, staging / SHARDS) + plan.rejects
+        rejects = _run(config, source.store, plan, staging / SHARDS) + plan.rejects
         splits = _count(staging / SHARDS)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -92,17 +93,18 @@ def prepare(config: Config) -> Prepared:
 
 def dataset_fingerprint(config: Config, source: Source, encoders: dict[str, str]) -> str:
     """Names what will be prepared: rows and files, settings, encoders and code, but not where any of them lie."""
-    files = [
-        path
+    pictures = {
+        address
         for row in source.rows
-        for path in (row["subject"]["image"], row["subject"]["mask"], *(row["references"] or ()))
-        if path
-    ]
+        for address in (row["subject"]["image"], row["subject"]["mask"], *(row["references"] or ()))
+        if address
+    }
+    marks = sorted(source.store.marks(pictures).items())
     settings = [config.data.model_dump(mode="json", exclude=_PLACES), config.vision.model_dump(), config.model.dtype]
-    return fingerprint([SCHEMA_VERSION, source.rows, digest_files(source.root, files), settings, encoders, _code()])
+    return fingerprint([SCHEMA_VERSION, source.rows, marks, settings, encoders, _code()])
 
 
-def _run(config: Config, root: Path, plan: Plan, shards: Path) -> list[Reject]:
+def _run(config: Config, store: Store, plan: Plan, shards: Path) -> list[Reject]:
     """Curate and encode the jobs of ``plan`` into parquet files below ``shards``; returns what was left out."""
     data = config.data
     shards.mkdir()
@@ -111,7 +113,12 @@ def _run(config: Config, root: Path, plan: Plan, shards: Path) -> list[Reject]:
     connect(data.encoders + 1)
     ledger = LedgerActor.remote()
     settings = CurateSettings(
-        root, data.image_size, 2 * config.vision.view_size, data.max_pixels, data.size_conditioning
+        store=store,
+        image_size=data.image_size,
+        reference_size=2 * config.vision.view_size,
+        max_bytes=data.max_bytes,
+        max_pixels=data.max_pixels,
+        size_conditioning=data.size_conditioning,
     )
     batches = [{"jobs": json.dumps(batch)} for batch in pack(plan.jobs, data.batch_size)]
     with _closing(ledger), _in_order(), _shown(ledger, len(plan.jobs)), _plain_errors(ledger):

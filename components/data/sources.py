@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from components.config import DataConfig
 from components.data.schema import SourceRow, SubjectCaption
+from components.data.store import Store
 from components.errors import DataError
 
 #: The file that a jsonl or csv source given as a folder holds.
@@ -26,9 +27,9 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Source:
-    """A source that has been read: all rows, in a fixed order, and the directory their paths are relative to."""
+    """A source that has been read: all rows, in a fixed order, and where their pictures are."""
 
-    root: Path
+    store: Store
     rows: list[SourceRow]
 
 
@@ -53,7 +54,7 @@ def read_source(data: DataConfig) -> Source:
         raise DataError(f"data.source: {data.source}: {'; '.join(faults[:_SHOWN])}{more}")
     if not rows:
         raise DataError(f"data.source: {data.source} holds no rows")
-    return Source(root.resolve(), rows)
+    return Source(Store.at(root), rows)
 
 
 def _jsonl(file: Path) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,171 @@
+"""Where the bytes of pictures are: a folder, or whatever fsspec reaches.
+
+A picture below the root is named by an address: the path of a file, such as ``cats/1.jpg``, or a member of a container,
+such as ``a.tar!1.jpg@512+20481``. `components.data.address` documents the grammar.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import fsspec
+
+from components.data.address import Cell, Span, parse
+from components.data.cells import read_cell
+from components.data.marks import hashes, statements
+from components.errors import DataError
+
+_TOO_LARGE = "more bytes than data.max_bytes"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A root below which addresses are read; small, so that it can be sent to every worker.
+
+    ``url`` is an absolute folder, or a URL such as ``s3://bucket/pairs``. Credentials come from the environment, as
+    the package of the URL's protocol documents it.
+    """
+
+    url: str
+    #: Tells this opening of the root from earlier ones, so that no process shows what it kept of a changed table.
+    opened: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False, repr=False)
+
+    @classmethod
+    def at(cls, place: str | Path) -> Store:
+        """The store at a local folder or a URL.
+
+        Raises:
+            DataError: the URL's protocol is unknown, or its package is not installed.
+        """
+        url = str(place).removeprefix("file://").removeprefix("local://")
+        store = cls(url if "://" in url else os.path.realpath(url))
+        store.filesystem()
+        return store
+
+    @property
+    def local(self) -> bool:
+        return "://" not in self.url
+
+    def filesystem(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        """The filesystem, and the root's path in it."""
+        try:
+            filesystem, root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise DataError(f"{self.url} cannot be opened: {error} (the protocol's fsspec package is needed)") from None
+        return filesystem, root.rstrip("/")
+
+    def path(self, file: str) -> str:
+        """The path of ``file`` in the filesystem, links followed.
+
+        Raises:
+            DataError: it leaves the root.
+        """
+        inner = PurePosixPath(file)
+        if not inner.parts or inner.is_absolute() or ".." in inner.parts or "\0" in file:
+            raise DataError("the path leaves the source's folder")
+        if not self.local:
+            return f"{self.filesystem()[1]}/{inner}"
+        real = os.path.realpath(os.path.join(self.url, file))
+        if not Path(real).is_relative_to(self.url):
+            raise DataError("the path leaves the source's folder")
+        return real
+
+    def open(self, file: str) -> BinaryIO:
+        """Open ``file`` to read anywhere in it.
+
+        Raises:
+            DataError: it leaves the root, or is a pipe or a device.
+            OSError: it cannot be opened.
+        """
+        path = self.path(file)
+        if not self.local:
+            return self.filesystem()[0].open(path, "rb")
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise DataError("the file cannot be read: neither a file nor a folder")
+        return open(path, "rb")
+
+    def read(self, address: str, max_bytes: int | None = None) -> bytes:
+        """The bytes at ``address``; of a container, only the part that holds them is read.
+
+        Raises:
+            DataError: they cannot be read, or are more than ``max_bytes``: a reason that can be counted, without names.
+        """
+        file, place = parse(address)
+        with _reasons(self.local):
+            if isinstance(place, Cell):
+                return read_cell(_Table(self, self.opened, file), place, max_bytes)
+            if isinstance(place, Span):
+                return self._span(file, place, max_bytes)
+            data = self._range(file, 0, None if max_bytes is None else max_bytes + 1)
+        if max_bytes is not None and len(data) > max_bytes:
+            raise DataError(_TOO_LARGE)
+        return data
+
+    def marks(self, addresses: Iterable[str]) -> dict[str, str]:
+        """A short mark of the content at each address, by which a change is noticed.
+
+        Local files are hashed; of others, what their filesystem states counts. A member's mark is its container's, with
+        its place. What cannot be read is marked with the name of its error.
+        """
+        wanted = {address: parse(address) for address in addresses}
+        files = sorted({file for file, _ in wanted.values()})
+        marks = hashes(self.open, files) if self.local else statements(self.filesystem()[0], self.path, files)
+        return {
+            address: marks[file] if place is None else f"{marks[file]}!{place}"
+            for address, (file, place) in wanted.items()
+        }
+
+    def _span(self, file: str, span: Span, max_bytes: int | None) -> bytes:
+        if max_bytes is not None and span.size > max_bytes:
+            raise DataError(_TOO_LARGE)
+        data = self._range(file, span.start, span.size)
+        if len(data) < span.size:
+            raise DataError("the container is cut short")
+        return data
+
+    def _range(self, file: str, start: int, size: int | None) -> bytes:
+        """At most ``size`` bytes of ``file`` from ``start`` on."""
+        if not self.local:
+            end = None if size is None else start + size
+            return self.filesystem()[0].cat_file(self.path(file), start=start, end=end)
+        with self.open(file) as stream:
+            stream.seek(start)
+            return stream.read(-1 if size is None else size)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A container of cells, as `read_cell` keeps it in memory."""
+
+    store: Store
+    opened: str
+    file: str
+
+    def open(self) -> BinaryIO:
+        return self.store.open(self.file)
+
+
+@contextmanager
+def _reasons(local: bool) -> Iterator[None]:
+    """Turn what goes wrong in reading into a `DataError` without names."""
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError("the file does not exist") from None
+    except OSError as error:
+        raise DataError(f"the file cannot be read: {error.strerror or type(error).__name__}") from None
+    except Exception as error:
+        # Every remote filesystem has errors of its own kind; a local one of another kind is a fault of the program.
+        if local:
+            raise
+        raise DataError(f"the file cannot be read: {type(error).__name__}") from error
