@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import lru_cache
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +22,7 @@ _KEPT = 2
 class Table(Hashable, Protocol):
     """A file that can be opened again and again, and known again in a cache."""
 
-    def open(self) -> BinaryIO: ...
+    def open(self) -> pa.NativeFile: ...
 
 
 def read_cell(table: Table, cell: Cell, max_bytes: int | None = None) -> bytes:
@@ -74,7 +74,7 @@ def _parquet_value(table: Table, column: str, group: int, row: int) -> Any:
 
 @lru_cache(maxsize=_KEPT)
 def _record_batch(table: Table, start: int) -> pa.RecordBatch:
-    with table.open() as stream, pa.PythonFile(stream) as file:
+    with table.open() as file:
         schema = pa.ipc.read_schema(file)
         file.seek(start)
         return pa.ipc.read_record_batch(pa.ipc.read_message(file), schema)
@@ -82,8 +82,8 @@ def _record_batch(table: Table, start: int) -> pa.RecordBatch:
 
 @lru_cache(maxsize=_KEPT)
 def _metadata(table: Table) -> Any:
-    with table.open() as stream:
-        return pq.read_metadata(stream)
+    with table.open() as file:
+        return pq.read_metadata(file)
 
 
 def _rows_of_groups(table: Table) -> list[int]:

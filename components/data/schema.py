@@ -27,7 +27,7 @@ other_face            float16 [n]
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypedDict
+from typing import Annotated, NamedTuple, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -38,25 +38,33 @@ Box = tuple[int, int, int, int]
 
 
 class SubjectCaption(BaseModel):
-    """A row as a user writes it. Paths are relative to the file it stands in; unknown fields are ignored."""
+    """A row as a user writes it, in whatever format; ``data.columns`` says which of its columns is which field.
+
+    Pictures are paths relative to the file that the row stands in, or stand in the row themselves where the format
+    holds bytes. Unknown columns are ignored.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
+    #: The picture.
     image: str = Field(min_length=1)
+    #: What it shows, in words: the prompt of training.
     caption: str = Field(min_length=1)
     #: The word (or phrase) of the caption that stands for the subject.
     word: str | None = None
-    #: Grey picture of the image's size, white on the subject.
+    #: Where the subject is: a grey picture of the image's size, white on the subject, …
     mask: str | None = None
-    #: Where the subject and its head are: x0, y0, x1, y1 in pixels of the upright picture.
+    #: … or a box x0, y0, x1, y1 in pixels of the upright picture.
     box: Box | None = None
+    #: The face box: where the subject's face (or head) is, as ``box``.
     head_box: Box | None = None
     #: The same for all pictures of one subject; a picture without a group is alone.
-    group: str | None = None
+    group: Annotated[str | None, Field(coerce_numbers_to_str=True)] = None
     #: Other pictures of the same subject; all others of the group when left out.
     references: list[str] | None = None
-    #: Where the picture comes from, and under which licence.
+    #: Where the picture comes from.
     source: str | None = None
+    #: The licence it may be used under.
     licence: str | None = None
 
     @field_validator("box", "head_box")
@@ -68,7 +76,7 @@ class SubjectCaption(BaseModel):
 
 
 class Subject(TypedDict):
-    """A subject in a picture. Paths are relative to the source's root and lie below it."""
+    """A subject in a picture. ``image`` and ``mask`` are addresses in the source's `Store`."""
 
     id: str
     image: str
@@ -86,6 +94,7 @@ class SourceRow(TypedDict):
     group: str
     references: list[str] | None
     source: str
+    licence: str | None
 
 
 class Reject(NamedTuple):

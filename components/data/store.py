@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import fsspec
+import pyarrow as pa
 
 from components.data.address import Cell, Span, parse
 from components.data.cells import read_cell
@@ -46,20 +47,30 @@ class Store:
         """
         url = str(place).removeprefix("file://").removeprefix("local://")
         store = cls(url if "://" in url else os.path.realpath(url))
-        store.filesystem()
+        _ = store.filesystem
         return store
 
     @property
     def local(self) -> bool:
         return "://" not in self.url
 
-    def filesystem(self) -> tuple[fsspec.AbstractFileSystem, str]:
-        """The filesystem, and the root's path in it."""
+    @property
+    def filesystem(self) -> fsspec.AbstractFileSystem:
+        return self._opened[0]
+
+    @property
+    def root(self) -> str:
+        """The root's path in the filesystem, without a slash at its end."""
+        return self.url.rstrip("/") if self.local else self._opened[1].rstrip("/")
+
+    @property
+    def _opened(self) -> tuple[fsspec.AbstractFileSystem, str]:
         try:
-            filesystem, root = fsspec.core.url_to_fs(self.url)
+            return fsspec.core.url_to_fs(self.url)  # fsspec keeps filesystems, one for each process and thread
         except (ImportError, ValueError) as error:
-            raise DataError(f"{self.url} cannot be opened: {error} (the protocol's fsspec package is needed)") from None
-        return filesystem, root.rstrip("/")
+            raise DataError(
+                f"{self.url} cannot be opened: {error} (its protocol needs a package of fsspec's)"
+            ) from None
 
     def path(self, file: str) -> str:
         """The path of ``file`` in the filesystem, links followed.
@@ -71,11 +82,19 @@ class Store:
         if not inner.parts or inner.is_absolute() or ".." in inner.parts or "\0" in file:
             raise DataError("the path leaves the source's folder")
         if not self.local:
-            return f"{self.filesystem()[1]}/{inner}"
+            return f"{self.root}/{inner}"
         real = os.path.realpath(os.path.join(self.url, file))
         if not Path(real).is_relative_to(self.url):
             raise DataError("the path leaves the source's folder")
         return real
+
+    def files(self) -> list[str]:
+        """All files below the root, sorted by the parts of their paths; links to folders are not followed."""
+        if self.local:
+            found = (os.path.join(folder, name) for folder, _, names in os.walk(self.url) for name in names)
+        else:
+            found = self.filesystem.find(self.root)
+        return sorted((name[len(self.root) + 1 :] for name in found), key=lambda name: name.split("/"))
 
     def open(self, file: str) -> BinaryIO:
         """Open ``file`` to read anywhere in it.
@@ -86,11 +105,19 @@ class Store:
         """
         path = self.path(file)
         if not self.local:
-            return self.filesystem()[0].open(path, "rb")
+            return self.filesystem.open(path, "rb")
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise DataError("the file cannot be read: neither a file nor a folder")
         return open(path, "rb")
+
+    def open_arrow(self, file: str) -> pa.NativeFile:
+        """As `open`, for pyarrow: a local file is mapped into memory instead of being read."""
+        stream = self.open(file)
+        if not self.local:
+            return pa.PythonFile(stream, "r")
+        with stream:
+            return pa.memory_map(stream.name)
 
     def read(self, address: str, max_bytes: int | None = None) -> bytes:
         """The bytes at ``address``; of a container, only the part that holds them is read.
@@ -117,7 +144,7 @@ class Store:
         """
         wanted = {address: parse(address) for address in addresses}
         files = sorted({file for file, _ in wanted.values()})
-        marks = hashes(self.open, files) if self.local else statements(self.filesystem()[0], self.path, files)
+        marks = hashes(self.open, files) if self.local else statements(self.filesystem, self.path, files)
         return {
             address: marks[file] if place is None else f"{marks[file]}!{place}"
             for address, (file, place) in wanted.items()
@@ -135,7 +162,7 @@ class Store:
         """At most ``size`` bytes of ``file`` from ``start`` on."""
         if not self.local:
             end = None if size is None else start + size
-            return self.filesystem()[0].cat_file(self.path(file), start=start, end=end)
+            return self.filesystem.cat_file(self.path(file), start=start, end=end)
         with self.open(file) as stream:
             stream.seek(start)
             return stream.read(-1 if size is None else size)
@@ -143,14 +170,14 @@ class Store:
 
 @dataclass(frozen=True)
 class _Table:
-    """A container of cells, as `read_cell` keeps it in memory."""
+    """A container of cells, as `read_cell` knows it again."""
 
     store: Store
     opened: str
     file: str
 
-    def open(self) -> BinaryIO:
-        return self.store.open(self.file)
+    def open(self) -> pa.NativeFile:
+        return self.store.open_arrow(self.file)
 
 
 @contextmanager

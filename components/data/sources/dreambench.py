@@ -1,0 +1,46 @@
+"""One folder of photographs a subject, with a list of the subjects' classes, as DreamBench has it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from components.data.sources.record import Columns, Record, is_picture, only_folder, read_text
+from components.data.store import Store
+from components.errors import DataError
+
+CLASSES = "prompts_and_classes.txt"
+
+
+def read_dreambench(store: Store, file: str | None, columns: Columns) -> Iterator[Record]:
+    """A subject's class is the caption's word, and its photographs are each other's references."""
+    only_folder(store, file)
+    classes = _classes(read_text(store, CLASSES))
+    subjects: dict[str, list[str]] = defaultdict(list)
+    for name in store.files():
+        subject, _, photograph = name.partition("/")
+        if "/" not in photograph and is_picture(photograph):
+            subjects[subject].append(name)
+    for subject, photographs in subjects.items():
+        if subject not in classes:
+            raise DataError(f"data.source: {CLASSES} names no class for {subject!r}; add a line to it")
+        for photograph in photographs:
+            yield Record(
+                photograph,
+                {
+                    columns["image"]: photograph,
+                    columns["caption"]: f"a photo of a {classes[subject]}",
+                    columns["word"]: classes[subject],
+                    columns["group"]: subject,
+                    columns["references"]: [other for other in photographs if other != photograph],
+                },
+            )
+
+
+def _classes(text: str) -> dict[str, str]:
+    """Subject -> class, from the lines between the headings ``subject_name,class`` and ``Prompts``."""
+    _, heading, table = text.replace("\r\n", "\n").partition("subject_name,class\n")
+    if not heading:
+        raise DataError(f"data.source: {CLASSES} has no line 'subject_name,class'")
+    lines = (line.strip() for line in table.partition("\nPrompts")[0].splitlines())
+    return {name: noun for name, comma, noun in (line.partition(",") for line in lines) if comma}

@@ -1,0 +1,52 @@
+"""Parquet files with the pictures' bytes or paths in them. Bytes are not read: the footer says which rows have any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow.parquet as pq
+
+from components.data.address import Cell
+from components.data.cells import descend
+from components.data.sources.record import Columns, Record, container_files
+from components.data.sources.table import Layout, lay_out, readable, records
+from components.data.store import Store
+
+#: Rows that are decoded at a time to see which hold bytes, in a file that does not state it.
+_ROWS = 64
+
+
+def read_parquet(store: Store, file: str | None, columns: Columns) -> Iterator[Record]:
+    """The rows of every ``.parquet`` file; the schemas of all are checked first."""
+    files = container_files(store, file, (".parquet",))
+    layouts = {}
+    for name in files:
+        with readable(name, "parquet"), store.open_arrow(name) as stream:
+            layouts[name] = lay_out(name, pq.read_schema(stream), columns)
+    for name in files:
+        with readable(name, "parquet"), store.open_arrow(name) as stream:
+            yield from _records(name, pq.ParquetFile(stream), layouts[name])
+
+
+def _records(name: str, file: pq.ParquetFile, layout: Layout) -> Iterator[Record]:
+    first = 0
+    for group in range(file.num_row_groups):
+        rows = file.read_row_group(group, columns=layout.read).to_pylist()
+        present = {picture.data: _present(file, group, picture.data) for picture in layout.pictures if picture.data}
+
+        def cell(column: str, index: int, first: int = first) -> Cell:
+            return Cell(column, first + index)
+
+        yield from records(name, layout, first, rows, present, cell)
+        first += len(rows)
+
+
+def _present(file: pq.ParquetFile, group: int, column: str) -> Sequence[bool]:
+    """Which rows of a row group have a value in ``column``."""
+    described = file.metadata.row_group(group)
+    chunks = (described.column(index) for index in range(described.num_columns))
+    statistics = next((chunk.statistics for chunk in chunks if chunk.path_in_schema == column), None)
+    if statistics is not None and statistics.has_null_count and statistics.null_count in (0, described.num_rows):
+        return [statistics.null_count == 0] * described.num_rows
+    batches = file.iter_batches(batch_size=_ROWS, row_groups=[group], columns=[column])
+    return [there for batch in batches for there in descend(batch, column).is_valid().to_pylist()]

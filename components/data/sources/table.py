@@ -1,0 +1,144 @@
+"""Rows of columnar tables: their columns checked by type before a row is read, their pictures left where they are."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from pyarrow import types
+
+from components.data.address import Cell, member
+from components.data.sources.record import Columns, Held, Record, require_columns
+from components.errors import DataError
+
+_PICTURE = "bytes, a path, or a struct of bytes and path"
+_LISTS = {"box": "a list of numbers", "head_box": "a list of numbers", "references": "a list of paths"}
+
+
+class PictureColumn(NamedTuple):
+    """A column of pictures: where its bytes stand, and where its path (dotted names; None if the column has none)."""
+
+    column: str
+    data: str | None
+    path: str | None
+
+
+class Layout(NamedTuple):
+    """What is read of a table: columns as they are, pictures apart, and the names behind the numbers of labels."""
+
+    plain: list[str]
+    pictures: list[PictureColumn]
+    labels: dict[str, list[str]]
+
+    @property
+    def read(self) -> list[str]:
+        """The columns that rows are read from; no picture's bytes are among them."""
+        return [*self.plain, *(picture.path for picture in self.pictures if picture.path)]
+
+
+def lay_out(file: str, schema: pa.Schema, columns: Columns) -> Layout:
+    """Match ``schema`` with the fields.
+
+    Raises:
+        DataError: a column is missing or of the wrong type; names the file, the field and what is there.
+    """
+    require_columns(file, columns, schema.names)
+    labels = _label_names(schema)
+    plain, pictures = [], []
+    for field, column in columns.items():
+        if column not in schema.names:
+            continue
+        kind = schema.field(column).type
+        if field in ("image", "mask"):
+            pictures.append(_picture_column(file, field, column, kind))
+        else:
+            if wanted := _mismatch(field, kind, column in labels):
+                raise DataError(f"data.source: {file}: {field}: column {column!r} is {kind}, not {wanted}")
+            plain.append(column)
+    return Layout(list(dict.fromkeys(plain)), pictures, labels)
+
+
+def records(
+    file: str,
+    layout: Layout,
+    first: int,
+    rows: list[dict[str, Any]],
+    present: dict[str, Sequence[bool]],
+    cell: Callable[[str, int], Cell],
+) -> Iterator[Record]:
+    """Rows ``first``, ``first`` + 1 … of ``file``.
+
+    ``rows`` are the columns of `Layout.read`; ``present`` says for each picture column with bytes which rows have
+    them, and ``cell`` gives the place of its value in one of ``rows``.
+    """
+    for index, values in enumerate(rows):
+        number = first + index
+        for column, names in layout.labels.items():
+            if isinstance(label := values.get(column), int):
+                values[column] = names[label] if 0 <= label < len(names) else None
+        for picture in layout.pictures:
+            if picture.data and present[picture.data][index]:
+                place = member(file, cell(picture.data, index))
+                values[picture.column] = Held(place, f"{file}!{number}")
+            else:
+                value = values.get(picture.column)
+                values[picture.column] = value.get("path") if isinstance(value, dict) else value
+        yield Record(f"{file} row {number}", values, posixpath.dirname(file))
+
+
+@contextmanager
+def readable(file: str, kind: str) -> Iterator[None]:
+    """Name ``file`` when pyarrow cannot read it."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise DataError(f"data.source: {file} cannot be read as {kind}: {error}") from None
+
+
+def _picture_column(file: str, field: str, column: str, kind: pa.DataType) -> PictureColumn:
+    if _is_text(kind):
+        return PictureColumn(column, None, column)
+    if _is_binary(kind):
+        return PictureColumn(column, column, None)
+    if types.is_struct(kind):
+        parts = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
+        data = f"{column}.bytes" if _is_binary(parts.get("bytes", pa.null())) else None
+        path = f"{column}.path" if _is_text(parts.get("path", pa.null())) else None
+        if data or path:
+            return PictureColumn(column, data, path)
+    raise DataError(f"data.source: {file}: {field}: column {column!r} is {kind}, not {_PICTURE}")
+
+
+def _mismatch(field: str, kind: pa.DataType, labelled: bool) -> str | None:
+    """What ``field`` wants, if ``kind`` is something else."""
+    if types.is_null(kind):
+        return None
+    if wanted := _LISTS.get(field):
+        listed = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        element = kind.value_type if listed else pa.null()
+        right = _is_text(element) if field == "references" else types.is_integer(element) or types.is_floating(element)
+        return None if listed and right else wanted
+    number = types.is_integer(kind) and (labelled or field == "group")
+    return None if _is_text(kind) or number else "text"
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+
+
+def _label_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Column -> names of its classes, where Hugging Face's `datasets` has noted them in ``schema``."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return {}

@@ -1,0 +1,116 @@
+"""WebDataset: tar archives in which the files of one sample share their name up to its first dot."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from components.data.address import Span, member
+from components.data.sources.record import Columns, Held, Record, container_files, is_picture
+from components.data.store import Store
+from components.errors import DataError
+
+#: A sample's name and the ending, as the library webdataset splits them; names that begin with a dot are no samples.
+_NAME = re.compile(r"(?P<key>(?:.*/)?[^./]+)\.(?P<ending>[^/]+)", re.DOTALL)
+#: Most bytes of a text member.
+_MOST_TEXT = 1_000_000
+
+
+class _Member(NamedTuple):
+    """A picture (`Held`), text, or what was read from JSON; ``fault`` says why it is none of them."""
+
+    key: str
+    ending: str
+    value: Any
+    fault: str = ""
+
+
+def read_webdataset(store: Store, file: str | None, columns: Columns) -> Iterator[Record]:
+    """One row a sample of every ``.tar``.
+
+    Columns are the endings (``txt``, ``mask.png``, …) and the fields of the sample's ``json``. Unless they are there,
+    ``image`` is the one picture, ``caption`` the ``txt``, ``mask`` the ``mask.png``, and ``word`` the ``cls`` if it is
+    no number. Paths in the JSON are names of members.
+    """
+    for name in container_files(store, file, (".tar",)):
+        try:
+            with store.open(name) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+                members = list(_members(name, archive, {"txt", "json", "cls", *columns.values()}))
+        except (OSError, tarfile.TarError, DataError) as error:
+            raise DataError(f"data.source: {name} cannot be read as an uncompressed tar: {error}") from None
+        held = {one.value.name: one.value for one in members if isinstance(one.value, Held)}
+        for key, sample in groupby(members, key=lambda one: one.key):
+            yield _record(name, key, list(sample), held, columns)
+
+
+def _members(file: str, archive: tarfile.TarFile, texts: set[str]) -> Iterator[_Member]:
+    """Pictures, and texts with these endings, in order. Folders, links, devices and other files are passed over."""
+    for info in archive:
+        named = _NAME.fullmatch(info.name)
+        if not info.isreg() or info.issparse() or named is None:
+            continue
+        if info.name.startswith("/") or ".." in info.name.split("/"):
+            raise DataError(f"the name of its member {info.name!r} leaves it")
+        key, ending = named["key"], named["ending"].lower()
+        if is_picture(info.name):
+            span = Span(info.name, info.offset_data, info.size)
+            yield _Member(key, ending, Held(member(file, span), f"{file}!{info.name}"))
+        elif ending in texts:
+            yield _text(archive, info, key, ending)
+
+
+def _text(archive: tarfile.TarFile, info: tarfile.TarInfo, key: str, ending: str) -> _Member:
+    stream = archive.extractfile(info) if info.size <= _MOST_TEXT else None
+    if stream is None:
+        return _Member(key, ending, None, f"the {ending} is larger than {_MOST_TEXT} bytes")
+    try:
+        text = stream.read().decode("utf-8-sig")
+        return _Member(key, ending, json.loads(text) if ending.endswith("json") else text.strip())
+    except (ValueError, RecursionError):
+        return _Member(key, ending, None, f"the {ending} cannot be read")
+
+
+def _record(file: str, key: str, sample: list[_Member], held: dict[str, Held], columns: Columns) -> Record:
+    where = f"{file}: {key}"
+    values = {one.ending: one.value for one in sample}
+    fault = next((one.fault for one in sample if one.fault), "")
+    described = values.pop("json", None)
+    try:
+        if isinstance(described, dict):
+            values |= {name: _named(file, name, value, held, columns) for name, value in described.items()}
+        _complete(values, columns)
+    except DataError as error:
+        fault = fault or str(error)
+    return Record(where, values, fault=fault)
+
+
+def _named(file: str, name: str, value: Any, held: dict[str, Held], columns: Columns) -> Any:
+    """``value`` of the JSON; if it names pictures, those of the archive."""
+    if name not in {columns[field] for field in ("image", "mask", "references")}:
+        return value
+    if isinstance(value, list):
+        return [_named(file, name, one, held, columns) for one in value]
+    if isinstance(value, str) and value:
+        picture = held.get(f"{file}!{value}")
+        if picture is None:
+            raise DataError(f"{name}: {value!r} is not a picture of the archive")
+        return picture
+    return value
+
+
+def _complete(values: dict[str, Any], columns: Columns) -> None:
+    """Fill the schema's own names from the endings."""
+    pictures = {ending: value for ending, value in values.items() if isinstance(value, Held) and "." not in ending}
+    if columns["image"] == "image" and "image" not in values and pictures:
+        if len(pictures) > 1:
+            raise DataError(f"image: several pictures ({', '.join(pictures)}); name one in data.columns")
+        values["image"] = next(iter(pictures.values()))
+    for name, ending in (("caption", "txt"), ("mask", "mask.png")):
+        if ending in values:
+            values.setdefault(name, values[ending])
+    if not str(values.get("cls", "0")).isdigit():
+        values.setdefault("word", values["cls"])
