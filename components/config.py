@@ -156,6 +156,14 @@ class DataConfig(_Section):
     output: Path = Path("runs/prepared")
     #: Side of the training pictures in pixels (reference cut-outs are twice `vision.view_size`).
     image_size: int = Field(1024, multiple_of=8)
+    #: Training pictures keep shapes up to this aspect ratio, in buckets about as large as the square; 1: all are square.
+    max_aspect: float = Field(1.0, ge=1, le=8)
+    #: Sides of the buckets are multiples of so many pixels.
+    bucket_step: int = Field(64, ge=8, multiple_of=8)
+    #: What finds a subject that has neither mask nor alpha channel: GrabCut, or rembg's networks (extra ``rembg``).
+    region: Literal["grabcut", "rembg"] = "grabcut"
+    #: Find faces in pictures that come without a head box (needs the extra ``faces``).
+    find_faces: bool = False
     validation_share: float = Field(0.05, ge=0, lt=1)
     rows_per_shard: int = Field(256, ge=1)
     batch_size: int = Field(32, ge=1)
@@ -163,7 +171,7 @@ class DataConfig(_Section):
     encoders: int = Field(1, ge=1)
     #: Largest picture file in bytes, and largest picture in pixels.
     max_bytes: int = Field(50_000_000, ge=1)
-    max_pixels: int = Field(50_000_000, ge=1)
+    max_pixels: int = Field(50_000_000, ge=1, le=178_956_970)
     #: Size conditioning of a row: its ``original`` size and crop, as SDXL was taught them, or the ``target`` size
     #: without a crop, for a base that was trained on one size only.
     size_conditioning: Literal["original", "target"] = "original"

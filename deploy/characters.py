@@ -8,13 +8,13 @@ import io
 from PIL import Image
 
 from components.characters.advice import advise
-from components.characters.faces import FaceDetector
 from components.characters.store import Character, CharacterStore, Reference, SubjectTokens
 from components.config import Config
 from components.data.picture import decode_picture
 from components.data.region import subject_mask
 from components.data.schema import Box
 from components.errors import DataError
+from components.faces import FaceDetector
 from components.pictures import CutOut
 
 

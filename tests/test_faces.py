@@ -8,8 +8,8 @@ import matplotlib
 import pytest
 from PIL import Image
 
-from components.characters.faces import FaceDetector
 from components.errors import ConfigError
+from components.faces import FaceDetector
 from components.model.faces import face_tokens
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"

@@ -1,4 +1,4 @@
-"""A square training picture that shows the subject, and what SDXL is told about how it was cut."""
+"""A training picture that shows the subject, and what SDXL is told about how it was cut."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from components.data.buckets import Bucket
 from components.data.schema import Box
 
 
-class Square(NamedTuple):
-    """A square picture and mask, its time ids (height, width, top, left, height, width) and box in the original."""
+class Crop(NamedTuple):
+    """A picture and mask of a bucket's size, their time ids (height, width, top, left, height, width) and their box."""
 
     picture: Image.Image
     mask: Image.Image
@@ -18,25 +19,31 @@ class Square(NamedTuple):
     box: Box
 
 
-def crop_square(picture: Image.Image, mask: Image.Image, size: int) -> Square:
-    """Cut the largest square, as near the middle as lets it hold the subject, and resize it to ``size`` pixels.
+def crop_to(picture: Image.Image, mask: Image.Image, bucket: Bucket) -> Crop:
+    """Cut the largest window of the bucket's shape, as near the middle as lets it hold the subject, and resize it.
 
-    The time ids state the original's height and width, the crop's top and left in the original resized so that its
-    shorter side is ``size``, and the size wanted twice: SDXL's own convention. A subject longer than the square is
-    cut on both sides alike.
+    The time ids state the original's height and width, the crop's top and left in the original resized so that the
+    window has the bucket's size, and the bucket's height and width: SDXL's own convention. A subject longer than the
+    window is cut on both sides alike.
     """
-    width, height = picture.size
-    side = min(width, height)
-    subject = mask.getbbox() or (0, 0, width, height)
-    left, top = (_offset(length, side, subject[i], subject[i + 2]) for i, length in enumerate((width, height)))
-    box: Box = (left, top, left + side, top + side)
-    scale = size / side
-    return Square(
-        picture.resize((size, size), Image.Resampling.LANCZOS, box=box),
-        mask.resize((size, size), Image.Resampling.BOX, box=box),
-        (height, width, round(top * scale), round(left * scale), size, size),
+    size = picture.size
+    scale = min(length / wanted for length, wanted in zip(size, bucket, strict=True))
+    window = [min(length, max(1, round(wanted * scale))) for length, wanted in zip(size, bucket, strict=True)]
+    subject = mask.getbbox() or (0, 0, *size)
+    left, top = (_offset(size[i], window[i], subject[i], subject[i + 2]) for i in range(2))
+    box: Box = (left, top, left + window[0], top + window[1])
+    corner = round(top * bucket.height / window[1]), round(left * bucket.width / window[0])
+    return Crop(
+        picture.resize(bucket, Image.Resampling.LANCZOS, box=box),
+        mask.resize(bucket, Image.Resampling.BOX, box=box),
+        (size[1], size[0], *corner, bucket.height, bucket.width),
         box,
     )
+
+
+def crop_square(picture: Image.Image, mask: Image.Image, size: int) -> Crop:
+    """`crop_to` the square of ``size`` pixels."""
+    return crop_to(picture, mask, Bucket(size, size))
 
 
 def _offset(length: int, side: int, start: int, end: int) -> int:

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from components.errors import DataError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 #: Shortest side in pixels from which a subject can be told.
 MIN_SIDE = 16
-#: What Pillow raises for files that are damaged on purpose or by accident.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+_TOO_LARGE = "more pixels than data.max_pixels"
+#: How pictures are turned upright, by their EXIF orientation.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Decoded(NamedTuple):
+    """An upright RGB picture, and the mask (L, 255 on the subject) that its transparency makes; None if it has none."""
+
+    picture: Image.Image
+    mask: Image.Image | None
 
 
 def decode_picture(data: bytes, max_pixels: int) -> Image.Image:
@@ -26,30 +43,25 @@ def decode_picture(data: bytes, max_pixels: int) -> Image.Image:
 
     Raises:
         DataError: not a picture, damaged, cut short, animated, too large or too small; the message is a reason
-            that can be counted, without names or sizes.
+            that can be counted, without names or sizes. Nothing else is raised, whatever the bytes are.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise DataError("more pixels than data.max_pixels") from None
-    except UnidentifiedImageError:
-        raise DataError("not a picture of a known format") from None
-    except _DAMAGED:
-        raise DataError("damaged or cut short") from None
-    with picture:
-        if picture.width * picture.height > max_pixels:
-            raise DataError("more pixels than data.max_pixels")
-        if min(picture.size) < MIN_SIDE:
-            raise DataError(f"shorter than {MIN_SIDE} pixels on a side")
-        try:
-            if getattr(picture, "n_frames", 1) > 1:
-                raise DataError("animated: several frames")
+    return decode_with_alpha(data, max_pixels).picture
+
+
+def decode_with_alpha(data: bytes, max_pixels: int) -> Decoded:
+    """As `decode_picture`, with what the picture's transparency says about the subject.
+
+    Raises:
+        DataError: as `decode_picture`, or the picture is transparent all over.
+    """
+    with _reasons():
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        with picture:
+            _check(picture, max_pixels)
             picture.load()
-            return _rgb(ImageOps.exif_transpose(picture))
-        except _DAMAGED:
-            raise DataError("damaged or cut short") from None
+            turn = _TURNS.get(_orientation(picture))
+            upright = picture.transpose(turn) if turn is not None else picture
+            return _decoded(upright)
 
 
 def decode_mask(data: bytes, size: tuple[int, int], max_pixels: int) -> Image.Image:
@@ -59,7 +71,7 @@ def decode_mask(data: bytes, size: tuple[int, int], max_pixels: int) -> Image.Im
         DataError: as `decode_picture`, or the mask is of another size or empty.
     """
     try:
-        mask = decode_picture(data, max_pixels).convert("L").point(lambda value: 255 if value > 127 else 0)
+        mask = decode_picture(data, max_pixels).convert("L").point(_binary)
     except DataError as error:
         raise DataError(f"mask: {error}") from None
     if mask.size != size:
@@ -69,12 +81,60 @@ def decode_mask(data: bytes, size: tuple[int, int], max_pixels: int) -> Image.Im
     return mask
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Turn whatever Pillow raises into a reason: its decoders fail on hostile bytes in ways that no list completes."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except DataError:
+        raise
+    except Image.DecompressionBombError:
+        raise DataError(_TOO_LARGE) from None
+    except UnidentifiedImageError:
+        raise DataError("not a picture of a known format") from None
+    except MemoryError:
+        raise DataError("more memory than there is") from None
+    except Exception:
+        raise DataError("damaged or cut short") from None
+
+
+def _check(picture: Image.Image, max_pixels: int) -> None:
+    """Refuse, by its header, what must not or cannot be decoded."""
+    if picture.width * picture.height > max_pixels:
+        raise DataError(_TOO_LARGE)
+    if min(picture.size) < MIN_SIDE:
+        raise DataError(f"shorter than {MIN_SIDE} pixels on a side")
+    # Cameras append previews and depths to their JPEG files (MPO): these are no frames.
+    if picture.format != "MPO" and getattr(picture, "is_animated", False):
+        raise DataError("animated: several frames")
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The EXIF orientation; upright where the entries cannot be read, as the pixels are sound all the same."""
+    try:
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # as in `_reasons`
+        return 1
+
+
+def _decoded(picture: Image.Image) -> Decoded:
+    if picture.mode == "F":
+        raise DataError("floating-point pixels")
     if picture.mode.startswith("I"):
         # 16-bit greys: Pillow's own conversion would clip them.
-        grey = (np.asarray(picture).astype(np.uint32) >> 8).clip(0, 255)
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+        grey = (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255)
+        return Decoded(Image.fromarray(grey.astype(np.uint8)).convert("RGB"), None)
     if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    opaque = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
+        return Decoded(picture.convert("RGB"), None)
+    layered = picture.convert("RGBA")
+    mask = layered.getchannel("A").point(_binary)
+    if mask.getbbox() is None:
+        raise DataError("transparent all over")
+    flat = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
+    return Decoded(flat, None if mask.getextrema() == (255, 255) else mask)
+
+
+def _binary(value: int) -> int:
+    return 255 if value > 127 else 0

@@ -1,6 +1,10 @@
-"""Where the subject is: colour models of subject and surroundings (GrabCut), where no mask says so."""
+"""Where the subject is, where no mask says so: colour models of subject and surroundings (GrabCut), or a network."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -8,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components.data.schema import Box
+from components.errors import ConfigError
 
 #: Border that is taken for background when no box is given, as a share of the picture's sides.
 BORDER = 0.04
@@ -18,6 +23,50 @@ _SPECK = 0.1
 #: Longer side in pixels at which regions are searched, and rounds of the search.
 _WORKING_SIDE = 160
 _ROUNDS = 3
+
+
+#: Maps an RGB picture and the subject's box, if one is known, to its mask (L, 255 on the subject).
+RegionFinder = Callable[[Image.Image, Box | None], Image.Image]
+
+
+@lru_cache(maxsize=1)
+def region_finder(kind: Literal["grabcut", "rembg"]) -> RegionFinder:
+    """What `data.region` names; a network is loaded once a process.
+
+    Raises:
+        ConfigError: the extra ``rembg`` is not installed.
+    """
+    return subject_mask if kind == "grabcut" else NetworkRegion(_rembg_session())
+
+
+class Session(Protocol):
+    """The part of rembg's sessions that is used: RGB picture to masks (L) of its size, the subject's first."""
+
+    def predict(self, img: Image.Image) -> list[Image.Image]: ...
+
+
+class NetworkRegion:
+    """Finds subjects with a segmentation network."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __call__(self, picture: Image.Image, box: Box | None = None) -> Image.Image:
+        """As `subject_mask`; the network sees the inside of ``box`` alone."""
+        area = box or (0, 0, *picture.size)
+        found = self._session.predict(picture.crop(area))[0].convert("L").point(_binary)
+        share = (np.asarray(found) > 0).mean()
+        mask = Image.new("L", picture.size)
+        mask.paste(found if BELIEVED[0] <= share <= BELIEVED[1] else 255, area)
+        return mask
+
+
+def _rembg_session() -> Any:
+    try:
+        from rembg import new_session
+    except ImportError:
+        raise ConfigError("data.region=rembg needs the extra 'rembg': pip install 'realcustom[rembg]'") from None
+    return new_session("u2net")
 
 
 def subject_mask(picture: Image.Image, box: Box | None = None) -> Image.Image:
@@ -36,7 +85,11 @@ def subject_mask(picture: Image.Image, box: Box | None = None) -> Image.Image:
         whole.paste(255, box or (0, 0, *picture.size))
         return whole
     mask = Image.fromarray(region.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.BILINEAR)
-    return mask.point(lambda value: 255 if value > 127 else 0)
+    return mask.point(_binary)
+
+
+def _binary(value: int) -> int:
+    return 255 if value > 127 else 0
 
 
 def _grab_cut(pixels: NDArray[np.uint8], area: Box) -> NDArray[np.bool_]:

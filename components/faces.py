@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from components.data.schema import Box
 from components.errors import ConfigError
+
+Box = tuple[int, int, int, int]
 
 _FACES = ("FACE_FEMALE", "FACE_MALE")
 
