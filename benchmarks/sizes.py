@@ -24,6 +24,7 @@ class Size:
         text_tokens, vision_tokens: lengths.
         vision_channels: of the features that the projector reads.
         clip_width: of the features that IP-Adapter's projection reads.
+        vae_channels: of the autoencoder's four levels.
         adapter: the projector's sizes.
         dtype: of all weights and inputs.
     """
@@ -38,6 +39,7 @@ class Size:
     vision_tokens: int
     vision_channels: int
     clip_width: int
+    vae_channels: tuple[int, ...]
     adapter: AdapterConfig
     dtype: torch.dtype
 
@@ -67,6 +69,7 @@ MEDIUM = Size(
     vision_tokens=729,
     vision_channels=448,
     clip_width=256,
+    vae_channels=(32, 64, 96, 96),
     adapter=AdapterConfig(head_dim=64, hidden_dim=1792),
     dtype=torch.float32,
 )
@@ -83,6 +86,7 @@ SDXL = Size(
     vision_tokens=729,
     vision_channels=2176,
     clip_width=1280,
+    vae_channels=(128, 256, 512, 512),
     adapter=AdapterConfig(head_dim=64, hidden_dim=8704),
     dtype=torch.bfloat16,
 )

@@ -110,6 +110,8 @@ class GuidanceConfig(_Section):
     self_attention: bool = False
     #: Read the maps in a text-only pass of their own, as the paper, or in the guided pass of the step before.
     source: Literal["separate", "conditional"] = "separate"
+    #: What unconditional rows attend to: ``all`` tokens of a black picture, as the paper, or their ``mean``.
+    absent: Literal["all", "mean"] = "all"
 
 
 class SamplingConfig(_Section):

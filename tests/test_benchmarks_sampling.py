@@ -113,20 +113,21 @@ def test_figures_are_ratios_of_medians_with_the_rounds_spread() -> None:
         "default": [2.0, 2.2, 2.4],
     }
     memory = {name: {"weights_mib": 10.0, "working_mib": 10.0 if name == "stock" else 12.0} for name in seconds}
-    report = sampling.figures(seconds, memory)
+    whole = {"stock": {"weights_mib": 90.0, "working_mib": 10.0}, "default": {"weights_mib": 99.0, "working_mib": 11.0}}
+    report = sampling.figures(seconds, memory, whole)
     assert report["ours_over_stock"] == pytest.approx(1.1)
     assert report["exact_over_plain"] == pytest.approx(0.6)
     assert report["ours_over_plain"] == pytest.approx(0.44)
     assert report["ours_over_ip_adapter"] == pytest.approx(0.55)
     assert report["memory_over_stock"] == pytest.approx(1.1)
-    assert report["working_memory_over_stock"] == pytest.approx(1.2)
+    assert report["denoising_memory_over_stock"] == pytest.approx(1.1)
     assert report["spread"]["ours_over_stock"] == pytest.approx({"low": 2.4 / 9, "high": 2.0})
 
 
 def test_figures_say_so_where_memory_cannot_be_measured() -> None:
     memory = {name: {"weights_mib": 10.0, "working_mib": None} for name in ("stock", "ip_adapter", "plain", "exact")}
     memory["default"] = memory["stock"]
-    report = sampling.figures({name: [1.0] for name in memory}, memory)
+    report = sampling.figures({name: [1.0] for name in memory}, memory, memory)
     assert report["memory_over_stock"] is None
 
 

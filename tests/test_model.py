@@ -107,6 +107,37 @@ def test_only_the_queries_under_the_mask_are_computed_and_the_result_is_the_same
     assert torch.allclose(pipeline(PROMPT, cat, generator=seed(), **SHORT).images, sparse, atol=1e-4)
 
 
+def test_a_constant_stands_for_no_subject_as_well_as_many_equal_tokens(
+    pipeline: RealCustomPipeline, cat: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    face = torch.arange(len(cat.tokens)) < 8
+    subjects = [replace(cat, face=face, face_strength=0.5, strength=0.8), Subject(-cat.tokens.repeat(2, 1), "beach")]
+    shades = pipeline._absent()
+    monkeypatch.setattr(pipeline, "_no_subject", shades.mean(0).expand_as(shades))
+    ways = [replace(pipeline.guidance, absent=absent) for absent in ("all", "mean")]
+    one, other = (pipeline(PROMPT, subjects, guidance=way, generator=seed(), **SHORT).images for way in ways)
+    assert torch.allclose(one, other, atol=1e-4)
+    monkeypatch.setattr(pipeline, "_no_subject", 3 * shades)
+    assert not torch.allclose(pipeline(PROMPT, subjects, generator=seed(), **SHORT).images, one, atol=1e-2)
+
+
+@pytest.mark.parametrize("layers", [(), ("down_blocks", "mid_block")])
+def test_a_text_only_pass_that_ends_early_sees_the_same(
+    pipeline: RealCustomPipeline, cat: Subject, layers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guidance = replace(pipeline.guidance, source="separate", layers=layers)
+    calls = []
+    hook = pipeline.unet.conv_out.register_forward_hook(lambda *_: calls.append(1))
+    stopped = pipeline(PROMPT, cat, guidance=guidance, generator=seed(), **SHORT)
+    assert len(calls) == 3
+    monkeypatch.setattr(pipeline.unet, "forward", pipeline.unet.forward)  # as compilers and offloading do
+    whole = pipeline(PROMPT, cat, guidance=guidance, generator=seed(), **SHORT)
+    hook.remove()
+    assert len(calls) == 3 + 6
+    assert torch.equal(stopped.images, whole.images)
+    assert torch.equal(stopped.mask_history, whole.mask_history)
+
+
 def test_a_seed_means_the_same_alone_and_in_a_batch(pipeline: RealCustomPipeline, cat: Subject) -> None:
     blue = [Image.new("RGB", (128, 128), color) for color in ("blue", "white")]
     robot = Subject(pipeline.encode_subject(blue), "robot", strength=0.7)

@@ -53,7 +53,7 @@ class Ours:
 
 def exact(guidance: MaskGuidance) -> MaskGuidance:
     """The authors' schedule with ``guidance``'s scope and steps: a text-only pass, all cross-attention layers."""
-    return replace(guidance, source="separate", layers=(), self_attention=False)
+    return replace(guidance, source="separate", layers=(), self_attention=False, absent="all")
 
 
 def ours(name: str, scene: Scene, guidance: MaskGuidance) -> Peer:

@@ -11,14 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
+T = TypeVar("T")
 #: Keys and values [b, heads, length, c / heads] by layer.
 KeyValueCache = dict[str, tuple[Tensor, Tensor]]
+#: The same of a subject, and the value [u, 1, c] of its background, if it has one.
+VisionCache = dict[str, tuple[Tensor, Tensor, Tensor | None]]
 #: Above this share of positions under the mask, picking them out costs more than it saves.
 _DENSE = 0.75
 
@@ -28,17 +32,20 @@ class Influence:
     """What one subject does in one or more U-Net calls.
 
     Args:
-        tokens: projected vision tokens [b, n, d].
-        gain: scale [b, n] of each token's value, or None for 1 (face and body strength).
-        mask: influence mask [b, 1, H, W], or None for 1 everywhere (as in training).
-        cache: keys and values, kept by whoever reuses ``tokens`` and ``gain`` over several calls.
+        tokens: projected vision tokens [r, n, d] of the last r of the call's rows.
+        gain: scale [r, n] of each token's value, or None for 1 (face and body strength).
+        mask: influence mask [b, 1, H, W] of all rows, or None for 1 everywhere (as in training).
+        background: one token [b - r, d] for each of the first rows. Attention to one token is that token's value, so
+            these rows cost next to nothing. None where r = b.
+        cache: keys and values, kept by whoever reuses tokens, gain and background over several calls.
     """
 
     tokens: Tensor
     gain: Tensor | None = None
     mask: Tensor | None = None
-    cache: KeyValueCache | None = None
-    _resized: dict[tuple[int, int], _LayerMask] = field(default_factory=dict)
+    background: Tensor | None = None
+    cache: VisionCache | None = None
+    _resized: dict[tuple[int, int], _LayerMask] = field(default_factory=dict, init=False)
 
     def layer_mask(self, size: tuple[int, int]) -> _LayerMask | None:
         """The mask at a layer's (height, width), with the positions that it leaves to the subject."""
@@ -80,11 +87,13 @@ class WordWatch:
         words: weights [b, t, w] of each word's tokens, b being the last rows of the call.
         layers: only these layers are watched; None watches all.
         self_size: also keep queries and keys of the self-attention layers of this (height, width).
+        stops: the call ends with `AllSeen` once all ``layers`` have been seen. A text-only pass needs nothing more.
     """
 
     words: Tensor
     layers: frozenset[str] | None = None
     self_size: tuple[int, int] | None = None
+    stops: bool = False
     #: Share of the attention that goes to each word, mean over heads: one [b, w, h, w'] a watched layer.
     maps: list[Tensor] = field(default_factory=list)
     #: Queries and keys [b, heads, q, c / heads] of self-attention layers.
@@ -92,6 +101,20 @@ class WordWatch:
 
     def watches(self, layer: str) -> bool:
         return self.layers is None or layer in self.layers
+
+    def keep(self, shares: Tensor) -> None:
+        """Take one layer's [b, w, h, w'].
+
+        Raises:
+            AllSeen: it was the last one that was wanted, and ``stops`` is set.
+        """
+        self.maps.append(shares)
+        if self.stops and self.layers is not None and len(self.maps) == len(self.layers):
+            raise AllSeen
+
+
+class AllSeen(Exception):
+    """A U-Net call was made for its attention maps alone, and these are complete: the rest of it would be wasted."""
 
 
 @dataclass
@@ -176,7 +199,7 @@ class SubjectAttnProcessor:
             attention_mask = attention_mask.view(len(q), attn.heads, -1, attention_mask.shape[-1])
         if subject.watch is not None and subject.watch.watches(self.name):
             out, shares = attend_and_watch(q, k, v, subject.watch.words, attention_mask)
-            subject.watch.maps.append(shares.transpose(1, 2).unflatten(2, size))
+            subject.watch.keep(shares.transpose(1, 2).unflatten(2, size))
         else:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
         out = _merge(out)
@@ -189,20 +212,28 @@ class SubjectAttnProcessor:
         self, out: Tensor, queries: Tensor, influence: Influence, heads: int, size: tuple[int, int]
     ) -> Tensor:
         """``out`` [b, q, c] with one subject's attention added where its mask lets it."""
-        k, v = _remembered(influence.cache, self.name, lambda: self._vision(influence, heads))
+        k, v, background = _remembered(influence.cache, self.name, lambda: self._vision(influence, heads))
         mask = influence.layer_mask(size)
-        if mask is None or mask.rows is None:
-            everywhere = _merge(F.scaled_dot_product_attention(_heads(queries, heads), k, v))
-            return out + (everywhere if mask is None else everywhere * mask.values.to(v.dtype))
-        picked = queries.flatten(0, 1).index_select(0, mask.rows).unflatten(0, (len(out), -1))
-        inside = _merge(F.scaled_dot_product_attention(_heads(picked, heads), k, v)) * mask.values.to(v.dtype)
-        return out.flatten(0, 1).index_add(0, mask.rows, inside.flatten(0, 1).to(out.dtype)).view_as(out)
+        rows = None if mask is None else mask.rows
+        if rows is not None:
+            queries = queries.flatten(0, 1).index_select(0, rows).unflatten(0, (len(out), -1))
+        seen = _merge(F.scaled_dot_product_attention(_heads(queries[-len(k) :], heads), k, v))
+        if background is not None:
+            seen = torch.cat([background.expand(-1, seen.shape[1], -1), seen])
+        if mask is not None:
+            seen = seen * mask.values.to(seen.dtype)
+        if rows is None:
+            return out + seen
+        return out.flatten(0, 1).index_add(0, rows, seen.flatten(0, 1).to(out.dtype)).view_as(out)
 
-    def _vision(self, influence: Influence, heads: int) -> tuple[Tensor, Tensor]:
-        values = self.layer.to_v_vision(influence.tokens)
-        if influence.gain is not None:
-            values = values * influence.gain[..., None].to(values.dtype)
-        return _heads(self.layer.to_k_vision(influence.tokens), heads), _heads(values, heads)
+    def _vision(self, influence: Influence, heads: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        gain = None if influence.gain is None else influence.gain[..., None].to(influence.tokens.dtype)
+        keys, values = self.layer.to_k_vision(influence.tokens), self.layer.to_v_vision(influence.tokens)
+        background = None if influence.background is None else self.layer.to_v_vision(influence.background)[:, None]
+        if gain is not None:
+            values = values * gain
+            background = None if background is None else background * gain.mean(1, keepdim=True)
+        return _heads(keys, heads), _heads(values, heads), background
 
 
 def attend_and_watch(
@@ -252,9 +283,7 @@ def _merge(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def _remembered(
-    cache: KeyValueCache | None, name: str, compute: Callable[[], tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
+def _remembered(cache: dict[str, T] | None, name: str, compute: Callable[[], T]) -> T:
     if cache is None:
         return compute()
     if name not in cache:

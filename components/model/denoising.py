@@ -10,12 +10,14 @@ Shapes: b pictures, s subjects a picture, t text tokens, n vision tokens, (h, w)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from components.model.attention import Influence, KeyValueCache, SubjectContext, WordWatch
+from components.model.attention import AllSeen, Influence, KeyValueCache, SubjectContext, WordWatch
 from components.model.guidance import MaskGuidance, refine, resolve_overlaps
 from components.model.subjects import Slot
 from components.model.text import TextFeatures
@@ -31,7 +33,8 @@ class Denoiser:
         size: (h, w) of the latents.
         guidance_scale: classifier-free guidance; 1 turns it off.
         slots: the subjects.
-        absent: vision tokens [m, d] that stand for "no subject" in the unconditional rows; m divides every n.
+        absent: vision tokens [m, d] that stand for "no subject" in the unconditional rows; m divides every n. With
+            ``guidance.absent`` "mean" it is their mean that does.
         guidance: how the masks are found.
     """
 
@@ -50,8 +53,7 @@ class Denoiser:
         self.guidance_scale = guidance_scale
         self.guidance = guidance or MaskGuidance()
         self._slots = list(slots)
-        self._tokens = [self._with_unconditional(slot, absent) for slot in slots]
-        self._caches: list[KeyValueCache] = [{} for _ in slots]
+        self._subjects = [self._with_unconditional(slot, absent) for slot in slots]
         self._text_cache: KeyValueCache = {}
         self._watched_text_cache: KeyValueCache = {}
         self._layers = self._watched_layers()
@@ -95,12 +97,13 @@ class Denoiser:
 
     def _find_masks(self, latents: Tensor, timestep: Tensor) -> None:
         if self._seen is None:
-            self._seen = self._watch()
+            self._seen = self._watch(stops=_can_stop(self.unet) and not self.guidance.self_attention)
             count = len(latents)
             text = TextFeatures(self.text.tokens[-count:], self.text.pooled[-count:])
             repeated = self.guidance.source == "separate"  # otherwise this is the only text-only pass
             context = SubjectContext(self.size, [], self._seen, self._watched_text_cache if repeated else None)
-            self._predict(latents, timestep, text, self.time_ids[:count], context)
+            with suppress(AllSeen):
+                self._predict(latents, timestep, text, self.time_ids[:count], context)
         quantity = self.guidance.merge([m.flatten(0, 1) for m in self._seen.maps], self.mask_size)
         if self.guidance.self_attention:
             quantity = refine(quantity, self._seen.self_attention)
@@ -114,31 +117,33 @@ class Denoiser:
 
     def _influence(self, index: int) -> Influence:
         assert self.masks is not None
-        slot, tokens = self._slots[index], self._tokens[index]
+        slot, subject = self._slots[index], self._subjects[index]
         strength = (slot.strength * self.guidance.quantity).view(-1, 1, 1, 1)
-        mask = self.masks[:, index, None].to(tokens.dtype) * strength.to(tokens.dtype)
-        times = 2 if self.guided else 1
-        gain = None if slot.gain is None else slot.gain.repeat(times, 1)
-        return Influence(tokens, gain, mask.repeat(times, 1, 1, 1), self._caches[index])
+        mask = self.masks[:, index, None].to(subject.tokens.dtype) * strength.to(subject.tokens.dtype)
+        return replace(subject, mask=mask.repeat(2 if self.guided else 1, 1, 1, 1))
 
-    def _with_unconditional(self, slot: Slot, absent: Tensor | None) -> Tensor:
-        """The slot's tokens, after those of the unconditional rows if there are any."""
+    def _with_unconditional(self, slot: Slot, absent: Tensor | None) -> Influence:
+        """The slot's subject in the rows that show it, and no subject in the unconditional rows before them."""
         if not self.guided:
-            return slot.tokens
+            return Influence(slot.tokens, slot.gain, cache={})
         if absent is None:
             raise ValueError("absent: guided pictures with subjects need the tokens that stand for no subject")
-        none = absent.to(slot.tokens).repeat(slot.tokens.shape[1] // len(absent), 1)
         # A picture without a subject in this slot has none in its unconditional row either.
-        return torch.cat([none * (slot.strength > 0).view(-1, 1, 1), slot.tokens])
+        present = (slot.strength > 0).view(-1, 1)
+        if self.guidance.absent == "mean":
+            return Influence(slot.tokens, slot.gain, background=absent.to(slot.tokens).mean(0) * present, cache={})
+        none = absent.to(slot.tokens).repeat(slot.tokens.shape[1] // len(absent), 1)
+        gain = None if slot.gain is None else slot.gain.repeat(2, 1)
+        return Influence(torch.cat([none * present[..., None], slot.tokens]), gain, cache={})
 
-    def _watch(self) -> WordWatch:
+    def _watch(self, stops: bool = False) -> WordWatch:
         words = torch.stack([slot.words for slot in self._slots], dim=-1)
-        return WordWatch(words, self._layers, self.mask_size if self.guidance.self_attention else None)
+        return WordWatch(words, self._layers, self.mask_size if self.guidance.self_attention else None, stops)
 
     def _watched_layers(self) -> frozenset[str] | None:
-        wanted = self.guidance.layers
-        if not wanted or not self._slots:
+        if not self._slots:
             return None
+        wanted = self.guidance.layers or ("",)
         paths = [name.removesuffix(".processor") for name in self.unet.attn_processors]
         chosen = frozenset(path for path in paths if path.endswith("attn2") and path.startswith(wanted))
         if not chosen:
@@ -159,6 +164,12 @@ class Denoiser:
             return_dict=False,
         )[0]
         return prediction
+
+
+def _can_stop(unet: UNet2DConditionModel) -> bool:
+    """Whether a call may end early: what wraps a compiled or offloaded U-Net counts on its coming to its end."""
+    own = isinstance(unet, UNet2DConditionModel) and "forward" not in vars(unet)
+    return own and unet._compiled_call_impl is None
 
 
 def mask_size(latent_size: tuple[int, int]) -> tuple[int, int]:

@@ -36,6 +36,8 @@ class MaskGuidance:
         self_attention: spread the map along the self-attention of the mask's resolution.
         source: read the maps in a text-only pass of their own (``separate``, the paper's), or in the guided pass of
             the step before (``conditional``), which costs no pass.
+        absent: what unconditional rows attend to in place of the subject: ``all`` tokens of a black picture, as the
+            authors do, or their ``mean``, a single token and so a constant.
     """
 
     norm: Norm = "min_max_per_channel"
@@ -47,6 +49,7 @@ class MaskGuidance:
     layers: tuple[str, ...] = ()
     self_attention: bool = False
     source: Literal["separate", "conditional"] = "separate"
+    absent: Literal["all", "mean"] = "all"
 
     @classmethod
     def of(cls, config: GuidanceConfig) -> MaskGuidance:

@@ -251,6 +251,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
                     state = {"latents": latents, "masks": denoise.masks}
                     latents = callback_on_step_end(self, step, int(timestep), state).get("latents", latents)
                 bar.update()
+        del denoise  # its keys and values need not be there while the autoencoder works
         images = latents if output_type == "latent" else self.decode(latents, output_type)
         self.maybe_free_model_hooks()
         if not history:
