@@ -153,7 +153,7 @@ class DataConfig(_Section):
     #: What `source` holds; docs/data.md describes each.
     format: Literal["jsonl", "csv", "folder", "parquet", "webdataset", "dreambench", "datasets", "world"] = "jsonl"
     source: Place = Path("runs/raw")
-    #: Names that the source has for the schema's fields, for example ``{caption: text}``.
+    #: Names that the source has for the schema's fields, for example ``{caption: text}``; "" leaves a field out.
     columns: dict[str, str] = {}
     output: Path = Path("runs/prepared")
     #: Side of the training pictures in pixels (reference cut-outs are twice `vision.view_size`).
@@ -169,8 +169,13 @@ class DataConfig(_Section):
     validation_share: float = Field(0.05, ge=0, lt=1)
     rows_per_shard: int = Field(256, ge=1)
     batch_size: int = Field(32, ge=1)
-    #: Most processes that encode at the same time.
+    #: Most processes that encode at the same time, and most that read and cut pictures (none given: all other cores).
     encoders: int = Field(1, ge=1)
+    curators: int | None = Field(None, ge=1)
+    #: Leave out pictures that nearly equal an earlier one, or keep them.
+    duplicates: Literal["reject", "keep"] = "reject"
+    #: What to do when `output` holds this source as other encoders encoded it.
+    on_encoder_change: Literal["refuse", "reencode"] = "refuse"
     #: Largest picture file in bytes, and largest picture in pixels.
     max_bytes: int = Field(50_000_000, ge=1)
     max_pixels: int = Field(50_000_000, ge=1, le=178_956_970)
@@ -240,8 +245,19 @@ class TrainingConfig(_Section):
     curriculum: CurriculumConfig = CurriculumConfig()
 
 
+class GateConfig(_Section):
+    """What a candidate must show: the interval of its paired difference to the champion lies above ``min_delta``."""
+
+    #: A metric of the benchmark that `evaluation.benchmark` names.
+    metric: str
+    #: In the metric's own unit; below 0 it is what the candidate may lose.
+    min_delta: float = 0.0
+    #: Of the bootstrap interval, two-sided.
+    confidence: float = Field(0.95, gt=0, lt=1)
+
+
 class RegistryConfig(_Section):
-    """Where runs and versions are kept."""
+    """Where runs and versions are kept, and what a version must show to be served."""
 
     tracking_uri: str = "sqlite:///runs/mlflow.db"
     #: Root of the artifacts, for a tracking store that serves none itself.
@@ -249,6 +265,10 @@ class RegistryConfig(_Section):
     experiment: str = "realcustom"
     model: str = "realcustom"
     alias: str = "champion"
+    #: What a candidate is judged by before it gets the alias.
+    gates: tuple[GateConfig, ...] = ()
+    #: Longest wait for another promotion that is being written down.
+    lock_timeout_s: float = Field(120, gt=0)
 
     @property
     def absolute_uri(self) -> str:
@@ -257,14 +277,45 @@ class RegistryConfig(_Section):
         return sqlite + str(Path(uri.removeprefix(sqlite)).absolute()) if uri.startswith(sqlite) else uri
 
 
-class EvaluationConfig(_Section):
-    """Judges that never condition anything."""
+class DreamBenchConfig(_Section):
+    """The DreamBench protocol; what is not given is as published: 30 subjects, 25 prompts, 4 pictures of each."""
 
+    #: A folder of photographs a subject, with `prompts_and_classes.txt`.
+    source: Place = Path("runs/dreambench")
+    seeds: int = Field(4, ge=1)
+    #: Only the first so many subjects that have a folder, and the first so many prompts of either list.
+    subjects: int | None = Field(None, ge=1)
+    prompts: int | None = Field(None, ge=1)
+    #: Classes whose subjects get the prompts for live subjects.
+    live: tuple[str, ...] = ("cat", "dog")
+    #: What cuts the subject out of a drawn picture for the masked variant: `data.region`, or its influence mask.
+    mask: Literal["region", "influence"] = "region"
+
+
+class EvaluationConfig(_Section):
+    """Benchmarks, and judges that never condition anything."""
+
+    benchmark: Literal["toybench", "dreambench"] = "toybench"
+    #: ``models:/name/version`` or an adapter directory; by default what `registry.alias` points at.
+    model: str | None = None
+    #: A directory of the toy world's judges.
     encoders: str | None = None
+    #: DreamBench's encoders, each a hub name or a directory; without them `encoders` stand in.
+    dino: str | None = None
+    clip: str | None = None
     prompts: int = Field(200, ge=1)
     batch_size: int = Field(25, ge=1)
+    #: Most processes that draw or score at the same time.
+    workers: int = Field(1, ge=1)
     seed: int = 20_000
     output: Path = Path("runs/evaluation")
+    dreambench: DreamBenchConfig = DreamBenchConfig()
+
+    @model_validator(mode="after")
+    def _dino_and_clip_go_together(self) -> EvaluationConfig:
+        if (self.dino is None) != (self.clip is None):
+            raise ValueError("dino and clip go together: name both or neither")
+        return self
 
 
 class ServingConfig(_Section):
@@ -329,13 +380,17 @@ def for_workers(config: Config) -> Config:
         update={"tracking_uri": config.registry.absolute_uri, "artifacts": config.registry.artifacts.absolute()}
     )
     serving = config.serving.model_copy(update={"store": config.serving.store.absolute()})
-    parts = {
-        name: str(Path(part).absolute())
-        for name, part in config.model.model_dump(include={"base", "siglip", "dinov2", "adapter"}).items()
-        if part and Path(part).is_dir()
-    }
-    model = config.model.model_copy(update=parts)
-    return config.model_copy(update={"registry": registry, "serving": serving, "model": model})
+    model = config.model.model_copy(update=_absolute(config.model, "base", "siglip", "dinov2", "adapter"))
+    evaluation = config.evaluation.model_copy(update=_absolute(config.evaluation, "encoders", "dino", "clip"))
+    return config.model_copy(
+        update={"registry": registry, "serving": serving, "model": model, "evaluation": evaluation}
+    )
+
+
+def _absolute(section: _Section, *names: str) -> dict[str, str]:
+    """Those of the fields ``names`` that are directories rather than hub names, with absolute paths."""
+    named = section.model_dump(include=set(names))
+    return {name: str(Path(part).absolute()) for name, part in named.items() if part and Path(part).is_dir()}
 
 
 def presets() -> list[str]:

@@ -18,7 +18,7 @@ _THREADS = 16
 _CHUNK = 1 << 20
 #: What filesystems call the version of a file's content, and the time of its last change.
 _STATED = (
-    ("ETag", "etag", "md5Hash", "content_md5", "content_settings", "generation"),
+    ("ETag", "etag", "md5Hash", "content_md5", "generation"),
     ("LastModified", "last_modified", "mtime", "updated", "modified", "created"),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -10,18 +11,14 @@ from components.data.store import Store
 from components.errors import DataError
 
 CLASSES = "prompts_and_classes.txt"
+_TEMPLATE = re.compile(r"""^\s*(?P<quote>["'])(?P<template>.*)(?P=quote)\.format\(""", re.MULTILINE)
 
 
 def read_dreambench(store: Store, file: str | None, columns: Columns) -> Iterator[Record]:
     """A subject's class is the caption's word, and its photographs are each other's references."""
     only_folder(store, file)
-    classes = _classes(read_text(store, CLASSES))
-    subjects: dict[str, list[str]] = defaultdict(list)
-    for name in store.files():
-        subject, _, photograph = name.partition("/")
-        if "/" not in photograph and is_picture(photograph):
-            subjects[subject].append(name)
-    for subject, photographs in subjects.items():
+    classes = read_classes(read_text(store, CLASSES))
+    for subject, photographs in list_photographs(store).items():
         if subject not in classes:
             raise DataError(f"data.source: {CLASSES} names no class for {subject!r}; add a line to it")
         for photograph in photographs:
@@ -37,10 +34,35 @@ def read_dreambench(store: Store, file: str | None, columns: Columns) -> Iterato
             )
 
 
-def _classes(text: str) -> dict[str, str]:
-    """Subject -> class, from the lines between the headings ``subject_name,class`` and ``Prompts``."""
+def list_photographs(store: Store) -> dict[str, list[str]]:
+    """Subject -> its photographs, both in order."""
+    subjects: dict[str, list[str]] = defaultdict(list)
+    for name in store.files():
+        subject, _, photograph = name.partition("/")
+        if "/" not in photograph and is_picture(photograph):
+            subjects[subject].append(name)
+    return dict(subjects)
+
+
+def read_classes(text: str) -> dict[str, str]:
+    """Subject -> class, from the lines between the headings ``subject_name,class`` and ``Prompts``.
+
+    Raises:
+        DataError: the first heading is missing.
+    """
     _, heading, table = text.replace("\r\n", "\n").partition("subject_name,class\n")
     if not heading:
         raise DataError(f"data.source: {CLASSES} has no line 'subject_name,class'")
     lines = (line.strip() for line in table.partition("\nPrompts")[0].splitlines())
     return {name: noun for name, comma, noun in (line.partition(",") for line in lines) if comma}
+
+
+def read_prompts(text: str) -> tuple[list[str], list[str]]:
+    """The prompts for objects and for live subjects, ``{0}`` for a pseudo-word and ``{1}`` for the class."""
+    _, _, prompts = text.partition("Object Prompts")
+    objects, _, live = prompts.partition("Live Subject Prompts")
+    return _templates(objects), _templates(live)
+
+
+def _templates(text: str) -> list[str]:
+    return [match["template"] for match in _TEMPLATE.finditer(text)]

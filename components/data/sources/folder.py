@@ -32,7 +32,7 @@ def read_folder(store: Store, file: str | None, columns: Columns) -> Iterator[Re
     yield from listed
     named = {path for record in listed for path in _paths(record, columns)}
     rest = [name for name in files if is_picture(name) and not name.lower().endswith(MASK) and name not in named]
-    yield from _captioned(store, set(files), rest, skip=bool(listed))
+    yield from _captioned(store, set(files), rest, columns, skip=bool(listed))
 
 
 def _metadata(store: Store, file: str, columns: Columns) -> Iterator[Record]:
@@ -61,7 +61,7 @@ def _paths(record: Record, columns: Columns) -> Iterator[str]:
                     yield posixpath.normpath(posixpath.join(record.folder, path))
 
 
-def _captioned(store: Store, there: set[str], pictures: list[str], skip: bool) -> Iterator[Record]:
+def _captioned(store: Store, there: set[str], pictures: list[str], columns: Columns, skip: bool) -> Iterator[Record]:
     """``pictures`` with the texts beside them; without one they are skipped, or left to the schema to refuse."""
     texts = [text for name in pictures if (text := _beside(name, ".txt")) in there]
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -71,9 +71,9 @@ def _captioned(store: Store, there: set[str], pictures: list[str], skip: bool) -
         logger.warning("data.source: %d pictures have no row in the metadata and no .txt: left out", missing)
     for name in pictures:
         text, mask = _beside(name, ".txt"), _beside(name, MASK)
-        values: dict[str, Any] = {"image": name, "mask": mask if mask in there else None}
+        values: dict[str, Any] = {columns["image"]: name, columns["mask"]: mask if mask in there else None}
         if text in captions:
-            values["caption"] = captions[text]
+            values[columns["caption"]] = captions[text]
         elif skip:
             continue
         yield Record(name, values)

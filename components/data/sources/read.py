@@ -136,7 +136,7 @@ class _Checked:
         for name in REQUIRED:
             if (column := self.columns[name]) not in record.values:
                 raise ValueError(missing_column(name, column, record.values))
-        values = {name: record.values.get(column) for name, column in self.columns.items()}
+        values = {name: record.values.get(column) for name, column in self.columns.items() if column}
         return {name: value for name, value in values.items() if value is not None}
 
 

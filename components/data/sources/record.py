@@ -45,7 +45,7 @@ Reader = Callable[[Store, str | None, Columns], Iterator[Record]]
 
 
 def match_columns(given: Mapping[str, str]) -> Columns:
-    """Complete ``data.columns``: a field that it does not name has a column of its own name.
+    """Complete ``data.columns``: a field that it does not name has a column of its own name, one named "" has none.
 
     Raises:
         DataError: a name that is no field.
@@ -68,7 +68,7 @@ def require_columns(where: str, columns: Columns, there: Collection[str]) -> Non
         DataError: names the table, the field and the columns that are there.
     """
     for field, column in columns.items():
-        if column not in there and (field in REQUIRED or column != field):
+        if column not in there and (field in REQUIRED or column not in ("", field)):
             raise DataError(f"data.source: {where}: {missing_column(field, column, there)}")
 
 

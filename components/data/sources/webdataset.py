@@ -78,10 +78,11 @@ def _record(file: str, key: str, sample: list[_Member], held: dict[str, Held], c
     where = f"{file}: {key}"
     values = {one.ending: one.value for one in sample}
     fault = next((one.fault for one in sample if one.fault), "")
-    described = values.pop("json", None)
+    described = values.pop("json", None) or {}
     try:
-        if isinstance(described, dict):
-            values |= {name: _named(file, name, value, held, columns) for name, value in described.items()}
+        if not isinstance(described, dict):
+            raise DataError("the json is not an object with fields")
+        values |= {name: _named(file, name, value, held, columns) for name, value in described.items()}
         _complete(values, columns)
     except DataError as error:
         fault = fault or str(error)
