@@ -1,159 +1,149 @@
-"""Jobs become pixels: pictures are read, checked, cropped, and their subjects cut out."""
+"""Jobs become pixels: each picture is read once, and what is wrong with one costs the rows that show it alone."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
+from components.data.pixels import CurateSettings, CutOut, Refused, View, as_tuple, cut, lay_out, see
+from components.data.plan import Job, WordOrigin
+from components.data.schema import Box, Reject, Subject
+from components.errors import RealCustomError
 
-from components.data.crop import crop_square
-from components.data.picture import decode_mask, decode_picture
-from components.data.plan import Job
-from components.data.region import subject_mask
-from components.data.schema import Reject, Subject
-from components.data.store import Store
-from components.errors import DataError
-from components.pictures import clip_mask, cut_out_with_face
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class CurateSettings:
-    """Sizes in pixels: ``image_size`` of training pictures, ``reference_size`` of cut-outs; limits of a picture."""
+class Row(NamedTuple):
+    """A row that is kept. ``view``, ``cutout`` and ``other_cutout`` are places in the lists of `Curated`."""
 
-    store: Store
-    image_size: int
-    reference_size: int
-    max_bytes: int
-    max_pixels: int
-    size_conditioning: Literal["original", "target"]
+    id: str
+    group: str
+    caption: str
+    #: None: to be detected.
+    word: str | None
+    word_from: WordOrigin
+    source: str
+    licence: str | None
+    image: str
+    view: int
+    cutout: int
+    other_id: str
+    other_cutout: int
 
 
 class Curated(NamedTuple):
-    """Rows that hold pixels, as columns (see `curate`), and those that were left out."""
+    """Rows that can be used with their pixels, each picture once however many rows show it, and the other rows."""
 
-    columns: dict[str, Any]
+    rows: list[Row]
+    views: list[View]
+    cutouts: list[CutOut]
     rejects: list[Reject]
 
 
 def curate(jobs: list[Job], settings: CurateSettings) -> Curated:
-    """Read the pictures of ``jobs`` (b of them kept), each one once.
+    """Read the pictures of ``jobs``, and lay out those that can be used.
 
-    Columns: id, group, caption, word, source, split; picture uint8 [b, s, s, 3], mask and head uint8 [b, s, s] of
-    ``image_size``; time_ids float32 [b, 6]; cutout uint8 [b, r, r, 3] of ``reference_size`` and face_box float32
-    [b, 4] in its pixels, all 0 without one; other_id, other_cutout and other_face_box likewise. Empty when no row is
-    kept.
+    Raises:
+        ConfigError: a stage needs an extra that is not installed.
     """
     desk = _Desk(settings)
+    kept: list[tuple[Job, int, int]] = []
     rejects: list[Reject] = []
-    kept: list[tuple[Job, dict[str, Any]]] = []
     for job in jobs:
-        row = job["row"]
+        subject = job["row"]["subject"]
         try:
-            kept.append((job, desk.lay_out(row["subject"])))
-        except _Refused as refused:
-            rejects.append(Reject(row["subject"]["id"], row["source"], refused.stage, refused.reason))
-    rows = [_describe(job) | pixels | desk.other_view(job) for job, pixels in kept]
-    columns = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]} if rows else {}
-    return Curated(columns, rejects)
+            kept.append((job, desk.view(subject), desk.cutout(subject)))
+        except Refused as refused:
+            rejects.append(Reject(subject["id"], job["row"]["source"], refused.stage, refused.reason))
+    # Afterwards, so that a picture which is a row too has been read by now.
+    rows = [_row(job, view, cutout, desk.other(job["others"])) for job, view, cutout in kept]
+    return Curated(rows, desk.views, desk.cutouts, rejects)
 
 
-class _Refused(Exception):
-    def __init__(self, stage: str, reason: str) -> None:
-        super().__init__(stage, reason)
-        self.stage, self.reason = stage, reason
+def _row(job: Job, view: int, cutout: int, other: tuple[str, int] | None) -> Row:
+    row, subject = job["row"], job["row"]["subject"]
+    other_id, other_cutout = other or (subject["id"], cutout)
+    return Row(
+        id=subject["id"],
+        group=row["group"],
+        caption=row["caption"],
+        word=row["word"],
+        word_from=job["word_from"],
+        source=row["source"],
+        licence=row["licence"],
+        image=subject["image"],
+        view=view,
+        cutout=cutout,
+        other_id=other_id,
+        other_cutout=other_cutout,
+    )
 
 
-class _CutOut(NamedTuple):
-    """Pixels uint8 [r, r, 3], and the face box float32 [4] in them."""
-
-    pixels: np.ndarray
-    face_box: np.ndarray
+#: What a subject's pixels depend on.
+_Look = tuple[str, str | None, Box | None, Box | None]
 
 
 @dataclass
 class _Desk:
-    """Cut-outs made so far, by subject id; a picture that could not be read is remembered as None."""
+    """What has been made so far, and the looks it was made of; one that was refused is remembered with its reason."""
 
     settings: CurateSettings
-    cutouts: dict[str, _CutOut | None] = field(default_factory=dict)
+    views: list[View] = field(default_factory=list)
+    cutouts: list[CutOut] = field(default_factory=list)
+    _view_of: dict[_Look, int] = field(default_factory=dict)
+    _cutout_of: dict[_Look, int | Refused] = field(default_factory=dict)
 
-    def lay_out(self, subject: Subject) -> dict[str, Any]:
-        """The pixels of a row's own picture."""
-        size = self.settings.image_size
-        self.cutouts.setdefault(subject["id"], None)
-        picture, mask = self._open(subject)
-        square = crop_square(picture, mask, size)
-        head = clip_mask(mask, subject["head_box"] or (0, 0, 0, 0)).resize(
-            (size, size), Image.Resampling.BOX, box=square.box
-        )
-        time_ids = square.time_ids if self.settings.size_conditioning == "original" else (size, size, 0, 0, size, size)
-        cutout = self._cut(subject, picture, mask)
-        return {
-            "picture": square.picture,
-            "mask": square.mask,
-            "head": head,
-            "time_ids": np.asarray(time_ids, np.float32),
-            "cutout": cutout.pixels,
-            "face_box": cutout.face_box,
-        }
+    def view(self, subject: Subject) -> int:
+        """The place of the training picture that shows ``subject``; its cut-out is made with it."""
+        look = _look(subject)
+        if look not in self._view_of:
+            if look in self._cutout_of:
+                self.cutout(subject)  # raises, for a cut-out without a view is one that was refused
+            self._make(subject, look, wanted=True)
+        return self._view_of[look]
 
-    def other_view(self, job: Job) -> dict[str, Any]:
-        """The first of the job's others that can be read, or else its own subject."""
-        own = job["row"]["subject"]
-        for subject in [*job["others"], own]:
-            cutout = self._cutout(subject)
-            if cutout is not None:
-                return {
-                    "other_id": subject["id"],
-                    "other_cutout": cutout.pixels,
-                    "other_face_box": cutout.face_box,
-                }
-        raise AssertionError("a row that was laid out has a cut-out of its own")
+    def cutout(self, subject: Subject) -> int:
+        """The place of the cut-out of ``subject``."""
+        look = _look(subject)
+        if look not in self._cutout_of:
+            self._make(subject, look, wanted=False)
+        made = self._cutout_of[look]
+        if isinstance(made, Refused):
+            raise made
+        return made
 
-    def _cutout(self, subject: Subject) -> _CutOut | None:
-        if subject["id"] not in self.cutouts:
+    def other(self, others: list[Subject]) -> tuple[str, int] | None:
+        """The first of ``others`` that can be read, and the place of its cut-out."""
+        for subject in others:
             try:
-                self._cut(subject, *self._open(subject))
-            except _Refused:
-                self.cutouts[subject["id"]] = None
-        return self.cutouts[subject["id"]]
+                return subject["id"], self.cutout(subject)
+            except Refused:
+                continue
+        return None
 
-    def _cut(self, subject: Subject, picture: Image.Image, mask: Image.Image) -> _CutOut:
-        seen = cut_out_with_face(picture, mask, subject["head_box"], self.settings.reference_size)
-        cutout = _CutOut(np.asarray(seen.picture), np.asarray(seen.face or (0, 0, 0, 0), np.float32))
-        self.cutouts[subject["id"]] = cutout
-        return cutout
-
-    def _open(self, subject: Subject) -> tuple[Image.Image, Image.Image]:
-        """The picture and its subject's mask."""
-        most = self.settings.max_pixels
+    def _make(self, subject: Subject, look: _Look, wanted: bool) -> None:
+        """Read ``subject`` into a cut-out, and into a view if one is ``wanted``."""
         try:
-            picture = decode_picture(self._read(subject["image"]), most)
-        except DataError as error:
-            raise _Refused("decode", str(error)) from None
-        for name, box in (("box", subject["box"]), ("head_box", subject["head_box"])):
-            if box and (box[2] > picture.width or box[3] > picture.height):
-                raise _Refused("region", f"{name}: it leaves the picture")
-        try:
-            if subject["mask"]:
-                return picture, decode_mask(self._read(subject["mask"]), picture.size, most)
-        except DataError as error:
-            raise _Refused("region", str(error)) from None
-        return picture, subject_mask(picture, subject["box"])
+            seen = see(subject, self.settings)
+            cutout = cut(seen, self.settings.reference_size)
+            view = lay_out(seen, self.settings) if wanted else None
+        except Refused as refused:
+            self._cutout_of[look] = refused
+            raise
+        except (RealCustomError, MemoryError):  # the fault of no picture
+            raise
+        except Exception as error:  # whatever one picture does to a library, the others go on
+            logger.exception("%s could not be curated", subject["id"])
+            fault = Refused("curate", f"a library failed ({type(error).__name__})")
+            self._cutout_of[look] = fault
+            raise fault from error
+        self._cutout_of[look] = len(self.cutouts)
+        self.cutouts.append(cutout)
+        if view is not None:
+            self._view_of[look] = len(self.views)
+            self.views.append(view)
 
-    def _read(self, address: str) -> bytes:
-        return self.settings.store.read(address, self.settings.max_bytes)
 
-
-def _describe(job: Job) -> dict[str, Any]:
-    row = job["row"]
-    return {
-        "id": row["subject"]["id"],
-        "group": row["group"],
-        "caption": row["caption"],
-        "word": row["word"],
-        "source": row["source"],
-        "split": job["split"],
-    }
+def _look(subject: Subject) -> _Look:
+    return subject["image"], subject["mask"], as_tuple(subject["box"]), as_tuple(subject["head_box"])

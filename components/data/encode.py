@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,14 +12,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components.config import ModelConfig, VisionConfig
+from components.data.once import Failed
+from components.data.pixels import CutOut, View
 from components.errors import ArtifactError
 from components.model.faces import face_tokens
 from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder
 
+Half = NDArray[np.float16]
+
+
+class TextTokens(NamedTuple):
+    """A caption's ``tokens`` [t, d] and ``pooled`` vector [p]."""
+
+    tokens: Half
+    pooled: Half
+
+
+class Reference(NamedTuple):
+    """A cut-out's features: ``deep`` [n, d], ``local`` [4 n, d], and its ``face`` group [n]."""
+
+    deep: Half
+    local: Half
+    face: Half
+
 
 class Encoder:
-    """The frozen parts. Maps curated columns to prepared ones (`components.data.schema`), batch by batch."""
+    """The frozen parts. Results are in half precision; one that is beyond it is `Failed`."""
 
     def __init__(self, model: ModelConfig, vision: VisionConfig) -> None:
         self.device = torch.device(_device(model))
@@ -36,55 +55,38 @@ class Encoder:
         self.vision = VisionEncoder.from_config(model, vision).to(self.device, dtype)
 
     @torch.inference_mode()
-    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        text = encode_prompts(self.pipeline, [str(caption) for caption in batch["caption"]])
-        latents = self._latents(batch["picture"])
-        described = {name: batch[name] for name in ("id", "group", "caption", "word", "source", "split", "time_ids")}
-        return described | {
-            "latents": _half(latents),
-            "text_tokens": _half(text.tokens),
-            "text_pooled": _half(text.pooled),
-            "mask": _half(_shares(batch["mask"], latents)),
-            "head": _half(_shares(batch["head"], latents)),
-            **self._references(batch),
-        }
-
-    def _latents(self, pictures: NDArray[np.uint8]) -> Tensor:
-        """[b, s, s, 3] pictures to scaled latents [b, 4, h, w]: the posterior's mean, so that nothing is random."""
+    def latents(self, views: list[View]) -> list[Half | Failed]:
+        """Scaled latents [4, h, w] of views of one bucket: the posterior's mean, so that nothing is random."""
         vae = self.pipeline.vae
-        pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
-        latents: Tensor = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
-        return latents
+        pictures = torch.from_numpy(np.stack([view.picture for view in views])).to(vae.device)
+        pixels = pictures.permute(0, 3, 1, 2).to(vae.dtype) / 127.5 - 1
+        latents = _half(vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)
+        return [_checked(one, one) for one in latents]
 
-    def _references(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Features and face groups of both cut-outs of every row; a picture that several rows show is encoded once."""
-        pairs = ((batch["id"], batch["cutout"]), (batch["other_id"], batch["other_cutout"]))
-        cutouts = {str(name): cutout for names, pictures in pairs for name, cutout in zip(names, pictures, strict=True)}
-        places = {name: place for place, name in enumerate(cutouts)}
-        pixels = torch.from_numpy(np.stack(list(cutouts.values()))).permute(0, 3, 1, 2)
-        features = self.vision(pixels.to(self.device, next(self.vision.parameters()).dtype) / 127.5 - 1)
-        deep, local = _half(features.deep), _half(features.local)
-        size, grid = pixels.shape[-1], self.vision.grid
-        own, other = ([places[str(name)] for name in batch[column]] for column in ("id", "other_id"))
-        return {
-            "deep": deep[own],
-            "local": local[own],
-            "face": _half(_faces(batch["face_box"], size, grid)),
-            "other_id": batch["other_id"],
-            "other_deep": deep[other],
-            "other_local": local[other],
-            "other_face": _half(_faces(batch["other_face_box"], size, grid)),
-        }
+    @torch.inference_mode()
+    def texts(self, captions: list[str]) -> list[TextTokens | Failed]:
+        text = encode_prompts(self.pipeline, captions)
+        pairs = zip(_half(text.tokens), _half(text.pooled), strict=True)
+        return [_checked(TextTokens(*pair), *pair) for pair in pairs]
+
+    @torch.inference_mode()
+    def references(self, cutouts: list[CutOut]) -> list[Reference | Failed]:
+        pictures = torch.from_numpy(np.stack([cutout.pixels for cutout in cutouts])).to(self.device)
+        pixels = pictures.permute(0, 3, 1, 2).to(next(self.vision.parameters()).dtype) / 127.5 - 1
+        features = self.vision(pixels)
+        deep, local, size = _half(features.deep), _half(features.local), pixels.shape[-1]
+        faces = [_half(face_tokens(cutout.face_box, size, self.vision.grid)) for cutout in cutouts]
+        return [_checked(Reference(d, x, f), d, x) for d, x, f in zip(deep, local, faces, strict=True)]
 
 
-def _shares(masks: NDArray[np.uint8], latents: Tensor) -> Tensor:
-    """Masks [b, s, s] as their share [b, h, w] of every latent position."""
-    return F.interpolate(torch.from_numpy(masks)[:, None].float() / 255, latents.shape[-2:], mode="area")[:, 0]
+def mask_shares(mask: NDArray[np.uint8], latents: tuple[int, int]) -> Half:
+    """A mask [h, w] as its share of every latent position of ``latents`` (h, w)."""
+    return _half(F.interpolate(torch.from_numpy(mask)[None, None].float() / 255, latents, mode="area")[0, 0])
 
 
-def _faces(boxes: NDArray[np.float32], size: int, grid: int) -> Tensor:
-    """The face group [b, n] of references of ``size`` pixels."""
-    return torch.stack([face_tokens((x0, y0, x1, y1), size, grid) for x0, y0, x1, y1 in boxes.tolist()])
+def _checked(result: Any, *parts: Half) -> Any:
+    """``result``, unless half precision overflowed in one of its ``parts``."""
+    return result if all(np.isfinite(part).all() for part in parts) else Failed("beyond half precision")
 
 
 def _device(model: ModelConfig) -> str:
@@ -93,5 +95,5 @@ def _device(model: ModelConfig) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _half(values: Tensor) -> NDArray[np.float16]:
-    return values.to("cpu", torch.float16).numpy()
+def _half(values: Tensor) -> Half:
+    return values.to("cpu", torch.float16).contiguous().numpy()

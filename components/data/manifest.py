@@ -13,6 +13,7 @@ from components.errors import DataError
 MANIFEST = "manifest.json"
 SHARDS = "shards"
 REJECTS = "rejects.parquet"
+_BUCKET = "bucket="
 
 
 class Manifest(BaseModel):
@@ -21,6 +22,8 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
+    #: Column -> type; lengths that differ between buckets are stars. `components.data.schema` says what they hold.
+    columns: dict[str, str]
     #: Names the content of the source, the settings, the encoders and the code.
     fingerprint: str
     rows_in: int
@@ -30,8 +33,13 @@ class Manifest(BaseModel):
     reasons: dict[str, int]
     #: Rows of each split; ``shards/split=<name>`` holds them.
     splits: dict[str, int]
+    #: Rows of each split's buckets; ``bucket=<width>x<height>`` in the split's directory holds them.
+    buckets: dict[str, dict[str, int]]
+    #: Names of the units of work; a unit's shards bear its name.
+    units: list[str]
     #: Identity of the base model's parts and of the vision encoders.
     encoders: dict[str, str]
+    #: A hash of the code that decides about the content.
     code: str
     config: dict[str, Any]
 
@@ -58,5 +66,16 @@ def load_manifest(directory: Path) -> Manifest:
 
 
 def shards(directory: Path, split: str) -> Path:
-    """The directory of a split's parquet files."""
+    """The directory of a split's parquet files, those of each bucket in a folder of their own."""
     return directory / SHARDS / f"split={split}"
+
+
+def bucket_shards(directory: Path, split: str) -> dict[str, Path]:
+    """The directory of each bucket's parquet files, of the buckets that hold rows of ``split``."""
+    folders = sorted(shards(directory, split).glob(f"{_BUCKET}*"))
+    return {folder.name.removeprefix(_BUCKET): folder for folder in folders}
+
+
+def shard_folder(directory: Path, split: str, bucket: str) -> Path:
+    """Where the parquet files of one bucket belong."""
+    return shards(directory, split) / f"{_BUCKET}{bucket}"

@@ -1,25 +1,33 @@
-"""What is decided about rows before a picture is opened: their word, their split, and the other picture of each."""
+"""What is decided about rows before a picture is opened: caption, word, split, and the other pictures of each."""
 
 from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypedDict
 
+from components.data.captions import clean_caption
 from components.data.schema import Reject, SourceRow, Subject
+from components.errors import DataError
 from components.model.words import find_word
 
 Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = ("train", "validation")
+#: Where a row's word comes from: its own field, another row of its group, or, later, what its picture shows.
+WordOrigin = Literal["given", "group", "detected"]
 #: Pictures of the group that are tried in turn when one cannot be read.
 _OTHERS = 3
 
 
 class Job(TypedDict):
-    """A row that is to be prepared. ``others`` are the other pictures of its group to show it from, best first."""
+    """A row that is to be prepared, its caption clean and its word in it; a word of None is to be detected.
+
+    ``others`` are the other pictures of its group to show it from, best first.
+    """
 
     row: SourceRow
     split: Split
+    word_from: WordOrigin
     others: list[Subject]
 
 
@@ -39,11 +47,20 @@ def plan_rows(rows: list[SourceRow], validation_share: float) -> Plan:
     jobs, rejects = [], []
     for group, members in groups.items():
         split = split_of(group, validation_share)
+        nouns = list(dict.fromkeys(row["word"] for row in members if row["word"]))
         for row in members:
-            if reason := _unfit(row):
+            try:
+                caption = clean_caption(row["caption"])
+            except DataError as error:
+                rejects.append(Reject(row["subject"]["id"], row["source"], "caption", str(error)))
+                continue
+            if row["word"] and not find_word(caption, row["word"]):
+                reason = "the caption does not hold the target word"
                 rejects.append(Reject(row["subject"]["id"], row["source"], "word", reason))
-            else:
-                jobs.append(Job(row=row, split=split, others=_others(row, members, known)))
+                continue
+            word, origin = _word(row["word"], caption, nouns)
+            planned: SourceRow = {**row, "caption": caption, "word": word, "references": None}
+            jobs.append(Job(row=planned, split=split, word_from=origin, others=_others(row, members, known)))
     return Plan(jobs, rejects)
 
 
@@ -52,36 +69,12 @@ def split_of(group: str, validation_share: float) -> Split:
     return "validation" if zlib.crc32(group.encode()) < validation_share * 2**32 else "train"
 
 
-def pack(jobs: list[Job], size: int) -> Iterator[list[Job]]:
-    """Cut ``jobs`` into batches of at most ``size`` rows that hold whole groups (a larger group is cut)."""
-    batch: list[Job] = []
-    for group in _runs(jobs):
-        if batch and len(batch) + len(group) > size:
-            yield batch
-            batch = []
-        batch += group
-        while len(batch) > size:
-            yield batch[:size]
-            batch = batch[size:]
-    if batch:
-        yield batch
-
-
-def _runs(jobs: list[Job]) -> Iterator[list[Job]]:
-    run: list[Job] = []
-    for job in jobs:
-        if run and run[0]["row"]["group"] != job["row"]["group"]:
-            yield run
-            run = []
-        run.append(job)
-    if run:
-        yield run
-
-
-def _unfit(row: SourceRow) -> str | None:
-    if not row["word"]:
-        return "no target word: name the caption's word for the subject"
-    return None if find_word(row["caption"], row["word"]) else "the caption does not hold the target word"
+def _word(given: str | None, caption: str, nouns: list[str]) -> tuple[str | None, WordOrigin]:
+    """The row's word: the given one, or what the caption shares with other rows of the group."""
+    if given:
+        return given, "given"
+    shared = next((noun for noun in nouns if find_word(caption, noun)), None)
+    return shared, "group" if shared else "detected"
 
 
 def _others(row: SourceRow, members: list[SourceRow], known: dict[str, Subject]) -> list[Subject]:

@@ -1,236 +1,156 @@
-"""`prepare`: subject/caption pairs in, encoded shards and a manifest out, as one lazy Ray Data pipeline.
+"""`prepare`: subject/caption pairs in, encoded shards and a manifest out; nothing lost, nothing done twice.
 
-source -> plan -> curate (tasks) -> encode (actors) -> shards of rows -> parquet, with a ledger of what was left out.
+source -> plan -> units -> pipeline -> assemble
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
-import ray.data
-from ray.actor import ActorHandle
 
-from components.cluster import connect
-from components.config import Config
-from components.data.curate import CurateSettings
-from components.data.identity import base_identity
-from components.data.ledger import LedgerActor
-from components.data.manifest import MANIFEST, REJECTS, SHARDS, Manifest, load_manifest
-from components.data.plan import Plan, pack, plan_rows
+from components.config import Config, NamingConfig
+from components.data.assemble import Assembled, assemble
+from components.data.identity import code_identity, encoder_identities
+from components.data.manifest import MANIFEST, REJECTS, Manifest, load_manifest
+from components.data.parts import Parts, room_for
+from components.data.pipeline import run_units
+from components.data.pixels import CurateSettings
+from components.data.plan import plan_rows
 from components.data.schema import SCHEMA_VERSION, Reject
 from components.data.sources import Source, read_source
-from components.data.stages import EncodeBatch, curate_batch
-from components.data.store import Store
-from components.errors import ArtifactError, DataError
+from components.data.units import MarkedJob, Unit, addresses_of, cut_units, mark_jobs
+from components.errors import DataError
 from components.files import replacing
-from components.fingerprint import digest_sources, fingerprint
-from components.model.vision import encoder_identity
-from components.progress import track
+from components.fingerprint import fingerprint
+from components.model.naming import read_nouns
 
 logger = logging.getLogger(__name__)
-#: Settings of the data section that change where work happens, not what comes out.
-_PLACES = {"source", "output", "encoders"}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared dataset. ``reused`` says that it was there already."""
+    """A prepared dataset. ``reused`` says that it was there already; else ``encoded`` rows were worked on for it."""
 
     directory: Path
     manifest: Manifest
     reused: bool
+    encoded: int = 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a source and a configuration ask for; ``fingerprint`` names all of it, but not where it lies."""
+
+    source: Source
+    jobs: list[MarkedJob]
+    rejects: list[Reject]
+    encoders: dict[str, str]
+    fingerprint: str
 
 
 def prepare(config: Config) -> Prepared:
     """Prepare ``config.data.source`` into ``config.data.output``, which appears whole or not at all.
 
     A row that cannot be used is listed in ``rejects.parquet`` with its reason and stops nothing. Nothing is done when
-    the output was prepared from the same content, settings, encoders and code.
+    the output was prepared from the same content, settings, encoders and code. Finished units are kept beside the
+    output, in a directory of its name with ``.parts`` added: an interrupted preparation goes on where it was, and one
+    of a source that has grown encodes what is new.
 
     Raises:
-        DataError: the source is missing, empty or breaks its schema, or no row of it can be used.
+        DataError: the source is missing, empty or breaks its schema; no row of it can be used; no space is left; or
+            the output holds something else, or the same source as other encoders encoded it.
         ArtifactError: a model that encodes cannot be loaded.
     """
     data = config.data
-    source = read_source(data)
-    encoders = {"base": base_identity(config.model.base), "vision": encoder_identity(config.model, config.vision)}
-    mark = dataset_fingerprint(config, source, encoders)
-    if (done := _prepared(data.output)) and done.fingerprint == mark:
-        logger.info("prepare: %s is up to date (%s)", data.output, mark)
+    work = plan_work(config, read_source(data))
+    done = _find_dataset(data.output)
+    if done and done.fingerprint == work.fingerprint:
+        logger.info("prepare: %s is up to date (%s)", data.output, work.fingerprint)
         return Prepared(data.output, done, reused=True)
-    plan = plan_rows(source.rows, data.validation_share)
-    with replacing(data.output) as staging:
-        rejects = _run(config, source.store, plan, staging / SHARDS) + plan.rejects
-        splits = _count(staging / SHARDS)
-        manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
-            fingerprint=mark,
-            rows_in=len(source.rows),
-            rows_out=sum(splits.values()),
-            rows_rejected=len(rejects),
-            reasons=dict(Counter(f"{reject.stage}: {reject.reason}" for reject in rejects).most_common()),
-            splits=splits,
-            encoders=encoders,
-            code=_code(),
-            config=config.model_dump(mode="json", include={"data", "model", "vision"}),
-        )
-        _check(manifest)
-        _write_rejects(rejects, staging / REJECTS)
-        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2))
-    return Prepared(data.output, manifest, reused=False)
+    if done:
+        _check_encoders(config, done, work.encoders)
+    parts = Parts(data.output.absolute().with_name(f"{data.output.name}.parts"))
+    with room_for(data.output):
+        parts.directory.mkdir(parents=True, exist_ok=True)
+        parts.sweep_partials()
+        finished = {key: record.marks for key, record in parts.finished().items()}
+        units = cut_units(work.jobs, data.rows_per_shard, finished)
+        pending = [unit for unit in units if unit.key not in finished]
+        encoded = sum(len(unit.jobs) for unit in pending)
+        if encoded < len(work.jobs):
+            logger.info("prepare: %d of %d rows are encoded already", len(work.jobs) - encoded, len(work.jobs))
+        run_units(config, work.source.store, pending, parts)
+        manifest = _publish(config, work, units, parts)
+        parts.sweep({unit.key for unit in units})
+    return Prepared(data.output, manifest, reused=False, encoded=encoded)
 
 
-def dataset_fingerprint(config: Config, source: Source, encoders: dict[str, str]) -> str:
-    """Names what will be prepared: rows and files, settings, encoders and code, but not where any of them lie."""
-    pictures = {
-        address
-        for row in source.rows
-        for address in (row["subject"]["image"], row["subject"]["mask"], *(row["references"] or ()))
-        if address
-    }
-    marks = sorted(source.store.marks(pictures).items())
-    settings = [config.data.model_dump(mode="json", exclude=_PLACES), config.vision.model_dump(), config.model.dtype]
-    return fingerprint([SCHEMA_VERSION, source.rows, marks, settings, encoders, _code()])
+def plan_work(config: Config, source: Source) -> Work:
+    """Decide what is to be done; no picture is decoded, but all are hashed.
 
-
-def _run(config: Config, store: Store, plan: Plan, shards: Path) -> list[Reject]:
-    """Curate and encode the jobs of ``plan`` into parquet files below ``shards``; returns what was left out."""
+    Raises:
+        ArtifactError: ``model.base`` is a path without a pipeline in it.
+    """
     data = config.data
-    shards.mkdir()
-    if not plan.jobs:
-        return []
-    connect(data.encoders + 1)
-    ledger = LedgerActor.remote()
-    settings = CurateSettings(
-        store=store,
-        image_size=data.image_size,
-        reference_size=2 * config.vision.view_size,
-        max_bytes=data.max_bytes,
-        max_pixels=data.max_pixels,
-        size_conditioning=data.size_conditioning,
+    encoders = encoder_identities(config)
+    plan = plan_rows(source.rows, data.validation_share)
+    content = source.store.marks({address for job in plan.jobs for address in addresses_of(job)})
+    settings = [
+        SCHEMA_VERSION,
+        CurateSettings.of(config, source.store).facts(),
+        [data.batch_size, config.vision.model_dump(), config.model.dtype],
+        encoders,
+        code_identity(),
+    ]
+    jobs = mark_jobs(plan.jobs, content, settings, _naming_facts(config.naming))
+    layout = [data.rows_per_shard, data.duplicates, data.validation_share]
+    mark = fingerprint([settings, layout, [job.mark for job in jobs], plan.rejects])
+    return Work(source, jobs, plan.rejects, encoders, mark)
+
+
+def _naming_facts(naming: NamingConfig) -> list[object]:
+    nouns = read_nouns(naming.nouns) if isinstance(naming.nouns, Path) else list(naming.nouns)
+    return [naming.model_dump(mode="json", exclude={"nouns"}), nouns]
+
+
+def _publish(config: Config, work: Work, units: Sequence[Unit], parts: Parts) -> Manifest:
+    """Put the finished ``units`` together as the output."""
+    data = config.data
+    records = [record for unit in units if (record := parts.find(unit.key))]
+    sources = {row["subject"]["id"]: row["source"] for row in work.source.rows}
+    with replacing(data.output) as staging:
+        made = assemble(parts, records, sources, staging, keep_duplicates=data.duplicates == "keep")
+        rejects = [*work.rejects, *made.rejects]
+        manifest = _account(config, work, made, rejects, [unit.key for unit in units])
+        _write_rejects(rejects, sources, staging / REJECTS)
+        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2))
+    return manifest
+
+
+def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject], units: list[str]) -> Manifest:
+    """The manifest, if the books balance."""
+    splits = {split: sum(rows.values()) for split, rows in made.buckets.items()}
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        columns=made.columns,
+        fingerprint=work.fingerprint,
+        rows_in=len(work.source.rows),
+        rows_out=sum(splits.values()),
+        rows_rejected=len(rejects),
+        reasons=dict(Counter(f"{reject.stage}: {reject.reason}" for reject in rejects).most_common()),
+        splits=splits,
+        buckets=made.buckets,
+        units=units,
+        encoders=work.encoders,
+        code=code_identity(),
+        config=config.model_dump(mode="json", include={"data", "model", "vision", "naming"}),
     )
-    batches = [{"jobs": json.dumps(batch)} for batch in pack(plan.jobs, data.batch_size)]
-    with _closing(ledger), _in_order(), _shown(ledger, len(plan.jobs)), _plain_errors(ledger):
-        (
-            ray.data.from_items(batches, override_num_blocks=len(batches))
-            .map_batches(curate_batch, batch_size=1, fn_kwargs={"settings": settings, "ledger": ledger})
-            .map_batches(
-                EncodeBatch,
-                batch_size=None,
-                fn_constructor_args=(config.model, config.vision, ledger),
-                compute=_pool(min(data.encoders, len(batches))),
-                num_cpus=1,
-                num_gpus=_gpus(config),
-            )
-            .repartition(target_num_rows_per_block=data.rows_per_shard, strict=True)
-            .write_parquet(str(shards.absolute()), partition_cols=["split"])
-        )
-        rejects: list[Reject] = ray.get(ledger.rejects.remote())
-        return rejects
-
-
-def _pool(encoders: int) -> ray.data.ActorPoolStrategy:
-    """So many encoders as leave one core to the other stages."""
-    size = max(1, min(encoders, int(ray.cluster_resources().get("CPU", 1)) - 1))
-    return ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
-
-
-def _gpus(config: Config) -> int:
-    """GPUs of one encoder."""
-    return int(config.model.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1)
-
-
-@contextmanager
-def _closing(ledger: ActorHandle[Any]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        ray.kill(ledger)
-
-
-@contextmanager
-def _in_order() -> Iterator[None]:
-    """Rows keep their order, so the same source gives the same shards; the ledger shows progress in Ray's stead."""
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current().copy()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    with ray.data.DataContext.current(context):
-        yield
-
-
-@contextmanager
-def _shown(ledger: ActorHandle[Any], rows: int) -> Iterator[None]:
-    """Follow ``ledger`` in a progress bar while the block runs."""
-    finished = threading.Event()
-
-    def settled() -> Iterator[int]:
-        seen = 0
-        while seen < rows and not finished.wait(0.5):
-            now = ray.get(ledger.settled.remote())
-            yield from range(seen, now)
-            seen = now
-
-    def follow() -> None:
-        for _ in track(settled(), "prepare", rows):
-            continue
-
-    watcher = threading.Thread(target=follow, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        watcher.join()
-
-
-@contextmanager
-def _plain_errors(ledger: ActorHandle[Any]) -> Iterator[None]:
-    """Raise what the encoders noted in ``ledger``, not the error that Ray wraps it in."""
-    try:
-        yield
-    except ray.exceptions.RayError:
-        reason = ray.get(ledger.failure.remote())
-        if reason is None:
-            raise
-        raise ArtifactError(reason) from None
-
-
-def _code() -> str:
-    return digest_sources(Path(__file__).parent)
-
-
-def _prepared(directory: Path) -> Manifest | None:
-    """What ``directory`` holds; None when that is nothing, or nothing that this release reads."""
-    if not (directory / MANIFEST).exists():
-        return None
-    try:
-        return load_manifest(directory)
-    except DataError as error:
-        logger.info("prepare: replacing %s (%s)", directory, error)
-        return None
-
-
-def _count(shards: Path) -> dict[str, int]:
-    """Rows of each split, as the files themselves say."""
-    return {
-        split: sum(pq.read_metadata(file).num_rows for file in (shards / f"split={split}").glob("*.parquet"))
-        for split in ("train", "validation")
-    }
-
-
-def _check(manifest: Manifest) -> None:
     if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:
         raise RuntimeError(
             f"{manifest.rows_in} rows went in, but {manifest.rows_out} came out "
@@ -239,9 +159,46 @@ def _check(manifest: Manifest) -> None:
     if not manifest.rows_out:
         reasons = "; ".join(f"{reason} ({count})" for reason, count in manifest.reasons.items())
         raise DataError(f"data.source: none of its {manifest.rows_in} rows can be used: {reasons}")
+    return manifest
 
 
-def _write_rejects(rejects: list[Reject], file: Path) -> None:
+def _write_rejects(rejects: list[Reject], sources: dict[str, str], file: Path) -> None:
+    """The rows left out, in the source's order."""
     schema = pa.schema([(name, pa.string()) for name in Reject._fields])
-    rows = [reject._asdict() for reject in sorted(Reject(*reject) for reject in rejects)]
+    places = {name: place for place, name in enumerate(sources)}
+    rows = [reject._asdict() for reject in sorted(rejects, key=lambda reject: places[reject.id])]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
+
+
+def _find_dataset(directory: Path) -> Manifest | None:
+    """What ``directory`` holds; None when that is nothing, or a dataset of another release.
+
+    Raises:
+        DataError: it holds something that is no dataset, which must not be replaced.
+    """
+    if not (directory / MANIFEST).exists():
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise DataError(f"data.output: {directory} holds other things than a dataset; name another directory")
+        return None
+    try:
+        return load_manifest(directory)
+    except DataError as error:
+        logger.info("prepare: replacing %s (%s)", directory, error)
+        return None
+
+
+def _check_encoders(config: Config, done: Manifest, encoders: dict[str, str]) -> None:
+    """Refuse to encode a source again with other encoders, unless that is wanted.
+
+    Raises:
+        DataError: the encoders differ.
+    """
+    before, data = done.config["data"], config.data
+    same_source = (before["source"], before["format"]) == (str(data.source), data.format)
+    if not same_source or done.encoders == encoders or data.on_encoder_change == "reencode":
+        return
+    was, now = (", ".join(f"{name} {mark}" for name, mark in each.items()) for each in (done.encoders, encoders))
+    raise DataError(
+        f"data.output: {data.output} was encoded by {was}, but the configuration names {now}: keep both with another "
+        "data.output, or encode it again with data.on_encoder_change=reencode"
+    )

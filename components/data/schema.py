@@ -1,14 +1,18 @@
 """What goes into preparation, what comes out, and what is said about rows that do not.
 
 A **prepared row** is one training example with everything the frozen parts have to say about it. Columns, with h, w the
-latents' size, t text tokens, d channels, p the pooled width and n patches a view:
+latents' size (the bucket's, in latent positions), t text tokens, d channels, p the pooled width and n patches a view:
 
 ====================  =================  ===========================================================================
 id                    string             the picture's path in its source, ``#2`` … added for further captions of it
 group                 string             the subject; train and validation share no group
-caption, word         string             the prompt, and the word in it that stands for the subject
+caption, word         string             the prompt, cleaned, and the word in it that stands for the subject
+word_from             string             ``given`` with the row, shared by its ``group``, or ``detected`` in the picture
 source                string             where the picture comes from: the row's own note, else its path
-split                 string             ``train`` or ``validation``
+licence               string or null     the licence it may be used under
+picture_hash          string             256-bit perceptual hash of the whole picture, in hexadecimal digits
+split                 string             ``train`` or ``validation``; in the directory's name
+bucket                string             width x height of the training picture, as ``512x768``; in the directory's name
 latents               float16 [4, h, w]  posterior mean of the autoencoder, scaled
 text_tokens           float16 [t, d]     both text encoders' tokens
 text_pooled           float16 [p]        the second text encoder's pooled vector
@@ -32,7 +36,7 @@ from typing import Annotated, NamedTuple, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 #: Raised when the columns above change, so that no training reads an older dataset by mistake.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Box = tuple[int, int, int, int]
 
@@ -98,9 +102,10 @@ class SourceRow(TypedDict):
 
 
 class Reject(NamedTuple):
-    """A row that was left out, the stage that refused it, and why."""
+    """A row that was left out, the stage that refused it, and why; of a near-duplicate also the row that was kept."""
 
     id: str
     source: str
     stage: str
     reason: str
+    kept: str | None = None

@@ -1,89 +1,70 @@
-"""Curation and encoding as Ray Data runs them: rows that cannot be used go to the ledger, the others go on."""
+"""Curation and encoding as Ray Data runs them: a block of one row is a unit, and none is ever cut."""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-import numpy as np
-import ray
-from numpy.typing import NDArray
-from ray.actor import ActorHandle
+import pyarrow as pa
 
-from components.config import ModelConfig, VisionConfig
-from components.data.curate import CurateSettings, curate
-from components.data.schema import Reject
-from components.errors import ArtifactError
+from components.config import ModelConfig, NamingConfig, VisionConfig
+from components.data.blocks import curated_block, done_block, failed_block, read_curated, read_units, stopped_block
+from components.data.curate import curate
+from components.data.parts import Parts, room_for
+from components.data.pixels import CurateSettings
+from components.errors import RealCustomError
 from components.progress import quiet_libraries
 
-Batch = dict[str, NDArray[Any]]
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from components.data.encode import Encoder
+    from components.model.naming import WordNamer
 
 
-def curate_batch(batch: Batch, settings: CurateSettings, ledger: ActorHandle[Any]) -> Iterator[Batch]:
-    """Turn batches of jobs (JSON in column ``jobs``) into blocks of curated columns."""
-    for jobs in batch["jobs"]:
-        columns, rejects = curate(json.loads(jobs), settings)
-        if rejects:
-            ray.get(ledger.rejected.remote(rejects))
-        if columns:
-            yield columns
+def curate_units(batch: pa.Table, settings: CurateSettings) -> Iterator[pa.Table]:
+    """Turn units into curated ones, each a block."""
+    for unit in read_units(batch):
+        try:
+            yield curated_block(unit, curate([job.job for job in unit.jobs], settings))
+        except RealCustomError as error:
+            yield stopped_block(error)
 
 
-class EncodeBatch:
-    """Holds an `Encoder` and maps curated blocks to prepared ones."""
+class EncodeUnits:
+    """Encodes curated units and writes them; holds the frozen parts, which the first unit loads."""
 
-    def __init__(self, model: ModelConfig, vision: VisionConfig, ledger: ActorHandle[Any]) -> None:
+    def __init__(
+        self, parts: Parts, model: ModelConfig, vision: VisionConfig, naming: NamingConfig, batch_size: int
+    ) -> None:
+        quiet_libraries()
+        self.parts, self.model, self.vision, self.naming = parts, model, vision, naming
+        self.batch_size = batch_size
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for row in range(len(batch)):
+            try:
+                yield done_block(self._prepare(batch, row))
+            except RealCustomError as error:
+                yield failed_block(error)
+
+    def _prepare(self, batch: pa.Table, row: int) -> int:
         # Imported here: the processes that only curate need none of the model libraries.
+        from components.data.prepared import prepare_unit
+
+        unit, curated = read_curated(batch, row)
+        if self.parts.find(unit.key) is None:  # else the process that wrote it died before it could say so
+            with room_for(self.parts.directory):
+                prepare_unit(unit, curated, self.parts, self._encoder, lambda: self._namer, self.batch_size)
+        return len(unit.jobs)
+
+    @cached_property
+    def _encoder(self) -> Encoder:
         from components.data.encode import Encoder
 
-        quiet_libraries()
-        try:
-            self._encode = Encoder(model, vision)
-        except ArtifactError as error:  # Ray passes on that a constructor failed, but not with which error
-            ray.get(ledger.failed.remote(str(error)))
-            raise
-        self._ledger = ledger
+        return Encoder(self.model, self.vision)
 
-    def __call__(self, batch: Batch) -> Iterator[Batch]:
-        columns, rejects = encode_rows(batch, self._encode)
-        if rejects:
-            ray.get(self._ledger.rejected.remote(rejects))
-        if columns:
-            ray.get(self._ledger.encoded.remote(columns["id"].tolist()))
-            yield columns
+    @cached_property
+    def _namer(self) -> WordNamer:
+        from components.model.naming import WordNamer
 
-
-def encode_rows(batch: Batch, encode: Callable[[Batch], Batch]) -> tuple[Batch, list[Reject]]:
-    """Encode ``batch``; one that fails is tried row by row, so that a bad row costs no other. Empty if none is left."""
-    try:
-        encoded = encode(batch)
-    except (RuntimeError, ValueError) as error:
-        rows = len(batch["id"])
-        if rows == 1:
-            return {}, _rejects(batch, f"the encoders failed ({type(error).__name__})")
-        logger.warning("a batch of %d rows could not be encoded (%s); trying them one by one", rows, error)
-        tried = [encode_rows(take(batch, np.arange(rows) == row), encode) for row in range(rows)]
-        kept = [columns for columns, _ in tried if columns]
-        joined = {name: np.concatenate([columns[name] for columns in kept]) for name in kept[0]} if kept else {}
-        return joined, [reject for _, rejects in tried for reject in rejects]
-    finite = _finite_rows(encoded)
-    return take(encoded, finite) if finite.any() else {}, _rejects(take(encoded, ~finite), "beyond half precision")
-
-
-def _rejects(rows: Batch, reason: str) -> list[Reject]:
-    pairs = zip(rows["id"].tolist(), rows["source"].tolist(), strict=True)
-    return [Reject(name, source, "encode", reason) for name, source in pairs]
-
-
-def take(batch: Batch, rows: NDArray[np.bool_]) -> Batch:
-    """The chosen rows of every column."""
-    return {name: column[rows] for name, column in batch.items()}
-
-
-def _finite_rows(columns: Batch) -> NDArray[np.bool_]:
-    """Which rows hold numbers only: half precision overflows to infinity."""
-    floats = [column for column in columns.values() if column.dtype.kind == "f"]
-    return np.all([np.isfinite(column).all(axis=tuple(range(1, column.ndim))) for column in floats], axis=0)
+        return WordNamer.from_config(self.model, self.naming)

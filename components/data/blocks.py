@@ -1,0 +1,138 @@
+"""How units travel between the stages: a block of one row each, its text as JSON and its pixels as plain bytes.
+
+Bytes rather than tensors, since the pictures of a unit may differ in size; Arrow hands them over without a copy. What
+stops a preparation altogether, such as a full disk or a model that is not there, travels to the driver in the blocks'
+stead: an exception would arrive there wrapped in Ray's own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from components import errors
+from components.data.buckets import Bucket
+from components.data.curate import Curated, Row
+from components.data.pixels import CutOut, Pixels, View
+from components.data.schema import Reject
+from components.data.units import MarkedJob, Unit
+from components.errors import RealCustomError
+
+_NOTHING = np.empty(0, np.uint8)
+_TEXT, _PIXELS, _ROWS, _ERROR = "text", "pixels", "rows", "error"
+
+
+def unit_row(unit: Unit) -> dict[str, str]:
+    """``unit`` as the row of a block."""
+    return {_TEXT: json.dumps(unit.jobs)}
+
+
+def read_units(block: pa.Table) -> list[Unit]:
+    """The units whose `unit_row` are the rows of ``block``."""
+    return [_unit(json.loads(text)) for text in block[_TEXT].to_pylist()]
+
+
+def curated_block(unit: Unit, curated: Curated) -> pa.Table:
+    """A curated ``unit`` as a block of one row."""
+    pictures: list[Pixels | None] = [p for view in curated.views for p in (view.picture, view.mask, view.head)]
+    pictures += [cutout.pixels for cutout in curated.cutouts]
+    text = {
+        "jobs": unit.jobs,
+        "rows": curated.rows,
+        "views": [view._replace(picture=None, mask=None, head=None) for view in curated.views],  # type: ignore[arg-type]
+        "face_boxes": [cutout.face_box for cutout in curated.cutouts],
+        "rejects": curated.rejects,
+    }
+    return _block(text, pictures)
+
+
+def stopped_block(error: RealCustomError) -> pa.Table:
+    """What takes the place of a `curated_block` when ``error`` stops the work."""
+    return _block({_ERROR: _said(error)}, [])
+
+
+def read_curated(block: pa.Table, row: int) -> tuple[Unit, Curated]:
+    """What `curated_block` packed into ``row``; the pixels are views of the block's memory.
+
+    Raises:
+        RealCustomError: a `stopped_block` took its place.
+    """
+    text = json.loads(block[_TEXT][row].as_py())
+    if _ERROR in text:
+        raise _error(text[_ERROR])
+    pixels = list(block[_PIXELS][row].values)
+    planes = 3 * len(text["views"])
+    views = [_view(facts, pixels[3 * i : 3 * i + 3]) for i, facts in enumerate(text["views"])]
+    cutouts = [_cutout(value, box) for value, box in zip(pixels[planes:], text["face_boxes"], strict=True)]
+    return _unit(text["jobs"]), Curated(
+        [Row(*row) for row in text["rows"]],
+        views,
+        cutouts,
+        [Reject(*reject) for reject in text["rejects"]],
+    )
+
+
+def done_block(rows: int) -> pa.Table:
+    """Says that a unit of so many rows is finished."""
+    return pa.table({_ROWS: [rows], _ERROR: pa.array([None], pa.string())})
+
+
+def failed_block(error: RealCustomError) -> pa.Table:
+    """Says that ``error`` stopped the work."""
+    return pa.table({_ROWS: [0], _ERROR: [json.dumps(_said(error))]})
+
+
+def read_done(block: pa.Table) -> int:
+    """The rows that ``block`` says are finished.
+
+    Raises:
+        RealCustomError: what stopped the work.
+    """
+    for error in block[_ERROR].to_pylist():
+        if error is not None:
+            raise _error(json.loads(error))
+    return sum(block[_ROWS].to_pylist())
+
+
+def _block(text: dict[str, Any], pictures: Sequence[Pixels | None]) -> pa.Table:
+    """One row; a picture that is missing has no bytes."""
+    flat = [_NOTHING if picture is None else picture.ravel() for picture in pictures]
+    ends = np.cumsum([0, *(len(picture) for picture in flat)], dtype=np.int64)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(np.concatenate([_NOTHING, *flat]))]
+    values = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(flat), buffers)
+    return pa.table({_TEXT: [json.dumps(text)], _PIXELS: pa.ListArray.from_arrays([0, len(flat)], values)})
+
+
+def _unit(jobs: list[Any]) -> Unit:
+    return Unit(tuple(MarkedJob(*job) for job in jobs))
+
+
+def _said(error: RealCustomError) -> list[str]:
+    return [type(error).__name__, str(error)]
+
+
+def _error(said: list[str]) -> RealCustomError:
+    kind: type[RealCustomError] = getattr(errors, said[0])
+    return kind(said[1])
+
+
+def _view(facts: list[Any], pixels: list[pa.Scalar]) -> View:
+    bucket = Bucket(*facts[0])
+    shapes = ((bucket.height, bucket.width, 3), (bucket.height, bucket.width), (bucket.height, bucket.width))
+    picture, mask, head = (
+        np.frombuffer(value.as_buffer(), np.uint8).reshape(shape) if value.as_buffer().size else None
+        for value, shape in zip(pixels, shapes, strict=True)
+    )
+    _, size, picture_hash, time_ids, *_ = facts
+    return View(bucket, tuple(size), picture_hash, tuple(time_ids), picture, mask, head)  # type: ignore[arg-type]
+
+
+def _cutout(value: pa.Scalar, box: list[float] | None) -> CutOut:
+    pixels = np.frombuffer(value.as_buffer(), np.uint8)
+    side = math.isqrt(pixels.size // 3)
+    return CutOut(pixels.reshape(side, side, 3), None if box is None else (box[0], box[1], box[2], box[3]))

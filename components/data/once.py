@@ -1,0 +1,57 @@
+"""Results that are computed in batches, each once, so that an item which fails costs no other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+logger = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why an item has no result: a reason that can be counted."""
+
+    reason: str
+
+
+@dataclass
+class Once(Generic[K, V]):
+    """Results of ``compute``, asked for ``batch_size`` items at a time.
+
+    A batch that raises is tried item by item. ``compute`` raises RuntimeError or ValueError for what an item does to
+    it; any other error, and running out of memory, is the fault of no item and is passed on.
+    """
+
+    compute: Callable[[list[K]], Sequence[V | Failed]]
+    batch_size: int
+    _known: dict[K, V | Failed] = field(default_factory=dict)
+
+    def get(self, items: Sequence[K]) -> list[V | Failed]:
+        """The results of ``items``, in their order; those not yet known are computed."""
+        missing = [item for item in dict.fromkeys(items) if item not in self._known]
+        for start in range(0, len(missing), self.batch_size):
+            batch = missing[start : start + self.batch_size]
+            self._known.update(zip(batch, self._try(batch), strict=True))
+        return [self._known[item] for item in items]
+
+    def forget(self, items: Iterable[K]) -> None:
+        """Drop results that are not needed again."""
+        for item in items:
+            self._known.pop(item, None)
+
+    def _try(self, batch: list[K]) -> list[V | Failed]:
+        try:
+            return list(self.compute(batch))
+        except (RuntimeError, ValueError) as error:
+            if len(batch) > 1:
+                logger.warning("a batch of %d could not be encoded (%s); trying one by one", len(batch), error)
+                return [result for item in batch for result in self._try([item])]
+            if type(error).__name__ == "OutOfMemoryError":
+                raise
+            return [Failed(f"the encoders failed ({type(error).__name__})")]
