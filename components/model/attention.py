@@ -9,50 +9,46 @@ Shapes: b pictures, q queries of a layer, t text tokens, n vision tokens, w watc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
-T = TypeVar("T")
-#: Keys and values [b, heads, length, c / heads] by layer.
-KeyValueCache = dict[str, tuple[Tensor, Tensor]]
-#: The same of a subject, and the value [u, 1, c] of its background, if it has one.
-VisionCache = dict[str, tuple[Tensor, Tensor, Tensor | None]]
+from components.model.kept import Keep, Tensors
+
 #: Above this share of positions under the mask, picking them out costs more than it saves.
 _DENSE = 0.75
 
 
 @dataclass
 class Influence:
-    """What one subject does in one or more U-Net calls.
+    """What subjects with equally many tokens do in one or more U-Net calls, each in a row of the call.
 
     Args:
-        tokens: projected vision tokens [r, n, d] of the last r of the call's rows.
+        tokens: projected vision tokens [r, n, d]. Attention to one token is that token's value, so n = 1 costs next to
+            nothing.
         gain: scale [r, n] of each token's value, or None for 1 (face and body strength).
-        mask: influence mask [b, 1, H, W] of all rows, or None for 1 everywhere (as in training).
-        background: one token [b - r, d] for each of the first rows. Attention to one token is that token's value, so
-            these rows cost next to nothing. None where r = b.
-        cache: keys and values, kept by whoever reuses tokens, gain and background over several calls.
+        mask: influence mask [r, 1, H, W], or None for 1 everywhere (as in training).
+        rows: the call's rows [r] in which they act, several in the same one if need be; None: all rows, in order.
+        keep: for whoever reuses tokens and gain over several calls.
     """
 
     tokens: Tensor
     gain: Tensor | None = None
     mask: Tensor | None = None
-    background: Tensor | None = None
-    cache: VisionCache | None = None
+    rows: Tensor | None = None
+    keep: Keep | None = None
     _resized: dict[tuple[int, int], _LayerMask] = field(default_factory=dict, init=False)
 
     def layer_mask(self, size: tuple[int, int]) -> _LayerMask | None:
-        """The mask at a layer's (height, width), with the positions that it leaves to the subject."""
+        """The mask at a layer's (height, width), with the positions that it leaves to the subjects."""
         if self.mask is None:
             return None
         if size not in self._resized:
-            self._resized[size] = _LayerMask.of(self.mask, size)
+            self._resized[size] = _LayerMask.of(self.mask, size, self.rows)
         return self._resized[size]
 
 
@@ -61,22 +57,22 @@ class _LayerMask:
     """Mask values of a layer's queries.
 
     Args:
-        values: [b, q, 1], or [b, k, 1] of the k positions picked out for each picture, the rest being zero.
-        rows: where those lie among all b * q queries, [b * k]; None where none are picked out.
+        values: [r, q, 1], or [r, k, 1] of the k positions picked out for each, the rest being zero.
+        positions: where those lie among all b * q queries, [r * k]; None where none are picked out.
     """
 
     values: Tensor
-    rows: Tensor | None
+    positions: Tensor | None
 
     @classmethod
-    def of(cls, mask: Tensor, size: tuple[int, int]) -> _LayerMask:
+    def of(cls, mask: Tensor, size: tuple[int, int], rows: Tensor | None) -> _LayerMask:
         flat = F.interpolate(mask, size, mode="bilinear", align_corners=False).flatten(1)
         count = int((flat > 0).sum(1).max())
         if count > _DENSE * flat.shape[1]:
             return cls(flat[..., None], None)
         values, positions = flat.topk(max(1, count), dim=1)
-        first = torch.arange(len(flat), device=flat.device)[:, None] * flat.shape[1]
-        return cls(values[..., None], (positions + first).flatten())
+        rows = torch.arange(len(flat), device=flat.device) if rows is None else rows
+        return cls(values[..., None], (positions + rows[:, None] * flat.shape[1]).flatten())
 
 
 @dataclass
@@ -125,13 +121,13 @@ class SubjectContext:
         latent_size: (height, width) of the latents, from which every layer's resolution follows.
         influences: the subjects that act; none in a text-only pass.
         watch: collects words' attention, if given.
-        text_cache: text keys and values, kept by whoever repeats the same prompts.
+        keep_text: for whoever repeats the same prompts.
     """
 
     latent_size: tuple[int, int]
     influences: list[Influence] = field(default_factory=list)
     watch: WordWatch | None = None
-    text_cache: KeyValueCache | None = None
+    keep_text: Keep | None = None
 
 
 class VisionAttention(nn.Module):
@@ -185,14 +181,13 @@ class SubjectAttnProcessor:
         assert encoder_hidden_states is not None, "cross-attention needs text"
         queries = attn.to_q(hidden_states)
         q = _heads(queries, attn.heads)
-        k, v = _remembered(
-            subject.text_cache,
-            self.name,
-            lambda: (
-                _heads(attn.to_k(encoder_hidden_states), attn.heads),
-                _heads(attn.to_v(encoder_hidden_states), attn.heads),
-            ),
-        )
+        text = encoder_hidden_states
+
+        def compute(rows: Sequence[int]) -> Tensors:
+            own = _picked(text, rows)
+            return _heads(attn.to_k(own), attn.heads), _heads(attn.to_v(own), attn.heads)
+
+        k, v = _kept(subject.keep_text, self.name, len(text), compute)
         size = layer_size(subject.latent_size, q.shape[2])
         if attention_mask is not None:
             attention_mask = attn.prepare_attention_mask(attention_mask, k.shape[2], len(q))
@@ -211,29 +206,38 @@ class SubjectAttnProcessor:
     def _influenced(
         self, out: Tensor, queries: Tensor, influence: Influence, heads: int, size: tuple[int, int]
     ) -> Tensor:
-        """``out`` [b, q, c] with one subject's attention added where its mask lets it."""
-        k, v, background = _remembered(influence.cache, self.name, lambda: self._vision(influence, heads))
-        mask = influence.layer_mask(size)
-        rows = None if mask is None else mask.rows
-        if rows is not None:
-            queries = queries.flatten(0, 1).index_select(0, rows).unflatten(0, (len(out), -1))
-        seen = _merge(F.scaled_dot_product_attention(_heads(queries[-len(k) :], heads), k, v))
-        if background is not None:
-            seen = torch.cat([background.expand(-1, seen.shape[1], -1), seen])
+        """``out`` [b, q, c] with the subjects' attention added where their masks let it."""
+        keys, values = self._vision(influence, heads)
+        mask, rows = influence.layer_mask(size), influence.rows
+        positions = None if mask is None else mask.positions
+        if keys is None:
+            seen = values.expand(-1, out.shape[1] if mask is None else mask.values.shape[1], -1)
+        else:
+            if positions is not None:
+                queries = queries.flatten(0, 1).index_select(0, positions).unflatten(0, (len(values), -1))
+            elif rows is not None:
+                queries = queries.index_select(0, rows)
+            seen = _merge(F.scaled_dot_product_attention(_heads(queries, heads), keys, values))
         if mask is not None:
             seen = seen * mask.values.to(seen.dtype)
-        if rows is None:
-            return out + seen
-        return out.flatten(0, 1).index_add(0, rows, seen.flatten(0, 1).to(out.dtype)).view_as(out)
+        if positions is not None:
+            return out.flatten(0, 1).index_add(0, positions, seen.flatten(0, 1).to(out.dtype)).view_as(out)
+        return out + seen if rows is None else out.index_add(0, rows, seen.to(out.dtype))
 
-    def _vision(self, influence: Influence, heads: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        gain = None if influence.gain is None else influence.gain[..., None].to(influence.tokens.dtype)
-        keys, values = self.layer.to_k_vision(influence.tokens), self.layer.to_v_vision(influence.tokens)
-        background = None if influence.background is None else self.layer.to_v_vision(influence.background)[:, None]
-        if gain is not None:
-            values = values * gain
-            background = None if background is None else background * gain.mean(1, keepdim=True)
-        return _heads(keys, heads), _heads(values, heads), background
+    def _vision(self, influence: Influence, heads: int) -> tuple[Tensor | None, Tensor]:
+        """Keys and values [r, heads, n, c / heads]; of single tokens no keys, and values [r, 1, c]."""
+
+        def compute(rows: Sequence[int]) -> Tensors:
+            tokens, gain = _picked(influence.tokens, rows), influence.gain
+            values: Tensor = self.layer.to_v_vision(tokens)
+            if gain is not None:
+                values = values * _picked(gain, rows)[..., None].to(tokens.dtype)
+            if tokens.shape[1] == 1:
+                return (values,)
+            return _heads(self.layer.to_k_vision(tokens), heads), _heads(values, heads)
+
+        *keys, values = _kept(influence.keep, self.name, len(influence.tokens), compute)
+        return keys[0] if keys else None, values
 
 
 def attend_and_watch(
@@ -283,9 +287,11 @@ def _merge(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def _remembered(cache: dict[str, T] | None, name: str, compute: Callable[[], T]) -> T:
-    if cache is None:
-        return compute()
-    if name not in cache:
-        cache[name] = compute()
-    return cache[name]
+def _kept(keep: Keep | None, layer: str, count: int, compute: Callable[[Sequence[int]], Tensors]) -> Tensors:
+    """What ``compute`` says of all ``count`` rows, computing only what is not kept."""
+    return compute(range(count)) if keep is None else keep.where.get(layer, keep.names, compute)
+
+
+def _picked(x: Tensor, rows: Sequence[int]) -> Tensor:
+    """These rows of ``x``, without a copy if they are all."""
+    return x if len(rows) == len(x) else x[list(rows)]

@@ -4,7 +4,7 @@
     robot = Subject(pipeline.encode_subject([cutout]), word="robot")
     output = pipeline("a robot on the beach", subjects=robot)
 
-Without a subject it is `StableDiffusionXLPipeline` in its U-Net calls, bit for bit. `components.model.denoising` holds
+Without a subject it is `StableDiffusionXLPipeline` in its U-Net calls, bit for bit. `components.model.crowd` holds
 what a step does with subjects.
 """
 
@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 from diffusers import StableDiffusionXLPipeline
 from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
@@ -27,10 +28,12 @@ from components.config import Config
 from components.errors import ArtifactError
 from components.files import replacing
 from components.model.adapter import RealCustomAdapter
-from components.model.denoising import Denoiser, mask_size
+from components.model.crowd import Crowd
+from components.model.draft import Draft
 from components.model.faces import face_tokens
 from components.model.guidance import MaskGuidance
 from components.model.official import official_scheduler
+from components.model.sketch import Sketch, mask_size
 from components.model.subjects import Subjects, by_prompt, stack_subjects, to_device
 from components.model.text import TextFeatures, encode_prompts, size_conditioning
 from components.model.vision import VisionEncoder
@@ -220,56 +223,105 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             WordError: a prompt does not hold a subject's word.
             ValueError: arguments that do not fit together.
         """
+        draft = self.begin(
+            prompt,
+            subjects,
+            negative_prompt,
+            num_inference_steps,
+            guidance_scale,
+            height,
+            width,
+            generator,
+            latents,
+            mask_scope,
+            guidance,
+            eta,
+        )
+        crowd = self.crowd()
+        self._guidance_scale, self._interrupt = guidance_scale, False
+        with self.progress_bar(total=draft.total) as bar:
+            while not draft.done and not self.interrupt:
+                step, timestep = draft.step, draft.timestep
+                draft.take(crowd([draft.turn()])[0])
+                if callback_on_step_end is not None:
+                    state = {"latents": draft.latents, "masks": draft.sketch.masks}
+                    draft.latents = callback_on_step_end(self, step, int(timestep), state).get("latents", draft.latents)
+                bar.update()
+        del crowd  # its keys and values need not be there while the autoencoder works
+        output = self.finish(draft, output_type)
+        self.maybe_free_model_hooks()
+        return output
+
+    @torch.no_grad()
+    def begin(
+        self,
+        prompt: str | list[str],
+        subjects: Subjects | None = None,
+        negative_prompt: str | list[str] = "",
+        num_inference_steps: int = 25,
+        guidance_scale: float = 3.5,
+        height: int | None = None,
+        width: int | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        mask_scope: float | None = None,
+        guidance: MaskGuidance | None = None,
+        eta: float = 0.0,
+        scheduler: Any = None,
+    ) -> Draft:
+        """Encode what a call is asked for and draw the noise; steps of a `crowd` and `finish` do the rest.
+
+        Args:
+            scheduler: the draft's own, in place of the pipeline's, which serves one draft at a time. All else is as in
+                a call.
+
+        Raises:
+            WordError: a prompt does not hold a subject's word.
+            ValueError: arguments that do not fit together.
+        """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         negatives = [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
         if len(negatives) != len(prompts):
             raise ValueError(f"negative_prompt: {len(negatives)} for {len(prompts)} prompts")
+        if isinstance(generator, list) and len(generator) != len(prompts):
+            raise ValueError(f"generator: {len(generator)} for {len(prompts)} prompts")
         height = height or self.default_sample_size * self.vae_scale_factor
         width = width or self.default_sample_size * self.vae_scale_factor
-        device, dtype = self._execution_device, self.unet.dtype
-
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        latents = self.prepare_latents(
-            len(prompts), self.unet.config.in_channels, height, width, dtype, device, generator, latents
-        )
         guidance = guidance or self.guidance
         if mask_scope is not None:
             guidance = replace(guidance, scope=mask_scope)
-        denoise = self.denoiser(prompts, negatives, subjects, (height, width), guidance_scale, guidance)
-        extra = self.prepare_extra_step_kwargs(generator, eta)
-        self._guidance_scale, self._interrupt = guidance_scale, False
-        history: list[Tensor] = []
-        with self.progress_bar(total=num_inference_steps) as bar:
-            for step, timestep in enumerate(self.scheduler.timesteps):
-                if self.interrupt:
-                    break
-                predicted = denoise(self.scheduler.scale_model_input(latents, timestep), timestep, step)
-                latents = self.scheduler.step(predicted, timestep, latents, **extra, return_dict=False)[0]
-                if denoise.masks is not None:
-                    history.append(denoise.masks)
-                if callback_on_step_end is not None:
-                    state = {"latents": latents, "masks": denoise.masks}
-                    latents = callback_on_step_end(self, step, int(timestep), state).get("latents", latents)
-                bar.update()
-        del denoise  # its keys and values need not be there while the autoencoder works
-        images = latents if output_type == "latent" else self.decode(latents, output_type)
-        self.maybe_free_model_hooks()
-        if not history:
-            return RealCustomOutput(images, None, None)
-        present = [len(row) for row in by_prompt(subjects, len(prompts))]
-        masks = _mask_pictures(history[-1], present, (height, width))
-        return RealCustomOutput(images, masks, torch.stack(history))
+        sketch = self._sketch(prompts, negatives, subjects, (height, width), guidance_scale, guidance)
+        device, dtype = self._execution_device, self.unet.dtype
+        scheduler = scheduler or self.scheduler
+        scheduler.set_timesteps(num_inference_steps, device=device)
+        shape = (len(prompts), self.unet.config.in_channels, *sketch.size)
+        noise = randn_tensor(shape, generator, device, dtype) if latents is None else latents.to(device)
+        return Draft(sketch, scheduler, noise * scheduler.init_noise_sigma, generator, eta)
 
-    def denoiser(
+    def crowd(self) -> Crowd:
+        """What predicts the noise of drafts of one size together, one U-Net call a step."""
+        return Crowd(self.unet)
+
+    @torch.no_grad()
+    def finish(self, draft: Draft, output_type: Literal["pil", "np", "pt", "latent"] = "pil") -> RealCustomOutput:
+        """The pictures that a draft has become."""
+        images = draft.latents if output_type == "latent" else self.decode(draft.latents, output_type)
+        if not draft.history:
+            return RealCustomOutput(images, None, None)
+        height, width = (side * self.vae_scale_factor for side in draft.sketch.size)
+        masks = _mask_pictures(draft.history[-1], draft.sketch.present, (height, width))
+        return RealCustomOutput(images, masks, torch.stack(draft.history))
+
+    def _sketch(
         self,
         prompts: list[str],
         negatives: list[str],
         subjects: Subjects | None,
         size: tuple[int, int],
         guidance_scale: float,
-        guidance: MaskGuidance | None = None,
-    ) -> Denoiser:
-        """The noise prediction of one picture a prompt, of ``size`` (height, width) in pixels."""
+        guidance: MaskGuidance,
+    ) -> Sketch:
+        """What one picture a prompt, of ``size`` (height, width) in pixels, is drawn from."""
         device, dtype = self._execution_device, self.unet.dtype
         text = self._encode_text(prompts)
         if guidance_scale > 1:
@@ -282,9 +334,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             for slot in stack_subjects(rows, partial(self._find_words, prompts), mask_size(latent_size))
         ]
         absent = self._absent() if slots and guidance_scale > 1 else None
-        return Denoiser(
-            self.unet, text, time_ids, latent_size, guidance_scale, slots, absent, guidance or self.guidance
-        )
+        return Sketch(text, time_ids, latent_size, guidance_scale, slots, absent, guidance)
 
     def decode(self, latents: Tensor, output_type: str = "pil") -> Any:
         """Pictures of scaled latents [b, 4, h, w]."""
