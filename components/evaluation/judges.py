@@ -71,19 +71,27 @@ class Judge:
         return Verdict(right["kind"], right["place"], right["position"] | ~asked)
 
     @torch.no_grad()
+    def probabilities(self, pictures: list[Image.Image]) -> dict[str, Tensor]:
+        """How probable the recogniser finds each answer of `LABELS`, [b, answers] a question."""
+        return {name: logits.softmax(1) for name, logits in self.recognizer(self._pixels(pictures)).items()}
+
+    @torch.no_grad()
+    def embed(self, pictures: list[Image.Image]) -> Tensor:
+        """Unit vectors [b, d] of pictures as they are."""
+        vectors: Tensor = self.identity(self._pixels(pictures))[0]
+        return vectors
+
     def identities(self, pictures: list[Image.Image]) -> Tensor:
         """Unit vectors [b, d] of the subjects alone: each is found, cut out onto white and then looked at."""
         masks = self.subject_masks(pictures)
         return self.embed_under(pictures, masks, [frame_of(mask) for mask in masks])
 
-    @torch.no_grad()
     def embed_under(self, pictures: list[Image.Image], masks: list[Image.Image], frames: list[Frame]) -> Tensor:
         """Unit vectors [b, d] of what lies under ``masks``, seen on white through ``frames`` (in the masks' pixels)."""
         cut = [
             cut_out(p.resize(m.size), m, self.size, frame) for p, m, frame in zip(pictures, masks, frames, strict=True)
         ]
-        vectors: Tensor = self.identity(self._pixels(cut))[0]
-        return vectors
+        return self.embed(cut)
 
     @torch.no_grad()
     def subject_masks(self, pictures: list[Image.Image]) -> list[Image.Image]:

@@ -42,6 +42,18 @@ class TextScores:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What `SubjectScores` summarises: one value a case, [count] each."""
+
+    stock_similarity: np.ndarray
+    similarity: np.ndarray
+    real_similarity: np.ndarray
+    stock_control: np.ndarray
+    control: np.ndarray
+    mask_iou: np.ndarray
+
+
+@dataclass(frozen=True)
 class SubjectScores:
     """Similarity to the subject and text control, for stock pictures, ours, and real ones (the ceiling).
 
@@ -123,7 +135,7 @@ def score_text(pipeline: RealCustomPipeline, judge: Judge, config: Config, count
     return TextScores(*(mean(v.astype(float)) for v in (verdict.kind, verdict.place, verdict.position[asked])))
 
 
-def score_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config, count: int, seed: int) -> SubjectScores:
+def measure_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config, count: int, seed: int) -> Measured:
     """Stock against ours, the same prompts and seeds, over ``count`` unseen identities."""
     drawn = cases(count, seed, config)
     wanted, seeds = [c.wanted for c in drawn], [c.seed for c in drawn]
@@ -136,17 +148,29 @@ def score_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config, c
         vectors = judge.identities(pictures)
         return np.array([float((t @ v).mean()) for t, v in zip(truth, vectors, strict=True)])
 
-    stock_sim, our_sim, real_sim = similarity(stock), similarity(ours), similarity([c.real[2] for c in drawn])
-    stock_control, our_control = (judge.check(p, wanted).text_control for p in (stock, ours))
+    return Measured(
+        stock_similarity=similarity(stock),
+        similarity=similarity(ours),
+        real_similarity=similarity([c.real[2] for c in drawn]),
+        stock_control=judge.check(stock, wanted).text_control,
+        control=judge.check(ours, wanted).text_control,
+        mask_iou=mask_iou(masks, judge.subject_masks(ours)),
+    )
+
+
+def score_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config, count: int, seed: int) -> SubjectScores:
+    """The summary of `measure_subjects`."""
+    found = measure_subjects(pipeline, judge, config, count, seed)
+    stock, ours, real = found.stock_similarity, found.similarity, found.real_similarity
     return SubjectScores(
-        stock_similarity=mean(stock_sim),
-        similarity=mean(our_sim),
-        real_similarity=mean(real_sim),
-        gain_share=bootstrap(lambda s, o, r: float((o - s).mean() / (r - s).mean()), stock_sim, our_sim, real_sim),
-        stock_control=mean(stock_control),
-        control=mean(our_control),
-        control_drop=bootstrap(lambda s, o: float((s - o).mean() * 100), stock_control, our_control),
-        mask_iou=mean(mask_iou(masks, judge.subject_masks(ours))),
+        stock_similarity=mean(stock),
+        similarity=mean(ours),
+        real_similarity=mean(real),
+        gain_share=bootstrap(lambda s, o, r: float((o - s).mean() / (r - s).mean()), stock, ours, real),
+        stock_control=mean(found.stock_control),
+        control=mean(found.control),
+        control_drop=bootstrap(lambda s, o: float((s - o).mean() * 100), found.stock_control, found.control),
+        mask_iou=mean(found.mask_iou),
     )
 
 

@@ -1,0 +1,107 @@
+"""`write_gallery`: the tables and a few pictures of every subject as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from components.config import Config
+from components.data.report.drawing import Thumbnail, thumbnail
+from components.evaluation.dreambench.album import Album
+from components.evaluation.dreambench.photographs import read_photographs
+from components.evaluation.dreambench.protocol import BenchSubject, Protocol, Shot
+from components.evaluation.dreambench.table import BY_OTHERS, TITLES, Table, as_text
+
+#: Most subjects and most pictures of each; side of the pictures in pixels.
+SUBJECTS, PICTURES, SIDE = 40, 6, 176
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    text: str
+    seed: int
+    picture: Thumbnail
+    scores: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A subject on the page."""
+
+    name: str
+    noun: str
+    photograph: Thumbnail
+    drawn: list[_Drawn]
+
+
+def write_gallery(
+    file: Path,
+    config: Config,
+    protocol: Protocol,
+    album: Album,
+    rows: Sequence[Mapping[str, Any]],
+    tables: Sequence[Table],
+) -> None:
+    """Write the page to ``file``. It shows a bounded number of thumbnails, so it stays below 3 MB.
+
+    Args:
+        rows: the scores of ``protocol.shots``, in their order.
+        tables: what the page begins with.
+    """
+    metrics = list(dict.fromkeys(name for table in tables for name in table.metrics))
+    pairs: dict[str, list[tuple[Shot, Mapping[str, Any]]]] = {}
+    for shot, row in zip(protocol.shots, rows, strict=True):
+        pairs.setdefault(shot.subject, []).append((shot, row))
+    page = _template().render(
+        tables=tables,
+        titles=TITLES,
+        by_others=BY_OTHERS,
+        protocol=protocol,
+        subjects=[_shown(config, protocol, album, s, pairs[s.name], metrics) for s in protocol.subjects[:SUBJECTS]],
+        base=config.model.base,
+    )
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(file)
+
+
+def _shown(
+    config: Config,
+    protocol: Protocol,
+    album: Album,
+    subject: BenchSubject,
+    pairs: Sequence[tuple[Shot, Mapping[str, Any]]],
+    metrics: Sequence[str],
+) -> _Shown:
+    (photograph,) = read_photographs(config.data, protocol.store, [subject.reference])
+    drawn = [
+        _Drawn(
+            shot.text,
+            shot.seed,
+            thumbnail(album.picture(shot), SIDE),
+            [(name, as_text(row[name])) for name in metrics if row[name] is not None],
+        )
+        for shot, row in _spread(pairs)
+    ]
+    return _Shown(subject.name, subject.noun, thumbnail(photograph, SIDE), drawn)
+
+
+def _spread(pairs: Sequence[tuple[Shot, Mapping[str, Any]]]) -> list[tuple[Shot, Mapping[str, Any]]]:
+    """At most `PICTURES`, evenly over the prompts; the choice depends on nothing that was measured."""
+    count = min(PICTURES, len(pairs))
+    return [pairs[place * len(pairs) // count] for place in range(count)]
+
+
+def _template():  # type: ignore[no-untyped-def]
+    environment = Environment(
+        loader=PackageLoader("components.evaluation.dreambench", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("gallery.html.j2", globals={"as_text": as_text})

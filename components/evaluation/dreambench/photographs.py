@@ -1,0 +1,34 @@
+"""The benchmark's photographs, read and cut out the same way wherever they are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from components.config import DataConfig
+from components.data.picture import decode_picture
+from components.data.region import region_finder
+from components.data.store import Store
+from components.errors import DataError
+from components.pictures import cut_out
+
+
+def read_photographs(data: DataConfig, store: Store, addresses: Sequence[str]) -> list[Image.Image]:
+    """Photographs as RGB pictures.
+
+    Raises:
+        DataError: one of them cannot be read.
+    """
+    pictures = []
+    for address in addresses:
+        try:
+            pictures.append(decode_picture(store.read(address, data.max_bytes), data.max_pixels))
+        except DataError as error:
+            raise DataError(f"evaluation.dreambench.source: {address}: {error}; replace the photograph") from None
+    return pictures
+
+
+def without_surroundings(data: DataConfig, picture: Image.Image, size: int) -> Image.Image:
+    """The subject that `data.region` finds in ``picture``, on a white square of ``size`` pixels."""
+    return cut_out(picture, region_finder(data.region)(picture, None), size)

@@ -1,0 +1,131 @@
+"""`evaluate_dreambench`: draw, score, and write what came out. A run that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.config import Config
+from components.evaluation.dreambench.album import Album
+from components.evaluation.dreambench.draw import draw_missing
+from components.evaluation.dreambench.gallery import write_gallery
+from components.evaluation.dreambench.protocol import Protocol, read_protocol
+from components.evaluation.dreambench.score import real_row, score_missing
+from components.evaluation.dreambench.table import BY_OTHERS, TITLES, Table, as_text, tables
+from components.evaluation.encoders import encoder_names
+from components.evaluation.identity import model_facts
+from components.fingerprint import fingerprint
+
+PICTURES, TABLES, GALLERY, PROTOCOL = "pictures.parquet", "tables.md", "gallery.html", "protocol.json"
+#: Raised when a change of the code makes other pictures, or other scores of the same pictures.
+_DRAWN_BY, _SCORED_BY = 1, 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run wrote: its ``directory``, a row for each picture, the tables, and how many pictures were new."""
+
+    directory: Path
+    rows: list[dict[str, Any]]
+    metrics: tuple[str, ...]
+    tables: list[Table]
+    drawn: int
+    scored: int
+
+
+def evaluate_dreambench(config: Config, adapter: Path) -> Outcome:
+    """Run the protocol for the ``adapter`` directory, doing what is missing, and write the report.
+
+    Raises:
+        DataError: the source is no DreamBench folder.
+        ArtifactError: a model or an encoder cannot be loaded.
+    """
+    protocol = read_protocol(config.evaluation.dreambench, config.evaluation.seed)
+    facts = _facts(config, adapter, protocol)
+    root = config.evaluation.output.absolute() / "dreambench" / fingerprint(facts["drawing"])
+    album = Album(root, fingerprint(facts["scoring"]))
+    drawn = draw_missing(config, adapter, protocol, album)
+    scored = score_missing(config, protocol, album)
+    return _report(config, protocol, album, facts, (drawn, scored))
+
+
+def _facts(config: Config, adapter: Path, protocol: Protocol) -> dict[str, Any]:
+    """What pictures and scores depend on; how many of them there are is not among it."""
+    marks = protocol.store.marks(p for subject in protocol.subjects for p in subject.photographs)
+    photographs = {s.name: [marks[p] for p in s.photographs] for s in protocol.subjects}
+    words = fingerprint(sorted({(s.subject, s.prompt, s.text, s.word) for s in protocol.shots}))
+    drawing = {
+        "code": _DRAWN_BY,
+        "model": model_facts(config, adapter),
+        "references": {name: own[0] for name, own in photographs.items()},
+        "words": words,
+        "region": config.data.region,
+    }
+    scoring = {
+        "code": _SCORED_BY,
+        "encoders": encoder_names(config.evaluation),
+        "view": config.vision.view_size,
+        "photographs": photographs,
+        "region": config.data.region,
+        "mask": config.evaluation.dreambench.mask,
+    }
+    return {"drawing": drawing, "scoring": scoring}
+
+
+def _report(config: Config, protocol: Protocol, album: Album, facts: dict[str, Any], done: tuple[int, int]) -> Outcome:
+    directory = album.root / "reports" / album.scores
+    directory.mkdir(parents=True, exist_ok=True)
+    nouns = {subject.name: subject for subject in protocol.subjects}
+    rows: list[dict[str, Any]] = []
+    scores: dict[str, list[dict[str, float | None]]] = defaultdict(list)
+    for shot in protocol.shots:
+        row = album.row(shot.name)
+        scores[shot.subject].append(row)
+        picture = album.picture_file(shot).relative_to(album.root).as_posix()
+        rows.append({**shot.row(), "live": nouns[shot.subject].live, "picture": picture, **row})
+    metrics = tuple(scores[protocol.subjects[0].name][0])
+    photographs = {subject.name: album.row(real_row(subject.name)) for subject in protocol.subjects}
+    made = tables(scores, photographs, metrics[-1])
+    _write_rows(rows, metrics, directory / PICTURES)
+    _write(directory / TABLES, "\n".join([_heading(protocol, facts), *map(_markdown, made)]))
+    _write(directory / PROTOCOL, json.dumps({**facts, "missing": protocol.missing}, indent=1))
+    write_gallery(directory / GALLERY, config, protocol, album, rows, made)
+    return Outcome(directory, rows, metrics, made, *done)
+
+
+def _write_rows(rows: list[dict[str, Any]], metrics: tuple[str, ...], file: Path) -> None:
+    fixed = {"prompt": pa.int32(), "seed": pa.int64(), "live": pa.bool_(), **{name: pa.float64() for name in metrics}}
+    schema = pa.schema([(name, fixed.get(name, pa.string())) for name in rows[0]])
+    partial = file.with_name(f".{file.name}.partial")
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial)
+    partial.replace(file)
+
+
+def _heading(protocol: Protocol, facts: dict[str, Any]) -> str:
+    missing = f"; without photographs: {', '.join(protocol.missing)}" if protocol.missing else ""
+    encoders = ", ".join(f"{role} {name}" for role, name in facts["scoring"]["encoders"].items())
+    return (
+        f"# DreamBench\n\n{len(protocol.subjects)} subjects, {len(protocol.shots)} pictures{missing}.\n"
+        f"Encoders: {encoders}. Intervals: 95 %, bootstrap over subjects.\n"
+    )
+
+
+def _markdown(table: Table) -> str:
+    lines = [f"## {TITLES[table.variant]}\n", "| | " + " | ".join(table.metrics) + " | |"]
+    lines.append("|---" * (len(table.metrics) + 2) + "|")
+    for row in table.rows:
+        cells = " | ".join(as_text(row.cells[name]) for name in table.metrics)
+        lines.append(f"| {row.name} | {cells} | {BY_OTHERS if row.by_others else ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def _write(file: Path, text: str) -> None:
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)

@@ -1,0 +1,105 @@
+"""Scoring drawn pictures, whole and with the subject cut out; what has a row is not scored again.
+
+A metric of similarity bears its variant's name: ``dino_whole`` compares whole pictures with whole photographs,
+``dino_masked`` cut-outs with cut-outs, and no number is made of both. Text is always compared with the whole picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from components.config import Config
+from components.evaluation.dreambench.album import Album
+from components.evaluation.dreambench.photographs import read_photographs, without_surroundings
+from components.evaluation.dreambench.pool import run_pool
+from components.evaluation.dreambench.protocol import Protocol, Shot
+from components.evaluation.encoders import Encoders, load_encoders
+from components.pictures import cut_out
+
+VARIANTS = ("whole", "masked")
+#: Value from which an influence mask counts as the subject.
+_INFLUENCE = 25
+#: Side of cut-outs in pixels; no less than any encoder looks at.
+_CUT_OUT_SIDE = 512
+
+#: Vectors [n, d] of one subject's photographs, by metric and variant.
+Vectors = dict[str, Tensor]
+
+
+def score_missing(config: Config, protocol: Protocol, album: Album) -> int:
+    """Score the pictures in ``album`` that have no row yet; returns how many."""
+    missing = [shot for shot in protocol.shots if not album.has_row(shot)]
+    run_pool(config, "score", ScoreShots, (protocol, album), missing)
+    return len(missing)
+
+
+class ScoreShots:
+    """Scores drawn shots, a batch at a time; the first one loads the encoders."""
+
+    def __init__(self, config: Config, protocol: Protocol, album: Album) -> None:
+        self._config, self._protocol, self._album = config, protocol, album
+        self._real = lru_cache(maxsize=4)(self._see)
+
+    def __call__(self, shots: Sequence[Shot]) -> None:
+        """Note the scores of those of ``shots`` that have none."""
+        shots = [shot for shot in shots if not self._album.has_row(shot)]
+        if not shots:
+            return
+        pictures = [self._album.picture(shot) for shot in shots]
+        drawn = self._vectors(pictures, [self._cut(*pair) for pair in zip(shots, pictures, strict=True)])
+        texts = self._encoders.agreement(pictures, [shot.text for shot in shots])
+        for row, shot in enumerate(shots):
+            real = self._real(shot.subject)
+            scores = {metric: similarity(drawn[metric][row], real[metric]) for metric in drawn}
+            text = None if np.isnan(texts[row]) else float(texts[row])
+            self._album.save_row(shot.name, {**scores, self._encoders.text: text})
+
+    @cached_property
+    def _encoders(self) -> Encoders:
+        return load_encoders(self._config)
+
+    def _see(self, name: str) -> Vectors:
+        """The photographs of a subject; how like each other they are is noted before any picture is compared."""
+        data = self._config.data
+        real = read_photographs(data, self._protocol.store, self._protocol.subject(name).photographs)
+        vectors = self._vectors(real, [without_surroundings(data, picture, _CUT_OUT_SIDE) for picture in real])
+        self._album.save_row(real_row(name), {metric: self_similarity(v) for metric, v in vectors.items()})
+        return vectors
+
+    def _vectors(self, whole: list[Image.Image], masked: list[Image.Image]) -> Vectors:
+        seen = dict(zip(VARIANTS, (whole, masked), strict=True))
+        return {
+            f"{metric}_{variant}": vectors
+            for variant, pictures in seen.items()
+            for metric, vectors in self._encoders.embed(pictures).items()
+        }
+
+    def _cut(self, shot: Shot, picture: Image.Image) -> Image.Image:
+        if self._config.evaluation.dreambench.mask == "region":
+            return without_surroundings(self._config.data, picture, _CUT_OUT_SIDE)
+        mask = self._album.mask(shot).resize(picture.size).point(lambda value: 255 if value > _INFLUENCE else 0)
+        return cut_out(picture, mask, _CUT_OUT_SIDE)
+
+
+def real_row(subject: str) -> str:
+    """The name of the row that holds how like each other a subject's photographs are."""
+    return f"{subject}/photographs"
+
+
+def similarity(drawn: Tensor, real: Tensor) -> float:
+    """Mean cosine of one picture's unit vector [d] to those of the photographs [n, d]."""
+    return float((real @ drawn).mean())
+
+
+def self_similarity(real: Tensor) -> float | None:
+    """Mean cosine of different photographs' unit vectors [n, d]; None if there is only one."""
+    if len(real) < 2:
+        return None
+    pairs = real @ real.T
+    return float(pairs[~torch.eye(len(real), dtype=torch.bool)].mean())
