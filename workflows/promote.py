@@ -1,16 +1,39 @@
-"""Point the registry's alias at a version: the newest one by default."""
+"""Let a version challenge the champion, on the same prompts and seeds; or put the champion's predecessor back."""
 
 from __future__ import annotations
 
+from rich.console import Console
+from rich.table import Table
+
 from components.config import Config
-from components.registry import versions
+from components.evaluation.scores import measure
+from components.registry import promotion, versions
+from components.registry.decisions import Decision
 
 
-def run(config: Config) -> None:
-    """Set ``registry.alias`` on the newest version of ``registry.model``."""
-    version = versions.newest(config)
-    versions.set_alias(config, version)
-    print(f"models:/{version.name}@{config.registry.alias} is now version {version.version}")
+def run(config: Config, version: int | None = None, rollback: bool = False) -> None:
+    """Promote ``version``, the newest by default, if it passes `registry.gates`; with ``rollback`` go one back."""
+    if rollback:
+        decision = promotion.roll_back(config)
+    else:
+        uri = None if version is None else f"models:/{config.registry.model}/{version}"
+        candidate = versions.newest(config) if uri is None else versions.resolve(config, uri)
+        decision = promotion.promote(config, candidate, lambda one: measure(config, one.path))
+    _show(decision, config.registry.alias)
+
+
+def _show(decision: Decision, alias: str) -> None:
+    console = Console()
+    if decision.verdicts:
+        table = Table(title=f"version {decision.version} against @{alias}, version {decision.champion}")
+        for column in ("metric", f"@{alias}", "candidate", "gain", "at least", "passed"):
+            table.add_column(column)
+        for verdict in decision.verdicts:
+            gate = verdict.gate
+            estimates = (str(e) for e in (verdict.champion, verdict.candidate, verdict.gain))
+            table.add_row(gate.metric, *estimates, f"{gate.min_delta:+.3f}", "yes" if verdict.passed else "no")
+        console.print(table)
+    console.print(str(decision), soft_wrap=True, markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from components.errors import ConfigError
 from components.evaluation.judges import Judge
 from components.evaluation.toybench import Case, cases, score_subjects
 from components.pictures import rows_of_pictures
-from components.registry import versions
+from components.registry import promotion, versions
 from components.training.launch import train, training_fingerprint
 from components.world.write import write_world
 from workflows.evaluate import scores_table
@@ -59,7 +59,7 @@ def run(config: Config, keep: bool = False) -> None:
         with _stage("3/6 train the adapter with Ray Train"):
             version = _trained(config)
         with _stage(f"4/6 register {version.uri} as @{config.registry.alias}"):
-            versions.set_alias(config, version)
+            promotion.appoint(config, version, "the quickstart shows the version that it trained")
         uri = f"models:/{config.registry.model}@{config.registry.alias}"
         with _stage(f"5/6 serve {uri}, create characters and generate over HTTP"):
             url = app.start(config, uri)

@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval."""
+    """A value with its confidence interval."""
 
     value: float
     low: float
@@ -20,8 +20,14 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def bootstrap(statistic: Callable[..., float], *samples: np.ndarray, resamples: int = 2000, seed: int = 0) -> Estimate:
-    """The percentile bootstrap of ``statistic(*samples)``.
+def bootstrap(
+    statistic: Callable[..., float],
+    *samples: np.ndarray,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Estimate:
+    """The percentile bootstrap of ``statistic(*samples)``, with its two-sided interval.
 
     The samples are paired: one row of each belongs to the same picture, and rows are drawn together.
     """
@@ -31,10 +37,11 @@ def bootstrap(statistic: Callable[..., float], *samples: np.ndarray, resamples: 
     for _ in range(resamples):
         rows = rng.integers(count, size=count)
         values.append(statistic(*(s[rows] for s in samples)))
-    low, high = np.percentile(values, [2.5, 97.5])
+    outside = 50 * (1 - confidence)
+    low, high = np.percentile(values, [outside, 100 - outside])
     return Estimate(float(statistic(*samples)), float(low), float(high))
 
 
-def mean(sample: np.ndarray) -> Estimate:
+def mean(sample: np.ndarray, confidence: float = 0.95) -> Estimate:
     """The mean of one sample."""
-    return bootstrap(lambda s: float(s.mean()), sample)
+    return bootstrap(lambda s: float(s.mean()), sample, confidence=confidence)
