@@ -76,9 +76,16 @@ def evaluate(preset: Preset = "tiny", overrides: Overrides = None) -> None:
 
 
 @app.command()
-def promote(preset: Preset = "tiny", overrides: Overrides = None) -> None:
-    """Give a registered version the alias that the service loads."""
-    _stage("promote", preset, overrides)
+def promote(
+    version: Annotated[
+        int | None, typer.Option(metavar="N", help="The candidate; the newest version if not given.")
+    ] = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Put the champion's predecessor back.")] = False,
+    preset: Preset = "tiny",
+    overrides: Overrides = None,
+) -> None:
+    """Let a version challenge the one that the service loads, and give it its place if it measures better."""
+    _stage("promote", preset, overrides, version=version, rollback=rollback)
 
 
 @app.command()
