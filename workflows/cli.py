@@ -64,6 +64,15 @@ def prepare(preset: Preset = "tiny", overrides: Overrides = None) -> None:
 
 
 @app.command()
+def inspect(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The directory that `prepare` wrote.")],
+) -> None:
+    """Say what is in a prepared dataset: counts, buckets, sample captions, and why rows were left out."""
+    with one_line_errors():
+        import_module("workflows.inspect").run(dataset)
+
+
+@app.command()
 def train(preset: Preset = "tiny", overrides: Overrides = None) -> None:
     """Fit the adapter to prepared shards with Ray Train, and log the run to MLflow."""
     _stage("train", preset, overrides)

@@ -8,22 +8,21 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import ray
-import ray.data
 import ray.train
 from diffusers import UNet2DConditionModel
 from ray.train.torch import TorchTrainer
 
 from components.cluster import connect
 from components.config import Config, for_workers
-from components.data.manifest import load_manifest, shards
+from components.data.manifest import load_manifest
 from components.errors import DataError
 from components.model.adapter import RealCustomAdapter
 from components.model.vision import VisionEncoder
 from components.registry import tracking
+from components.training.batches import dataset_name, open_dataset, shared_out
 from components.training.state import load_module
 from components.training.watch import follow
-from components.training.worker import COLUMNS, train_worker
+from components.training.worker import train_worker
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,13 @@ def train(config: Config) -> Trained:
     progress_file.unlink(missing_ok=True)  # of an earlier, killed attempt
     run_id = _run_id(config, root / f"{name}.run", name)
 
-    rows = ray.data.read_parquet(str(shards(training.dataset.absolute(), "train")), columns=list(COLUMNS))
+    datasets, rows = open_dataset(training.dataset)
     resources = {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={
             "config": for_workers(config).model_dump(mode="json"),
+            "rows": rows,
             "run_id": run_id,
             "progress_file": str(progress_file),
         },
@@ -87,7 +87,8 @@ def train(config: Config) -> Trained:
             failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
-        datasets={"train": rows},
+        datasets={dataset_name(bucket): dataset for bucket, dataset in datasets.items()},
+        dataset_config=shared_out(rows, training.workers, training.batch_size),
     )
     finished = threading.Event()
     watcher = threading.Thread(target=follow, args=(progress_file, finished, "train"), daemon=True)

@@ -8,7 +8,6 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from mlflow import MlflowClient
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from components.config import Config, TrainingConfig
@@ -28,21 +27,17 @@ from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder
 from components.progress import quiet_libraries
 from components.registry import tracking
+from components.training.batches import dataset_name, draw_batches
 from components.training.curriculum import multi_view_share
 from components.training.objective import Absent, SubjectDenoiser, diffusion_loss, draw_example
 from components.training.samples import sample_grid
 from components.training.state import load_state, save_state, step_generator
 
 logger = logging.getLogger(__name__)
-#: Columns of the prepared rows that training reads.
-COLUMNS = (
-    "latents", "text_tokens", "text_pooled", "time_ids", "mask", "head",
-    "deep", "local", "face", "other_deep", "other_local", "other_face",
-)  # fmt: skip
 
 
 def train_worker(job: dict[str, Any]) -> None:
-    """Run the training of ``job`` (``config``, ``run_id``, ``progress_file``) on this worker."""
+    """Run the training of ``job`` (``config``, ``rows`` by bucket, ``run_id``, ``progress_file``) on this worker."""
     quiet_libraries()
     config, run_id = Config(**job["config"]), job["run_id"]
     training = config.training
@@ -72,7 +67,8 @@ def train_worker(job: dict[str, Any]) -> None:
     precision = torch.autocast(device.type, torch.bfloat16) if training.bf16 else nullcontext()
     log = _Log(config, run_id, Path(job["progress_file"])) if rank == 0 else None
 
-    batches = _batches(training, rank, start)
+    buckets = {name: ray.train.get_dataset_shard(dataset_name(name)) for name in job["rows"]}
+    batches = draw_batches(buckets, job["rows"], training.batch_size, training.seed, rank, world, start)
     for step in range(start, training.steps):
         began = time.monotonic()
         rows = next(batches)
@@ -126,25 +122,6 @@ def _warmed(step: int, training: TrainingConfig) -> float:
         return (step + 1) / training.warmup
     done = (step - training.warmup) / max(1, training.steps - training.warmup)
     return 0.1 + 0.45 * (1 + float(torch.cos(torch.tensor(done * torch.pi))))
-
-
-def _batches(training: TrainingConfig, rank: int, skip: int) -> Iterator[dict[str, Tensor]]:
-    """Endless batches of this worker's rows, shuffled within windows of 16 batches; the first ``skip`` are left out."""
-    shard = ray.train.get_dataset_shard("train")
-    size, drawn, epoch = training.batch_size, 0, 0
-    kinds = {name: torch.float16 for name in COLUMNS} | {"time_ids": torch.float32}
-    while True:
-        windows = shard.iter_torch_batches(batch_size=16 * size, dtypes=kinds, device="cpu")
-        for index, window in enumerate(windows):
-            count = len(window["latents"])
-            order = torch.randperm(count, generator=step_generator(training.seed + 1, epoch * 100_003 + index, rank))
-            for i in range(0, count - size + 1, size):
-                drawn += 1
-                if drawn > skip:
-                    yield {name: window[name][order[i : i + size]] for name in COLUMNS}
-        if drawn == 0:
-            raise ValueError(f"a worker's share of the dataset is smaller than one batch of {size} rows")
-        epoch += 1
 
 
 def _report(modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, step: int, loss: float, rank: int) -> None:

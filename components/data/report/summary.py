@@ -1,0 +1,157 @@
+"""What there is to say about a prepared dataset, however large it is: its manifest, and a few rows of every kind.
+
+The rows are chosen by a hash of their ids, so the same dataset is always shown by the same rows.
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow.parquet as pq
+
+from components.data.manifest import REJECTS, SHARDS, Manifest, load_manifest
+from components.errors import DataError
+from components.model.words import find_word
+
+#: Most kept rows, reasons, rows of each reason, and pairs of duplicates.
+ROWS, REASONS, ROWS_OF_REASON, DUPLICATES = 24, 12, 4, 12
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A row of the dataset; ``word_from`` says whether its word was given, taken from its group, or detected."""
+
+    id: str
+    caption: str
+    word: str
+    word_from: str
+    split: str
+    bucket: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row that was left out; ``kept`` is the picture that a duplicate resembles."""
+
+    id: str
+    source: str
+    kept: str | None
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why ``count`` rows were left out, and some of them."""
+
+    stage: str
+    reason: str
+    count: int
+    rows: list[Refused]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A prepared dataset in a nutshell: ``rows`` by bucket, ``reasons`` and ``duplicates`` most frequent first."""
+
+    manifest: Manifest
+    rows: list[Kept]
+    reasons: list[Reason]
+    duplicates: list[Refused]
+
+    @property
+    def buckets(self) -> dict[str, dict[str, int]]:
+        """Bucket -> split -> rows, wide buckets last."""
+        tables = self.manifest.buckets
+        names = sorted({name for table in tables.values() for name in table}, key=_aspect)
+        return {name: {split: table.get(name, 0) for split, table in tables.items()} for name in names}
+
+    @property
+    def fullest(self) -> int:
+        """Rows of the largest bucket."""
+        return max((sum(rows.values()) for rows in self.buckets.values()), default=0)
+
+
+def summarize(directory: Path) -> Summary:
+    """Read the summary of the prepared dataset in ``directory``; of its shards, only what is text.
+
+    Raises:
+        DataError: ``directory`` is no prepared dataset, or a file of it is missing or damaged.
+    """
+    manifest = load_manifest(directory)
+    try:
+        rows = _kept(directory / SHARDS)
+        reasons, duplicates = _refused(directory / REJECTS, manifest.reasons)
+    except (OSError, KeyError, ValueError) as error:  # Arrow's errors are OSError or ValueError
+        raise DataError(f"{directory} is damaged ({error}): prepare the dataset again") from None
+    return Summary(manifest, rows, reasons, duplicates)
+
+
+def size_of(bucket: str) -> tuple[int, int]:
+    """Width and height of a bucket's pictures in pixels."""
+    width, _, height = bucket.partition("x")
+    return int(width), int(height)
+
+
+def marked(caption: str, word: str) -> list[tuple[str, bool]]:
+    """``caption`` cut into pieces, and whether each is the target word."""
+    pieces: list[tuple[str, bool]] = []
+    end = 0
+    for start, stop in find_word(caption, word):
+        pieces += [(caption[end:start], False), (caption[start:stop], True)]
+        end = stop
+    return [piece for piece in [*pieces, (caption[end:], False)] if piece[0]]
+
+
+def _kept(shards: Path) -> list[Kept]:
+    files: dict[str, list[Path]] = defaultdict(list)
+    for file in sorted(shards.glob("split=*/bucket=*/*.parquet")):
+        files[file.parent.name.removeprefix("bucket=")].append(file)
+    names = sorted(sorted(files, key=lambda name: (-len(files[name]), name))[:ROWS], key=_aspect)
+    each = max(1, ROWS // max(1, len(names)))
+    return [row for name in names for row in _few(_rows(files[name], name), each)]
+
+
+def _rows(files: Iterable[Path], bucket: str) -> Iterator[Kept]:
+    for file in files:
+        split = file.parent.parent.name.removeprefix("split=")
+        with pq.ParquetFile(file) as shard:
+            for batch in shard.iter_batches(columns=["id", "caption", "word", "word_from"]):
+                for row in batch.to_pylist():
+                    yield Kept(**row, split=split, bucket=bucket)
+
+
+def _refused(file: Path, counts: Mapping[str, int]) -> tuple[list[Reason], list[Refused]]:
+    """A few rows of the most frequent reasons, and pairs of duplicates; the file is read in pieces."""
+    shown = list(counts)[:REASONS]
+    rows: dict[str, list[Refused]] = defaultdict(list)
+    pairs: list[Refused] = []
+    stages: dict[str, tuple[str, str]] = {}
+    with pq.ParquetFile(file) as table:
+        for batch in table.iter_batches():
+            found: dict[str, list[Refused]] = defaultdict(list)
+            for row in batch.to_pylist():
+                name = f"{row['stage']}: {row['reason']}"
+                stages[name] = row["stage"], row["reason"]
+                found[name].append(Refused(row["id"], row["source"], row.get("kept")))
+            for name in found.keys() & set(shown):
+                rows[name] = _few([*rows[name], *found[name]], ROWS_OF_REASON)
+            twins = [row for group in found.values() for row in group if row.kept]
+            pairs = _few([*pairs, *twins], DUPLICATES)
+    return [Reason(*stages[name], counts[name], rows[name]) for name in shown], pairs
+
+
+def _few(rows: Iterable[T], number: int) -> list[T]:
+    """The ``number`` rows whose ids' hashes are smallest."""
+    return heapq.nsmallest(number, rows, key=lambda row: (zlib.crc32(row.id.encode()), row.id))  # type: ignore[attr-defined]
+
+
+def _aspect(bucket: str) -> tuple[float, str]:
+    width, height = size_of(bucket)
+    return width / height, bucket
