@@ -22,6 +22,8 @@ from components.data.parts import Parts, room_for
 from components.data.pipeline import run_units
 from components.data.pixels import CurateSettings
 from components.data.plan import plan_rows
+from components.data.report.album import SourceAlbum
+from components.data.report.page import write_report
 from components.data.schema import SCHEMA_VERSION, Reject
 from components.data.sources import Source, read_source
 from components.data.units import MarkedJob, Unit, addresses_of, cut_units, mark_jobs
@@ -130,6 +132,8 @@ def _publish(config: Config, work: Work, units: Sequence[Unit], parts: Parts) ->
         manifest = _account(config, work, made, rejects, [unit.key for unit in units])
         _write_rejects(rejects, sources, staging / REJECTS)
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2))
+        album = SourceAlbum(work.source.rows, CurateSettings.of(config, work.source.store))
+        write_report(staging, album, data.output.absolute().name)
     return manifest
 
 
