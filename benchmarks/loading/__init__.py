@@ -1,0 +1,1 @@
+"""What preparation is measured against, and how."""

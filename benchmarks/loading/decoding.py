@@ -1,0 +1,92 @@
+"""Decode and resize alone: Ray Data against torch's `DataLoader`, the same function in as many processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from components.data.picture import decode_picture
+
+_MAX_PIXELS = 50_000_000
+#: Pictures that cross from one process to another at a time.
+_BATCH = 64
+#: Pictures of one Ray task, about: enough that scheduling it costs little, few enough that all processes end together.
+_BLOCK = 512
+
+
+def shrink(file: str, side: int) -> NDArray[np.uint8]:
+    """A picture file as [side, side, 3]."""
+    picture = decode_picture(Path(file).read_bytes(), _MAX_PIXELS)
+    return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS))
+
+
+def _shrink_batch(batch: dict[str, NDArray[Any]], side: int) -> dict[str, NDArray[np.uint8]]:
+    return {"picture": np.stack([shrink(file, side) for file in batch["file"]])}
+
+
+class _Pictures(Dataset[NDArray[np.uint8]]):
+    def __init__(self, files: Sequence[str], side: int) -> None:
+        self.files, self.side = files, side
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, place: int) -> NDArray[np.uint8]:
+        return shrink(self.files[place], self.side)
+
+
+def ray_data(files: Sequence[str], side: int, processes: int) -> Callable[[], int]:
+    """A pass over ``files`` with Ray Data, block by block; says how many pictures arrived."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.op_resource_reservation_enabled = False  # with one operator it only delays the second task, by a second
+    blocks = processes * max(1, round(len(files) / _BLOCK / processes))
+    dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=blocks).map_batches(
+        _shrink_batch,
+        batch_size=_BATCH,
+        fn_kwargs={"side": side},
+        compute=ray.data.TaskPoolStrategy(size=processes),
+    )
+
+    def run() -> int:
+        return sum(len(batch["picture"]) for batch in dataset.iter_batches(batch_size=None, batch_format="numpy"))
+
+    return run
+
+
+def data_loader(files: Sequence[str], side: int, processes: int) -> Callable[[], int]:
+    """The same with torch's `DataLoader`, whose workers stay between passes."""
+    loader = DataLoader(
+        _Pictures(files, side),
+        batch_size=_BATCH,
+        num_workers=processes,
+        persistent_workers=True,
+        multiprocessing_context="spawn",
+    )
+
+    def run() -> int:
+        return sum(len(batch) for batch in loader)
+
+    return run
+
+
+def take_turns(ways: dict[str, Callable[[], int]], expected: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of ``rounds`` passes each, after an untimed one that starts every process."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            if run() != expected:
+                raise RuntimeError(f"{name} lost pictures")
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds

@@ -1,0 +1,110 @@
+"""Preparation as a plain PyTorch script does it: a `DataLoader` curates row by row, the main process encodes.
+
+It calls this project's own functions for every picture, caption and shard. What it lacks is what a pipeline adds: a
+picture that several rows show is read, cut out and encoded for each of them, and nothing survives an interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from components.config import Config
+from components.data.curate import Curated, Row, curate
+from components.data.encode import Encoder
+from components.data.parts import Parts
+from components.data.pixels import CurateSettings, CutOut, View
+from components.data.prepare import plan_work
+from components.data.prepared import prepare_unit
+from components.data.sources import read_source
+from components.data.units import MarkedJob, Unit
+
+
+@dataclass
+class _Packed:
+    """Curated rows, their pixels as tensors, which workers hand over through shared memory."""
+
+    jobs: list[MarkedJob]
+    rows: list[Row]
+    views: list[View]
+    boxes: list[Any]
+    tensors: dict[str, Tensor]
+
+
+class _Rows(Dataset[tuple[MarkedJob, Curated]]):
+    def __init__(self, jobs: Sequence[MarkedJob], settings: CurateSettings) -> None:
+        self.jobs, self.settings = jobs, settings
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def __getitem__(self, place: int) -> tuple[MarkedJob, Curated]:
+        return self.jobs[place], curate([self.jobs[place].job], self.settings)
+
+
+def prepare_by_script(config: Config, directory: Path, processes: int) -> int:
+    """Prepare ``config.data.source`` into shards below ``directory``, in so many processes; returns the rows."""
+    work = plan_work(config, read_source(config.data))
+    settings = CurateSettings.of(config, work.source.store)
+    loader = DataLoader(
+        _Rows(work.jobs, settings),
+        batch_size=config.data.batch_size,
+        num_workers=processes - 1,
+        collate_fn=_pack,
+        multiprocessing_context="spawn",
+    )
+    directory.mkdir(parents=True)
+    encoder, parts = Encoder(config.model, config.vision), Parts(directory)
+    done = 0
+    for packed in loader:
+        unit, curated = Unit(tuple(packed.jobs)), _unpack(packed)
+        done += len(prepare_unit(unit, curated, parts, encoder, _no_namer, config.data.batch_size).rows)
+    return done
+
+
+def _pack(batch: list[tuple[MarkedJob, Curated]]) -> _Packed:
+    """Rows side by side, nothing shared among them."""
+    rows, views, cutouts = [], [], []
+    for _, curated in batch:
+        for row in curated.rows:
+            moved = {
+                "view": row.view + len(views),
+                "cutout": row.cutout + len(cutouts),
+                "other_cutout": row.other_cutout + len(cutouts),
+            }
+            rows.append(row._replace(**moved))
+        views += curated.views
+        cutouts += curated.cutouts
+    blank = np.zeros_like(views[0].mask)
+    pixels = {
+        "picture": [view.picture for view in views],
+        "mask": [view.mask for view in views],
+        "head": [blank if view.head is None else view.head for view in views],
+        "cutout": [cutout.pixels for cutout in cutouts],
+    }
+    bare = [view._replace(picture=None, mask=None, head=view.head is not None) for view in views]  # type: ignore[arg-type]
+    tensors = {name: torch.from_numpy(np.stack(values)) for name, values in pixels.items()}
+    return _Packed([job for job, _ in batch], rows, bare, [cutout.face_box for cutout in cutouts], tensors)
+
+
+def _unpack(packed: _Packed) -> Curated:
+    planes = {name: tensor.numpy() for name, tensor in packed.tensors.items()}
+    views = [
+        view._replace(
+            picture=planes["picture"][i], mask=planes["mask"][i], head=planes["head"][i] if view.head else None
+        )
+        for i, view in enumerate(packed.views)
+    ]
+    cutouts = [CutOut(pixels, box) for pixels, box in zip(planes["cutout"], packed.boxes, strict=True)]
+    return Curated(packed.rows, views, cutouts, [])
+
+
+def _no_namer() -> Any:
+    raise RuntimeError("every row of the toy world has its word")
