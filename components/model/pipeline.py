@@ -10,6 +10,7 @@ what a step does with subjects.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -236,6 +237,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             mask_scope,
             guidance,
             eta,
+            self.scheduler,
         )
         crowd = self.crowd()
         self._guidance_scale, self._interrupt = guidance_scale, False
@@ -272,8 +274,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         """Encode what a call is asked for and draw the noise; steps of a `crowd` and `finish` do the rest.
 
         Args:
-            scheduler: the draft's own, in place of the pipeline's, which serves one draft at a time. All else is as in
-                a call.
+            scheduler: stepped by this draft alone; by default a copy of the pipeline's. All else is as in a call.
 
         Raises:
             WordError: a prompt does not hold a subject's word.
@@ -292,7 +293,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             guidance = replace(guidance, scope=mask_scope)
         sketch = self._sketch(prompts, negatives, subjects, (height, width), guidance_scale, guidance)
         device, dtype = self._execution_device, self.unet.dtype
-        scheduler = scheduler or self.scheduler
+        scheduler = scheduler or copy.deepcopy(self.scheduler)
         scheduler.set_timesteps(num_inference_steps, device=device)
         shape = (len(prompts), self.unet.config.in_channels, *sketch.size)
         noise = randn_tensor(shape, generator, device, dtype) if latents is None else latents.to(device)
