@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from components.data.crop import crop_square
-from components.data.curate import Curated, CurateSettings, curate
+from components.data.buckets import Bucket
+from components.data.crop import crop_square, crop_to
+from components.data.curate import Curated, curate
 from components.data.picture import decode_mask, decode_picture
-from components.data.plan import pack, plan_rows, split_of
+from components.data.pixels import CurateSettings
+from components.data.plan import plan_rows, split_of
 from components.data.region import subject_mask
 from components.data.schema import SourceRow
 from components.data.store import Store
@@ -54,6 +56,7 @@ def a_row(
         "group": group,
         "references": None,
         "source": name,
+        "licence": None,
     }
 
 
@@ -61,14 +64,31 @@ def a_row(
 
 
 @pytest.mark.parametrize(
-    ("caption", "word", "reason"),
-    [("a dog", "cat", "does not hold"), ("a category", "cat", "does not hold"), ("a cat", None, "no target word")],
+    ("caption", "word", "stage", "reason"),
+    [
+        ("a dog", "cat", "word", "does not hold"),
+        ("a category", "cat", "word", "does not hold"),
+        ("<br>", "cat", "caption", "empty"),
+    ],
 )
-def test_row_whose_caption_lacks_its_word_is_rejected(caption: str, word: str | None, reason: str) -> None:
+def test_row_whose_caption_does_not_serve_is_rejected(caption: str, word: str, stage: str, reason: str) -> None:
     plan = plan_rows([a_row("a", caption=caption, word=word), a_row("b", caption="two Cats")], 0)
     assert [job["row"]["subject"]["id"] for job in plan.jobs] == ["b"]
-    assert [(r.id, r.stage) for r in plan.rejects] == [("a", "word")]
+    assert [(r.id, r.stage) for r in plan.rejects] == [("a", stage)]
     assert reason in plan.rejects[0].reason
+
+
+def test_word_that_is_not_given_is_shared_by_the_group_or_left_to_be_detected() -> None:
+    rows = [
+        a_row("a", word="cat"),
+        a_row("b", caption="two  cats", word=None),
+        a_row("c", caption="a dog", word=None),
+        a_row("d", group="other", word=None),
+    ]
+    jobs = plan_rows(rows, 0).jobs
+    found = [(job["row"]["word"], job["word_from"]) for job in jobs]
+    assert found == [("cat", "given"), ("cat", "group"), (None, "detected"), (None, "detected")]
+    assert jobs[1]["row"]["caption"] == "two cats"
 
 
 def test_groups_are_never_split_and_the_share_is_kept() -> None:
@@ -89,13 +109,6 @@ def test_other_picture_is_another_one_of_the_group_or_a_named_reference() -> Non
     assert others["alone"] == []
     assert others["r"] == ["x.png"]
     assert plan_rows(rows, 0) == plan_rows(rows, 0)
-
-
-def test_batches_hold_whole_groups() -> None:
-    rows = [a_row(f"{g}{i}", group=g) for g, n in (("a", 3), ("b", 3), ("c", 9), ("d", 1)) for i in range(n)]
-    batches = [[j["row"]["subject"]["id"] for j in b] for b in pack(plan_rows(rows, 0).jobs, 4)]
-    assert [len(b) for b in batches] == [3, 3, 4, 4, 2]
-    assert [name for batch in batches for name in batch] == [r["subject"]["id"] for r in rows]
 
 
 # -- decoding
@@ -260,56 +273,96 @@ def test_crop_and_mask_show_the_same_place() -> None:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> CurateSettings:
-    return CurateSettings(Store.at(tmp_path), 32, 48, max_bytes=10**7, max_pixels=PIXELS, size_conditioning="original")
+    return CurateSettings(
+        Store.at(tmp_path), (Bucket(32, 32),), 48, max_bytes=10**7, max_pixels=PIXELS, size_conditioning="original"
+    )
+
+
+def save(settings: CurateSettings, **pictures: Image.Image | bytes) -> None:
+    """Write ``pictures`` as PNG files below the root."""
+    for name, picture in pictures.items():
+        data = picture if isinstance(picture, bytes) else encoded(picture)
+        (Path(settings.store.url) / f"{name}.png").write_bytes(data)
 
 
 def curated(rows: list[SourceRow], settings: CurateSettings) -> Curated:
     return curate(plan_rows(rows, 0).jobs, settings)
 
 
-def test_curated_columns_have_their_shapes(settings: CurateSettings) -> None:
-    for name in "ab":
-        disc(160, 120).save(Path(settings.store.url) / f"{name}.png")
-    columns, rejects = curated([a_row("a.png"), a_row("b.png")], settings)
-    assert not rejects
-    assert columns["picture"].shape == (2, 32, 32, 3) and columns["picture"].dtype == np.uint8
-    assert columns["mask"].shape == columns["head"].shape == (2, 32, 32)
-    assert columns["face_box"].shape == columns["other_face_box"].shape == (2, 4)
-    assert not columns["head"].any() and not columns["face_box"].any()
-    assert columns["cutout"].shape == columns["other_cutout"].shape == (2, 48, 48, 3)
-    assert columns["time_ids"][0].tolist() == [120, 160, 0, 5, 32, 32]
-    assert columns["other_id"].tolist() == ["b.png", "a.png"]
-    assert np.array_equal(columns["other_cutout"][0], columns["cutout"][1])
+def test_curated_rows_point_at_their_pixels(settings: CurateSettings) -> None:
+    save(settings, a=disc(160, 120), b=disc(160, 120))
+    made = curated([a_row("a.png"), a_row("b.png")], settings)
+    assert not made.rejects and [row.id for row in made.rows] == ["a.png", "b.png"]
+    for row in made.rows:
+        view, cutout = made.views[row.view], made.cutouts[row.cutout]
+        assert view.picture.shape == (32, 32, 3) and view.picture.dtype == np.uint8
+        assert view.mask.shape == (32, 32) and view.head is None
+        assert view.size == (160, 120) and view.time_ids == (120, 160, 0, 5, 32, 32)
+        assert len(bytes.fromhex(view.picture_hash)) == 32
+        assert cutout.pixels.shape == (48, 48, 3) and cutout.face_box is None
+    assert [row.other_id for row in made.rows] == ["b.png", "a.png"]
+    assert made.rows[0].other_cutout == made.rows[1].cutout
+
+
+def test_pictures_take_the_bucket_of_their_shape(settings: CurateSettings) -> None:
+    several = replace(settings, buckets=(Bucket(32, 32), Bucket(24, 40), Bucket(40, 24)))
+    save(several, tall=disc(100, 170), wide=disc(170, 100), square=disc(100, 100))
+    made = curated([a_row("tall.png"), a_row("wide.png"), a_row("square.png")], several)
+    assert [made.views[row.view].bucket.name for row in made.rows] == ["24x40", "40x24", "32x32"]
+    assert [view.picture.shape for view in made.views] == [(40, 24, 3), (24, 40, 3), (32, 32, 3)]
+    assert [view.time_ids[4:] for view in made.views] == [(40, 24), (24, 40), (32, 32)]
 
 
 def test_target_size_conditioning_says_one_size_only(settings: CurateSettings) -> None:
-    disc(160, 120).save(Path(settings.store.url) / "a.png")
+    save(settings, a=disc(160, 120))
     fixed = replace(settings, size_conditioning="target")
-    assert curated([a_row("a.png")], fixed).columns["time_ids"].tolist() == [[32, 32, 0, 0, 32, 32]]
+    assert curated([a_row("a.png")], fixed).views[0].time_ids == (32, 32, 0, 0, 32, 32)
 
 
 def test_each_row_that_cannot_be_used_is_named_with_its_stage(settings: CurateSettings) -> None:
-    disc().save(Path(settings.store.url) / "good.png")
-    (Path(settings.store.url) / "bad.png").write_bytes(b"no picture")
-    Image.new("L", (5, 5)).save(Path(settings.store.url) / "small.png")
+    save(settings, good=disc(), bad=b"no picture", small=Image.new("L", (5, 5)))
+    (Path(settings.store.url) / "folder.png").mkdir()
+    (Path(settings.store.url) / "dangling.png").symlink_to("nowhere.png")
     rows = [
         a_row("good.png"),
         a_row("bad.png"),
         a_row("missing.png"),
+        a_row("folder.png"),
+        a_row("dangling.png"),
         a_row("boxed", image="good.png", box=(0, 0, 500, 500)),
         a_row("headed", image="good.png", head_box=(0, 0, 20, 500)),
         a_row("masked", image="good.png", mask="small.png"),
         a_row("unmasked", image="good.png", mask="missing.png"),
     ]
-    columns, rejects = curated(rows, settings)
-    assert columns["id"].tolist() == ["good.png"]
-    assert [(r.id, r.stage) for r in rejects] == [
+    made = curated(rows, settings)
+    assert [row.id for row in made.rows] == ["good.png"]
+    assert [(r.id, r.stage) for r in made.rejects] == [
         ("bad.png", "decode"),
         ("missing.png", "decode"),
+        ("folder.png", "decode"),
+        ("dangling.png", "decode"),
         ("boxed", "region"),
         ("headed", "region"),
         ("masked", "region"),
         ("unmasked", "region"),
+    ]
+
+
+def test_what_a_picture_does_to_a_library_costs_that_picture_alone(
+    settings: CurateSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(settings, a=disc(), b=disc(80, 80))
+
+    def crop(picture: Image.Image, *rest: object) -> object:
+        if picture.width == 80:
+            raise ZeroDivisionError
+        return crop_to(picture, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("components.data.pixels.crop_to", crop)
+    made = curated([a_row("a.png"), a_row("b.png")], settings)
+    assert [row.id for row in made.rows] == ["a.png"]
+    assert [(r.id, r.stage, r.reason) for r in made.rejects] == [
+        ("b.png", "curate", "a library failed (ZeroDivisionError)")
     ]
 
 
@@ -318,56 +371,59 @@ def test_head_box_travels_to_target_and_cut_out(settings: CurateSettings) -> Non
     picture = disc(160, 120, (40, 20, 120, 100))
     head = (60, 24, 100, 50)
     ImageDraw.Draw(picture).rectangle((60, 24, 99, 49), fill=(0, 250, 0))
-    picture.save(Path(settings.store.url) / "a.png")
-    disc().save(Path(settings.store.url) / "b.png")
     mask = Image.new("L", picture.size)
     ImageDraw.Draw(mask).ellipse((40, 20, 120, 100), fill=255)
-    mask.save(Path(settings.store.url) / "mask.png")
-    columns, _ = curated([a_row("a.png", mask="mask.png", head_box=head), a_row("b.png")], settings)
-    green = (columns["picture"][0, ..., 1] > 150) & (columns["picture"][0, ..., 0] < 100)
-    assert ((columns["head"][0] > 127) == green).mean() > 0.98 and green.sum() > 40
-    assert (columns["head"] <= columns["mask"]).all()
-    x0, y0, x1, y1 = columns["face_box"][0]
-    pixels = columns["cutout"][0]
-    seen = Image.fromarray(((pixels[..., 1] > 150) & (pixels[..., 0] < 100)).astype(np.uint8) * 255).getbbox()
-    assert seen is not None and np.abs(np.subtract((x0, y0, x1, y1), seen)).max() <= 1.5
-    assert np.array_equal(columns["other_face_box"][1], columns["face_box"][0])
-    assert not columns["face_box"][1].any() and not columns["head"][1].any()
+    save(settings, a=picture, b=disc(), mask=mask)
+    made = curated([a_row("a.png", mask="mask.png", head_box=head), a_row("b.png")], settings)
+    view, cutout = made.views[0], made.cutouts[made.rows[0].cutout]
+    green = (view.picture[..., 1] > 150) & (view.picture[..., 0] < 100)
+    assert view.head is not None
+    assert ((view.head > 127) == green).mean() > 0.98 and green.sum() > 40
+    assert (view.head <= view.mask).all()
+    seen = Image.fromarray(((cutout.pixels[..., 1] > 150) & (cutout.pixels[..., 0] < 100)).astype(np.uint8) * 255)
+    assert cutout.face_box is not None
+    assert np.abs(np.subtract(cutout.face_box, seen.getbbox())).max() <= 1.5
+    assert made.rows[1].other_cutout == made.rows[0].cutout
+    assert made.views[1].head is None and made.cutouts[made.rows[1].cutout].face_box is None
+
+
+def test_faces_are_found_where_none_is_given(settings: CurateSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(settings, a=disc())
+    monkeypatch.setattr("components.data.pixels._face_detector", lambda: lambda picture: (40, 40, 80, 60))
+    finding = replace(settings, find_faces=True)
+    assert curated([a_row("a.png")], finding).cutouts[0].face_box is not None
+    assert curated([a_row("a.png")], settings).cutouts[0].face_box is None
 
 
 def test_other_view_skips_pictures_that_cannot_be_read(settings: CurateSettings) -> None:
-    disc().save(Path(settings.store.url) / "a.png")
-    noise().save(Path(settings.store.url) / "c.png")
-    (Path(settings.store.url) / "b.png").write_bytes(b"no picture")
-    columns, _ = curated([a_row("a.png"), a_row("b.png"), a_row("c.png")], settings)
-    assert dict(zip(columns["id"], columns["other_id"], strict=True)) == {"a.png": "c.png", "c.png": "a.png"}
+    save(settings, a=disc(), b=b"no picture", c=noise())
+    made = curated([a_row("a.png"), a_row("b.png"), a_row("c.png")], settings)
+    assert {row.id: row.other_id for row in made.rows} == {"a.png": "c.png", "c.png": "a.png"}
 
 
 def test_picture_without_company_is_its_own_other_view(settings: CurateSettings) -> None:
-    disc().save(Path(settings.store.url) / "a.png")
-    columns, _ = curated([a_row("a.png")], settings)
-    assert columns["other_id"].tolist() == ["a.png"]
-    assert np.array_equal(columns["cutout"], columns["other_cutout"])
+    save(settings, a=disc())
+    (row,) = curated([a_row("a.png")], settings).rows
+    assert (row.other_id, row.other_cutout) == ("a.png", row.cutout)
 
 
 def test_reference_that_is_no_row_is_cut_out_too(settings: CurateSettings) -> None:
-    disc().save(Path(settings.store.url) / "a.png")
-    noise().save(Path(settings.store.url) / "extra.png")
-    columns, _ = curated([{**a_row("a.png"), "references": ["extra.png"]}], settings)
-    assert columns["other_id"].tolist() == ["extra.png"]
+    save(settings, a=disc(), extra=noise())
+    made = curated([{**a_row("a.png"), "references": ["extra.png"]}], settings)
+    assert made.rows[0].other_id == "extra.png" and len(made.views) == 1 and len(made.cutouts) == 2
 
 
 def test_each_picture_is_read_once(settings: CurateSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(settings, a=disc(), b=disc(), c=disc())
     names = ["a.png", "b.png", "c.png"]
-    for name in names:
-        disc().save(Path(settings.store.url) / name)
     reads: list[str] = []
     read = Store.read
     monkeypatch.setattr(Store, "read", lambda self, name, most: (reads.append(name), read(self, name, most))[1])
-    curated([a_row(name) for name in names], settings)
+    made = curated([*(a_row(name) for name in names), a_row("a.png#2", image="a.png", caption="the cat")], settings)
     assert sorted(reads) == names
+    assert len(made.rows) == 4 and len(made.views) == 3 and made.rows[3].view == made.rows[0].view
 
 
-def test_nothing_usable_gives_no_columns(settings: CurateSettings) -> None:
-    columns, rejects = curated([a_row("missing.png")], settings)
-    assert columns == {} and len(rejects) == 1
+def test_nothing_usable_gives_no_rows(settings: CurateSettings) -> None:
+    made = curated([a_row("missing.png")], settings)
+    assert not made.rows and not made.views and len(made.rejects) == 1

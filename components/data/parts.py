@@ -5,6 +5,7 @@
     prepared.parts/
       3f0c….64x64.parquet      rows of one unit and bucket
       3f0c….json               the unit's record
+      3f0c….tries              a byte for each time that this run began to work on the unit
 """
 
 from __future__ import annotations
@@ -72,6 +73,9 @@ class Parts:
     def record(self, key: str) -> Path:
         return self.directory / f"{key}.json"
 
+    def _tries(self, key: str) -> Path:
+        return self.directory / f"{key}.tries"
+
     def finished(self) -> dict[str, UnitRecord]:
         """The records of units whose shards are there in full."""
         records = {}
@@ -89,10 +93,18 @@ class Parts:
             return None
         return record if record.schema_version == SCHEMA_VERSION and sizes == record.files else None
 
+    def begin(self, key: str) -> int:
+        """Note that work on a unit begins; says how often this run had begun it before."""
+        file = self._tries(key)
+        with file.open("ab") as stream:
+            stream.write(b".")
+            return stream.tell() - 1
+
     def finish(self, record: UnitRecord) -> None:
         """Write ``record``, after its shards. Doing so again changes nothing."""
         with appearing(self.record(record.key)) as partial:
             partial.write_text(record.model_dump_json())
+        self._tries(record.key).unlink(missing_ok=True)
 
     def sweep(self, kept: Collection[str]) -> None:
         """Remove what belongs to no unit of ``kept``."""
@@ -100,10 +112,11 @@ class Parts:
             if file.name.split(".")[0] not in kept:
                 file.unlink(missing_ok=True)
 
-    def sweep_partials(self) -> None:
-        """Remove what a killed run was writing."""
-        for file in self.directory.glob(f".*{_PARTIAL}"):
-            file.unlink(missing_ok=True)
+    def forget_unfinished(self) -> None:
+        """Remove what a run that was killed left of units that it had begun."""
+        for pattern in (f".*{_PARTIAL}", "*.tries"):
+            for file in self.directory.glob(pattern):
+                file.unlink(missing_ok=True)
 
 
 def write_shard(file: Path, tables: Iterable[pa.Table]) -> int:

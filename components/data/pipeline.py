@@ -47,7 +47,7 @@ def run_units(config: Config, store: Store, units: Sequence[Unit], parts: Parts)
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ray.data.TaskPoolStrategy(size=data.curators),
-                fn_kwargs={"settings": CurateSettings.of(config, store)},
+                fn_kwargs={"settings": CurateSettings.of(config, store), "parts": parts},
                 max_calls=_CALLS,
             )
             .map_batches(

@@ -80,7 +80,7 @@ def prepare(config: Config) -> Prepared:
     parts = Parts(data.output.absolute().with_name(f"{data.output.name}.parts"))
     with room_for(data.output):
         parts.directory.mkdir(parents=True, exist_ok=True)
-        parts.sweep_partials()
+        parts.forget_unfinished()
         finished = {key: record.marks for key, record in parts.finished().items()}
         units = cut_units(work.jobs, data.rows_per_shard, finished)
         pending = [unit for unit in units if unit.key not in finished]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,9 +11,11 @@ import pyarrow as pa
 
 from components.config import ModelConfig, NamingConfig, VisionConfig
 from components.data.blocks import curated_block, done_block, failed_block, read_curated, read_units, stopped_block
-from components.data.curate import curate
+from components.data.curate import Curated, curate
 from components.data.parts import Parts, room_for
 from components.data.pixels import CurateSettings
+from components.data.screen import screen
+from components.data.units import Unit
 from components.errors import RealCustomError
 from components.progress import quiet_libraries
 
@@ -21,13 +24,31 @@ if TYPE_CHECKING:
     from components.model.naming import WordNamer
 
 
-def curate_units(batch: pa.Table, settings: CurateSettings) -> Iterator[pa.Table]:
+logger = logging.getLogger(__name__)
+
+#: Attempts at a unit after which each of its pictures is suspected to be what kills them.
+_ATTEMPTS = 3
+
+
+def curate_units(batch: pa.Table, settings: CurateSettings, parts: Parts) -> Iterator[pa.Table]:
     """Turn units into curated ones, each a block."""
     for unit in read_units(batch):
         try:
-            yield curated_block(unit, curate([job.job for job in unit.jobs], settings))
+            yield curated_block(unit, _curate(unit, settings, parts))
         except RealCustomError as error:
             yield stopped_block(error)
+
+
+def _curate(unit: Unit, settings: CurateSettings, parts: Parts) -> Curated:
+    jobs = [job.job for job in unit.jobs]
+    with room_for(parts.directory):
+        suspect = parts.begin(unit.key) >= _ATTEMPTS
+    if not suspect:
+        return curate(jobs, settings)
+    logger.warning("unit %s was begun %d times and never finished: screening its pictures", unit.key, _ATTEMPTS)
+    screened = screen(jobs, settings)
+    curated = curate(screened.jobs, settings)
+    return curated._replace(rejects=[*screened.rejects, *curated.rejects])
 
 
 class EncodeUnits:

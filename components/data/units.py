@@ -71,7 +71,7 @@ def cut_units(jobs: Sequence[MarkedJob], size: int, done: Mapping[str, Sequence[
     waiting = {job.mark: job for unit in fresh if unit.key not in done for job in unit.jobs}
     reused = []
     for key in sorted(done.keys() - kept.keys(), key=lambda key: (-len(done[key]), key)):
-        if done[key] and all(mark in waiting for mark in done[key]):
+        if 0 < len(done[key]) <= size and all(mark in waiting for mark in done[key]):
             reused.append(Unit(tuple(waiting.pop(mark) for mark in done[key])))
     if not reused:
         return fresh

@@ -123,7 +123,7 @@ class _Checked:
             },
             "caption": row.caption,
             "word": row.word,
-            "group": row.group or name,
+            "group": row.group or shown,
             "references": row.references,
             "source": row.source or shown,
             "licence": row.licence,
