@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import mlflow
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.config import PACKAGE_ROOT, Config, GateConfig
@@ -73,6 +73,7 @@ def test_more_confidence_widens_the_interval() -> None:
     assert wide.low < narrow.low < narrow.value == wide.value < narrow.high < wide.high
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.floats(-1, 1), st.floats(-1, 1))
 def test_a_difference_has_the_other_sign_the_other_way_round(first: float, second: float) -> None:
     there = difference(scores_of(first), scores_of(second), "similarity", 0.95)
@@ -170,10 +171,8 @@ def test_candidates_are_promoted_refused_and_rolled_back(
     fourth = promotion.promote(store_config, register(), score)
     assert fourth.outcome == "promoted"
     assert aliases(store_config) == {"champion": "4", "previous": "2"}
-    assert (
-        promotion.promote(store_config, versions.resolve(store_config, fourth_uri(store_config)), score).outcome
-        == "kept"
-    )
+    again = versions.resolve(store_config, f"models:/{store_config.registry.model}/4")
+    assert promotion.promote(store_config, again, score).outcome == "kept"
 
     assert promotion.roll_back(store_config).version == "2"
     assert aliases(store_config) == {"champion": "2", "previous": "1"}
@@ -240,12 +239,12 @@ def test_rollback_needs_a_champion(store_config: Config, register: Callable[[], 
 
 
 def test_tags_stay_short_however_much_there_is_to_say() -> None:
-    gates = [GateConfig(metric="similarity")] * 100
+    gates = [GateConfig(metric="similarity")] * 30
     verdicts = judge(gates, scores_of(0.4), scores_of(0.5))
     decision = Decision("m", "2", "promoted", "1", "; ".join(map(str, verdicts)), verdicts)
-    assert len(decision.reason) > 5000
+    assert len(decision.reason) > 1000
     assert all(len(value) <= 1000 for value in decision.tags("run").values())
-    assert len(decision.facts()["gates"]) == 100
+    assert len(decision.facts()["gates"]) == 30
 
 
 RACER = """

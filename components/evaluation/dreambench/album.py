@@ -44,8 +44,8 @@ class Album:
         """The influence mask (L)."""
         return self._open(self._mask_file(shot)).convert("L")
 
-    def has_row(self, shot: Shot) -> bool:
-        return self._row_file(shot.name).exists()
+    def has_row(self, name: str) -> bool:
+        return self._row_file(name).exists()
 
     def save_row(self, name: str, row: dict[str, float | None]) -> None:
         """Keep the scores of the picture (or subject) ``name``."""

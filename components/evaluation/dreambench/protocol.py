@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
@@ -12,6 +12,7 @@ from components.data.sources.dreambench import CLASSES, list_photographs, read_c
 from components.data.sources.record import read_text
 from components.data.store import Store
 from components.errors import DataError
+from components.fingerprint import fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +55,18 @@ class Shot:
 
 @dataclass(frozen=True)
 class Protocol:
-    """The benchmark as it is run: ``missing`` subjects are listed in the source but have no photographs."""
+    """The benchmark as it is run.
+
+    ``missing`` subjects are listed in the source but have no photographs. ``lists`` (a fingerprint) and ``everyone``
+    stay the same when fewer ``subjects`` or prompts are asked for.
+    """
 
     store: Store
     subjects: tuple[BenchSubject, ...]
     shots: tuple[Shot, ...]
     missing: tuple[str, ...]
+    lists: str
+    everyone: tuple[BenchSubject, ...]
 
     def subject(self, name: str) -> BenchSubject:
         return next(subject for subject in self.subjects if subject.name == name)
@@ -82,11 +89,11 @@ def read_protocol(bench: DreamBenchConfig, seed: int) -> Protocol:
         raise DataError(f"{_SOURCE}: {CLASSES} lists no prompts for objects or for live subjects")
     if unlisted := sorted(photographs.keys() - classes.keys()):
         raise DataError(f"{_SOURCE}: {CLASSES} names no class for {unlisted[0]!r}; add a line to it")
-    there = [
+    there = tuple(
         BenchSubject(name, noun, noun in bench.live, tuple(photographs[name]))
         for name, noun in classes.items()
         if name in photographs
-    ][: bench.subjects]
+    )
     if not there:
         raise DataError(f"{_SOURCE}: {store.url} holds no photographs of the subjects that {CLASSES} lists")
     if odd := next((s.name for s in there if not _is_folder_name(s.name)), None):
@@ -96,10 +103,12 @@ def read_protocol(bench: DreamBenchConfig, seed: int) -> Protocol:
         logger.warning("%d of %d subjects have no photographs: %s", len(missing), len(classes), ", ".join(missing))
     prompts = {False: objects[: bench.prompts], True: live[: bench.prompts]}
     seeds = range(seed, seed + bench.seeds)
-    return Protocol(store, tuple(there), tuple(_shots(there, prompts, seeds)), missing)
+    chosen = there[: bench.subjects]
+    lists = fingerprint([classes, objects, live, bench.live])
+    return Protocol(store, chosen, tuple(_shots(chosen, prompts, seeds)), missing, lists, there)
 
 
-def _shots(subjects: list[BenchSubject], prompts: dict[bool, list[str]], seeds: range) -> Iterator[Shot]:
+def _shots(subjects: Sequence[BenchSubject], prompts: dict[bool, list[str]], seeds: range) -> Iterator[Shot]:
     for subject in subjects:
         for number, template in enumerate(prompts[subject.live]):
             text = " ".join(template.format("", subject.noun).split())  # no pseudo-word: the class noun stands alone

@@ -57,14 +57,13 @@ def evaluate_dreambench(config: Config, adapter: Path) -> Outcome:
 
 def _facts(config: Config, adapter: Path, protocol: Protocol) -> dict[str, Any]:
     """What pictures and scores depend on; how many of them there are is not among it."""
-    marks = protocol.store.marks(p for subject in protocol.subjects for p in subject.photographs)
-    photographs = {s.name: [marks[p] for p in s.photographs] for s in protocol.subjects}
-    words = fingerprint(sorted({(s.subject, s.prompt, s.text, s.word) for s in protocol.shots}))
+    marks = protocol.store.marks(p for subject in protocol.everyone for p in subject.photographs)
+    photographs = {s.name: [marks[p] for p in s.photographs] for s in protocol.everyone}
     drawing = {
         "code": _DRAWN_BY,
         "model": model_facts(config, adapter),
         "references": {name: own[0] for name, own in photographs.items()},
-        "words": words,
+        "lists": protocol.lists,
         "region": config.data.region,
     }
     scoring = {

@@ -34,7 +34,7 @@ Vectors = dict[str, Tensor]
 
 def score_missing(config: Config, protocol: Protocol, album: Album) -> int:
     """Score the pictures in ``album`` that have no row yet; returns how many."""
-    missing = [shot for shot in protocol.shots if not album.has_row(shot)]
+    missing = [shot for shot in protocol.shots if not album.has_row(shot.name)]
     run_pool(config, "score", ScoreShots, (protocol, album), missing)
     return len(missing)
 
@@ -48,7 +48,7 @@ class ScoreShots:
 
     def __call__(self, shots: Sequence[Shot]) -> None:
         """Note the scores of those of ``shots`` that have none."""
-        shots = [shot for shot in shots if not self._album.has_row(shot)]
+        shots = [shot for shot in shots if not self._album.has_row(shot.name)]
         if not shots:
             return
         pictures = [self._album.picture(shot) for shot in shots]
@@ -69,7 +69,8 @@ class ScoreShots:
         data = self._config.data
         real = read_photographs(data, self._protocol.store, self._protocol.subject(name).photographs)
         vectors = self._vectors(real, [without_surroundings(data, picture, _CUT_OUT_SIDE) for picture in real])
-        self._album.save_row(real_row(name), {metric: self_similarity(v) for metric, v in vectors.items()})
+        if not self._album.has_row(real_row(name)):
+            self._album.save_row(real_row(name), {metric: self_similarity(v) for metric, v in vectors.items()})
         return vectors
 
     def _vectors(self, whole: list[Image.Image], masked: list[Image.Image]) -> Vectors:
