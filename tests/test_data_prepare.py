@@ -11,19 +11,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
 
 from components.config import Config, load_config
-from components.data.encode import Encoder
-from components.data.manifest import REJECTS, Manifest, load_manifest, shards
+from components.data.manifest import REJECTS, Manifest, bucket_shards, load_manifest, shards
 from components.data.plan import split_of
-from components.data.prepare import Prepared, dataset_fingerprint, prepare
+from components.data.prepare import Prepared, plan_work, prepare
 from components.data.sources import read_source
-from components.data.stages import encode_rows
 from components.errors import ArtifactError, DataError
 from components.model.miniature import MiniatureLayout
-from components.model.vision import VisionEncoder
 from components.world.write import write_world
 
 DREAMBENCH = Path(__file__).parents[2] / "shared" / "dreambench" / "dataset"
@@ -37,7 +33,7 @@ def configure(miniature: MiniatureLayout, folder: Path, *overrides: str) -> Conf
 
 @pytest.fixture(scope="module")
 def poisoned(miniature: MiniatureLayout, tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A small world in which one picture is cut short, one is missing, and one caption lacks its word."""
+    """A small world with a picture cut short, one missing, one there twice, a wrong word, and a word left out."""
     config = configure(
         miniature,
         tmp_path_factory.mktemp("prepare"),
@@ -54,6 +50,9 @@ def poisoned(miniature: MiniatureLayout, tmp_path_factory: pytest.TempPathFactor
     broken.write_bytes(broken.read_bytes()[:700])
     (root / rows[4]["image"]).unlink()
     rows[8]["word"] = "zeppelin"
+    rows[10]["word"] = None
+    Image.open(root / rows[12]["image"]).resize((160, 160)).save(root / "images" / "again.jpg", quality=90)
+    rows.append({**rows[12], "image": "images/again.jpg", "mask": None, "head_box": None, "group": "again"})
     (root / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return config
 
@@ -64,7 +63,7 @@ def prepared(poisoned: Config, ray_cluster: None) -> Prepared:
 
 
 def read(directory: Path, *columns: str) -> list[dict[str, Any]]:
-    """Prepared rows, tensors as arrays. (Importing Ray Data registers its tensor type with Arrow.)"""
+    """Prepared rows, tensors as arrays."""
     table = pq.read_table(directory / "shards", columns=list(columns) or None).combine_chunks()
     tensors = {
         n: c.chunk(0).to_numpy_ndarray()
@@ -82,9 +81,11 @@ def rows(prepared: Prepared) -> list[dict[str, Any]]:
 
 def test_rows_are_conserved(prepared: Prepared, rows: list[dict[str, Any]]) -> None:
     manifest = prepared.manifest
-    assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (30, 27, 3)
+    assert (manifest.rows_in, manifest.rows_out, manifest.rows_rejected) == (31, 27, 4)
     assert len(rows) == 27 == len({row["id"] for row in rows})
     assert manifest.splits == dict(Counter(row["split"] for row in rows))
+    assert manifest.buckets == {split: {"64x64": number} for split, number in manifest.splits.items()}
+    assert bucket_shards(prepared.directory, "train") == {"64x64": shards(prepared.directory, "train") / "bucket=64x64"}
     assert load_manifest(prepared.directory) == manifest
 
 
@@ -94,7 +95,9 @@ def test_every_row_left_out_is_listed_with_stage_and_reason(prepared: Prepared, 
         "images/00000-0.png": "decode",
         "images/00001-1.png": "decode",
         "images/00002-2.png": "word",
+        "images/again.jpg": "duplicate",
     }
+    assert rejects["images/again.jpg"]["kept"] == "images/00004-0.png"
     assert not rejects.keys() & {row["id"] for row in rows}
     assert prepared.manifest.reasons == dict(Counter(f"{r['stage']}: {r['reason']}" for r in rejects.values()))
 
@@ -117,7 +120,18 @@ def test_rows_have_the_documented_shapes(rows: list[dict[str, Any]]) -> None:
     }
     for row in rows:
         assert 0 < row["mask"].mean() < 1 and row["mask"].max() <= 1
-        assert row["word"] in row["caption"]
+        assert row["word"] in row["caption"] and len(row["picture_hash"]) == 64
+        assert row["word_from"] == ("group" if row["id"] == "images/00003-1.png" else "given")
+
+
+def test_manifest_states_the_columns(prepared: Prepared, rows: list[dict[str, Any]]) -> None:
+    columns = prepared.manifest.columns
+    assert columns.keys() | {"split", "bucket"} == rows[0].keys()
+    assert (columns["caption"], columns["latents"], columns["time_ids"]) == (
+        "string",
+        "halffloat[4, 16, 16]",
+        "float[6]",
+    )
 
 
 def test_face_columns_follow_the_head_boxes_of_the_source(poisoned: Config, rows: list[dict[str, Any]]) -> None:
@@ -149,7 +163,7 @@ def test_other_view_is_another_picture_of_the_same_subject(rows: list[dict[str, 
 
 
 def test_shards_are_as_long_as_asked(prepared: Prepared) -> None:
-    files = shards(prepared.directory, "train").glob("*.parquet")
+    files = shards(prepared.directory, "train").glob("*/*.parquet")
     assert max(pq.read_metadata(file).num_rows for file in files) <= 8
 
 
@@ -158,21 +172,90 @@ def test_second_run_does_nothing_and_says_so(poisoned: Config, prepared: Prepare
     again = prepare(poisoned)
     assert again.reused and again.manifest == prepared.manifest
     assert (prepared.directory / "manifest.json").stat().st_mtime_ns == before
-    assert sorted(p.name for p in prepared.directory.parent.iterdir()) == ["prepared", "raw"]
+    assert sorted(p.name for p in prepared.directory.parent.iterdir()) == ["prepared", "prepared.parts", "raw"]
+
+
+def change(config: Config, **data: Any) -> Config:
+    return config.model_copy(update={"data": config.data.model_copy(update=data)})
 
 
 def test_fingerprint_follows_content_settings_and_encoders_but_not_places(poisoned: Config, tmp_path: Path) -> None:
-    def mark(encoders: dict[str, str] | None = None, **changes: Any) -> str:
-        config = poisoned.model_copy(update={"data": poisoned.data.model_copy(update=changes)})
-        return dataset_fingerprint(config, read_source(config.data), encoders or {"base": "a"})
+    def mark(config: Config = poisoned, **data: Any) -> str:
+        changed = change(config, **data)
+        return plan_work(changed, read_source(changed.data)).fingerprint
 
     copy = tmp_path / "copy"
     shutil.copytree(poisoned.data.source, copy)
-    assert mark() == mark(source=copy, output=tmp_path / "elsewhere")
+    assert mark() == mark(source=copy, output=tmp_path / "elsewhere", encoders=7, curators=3)
     picture = copy / "images" / "00005-0.png"
     Image.open(picture).transpose(Image.Transpose.ROTATE_90).save(picture)
-    others = [mark(source=copy), mark(validation_share=0.0), mark(image_size=128), mark({"base": "b"})]
-    assert len({mark(), *others}) == 5
+    vision = poisoned.vision.model_copy(update={"siglip_block": 1})
+    others = [
+        mark(source=copy),
+        mark(validation_share=0.0),
+        mark(image_size=128),
+        mark(duplicates="keep"),
+        mark(poisoned.model_copy(update={"vision": vision})),
+    ]
+    assert len({mark(), *others}) == 6
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_output_that_holds_other_things_is_left_alone(poisoned: Config, tmp_path: Path, beside: bool) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / "thesis.txt").write_text("the only copy")
+    with pytest.raises(DataError, match=r"holds other things than a dataset"):
+        prepare(change(poisoned, output=output / "thesis.txt" if beside else output))
+    assert (output / "thesis.txt").read_text() == "the only copy"
+
+
+def states(directory: Path) -> dict[str, int]:
+    """When each finished unit was written."""
+    return {file.name: file.stat().st_mtime_ns for file in directory.glob("*.json")}
+
+
+def test_new_rows_are_encoded_and_no_others(
+    poisoned: Config, prepared: Prepared, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """New groups come before, between and behind the old ones; a corrected row is encoded again with its unit only."""
+    for name in ("raw", "prepared", "prepared.parts"):
+        shutil.copytree(poisoned.data.source.parent / name, tmp_path / name)
+    config = change(poisoned, source=tmp_path / "raw", output=tmp_path / "prepared")
+    file = config.data.source / "pairs.jsonl"
+    lines = file.read_text().splitlines()
+    new = []
+    for index, caption in enumerate(("a red robot", "a blue robot", "two robots")):
+        Image.effect_noise((90, 90), 40 + 20 * index).convert("RGB").save(config.data.source / f"new-{index}.png")
+        new.append(json.dumps({"image": f"new-{index}.png", "caption": caption, "word": "robot", "group": f"n{index}"}))
+    file.write_text("\n".join([new[0], *lines[:7], new[1], *lines[7:], new[2]]))
+    before = states(tmp_path / "prepared.parts")
+    grown = prepare(config)
+    assert not grown.reused and grown.encoded == 3
+    assert grown.manifest.rows_in == 34 and grown.manifest.rows_out == 30
+    assert before.items() <= states(tmp_path / "prepared.parts").items()
+    after = {row["id"]: row for row in read(grown.directory)}
+    assert after.keys() == {row["id"] for row in rows} | {"new-0.png", "new-1.png", "new-2.png"}
+    for row in rows:
+        assert all(np.array_equal(after[row["id"]][name], value) for name, value in row.items())
+
+    file.write_text("\n".join(lines[:-1]))
+    shrunk = prepare(config)
+    assert shrunk.encoded < 9 and shrunk.manifest.rows_out == 27
+    left = {file.name.split(".")[0] for file in (tmp_path / "prepared.parts").iterdir()}
+    assert left == set(shrunk.manifest.units)
+
+
+def test_changed_encoders_are_refused_or_encode_again(poisoned: Config, prepared: Prepared, tmp_path: Path) -> None:
+    output = tmp_path / "prepared"
+    shutil.copytree(prepared.directory, output)
+    other = poisoned.model_copy(update={"vision": poisoned.vision.model_copy(update={"siglip_block": 1})})
+    refusing = change(other, output=output, on_encoder_change="refuse")
+    with pytest.raises(DataError, match=r"was encoded by base \w+, vision \w+, .*data\.on_encoder_change=reencode"):
+        prepare(refusing)
+    assert load_manifest(output) == prepared.manifest
+    again = prepare(change(refusing, on_encoder_change="reencode"))
+    assert again.encoded == 30 and again.manifest.encoders != prepared.manifest.encoders
 
 
 def test_source_without_a_usable_row_leaves_nothing_behind(
@@ -184,7 +267,7 @@ def test_source_without_a_usable_row_leaves_nothing_behind(
     (config.data.source / "pairs.jsonl").write_text('{"image": "a.png", "caption": "a cat", "word": "cat"}')
     with pytest.raises(DataError, match=r"none of its 1 rows can be used: decode: not a picture"):
         prepare(config)
-    assert [p.name for p in tmp_path.iterdir()] == ["raw"]
+    assert not config.data.output.exists()
 
 
 def test_missing_base_model_is_named_before_any_work(miniature: MiniatureLayout, tmp_path: Path) -> None:
@@ -234,62 +317,6 @@ def test_dataset_of_another_schema_is_prepared_anew(
     assert load_manifest(config.data.output).rows_out == 4
 
 
-# -- encoding
-
-
-def curated(count: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    ids = np.array([f"{i}" for i in range(count)])
-    cutouts = rng.integers(0, 255, (count, 128, 128, 3), np.uint8)
-    return {
-        **{name: ids for name in ("id", "group", "caption", "word", "source", "split")},
-        "picture": rng.integers(0, 255, (count, 64, 64, 3), np.uint8),
-        "mask": np.full((count, 64, 64), 255, np.uint8),
-        "head": np.zeros((count, 64, 64), np.uint8),
-        "time_ids": np.zeros((count, 6), np.float32),
-        "cutout": cutouts,
-        "face_box": np.tile(np.float32([0, 16, 128, 48]), (count, 1)),
-        "other_id": np.roll(ids, 1),
-        "other_cutout": np.roll(cutouts, 1, axis=0),
-        "other_face_box": np.zeros((count, 4), np.float32),
-    }
-
-
-def test_encoder_gives_what_the_models_give_and_encodes_each_picture_once(
-    miniature: MiniatureLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = configure(miniature, tmp_path)
-    encoder = Encoder(config.model, config.vision)
-    seen: list[int] = []
-    forward = VisionEncoder.forward
-    monkeypatch.setattr(VisionEncoder, "forward", lambda self, x: (seen.append(len(x)), forward(self, x))[1])
-    batch = curated(3)
-    out = encoder(batch)
-    assert seen == [3]
-    direct = encoder.vision.encode_pictures([Image.fromarray(c) for c in batch["cutout"]])
-    torch.testing.assert_close(torch.from_numpy(out["deep"]).float(), direct.deep, atol=5e-3, rtol=1e-2)
-    assert np.array_equal(out["other_local"], np.roll(out["local"], 1, axis=0))
-    assert np.array_equal(out["latents"], encoder(batch)["latents"])
-    assert (out["mask"] == 1).all() and not out["head"].any()
-    assert out["face"][0].reshape(8, 8).mean(1).tolist() == [0, 1, 1, 0, 0, 0, 0, 0]
-    assert not out["other_face"].any()
-
-
-def test_row_that_fails_costs_no_other() -> None:
-    def encode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        if "1" in batch["id"]:
-            raise RuntimeError("poison")
-        values = np.array([np.inf if name == "2" else 1.0 for name in batch["id"]])
-        return {"id": batch["id"], "source": batch["source"], "deep": values}
-
-    columns, rejects = encode_rows(curated(4), encode)
-    assert columns["id"].tolist() == ["0", "3"]
-    assert [(r.id, r.stage, r.reason) for r in rejects] == [
-        ("1", "encode", "the encoders failed (RuntimeError)"),
-        ("2", "encode", "beyond half precision"),
-    ]
-
-
 # -- real photographs
 
 
@@ -298,6 +325,9 @@ def test_every_photograph_is_kept_or_listed(miniature: MiniatureLayout, tmp_path
     config = configure(miniature, tmp_path, "data.format=dreambench", f"data.source={DREAMBENCH}")
     directory = prepare(config).directory
     kept = {row["id"] for row in read(directory, "id")}
-    listed = set(pq.read_table(directory / REJECTS)["id"].to_pylist())
+    rejects = pq.read_table(directory / REJECTS).to_pylist()
+    listed = {row["id"] for row in rejects}
     assert kept | listed == {str(p.relative_to(DREAMBENCH)) for p in DREAMBENCH.glob("*/*.jpg")}
     assert not kept & listed and len(kept) > 0.95 * len(kept | listed)
+    # Different photographs of one subject are no duplicates.
+    assert "duplicate" not in {row["stage"] for row in rejects}

@@ -81,7 +81,7 @@ class Encoder:
 
 def mask_shares(mask: NDArray[np.uint8], latents: tuple[int, int]) -> Half:
     """A mask [h, w] as its share of every latent position of ``latents`` (h, w)."""
-    return _half(F.interpolate(torch.from_numpy(mask)[None, None].float() / 255, latents, mode="area")[0, 0])
+    return _half(F.interpolate(torch.tensor(mask)[None, None].float() / 255, latents, mode="area")[0, 0])
 
 
 def _checked(result: Any, *parts: Half) -> Any:
