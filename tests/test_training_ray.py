@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
 from components.config import Config
 from components.data.prepare import prepare
 from components.model.adapter import RealCustomAdapter
@@ -37,3 +43,41 @@ def test_a_prepared_world_becomes_an_adapter(config: Config, ray_cluster: None) 
     again = train(small)  # the same settings: nothing is left to do, and the run is the same
     assert (again.run_id, again.fingerprint) == (trained.run_id, trained.fingerprint)
     assert RealCustomAdapter.from_pretrained(again.adapter).digest == adapter.digest
+
+
+@pytest.mark.slow
+def test_pictures_of_three_shapes_train_one_adapter_on_two_workers(config: Config, ray_cluster: None) -> None:
+    small = config.model_copy(
+        update={
+            "world": config.world.model_copy(update={"identities": 12, "pictures_per_identity": 2}),
+            "data": config.data.model_copy(
+                update={"encoders": 1, "validation_share": 0.0, "max_aspect": 2.0, "bucket_step": 16}
+            ),
+            "training": config.training.model_copy(
+                update={"workers": 2, "steps": 6, "batch_size": 4, "checkpoint_every": 3, "sample_every": 6}
+            ),
+            "sampling": config.sampling.model_copy(update={"steps": 2}),
+        }
+    )
+    write_world(small.world, seed=1)
+    _reshape(Path(small.data.source))
+    buckets = prepare(small).manifest.buckets["train"]
+    assert len(buckets) == 3 and min(buckets.values()) < 8 < max(buckets.values())  # one is not split among workers
+    trained = train(small)
+    history = tracking.client(small.registry).get_metric_history(trained.run_id, "loss")
+    assert [metric.step for metric in history] == [6] and history[0].value > 0
+    assert RealCustomAdapter.from_pretrained(trained.adapter).digest
+
+
+def _reshape(source: Path) -> None:
+    """Make every third picture of a world wide, a few tall, and forget where their subjects were."""
+    rows = [json.loads(line) for line in (source / "pairs.jsonl").read_text().splitlines()]
+    for place, row in enumerate(rows):
+        if place % 3 == 0 or place % 10 == 1:
+            picture = Image.open(source / row["image"])
+            width, height = picture.size
+            wide, tall = (0, height // 4, width, height * 7 // 8), (width // 4, 0, width * 7 // 8, height)
+            picture.crop(wide if place % 3 == 0 else tall).save(source / row["image"])
+            for field in ("mask", "box", "head_box"):
+                row.pop(field, None)
+    (source / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
