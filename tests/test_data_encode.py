@@ -148,13 +148,9 @@ def test_row_that_fails_costs_no_other(encoder: Encoder, tmp_path: Path, monkeyp
         return texts(captions)
 
     def overflowing(cutouts: list[CutOut]) -> list[Any]:
-        from components.data.once import Failed
-
-        results = references(cutouts)
-        return [
-            Failed("beyond half precision") if c is CURATED.cutouts[2] else r
-            for c, r in zip(cutouts, results, strict=True)
-        ]
+        failed = Failed("beyond half precision")
+        pairs = zip(cutouts, references(cutouts), strict=True)
+        return [failed if one is CURATED.cutouts[2] else result for one, result in pairs]
 
     monkeypatch.setattr(encoder, "texts", poisoned)
     monkeypatch.setattr(encoder, "references", overflowing)

@@ -40,7 +40,7 @@ from components.data.screen import screen
 from components.data.stages import curate_units
 from components.data.store import Store
 from components.data.units import MarkedJob, Unit, cut_units, mark_jobs
-from components.errors import ArtifactError, DataError
+from components.errors import ArtifactError, ConfigError, DataError
 
 
 def source_row(name: str, group: str, word: str | None = "cat") -> SourceRow:
@@ -244,8 +244,18 @@ def test_running_out_of_memory_is_the_fault_of_no_item() -> None:
 
     once = Once(compute, batch_size=4)
     assert once.get([1, 2]) == [1, 2]
-    with pytest.raises(OutOfMemoryError):
+    with pytest.raises(ConfigError, match=r"data\.image_size: .*out of memory"):
         once.get([3])
+
+
+def test_broken_device_costs_no_row() -> None:
+    class AcceleratorError(RuntimeError): ...
+
+    def compute(items: list[int]) -> list[int]:
+        raise AcceleratorError
+
+    with pytest.raises(AcceleratorError):
+        Once(compute, batch_size=4).get([1, 2])
 
 
 # -- finished units

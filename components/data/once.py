@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from components.errors import ConfigError
+
 logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
@@ -25,7 +27,7 @@ class Once(Generic[K, V]):
     """Results of ``compute``, asked for ``batch_size`` items at a time.
 
     A batch that raises is tried item by item. ``compute`` raises RuntimeError or ValueError for what an item does to
-    it; any other error, and running out of memory, is the fault of no item and is passed on.
+    it; any other error, and one of the device, is the fault of no item and is passed on.
     """
 
     compute: Callable[[list[K]], Sequence[V | Failed]]
@@ -33,7 +35,11 @@ class Once(Generic[K, V]):
     _known: dict[K, V | Failed] = field(default_factory=dict)
 
     def get(self, items: Sequence[K]) -> list[V | Failed]:
-        """The results of ``items``, in their order; those not yet known are computed."""
+        """The results of ``items``, in their order; those not yet known are computed.
+
+        Raises:
+            ConfigError: there is not memory enough for a single item.
+        """
         missing = [item for item in dict.fromkeys(items) if item not in self._known]
         for start in range(0, len(missing), self.batch_size):
             batch = missing[start : start + self.batch_size]
@@ -53,5 +59,10 @@ class Once(Generic[K, V]):
                 logger.warning("a batch of %d could not be encoded (%s); trying one by one", len(batch), error)
                 return [result for item in batch for result in self._try([item])]
             if type(error).__name__ == "OutOfMemoryError":
+                raise ConfigError(
+                    "data.image_size: the encoders run out of memory on one picture; lower it, or encode on a device "
+                    "that has more"
+                ) from error
+            if type(error).__name__ == "AcceleratorError":
                 raise
             return [Failed(f"the encoders failed ({type(error).__name__})")]
