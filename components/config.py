@@ -338,8 +338,8 @@ class ServingConfig(_Section):
     #: Requests a generator works on at a time, and requests that wait before more are refused.
     max_ongoing_requests: int = Field(8, ge=1)
     max_queued_requests: int = Field(32, ge=1)
-    #: Most pictures drawn in one batch.
-    max_batch_size: int = Field(8, ge=1)
+    #: Most pixels a generator draws at the same time; by default it measures at its start how many pay.
+    pixel_budget: int | None = Field(None, ge=1)
     #: What one generator reserves.
     generator_gpus: float = Field(0, ge=0)
     generator_threads: int = Field(1, ge=1)

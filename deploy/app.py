@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import socket
-from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import ray
@@ -19,11 +18,10 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from components.config import Config, for_workers, load_config
-from components.errors import RealCustomError
 from deploy.characters import CharacterService
 from deploy.gateway import create_app
-from deploy.generation import GenerationService, Pipeline, Shot
-from deploy.protocols import Characters, Drawing, Generator, SubjectSource
+from deploy.generation import GenerationService, Pipeline, measured_budget
+from deploy.protocols import Characters, Generator, SubjectSource
 from deploy.remote import Remote
 from deploy.schema import ModelResponse
 
@@ -34,8 +32,6 @@ REGISTRY = "components.registry.versions"
 _OPEN_REQUESTS = 1000
 #: Processors that the gateway, and the characters, reserve.
 _SMALL_PART = 0.25
-#: How long a shot waits for company.
-_BATCH_WAIT_S = 0.02
 
 
 class BuildArgs(BaseModel):
@@ -86,18 +82,15 @@ class GatewayDeployment:
 
 
 class GeneratorDeployment(GenerationService):
-    """Loads its pipeline, and collects the shots of concurrent requests."""
+    """Loads its pipeline, and measures how much of it to use where nobody says so."""
 
     def __init__(self, config: Config, model_uri: str, registry: str, characters: DeploymentHandle) -> None:
         torch.set_num_threads(config.serving.generator_threads)
         pipeline = _registry(registry).load_pipeline(config, model_uri)
-        super().__init__(pipeline, cast(SubjectSource, Remote(characters)))
-        self.draw.set_max_batch_size(config.serving.max_batch_size)  # type: ignore[attr-defined]
-
-    @serve.batch(batch_wait_timeout_s=_BATCH_WAIT_S)
-    async def draw(self, shots: Sequence[Shot]) -> list[Drawing | RealCustomError]:  # type: ignore[override]
-        """Called with one shot, returns one result; Serve makes one call of what arrives together."""
-        return await self.draw_together(shots)
+        budget = config.serving.pixel_budget or measured_budget(pipeline, config.sampling)
+        super().__init__(
+            pipeline, cast(SubjectSource, Remote(characters)), budget, timeout_s=config.serving.request_timeout_s
+        )
 
 
 def build(args: dict[str, Any] | None = None) -> Application:

@@ -1,32 +1,39 @@
 """The generator part: orders in, pictures out. Knows nothing of HTTP or Serve.
 
-An order of n pictures becomes n shots, one a seed. Shots that agree in everything a pipeline call can have only one of
-are drawn together, whichever orders they come from; a shot's picture does not depend on its company.
+An order of n pictures becomes n requests to the denoising engine, one a seed. Requests of all orders share its steps; a
+picture does not depend on its company.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from components.characters.store import SubjectTokens
-from components.errors import RealCustomError, WordError
+from components.config import SamplingConfig
+from components.engine import request as engine
+from components.engine.budget import measure_budget
+from components.engine.engine import Engine
+from components.engine.handle import Handle
+from components.engine.request import ExpiredError, Phase, Request
+from components.engine.stats import Stats
+from components.errors import WordError
 from components.model.subjects import Subject as PromptSubject
 from components.model.words import find_word
 from components.pictures import CutOut
 from deploy.characters import to_png
-from deploy.protocols import Delivery, Drawing, Order, Subject, SubjectSource
+from deploy.protocols import Delivery, Drawing, Order, Subject, SubjectSource, UnavailableError
+
+#: Pixels drawn at the same time where nobody measured what pays: one picture of SDXL's size.
+PIXEL_BUDGET = 1024 * 1024
 
 
-class Pipeline(Protocol):
+class Pipeline(engine.Pipeline, Protocol):
     """The part of `components.model.pipeline.RealCustomPipeline` that is used here."""
 
     @property
@@ -39,30 +46,24 @@ class Pipeline(Protocol):
 
     def face_group(self, boxes: Sequence[tuple[float, float, float, float] | None]) -> Tensor | None: ...
 
-    def __call__(self, prompt: list[str], **arguments: Any) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One picture of an order; ``tokens`` are those of each of its subjects."""
-
-    order: Order
-    seed: int
-    tokens: tuple[SubjectTokens, ...]
-
-    @property
-    def batch_key(self) -> Hashable:
-        """Shots with the same key can share a pipeline call."""
-        order = self.order
-        return order.width, order.height, order.steps, order.guidance_scale, order.mask_scope, not self.tokens
-
 
 class GenerationService:
-    """`Generator` over one pipeline, which one thread works on at a time."""
+    """`Generator` over one pipeline.
 
-    def __init__(self, pipeline: Pipeline, characters: SubjectSource) -> None:
-        self._pipeline, self._characters = pipeline, characters
-        self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pipeline")
+    Args:
+        pixel_budget: the engine's.
+        timeout_s: for orders that do not say how long they may take; none is for ever.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        characters: SubjectSource,
+        pixel_budget: int = PIXEL_BUDGET,
+        timeout_s: float | None = None,
+    ) -> None:
+        self._pipeline, self._characters, self._timeout_s = pipeline, characters, timeout_s
+        self._engine = Engine(pipeline, pixel_budget)
 
     async def generate(self, order: Order) -> Delivery:
         """Draw an order's pictures.
@@ -70,31 +71,33 @@ class GenerationService:
         Raises:
             WordError: the prompt does not hold the subject's word.
             NotFoundError: the character is gone.
+            UnavailableError: it took longer than the order allows.
         """
-        started = time.perf_counter()
+        started = time.monotonic()
         tokens = tuple([await self._subject_tokens(order.prompt, subject) for subject in order.subjects])
-        encoded = time.perf_counter()
-        results = await asyncio.gather(*(self.draw(Shot(order, seed, tokens)) for seed in order.seeds))
-        drawings = [_or_raise(result) for result in results]
+        encoded = time.monotonic()
+        timeout = self._timeout_s if order.timeout_s is None else order.timeout_s
+        deadline = None if timeout is None else started + timeout
+        handles = [self._engine.submit(request) for request in _requests(order, tokens, deadline)]
+        try:
+            drawings = list(await asyncio.gather(*(_drawing(handle) for handle in handles)))
+        except ExpiredError:
+            raise UnavailableError("the pictures were not done in time; try again later") from None
+        finally:
+            for handle in handles:  # whatever became of one, nobody waits for the others any more
+                handle.cancel()
         draw_s = max(drawing.seconds for drawing in drawings)
-        wait_s = time.perf_counter() - encoded - draw_s
+        wait_s = time.monotonic() - encoded - draw_s
         timings = {"subject_s": encoded - started, "wait_s": wait_s, "draw_s": draw_s}
         return Delivery(drawings, timings, _notes(order.subjects, tokens))
 
-    async def draw(self, shot: Shot) -> Drawing | RealCustomError:
-        """Draw one shot. A deployment replaces this by one that collects shots for `draw_together`."""
-        return (await self.draw_together([shot]))[0]
+    def stats(self) -> Stats:
+        """What the engine is doing."""
+        return self._engine.stats()
 
-    async def draw_together(self, shots: Sequence[Shot]) -> list[Drawing | RealCustomError]:
-        """Draw shots in as few pipeline calls as possible; a shot that cannot be drawn spoils no other."""
-        groups: dict[Hashable, list[int]] = {}
-        for index, shot in enumerate(shots):
-            groups.setdefault(shot.batch_key, []).append(index)
-        results: dict[int, Drawing | RealCustomError] = {}
-        for indices in groups.values():
-            drawn = await self._on_device(self._draw_group, [shots[i] for i in indices])
-            results.update(zip(indices, drawn, strict=True))
-        return [results[i] for i in range(len(shots))]
+    def close(self, timeout: float | None = None) -> bool:
+        """Finish what was begun and take nothing more; False if that took longer than ``timeout`` seconds."""
+        return self._engine.close(timeout)
 
     async def _subject_tokens(self, prompt: str, subject: Subject) -> SubjectTokens:
         """The character's tokens, computed if the store has none of this pipeline's identity."""
@@ -104,7 +107,7 @@ class GenerationService:
         tokens = await self._characters.tokens(subject.character, identity)
         if tokens is None:
             cut_outs = await self._characters.cut_outs(subject.character, self._pipeline.reference_size)
-            tokens = await self._on_device(self._encode, cut_outs)
+            tokens = await asyncio.wrap_future(self._engine.beside(self._encode, cut_outs))
             await self._characters.put_tokens(subject.character, identity, tokens)
         return tokens
 
@@ -112,45 +115,50 @@ class GenerationService:
         tokens = self._pipeline.encode_subject([cut_out.picture for cut_out in cut_outs])
         return SubjectTokens(tokens.cpu(), self._pipeline.face_group([cut_out.face for cut_out in cut_outs]))
 
-    async def _on_device(self, function: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._device, function, *arguments)
 
-    def _draw_group(self, shots: list[Shot]) -> list[Drawing | RealCustomError]:
-        try:
-            return list(self._call_pipeline(shots))
-        except RealCustomError as error:
-            if len(shots) == 1:
-                return [error]
-            return [result for shot in shots for result in self._draw_group([shot])]
-
-    def _call_pipeline(self, shots: list[Shot]) -> list[Drawing]:
-        first = shots[0].order
-        subjects = [_subjects(shot) for shot in shots] if shots[0].tokens else None
-        started = time.perf_counter()
-        output = self._pipeline(
-            [shot.order.prompt for shot in shots],
-            negative_prompt=[shot.order.negative_prompt for shot in shots],
-            num_inference_steps=first.steps,
-            guidance_scale=first.guidance_scale,
-            height=first.height,
-            width=first.width,
-            generator=[torch.Generator().manual_seed(shot.seed) for shot in shots],
-            subjects=subjects,
-            mask_scope=first.mask_scope,
-        )
-        seconds = time.perf_counter() - started
-        masks = output.masks or [[]] * len(shots)
-        return [
-            Drawing(to_png(picture), tuple(to_png(mask) for mask in own), seconds)
-            for picture, own in zip(output.images, masks, strict=True)
-        ]
+def measured_budget(pipeline: Pipeline, sampling: SamplingConfig) -> int:
+    """The pixel budget that pays on this machine, for pictures of the configured size with one subject."""
+    side = pipeline.reference_size
+    tokens = pipeline.encode_subject([Image.new("RGB", (side, side), "gray")])
+    probe = Request(
+        prompt="a thing",
+        seed=0,
+        width=sampling.width,
+        height=sampling.height,
+        steps=sampling.steps,
+        guidance_scale=sampling.guidance_scale,
+        subjects=(PromptSubject(tokens, "thing"),),
+    )
+    return measure_budget(pipeline, probe)
 
 
-def _subjects(shot: Shot) -> list[PromptSubject]:
-    return [
+def _requests(order: Order, tokens: Sequence[SubjectTokens], deadline: float | None) -> list[Request]:
+    subjects = tuple(
         PromptSubject(kept.tokens, s.word, s.strength, kept.face, s.face_strength, s.body_strength)
-        for s, kept in zip(shot.order.subjects, shot.tokens, strict=True)
+        for s, kept in zip(order.subjects, tokens, strict=True)
+    )
+    return [
+        Request(
+            prompt=order.prompt,
+            seed=seed,
+            width=order.width,
+            height=order.height,
+            steps=order.steps,
+            guidance_scale=order.guidance_scale,
+            negative_prompt=order.negative_prompt,
+            subjects=subjects,
+            mask_scope=order.mask_scope,
+            owner=order.owner,
+            deadline=deadline,
+        )
+        for seed in order.seeds
     ]
+
+
+async def _drawing(handle: Handle) -> Drawing:
+    picture = await handle.picture()
+    image, *masks = await asyncio.to_thread(lambda: [to_png(drawn) for drawn in (picture.image, *picture.masks)])
+    return Drawing(image, tuple(masks), handle.seconds(Phase.ENCODING, Phase.DONE))
 
 
 def _notes(subjects: Sequence[Subject], tokens: Sequence[SubjectTokens]) -> list[str]:
@@ -160,9 +168,3 @@ def _notes(subjects: Sequence[Subject], tokens: Sequence[SubjectTokens]) -> list
         for i, (subject, kept) in enumerate(zip(subjects, tokens, strict=True))
         if kept.face is None and subject.face_strength != 1
     ]
-
-
-def _or_raise(result: Drawing | RealCustomError) -> Drawing:
-    if isinstance(result, RealCustomError):
-        raise result
-    return result

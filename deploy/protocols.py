@@ -40,11 +40,15 @@ class Order:
     subjects: tuple[Subject, ...]
     #: Share of the picture a subject may act on; none is the model's default.
     mask_scope: float | None
+    #: Whom it is for: owners share a generator evenly.
+    owner: str = ""
+    #: Seconds after which nobody wants it any more; none is the generator's own limit.
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture and the influence mask of each of its acting subjects, all PNG, and the seconds its batch took."""
+    """A picture and the influence mask of each of its acting subjects, all PNG, and how many seconds it took."""
 
     picture: bytes
     masks: tuple[bytes, ...]
@@ -89,7 +93,8 @@ class SubjectSource(Protocol):
 class Generator(Protocol):
     """Draws pictures.
 
-    Raises WordError if the prompt does not hold the subject's word, UnavailableError if too many requests wait.
+    Raises WordError if the prompt does not hold the subject's word, UnavailableError if too many requests wait or this
+    one waited too long. To cancel the call is to cancel the drawing.
     """
 
     async def generate(self, order: Order) -> Delivery: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,24 @@ from components.model.subjects import Subject
 READ_WORDS = 20
 
 
+class FakeDraft:
+    """A picture that is painted at once and takes its steps for the sake of it."""
+
+    def __init__(self, output: SimpleNamespace, total: int, step_s: float) -> None:
+        self.output, self.total, self.step_s = output, total, step_s
+        self.step, self.latents = 0, torch.zeros(1, 4, 8, 8)
+
+    @property
+    def done(self) -> bool:
+        return self.step == self.total
+
+    def turn(self) -> FakeDraft:
+        return self
+
+    def take(self, prediction: None) -> None:
+        self.step += 1
+
+
 class FakePipeline:
     """Fills the picture with a colour drawn from the seed, and its middle with the mean colour of the subject.
 
@@ -28,7 +47,7 @@ class FakePipeline:
 
     def __init__(self, token_identity: str = "fake-1") -> None:
         self.token_identity = token_identity
-        #: How many pictures each call drew, and how often a subject was encoded.
+        #: How many pictures each step advanced, and how often a subject was encoded.
         self.calls: list[int] = []
         self.encoded = 0
 
@@ -41,36 +60,40 @@ class FakePipeline:
         face = torch.tensor([box is not None for box in boxes])
         return face if face.any() else None
 
-    def __call__(
+    def begin(
         self,
-        prompt: list[str],
+        prompt: str,
         *,
         height: int,
         width: int,
-        generator: list[torch.Generator],
-        subjects: list[list[Subject]] | None = None,
+        generator: torch.Generator,
+        num_inference_steps: int,
+        subjects: list[Subject] | None = None,
         **_: Any,
-    ) -> SimpleNamespace:
-        for text, own in zip(prompt, subjects or [], strict=False):
-            if any(subject.word not in text.split()[:READ_WORDS] for subject in own):
-                raise WordError(
-                    f"target_word: it stands beyond the {READ_WORDS} words the model reads; move it forward"
-                )
-        self.calls.append(len(prompt))
-        if any("slow" in text for text in prompt):
-            time.sleep(0.5)
-        images = []
-        for index, source in enumerate(generator):
-            image = np.empty((height, width, 3), np.uint8)
-            image[:] = torch.randint(256, (3,), generator=source).numpy()
-            if subjects is not None:
-                middle = np.array_split(np.arange(width // 4, width - width // 4), len(subjects[index]))
-                for subject, columns in zip(subjects[index], middle, strict=True):
-                    color = (subject.tokens * subject.gain[:, None]).mean(0).numpy()
-                    image[height // 4 : -height // 4, columns] = color
-            images.append(Image.fromarray(image))
-        masks = subjects and [[Image.new("L", (width, height), 255)] * len(own) for own in subjects]
-        return SimpleNamespace(images=images, masks=masks)
+    ) -> FakeDraft:
+        own = subjects or []
+        if any(subject.word not in prompt.split()[:READ_WORDS] for subject in own):
+            raise WordError(f"target_word: it stands beyond the {READ_WORDS} words the model reads; move it forward")
+        image = np.empty((height, width, 3), np.uint8)
+        image[:] = torch.randint(256, (3,), generator=generator).numpy()
+        if own:
+            middle = np.array_split(np.arange(width // 4, width - width // 4), len(own))
+            for subject, columns in zip(own, middle, strict=True):
+                image[height // 4 : -height // 4, columns] = (subject.tokens * subject.gain[:, None]).mean(0).numpy()
+        masks = [[Image.new("L", (width, height), 255)] * len(own)] if own else None
+        output = SimpleNamespace(images=[Image.fromarray(image)], masks=masks)
+        return FakeDraft(output, num_inference_steps, 0.5 / num_inference_steps if "slow" in prompt else 0.0)
+
+    def crowd(self) -> Callable[[Sequence[FakeDraft]], list[None]]:
+        def call(drafts: Sequence[FakeDraft]) -> list[None]:
+            self.calls.append(len(drafts))
+            time.sleep(max(draft.step_s for draft in drafts))
+            return [None] * len(drafts)
+
+        return call
+
+    def finish(self, draft: FakeDraft) -> SimpleNamespace:
+        return draft.output
 
 
 def _subject_color(cut_out: Image.Image) -> Tensor:

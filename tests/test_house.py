@@ -51,8 +51,11 @@ def test_deploy_and_workflows_do_not_import_each_other() -> None:
     assert _breaches("workflows", {"deploy", "benchmarks"}, frozenset({"workflows/quickstart.py"})) == []
 
 
-def test_the_model_knows_no_platform() -> None:
-    assert _breaches("components/model", {"ray", "mlflow", "fastapi", "starlette", "httpx", "requests", "urllib"}) == []
+@pytest.mark.parametrize("folder", ["components/model", "components/engine"])
+def test_the_model_and_its_engine_know_no_platform(folder: str) -> None:
+    assert _breaches(folder, {"ray", "mlflow", "fastapi", "starlette", "httpx", "requests", "urllib", "http"}) == []
+    named = {name for path in _sources(folder) for name in _imports(path) if name.startswith("components.engine")}
+    assert folder == "components/engine" or named == set(), "the model knows no engine"
 
 
 @pytest.mark.parametrize("folder", ["components/world", "components/data"])

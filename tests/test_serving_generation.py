@@ -1,4 +1,4 @@
-"""The generator part: which shots share a pipeline call, and what they do to each other (nothing)."""
+"""The generator part: orders share the engine, and do nothing else to each other."""
 
 from __future__ import annotations
 
@@ -11,65 +11,104 @@ import torch
 
 from components.characters.store import SubjectTokens
 from components.config import load_config
+from components.engine.request import Phase
 from components.errors import NotFoundError, WordError
+from components.pictures import CutOut
 from deploy.characters import CharacterService
-from deploy.generation import GenerationService, Shot
-from deploy.protocols import Drawing, Order, Subject
+from deploy.generation import GenerationService, measured_budget
+from deploy.protocols import Delivery, Order, Subject, UnavailableError
 from tests.serving_fakes import READ_WORDS, FakePipeline
 
-PLAIN = Order("a robot on the beach", "", 64, 64, 4, 3.5, (1,), None, None)
-WITH = replace(PLAIN, subjects=(Subject("char-1", "robot"),))
-TOKENS = torch.full((1, 3), 200.0)
-KEPT = (SubjectTokens(TOKENS),)
+PLAIN = Order("a robot on the beach", "", 64, 64, 4, 3.5, (1,), (), None)
+WITH = replace(PLAIN, subjects=(Subject("red", "robot"),))
 
 
-@pytest.fixture
-def characters(tmp_path: Path) -> CharacterService:
-    return CharacterService(load_config("tiny", [f"serving.store={tmp_path}"]))
+class Kept:
+    """Characters whose tokens are colours."""
+
+    async def cut_outs(self, identifier: str, size: int) -> list[CutOut]:
+        raise NotFoundError("no such character")
+
+    async def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
+        colors = {"red": [255.0, 0.0, 0.0], "blue": [0.0, 0.0, 255.0]}
+        return SubjectTokens(torch.tensor([colors[identifier]])) if identifier in colors else None
+
+    async def put_tokens(self, identifier: str, identity: str, subject: SubjectTokens) -> None:
+        raise AssertionError("there is nothing to keep")
 
 
-def draw(pipeline: FakePipeline, characters: CharacterService, shots: list[Shot]) -> list[object]:
-    return list(asyncio.run(GenerationService(pipeline, characters).draw_together(shots)))
+def deliver(service: GenerationService, *orders: Order) -> list[Delivery | BaseException]:
+    """What becomes of orders that arrive together."""
+
+    async def all_of_them() -> list[Delivery | BaseException]:
+        return await asyncio.gather(*(service.generate(order) for order in orders), return_exceptions=True)
+
+    return asyncio.run(all_of_them())
 
 
-def test_shots_share_a_call_only_if_it_can_serve_both(characters: CharacterService) -> None:
+def pictures(delivery: Delivery | BaseException) -> list[tuple[bytes, tuple[bytes, ...]]]:
+    assert isinstance(delivery, Delivery)
+    return [(drawing.picture, drawing.masks) for drawing in delivery.drawings]
+
+
+def test_orders_share_steps_whatever_they_ask_for() -> None:
     pipeline = FakePipeline()
-    shots = [
-        Shot(PLAIN, 1, ()),
-        Shot(WITH, 2, KEPT),
-        Shot(replace(PLAIN, prompt="another", negative_prompt="blurry"), 3, ()),
-        Shot(replace(PLAIN, width=128), 4, ()),
-        Shot(replace(PLAIN, steps=9), 5, ()),
-        Shot(replace(PLAIN, guidance_scale=2.0), 6, ()),
-        Shot(replace(WITH, prompt="my robot"), 7, (SubjectTokens(TOKENS + 1),)),
-        Shot(replace(WITH, mask_scope=0.5), 8, KEPT),
-        Shot(WITH, 9, (SubjectTokens(TOKENS.repeat(2, 1)),)),
-        Shot(replace(WITH, subjects=(Subject("char-1", "robot", 0.5),)), 10, KEPT),
+    service = GenerationService(pipeline, Kept())
+    orders = [
+        replace(PLAIN, prompt="a slow robot", steps=9),
+        replace(WITH, seeds=(2, 3)),
+        replace(PLAIN, prompt="another", negative_prompt="blurry", guidance_scale=2.0, seeds=(7,)),
+        replace(WITH, mask_scope=0.5, subjects=(Subject("blue", "robot", 0.5),)),
     ]
-    draw(pipeline, characters, shots)
-    # Other strengths and numbers of references go together; other sizes, steps, scales and scopes do not.
-    assert sorted(pipeline.calls) == [1, 1, 1, 1, 2, 4]
+    together = deliver(service, *orders)
+    assert service.close(10)
+    assert max(pipeline.calls) > 3 and sum(pipeline.calls) == 9 + 8 + 4 + 4
+    for order, delivery in zip(orders, together, strict=True):
+        alone = GenerationService(FakePipeline(), Kept())
+        assert pictures(deliver(alone, order)[0]) == pictures(delivery)
+    assert len({picture for delivery in together for picture in pictures(delivery)}) == 5
+    timings = together[0].timings if isinstance(together[0], Delivery) else {}
+    assert timings["draw_s"] >= 0.5 > timings["wait_s"] >= 0
 
 
-def test_company_changes_no_picture_and_no_order(characters: CharacterService) -> None:
-    shots = [Shot(PLAIN, 1, ()), Shot(WITH, 2, KEPT), Shot(PLAIN, 3, ()), Shot(WITH, 1, (SubjectTokens(TOKENS / 2),))]
-    together = draw(FakePipeline(), characters, shots)
-    alone = [draw(FakePipeline(), characters, [shot])[0] for shot in shots]
-    for one, other in zip(together, alone, strict=True):
-        assert isinstance(one, Drawing) and isinstance(other, Drawing)
-        assert (one.picture, one.masks) == (other.picture, other.masks)
-    assert len({drawing.picture for drawing in together if isinstance(drawing, Drawing)}) == len(shots)
+def test_an_order_that_cannot_be_drawn_spoils_no_other() -> None:
+    service = GenerationService(FakePipeline(), Kept())
+    late = replace(WITH, prompt="very " * READ_WORDS + "robot", seeds=(1, 2, 3))
+    results = deliver(service, WITH, late, replace(WITH, subjects=(Subject("unknown", "robot"),)), PLAIN)
+    assert [type(result) for result in results] == [Delivery, WordError, NotFoundError, Delivery]
 
 
-def test_a_shot_that_cannot_be_drawn_spoils_no_other(characters: CharacterService) -> None:
-    late = replace(WITH, prompt="very " * READ_WORDS + "robot")
-    results = draw(FakePipeline(), characters, [Shot(WITH, 1, KEPT), Shot(late, 2, KEPT), Shot(WITH, 3, KEPT)])
-    assert [type(result) for result in results] == [Drawing, WordError, Drawing]
+def test_an_order_that_takes_too_long_is_given_up() -> None:
+    slow = replace(PLAIN, prompt="a slow robot", seeds=(1, 2))
+    service = GenerationService(FakePipeline(), Kept(), timeout_s=0.2)
+    result, patient = deliver(service, slow, replace(slow, timeout_s=60))
+    assert isinstance(result, UnavailableError) and isinstance(patient, Delivery)
+    assert service.stats().ended == {Phase.EXPIRED: 2, Phase.DONE: 2}
 
 
-def test_orders_fail_with_the_reason(characters: CharacterService) -> None:
+def test_to_leave_is_to_cancel() -> None:
+    pipeline = FakePipeline()
+    service = GenerationService(pipeline, Kept())
+
+    async def leave() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(service.generate(replace(PLAIN, prompt="a slow robot", steps=50)), 0.1)
+
+    asyncio.run(leave())
+    assert service.close(10)
+    assert service.stats().ended == {Phase.CANCELLED: 1} and len(pipeline.calls) < 40
+
+
+def test_orders_fail_with_the_reason(tmp_path: Path) -> None:
+    characters = CharacterService(load_config("tiny", [f"serving.store={tmp_path}"]))
     service = GenerationService(FakePipeline(), characters)
     with pytest.raises(WordError):
         asyncio.run(service.generate(replace(WITH, prompt="robotics in category theory")))
     with pytest.raises(NotFoundError):
         asyncio.run(service.generate(WITH))
+
+
+def test_the_budget_is_measured_for_the_configured_size() -> None:
+    pipeline = FakePipeline()
+    budget = measured_budget(pipeline, load_config("tiny").sampling)
+    assert budget % (64 * 64) == 0 and max(pipeline.calls) >= budget // (64 * 64)

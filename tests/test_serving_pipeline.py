@@ -15,8 +15,8 @@ from components.config import Config
 from components.errors import WordError
 from components.model.pipeline import RealCustomPipeline
 from deploy.characters import CharacterService
-from deploy.generation import GenerationService, Shot
-from deploy.protocols import Drawing, Order, Subject
+from deploy.generation import GenerationService
+from deploy.protocols import Delivery, Order, Subject
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +45,15 @@ def test_the_real_pipeline_serves_orders(config: Config, reference: Reference) -
     tokens = store.tokens(character.id, pipeline.token_identity)
     assert tokens is not None and tokens.tokens.ndim == 2
 
-    other = Order("a red cat and a robot", "night", 64, 72, 2, 3.5, (9,), (subject,), 0.3)
-    together = asyncio.run(
-        service.draw_together([Shot(order, 4, (tokens,)), Shot(other, 9, (tokens,)), Shot(order, 5, (tokens,))])
-    )
-    for alone, batched in zip(delivery.drawings, (together[0], together[2]), strict=True):
-        assert isinstance(batched, Drawing)
+    async def together() -> list[Delivery]:
+        other = Order("a red cat and a robot", "night", 64, 72, 3, 2.0, (9,), (subject,), 0.5)
+        return list(await asyncio.gather(service.generate(other), service.generate(order)))
+
+    crowded = asyncio.run(together())[1]
+    for alone, batched in zip(delivery.drawings, crowded.drawings, strict=True):
         assert np.abs(pixels(alone.picture) - pixels(batched.picture)).max() <= 2
 
     late = Order("very " * 90 + "robot", "", 64, 72, 2, 3.5, (1,), (subject,), None)
     with pytest.raises(WordError, match="tokens"):
         asyncio.run(service.generate(late))
+    assert service.close(10)
