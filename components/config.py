@@ -158,7 +158,7 @@ class DataConfig(_Section):
     output: Path = Path("runs/prepared")
     #: Side of the training pictures in pixels (reference cut-outs are twice `vision.view_size`).
     image_size: int = Field(1024, multiple_of=8)
-    #: Training pictures keep shapes up to this aspect ratio, in buckets about as large as the square; 1: all are square.
+    #: Training pictures keep shapes up to this aspect ratio, in buckets about as large as the square; 1 leaves squares.
     max_aspect: float = Field(1.0, ge=1, le=8)
     #: Sides of the buckets are multiples of so many pixels.
     bucket_step: int = Field(64, ge=8, multiple_of=8)
