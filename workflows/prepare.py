@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+
 from rich.console import Console
 from rich.table import Table
 
 from components.config import Config
 from components.data.manifest import REJECTS
 from components.data.prepare import Prepared, prepare
+from components.errors import RegistryError
+from components.registry.datasets import record_preparation
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: Config) -> None:
-    """Prepare ``data.source`` into ``data.output`` and print what became of its rows."""
-    prepared = prepare(config)
+    """Prepare ``data.source`` into ``data.output``, log it to MLflow, and print what became of its rows."""
+    prepared = prepare_and_log(config)
     console = Console()
     console.print(f"{prepared.directory}: {'up to date, nothing done' if prepared.reused else 'prepared'}")
     console.print(summary(prepared))
+
+
+def prepare_and_log(config: Config) -> Prepared:
+    """`prepare`, and log the dataset as the input of an MLflow run. Without MLflow the dataset stands all the same."""
+    prepared = prepare(config)
+    try:
+        record_preparation(config, prepared.directory, prepared.manifest)
+    except RegistryError as error:
+        logger.warning("the dataset is not logged to MLflow: %s", error)
+    return prepared
 
 
 def summary(prepared: Prepared) -> Table:
@@ -23,6 +39,8 @@ def summary(prepared: Prepared) -> Table:
     manifest = prepared.manifest
     table = Table(show_header=False)
     table.add_row("rows in", str(manifest.rows_in))
+    if not prepared.reused:
+        table.add_row("encoded now", str(prepared.encoded))
     for split, rows in manifest.splits.items():
         table.add_row(split, str(rows))
     table.add_row("left out", str(manifest.rows_rejected))

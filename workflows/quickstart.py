@@ -19,7 +19,6 @@ from rich.console import Console
 
 from components.cluster import connect
 from components.config import Config
-from components.data.prepare import prepare
 from components.errors import ConfigError
 from components.evaluation.judges import Judge
 from components.evaluation.toybench import Case, cases, score_subjects
@@ -28,6 +27,7 @@ from components.registry import promotion, versions
 from components.training.launch import train, training_fingerprint
 from components.world.write import write_world
 from workflows.evaluate import scores_table
+from workflows.prepare import prepare_and_log
 
 logger = logging.getLogger(__name__)
 console = Console()
@@ -55,7 +55,7 @@ def run(config: Config, keep: bool = False) -> None:
         with _stage("1/6 draw subjects and captions"):
             write_world(config.world, config.seed)
         with _stage("2/6 prepare shards with Ray Data"):
-            prepare(config)
+            prepare_and_log(config)
         with _stage("3/6 train the adapter with Ray Train"):
             version = _trained(config)
         with _stage(f"4/6 register {version.uri} as @{config.registry.alias}"):

@@ -19,6 +19,7 @@ from components.errors import DataError
 from components.model.adapter import RealCustomAdapter
 from components.model.vision import VisionEncoder
 from components.registry import tracking
+from components.registry.datasets import log_dataset
 from components.training.batches import dataset_name, open_dataset, shared_out
 from components.training.state import load_module
 from components.training.watch import follow
@@ -122,6 +123,8 @@ def _run_id(config: Config, file: Path, name: str) -> str:
     store.set_tag(run.info.run_id, "git_commit", tracking.git_commit())
     for key, value in config.training.model_dump(mode="json").items():
         store.log_param(run.info.run_id, f"training.{key}", value)
+    directory = config.training.dataset
+    log_dataset(store, run.info.run_id, directory, load_manifest(directory), "training")
     file.write_text(run.info.run_id)
     return run.info.run_id
 
