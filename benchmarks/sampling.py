@@ -54,6 +54,7 @@ RATIOS = {
 #: Width of the image features that IP-Adapter's projection reads at the miniature's size.
 _TINY_CLIP_WIDTH = 64
 _WARM_UP_STEPS = 3
+_MEMORY_RUNS = 3
 
 
 def main() -> None:
@@ -134,15 +135,22 @@ def ways(guidance: MaskGuidance, variants: bool = False) -> dict[str, MaskGuidan
 
 
 def warm_up(peers: Sequence[Peer], steps: int, device: str) -> dict[str, Memory]:
-    """Run every peer untimed: MiB of the weights it holds, and of what it holds besides at its peak."""
+    """Run every peer untimed: MiB of the weights it holds, and of what it holds besides at its peak.
+
+    The peak is the median of several runs: what an allocator keeps back differs from run to run.
+    """
     memory: dict[str, Memory] = {}
     for peer in peers:
         peer.run(1)  # what libraries allocate once is not the peer's
-        with PeakMemory(device) as peak:
-            peer.run(steps)
+        peaks = []
+        for _ in range(_MEMORY_RUNS):
+            with PeakMemory(device) as peak:
+                peer.run(steps)
+            peaks.append(peak.mib)
+        working = None if None in peaks else median(peaks)
         tensors = {id(t): t for module in peer.weights for t in module.parameters()}
         weights = sum(t.numel() * t.element_size() for t in tensors.values()) / 2**20
-        memory[peer.name] = {"weights_mib": weights, "working_mib": peak.mib}
+        memory[peer.name] = {"weights_mib": weights, "working_mib": working}
     return memory
 
 
