@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from components.data.schema import SCHEMA_VERSION
 from components.errors import DataError
 
+logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 SHARDS = "shards"
 REJECTS = "rejects.parquet"
@@ -63,6 +65,23 @@ def load_manifest(directory: Path) -> Manifest:
             "run `realcustom prepare` again"
         )
     return manifest
+
+
+def find_manifest(directory: Path) -> Manifest | None:
+    """The manifest of what ``directory`` holds; None when that is nothing, or a dataset of another release.
+
+    Raises:
+        DataError: it holds something that is no dataset, which must not be replaced.
+    """
+    if not (directory / MANIFEST).exists():
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise DataError(f"data.output: {directory} holds other things than a dataset; name another directory")
+        return None
+    try:
+        return load_manifest(directory)
+    except DataError as error:
+        logger.info("%s will be replaced: %s", directory, error)
+        return None
 
 
 def shards(directory: Path, split: str) -> Path:

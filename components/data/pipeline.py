@@ -38,7 +38,7 @@ def run_units(config: Config, store: Store, units: Sequence[Unit], parts: Parts)
     data = config.data
     connect(data.encoders + 1)
     workers = for_workers(config)
-    rows = sum(len(unit.jobs) for unit in units)
+    rows, gpus = sum(len(unit.jobs) for unit in units), _gpus(config)
     with _quietly():
         dataset = (
             ray.data.from_items([unit_row(unit) for unit in units], override_num_blocks=len(units))
@@ -56,9 +56,9 @@ def run_units(config: Config, store: Store, units: Sequence[Unit], parts: Parts)
                 batch_format="pyarrow",
                 zero_copy_batch=True,
                 fn_constructor_args=(parts, workers.model, workers.vision, workers.naming, data.batch_size),
-                compute=_pool(min(data.encoders, len(units))),
+                compute=_pool(min(data.encoders, len(units)), gpus),
                 num_cpus=1,
-                num_gpus=_gpus(config),
+                num_gpus=gpus,
             )
         )
         blocks = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
@@ -66,9 +66,11 @@ def run_units(config: Config, store: Store, units: Sequence[Unit], parts: Parts)
             continue
 
 
-def _pool(encoders: int) -> ray.data.ActorPoolStrategy:
-    """So many encoders as leave one core to the other stage."""
-    size = max(1, min(encoders, int(ray.cluster_resources().get("CPU", 1)) - 1))
+def _pool(encoders: int, gpus: int) -> ray.data.ActorPoolStrategy:
+    """So many encoders as leave one core to the other stage, and as there are GPUs if each takes one."""
+    cluster = ray.cluster_resources()
+    most = [encoders, int(cluster.get("CPU", 1)) - 1, *([int(cluster["GPU"])] if gpus else [])]
+    size = max(1, min(most))
     return ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from components.config import Config, NamingConfig
 from components.data.assemble import Assembled, assemble
 from components.data.identity import code_identity, encoder_identities
-from components.data.manifest import MANIFEST, REJECTS, Manifest, load_manifest
+from components.data.manifest import MANIFEST, REJECTS, Manifest, find_manifest
 from components.data.parts import Parts, room_for
 from components.data.pipeline import run_units
 from components.data.pixels import CurateSettings
@@ -71,7 +71,7 @@ def prepare(config: Config) -> Prepared:
     """
     data = config.data
     work = plan_work(config, read_source(data))
-    done = _find_dataset(data.output)
+    done = find_manifest(data.output)
     if done and done.fingerprint == work.fingerprint:
         logger.info("prepare: %s is up to date (%s)", data.output, work.fingerprint)
         return Prepared(data.output, done, reused=True)
@@ -132,7 +132,10 @@ def _publish(config: Config, work: Work, units: Sequence[Unit], parts: Parts) ->
         manifest = _account(config, work, made, rejects, [unit.key for unit in units])
         _write_rejects(rejects, sources, staging / REJECTS)
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2))
-        album = SourceAlbum(work.source.rows, CurateSettings.of(config, work.source.store))
+        # The report shows nothing that a library failed on, or that brought down its reader: it would read it again.
+        feared = {reject.id for reject in rejects if reject.stage == "curate"}
+        shown = [row for row in work.source.rows if row["subject"]["id"] not in feared]
+        album = SourceAlbum(shown, CurateSettings.of(config, work.source.store))
         write_report(staging, album, data.output.absolute().name)
     return manifest
 
@@ -172,23 +175,6 @@ def _write_rejects(rejects: list[Reject], sources: dict[str, str], file: Path) -
     places = {name: place for place, name in enumerate(sources)}
     rows = [reject._asdict() for reject in sorted(rejects, key=lambda reject: places[reject.id])]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
-
-
-def _find_dataset(directory: Path) -> Manifest | None:
-    """What ``directory`` holds; None when that is nothing, or a dataset of another release.
-
-    Raises:
-        DataError: it holds something that is no dataset, which must not be replaced.
-    """
-    if not (directory / MANIFEST).exists():
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise DataError(f"data.output: {directory} holds other things than a dataset; name another directory")
-        return None
-    try:
-        return load_manifest(directory)
-    except DataError as error:
-        logger.info("prepare: replacing %s (%s)", directory, error)
-        return None
 
 
 def _check_encoders(config: Config, done: Manifest, encoders: dict[str, str]) -> None:
