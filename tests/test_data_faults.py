@@ -81,7 +81,7 @@ def written(parts: Parts) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in parts.directory.glob("*.json")}
 
 
-def wait_for(ready: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(ready: Callable[[], object], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, "it did not come to that"
@@ -143,6 +143,7 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
+@pytest.mark.slow
 def test_killed_workers_cost_no_row(undisturbed: Prepared, overrides: list[str], tmp_path: Path) -> None:
     """First one that reads pictures, then the only one that encodes."""
     output = tmp_path / "prepared"

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from components.data.buckets import Bucket
-from components.data.crop import crop_square, crop_to
+from components.data.crop import crop_to
 from components.data.curate import Curated, curate
 from components.data.picture import decode_mask, decode_picture
 from components.data.pixels import CurateSettings
@@ -232,40 +232,6 @@ def test_box_around_the_whole_picture_is_no_error() -> None:
 
 def test_region_is_the_same_every_time() -> None:
     assert subject_mask(noise(200, 150)).tobytes() == subject_mask(noise(200, 150)).tobytes()
-
-
-# -- crops
-
-
-@pytest.mark.parametrize(
-    ("size", "subject", "left", "top"),
-    [
-        ((200, 100), (80, 10, 120, 90), 50, 0),  # in the middle already
-        ((200, 100), (150, 10, 196, 90), 96, 0),  # moved just far enough to the right
-        ((200, 100), (4, 10, 50, 90), 4, 0),
-        ((200, 100), (0, 0, 140, 100), 20, 0),  # longer than the square: its middle
-        ((100, 200), (10, 150, 90, 200), 0, 100),
-        ((100, 100), (0, 0, 10, 10), 0, 0),
-    ],
-)
-def test_square_is_as_near_the_middle_as_the_subject_allows(
-    size: tuple[int, int], subject: tuple[int, int, int, int], left: int, top: int
-) -> None:
-    mask = Image.new("L", size)
-    mask.paste(255, subject)
-    square = crop_square(Image.new("RGB", size), mask, 50)
-    # Time ids count in pixels of the original after its shorter side became 50.
-    assert square.time_ids == (size[1], size[0], top // 2, left // 2, 50, 50)
-    assert square.picture.size == square.mask.size == (50, 50)
-
-
-def test_crop_and_mask_show_the_same_place() -> None:
-    picture = disc(300, 120, (200, 30, 260, 90))
-    mask = Image.new("L", picture.size)
-    ImageDraw.Draw(mask).ellipse((200, 30, 260, 90), fill=255)
-    square = crop_square(picture, mask, 60)
-    red = np.asarray(square.picture)[..., 0] > 120
-    assert (red == (np.asarray(square.mask) > 127)).mean() > 0.98
 
 
 # -- curation

@@ -420,10 +420,14 @@ def test_a_killed_driver_goes_on_where_it_was(
     (tmp_path / "config.json").write_text(config.model_dump_json())
     command = [sys.executable, "-c", DRIVER, str(tmp_path / "config.json"), str(adapter)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    driver = subprocess.Popen(command, cwd=PACKAGE_ROOT, env=environment, start_new_session=True)
+    log = tmp_path / "driver.log"
+    with log.open("w") as said:
+        driver = subprocess.Popen(
+            command, cwd=PACKAGE_ROOT, env=environment, start_new_session=True, stdout=said, stderr=said
+        )
     pictures = config.evaluation.output / "dreambench"
     while len(list(pictures.glob("*/pictures/*/*.png"))) < 3:
-        assert driver.poll() is None
+        assert driver.poll() is None, log.read_text()
         time.sleep(0.02)
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()

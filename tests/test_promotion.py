@@ -233,6 +233,8 @@ def test_a_failed_measurement_leaves_the_champion(store_config: Config, register
 
 
 def test_rollback_needs_a_champion(store_config: Config, register: Callable[[], ModelVersion]) -> None:
+    with pytest.raises(RegistryError, match="has no version"):
+        promotion.roll_back(store_config)
     register()
     with pytest.raises(RegistryError, match="promote a version first"):
         promotion.roll_back(store_config)

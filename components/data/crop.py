@@ -41,11 +41,6 @@ def crop_to(picture: Image.Image, mask: Image.Image, bucket: Bucket) -> Crop:
     )
 
 
-def crop_square(picture: Image.Image, mask: Image.Image, size: int) -> Crop:
-    """`crop_to` the square of ``size`` pixels."""
-    return crop_to(picture, mask, Bucket(size, size))
-
-
 def _offset(length: int, side: int, start: int, end: int) -> int:
     """Where a window of ``side`` pixels starts on a side of ``length``, so that it holds ``start`` to ``end``."""
     wanted = (length - side) // 2

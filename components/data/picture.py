@@ -43,7 +43,7 @@ def decode_picture(data: bytes, max_pixels: int) -> Image.Image:
 
     Raises:
         DataError: not a picture, damaged, cut short, animated, too large or too small; the message is a reason
-            that can be counted, without names or sizes. Nothing else is raised, whatever the bytes are.
+            that can be counted, without names or sizes. Whatever the bytes are, nothing else is raised.
     """
     return decode_with_alpha(data, max_pixels).picture
 
@@ -88,14 +88,12 @@ def _reasons() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except DataError:
+    except (DataError, MemoryError):  # the limits bound what a picture needs: too little memory is the fault of none
         raise
     except Image.DecompressionBombError:
         raise DataError(_TOO_LARGE) from None
     except UnidentifiedImageError:
         raise DataError("not a picture of a known format") from None
-    except MemoryError:
-        raise DataError("more memory than there is") from None
     except Exception:
         raise DataError("damaged or cut short") from None
 

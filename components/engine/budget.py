@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from statistics import median
 
 import torch
 
 from components.engine.request import Pipeline, Request
 from components.engine.steps import begin
 
-#: Doublings without a gain after which the search ends: one alone may be a hiccup.
-_PATIENCE = 2
+#: Doublings without a gain after which the search ends: a few may be hiccups.
+_PATIENCE = 3
 _TIMED_STEPS = 3
 
 
@@ -55,7 +54,7 @@ def measure_budget(pipeline: Pipeline, probe: Request, gain: float = 0.05, most:
 
 
 def _step_seconds(pipeline: Pipeline, probe: Request, count: int) -> float:
-    """Median of a few steps, after a first one that fills the caches."""
+    """Of the quickest of a few steps, after a first one that fills the caches."""
     drafts = [begin(pipeline, probe) for _ in range(count)]
     crowd = pipeline.crowd()
     seconds = []
@@ -67,4 +66,4 @@ def _step_seconds(pipeline: Pipeline, probe: Request, count: int) -> float:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     pipeline.finish(drafts[0])
-    return median(seconds[1:] or seconds)
+    return min(seconds[1:] or seconds)

@@ -13,6 +13,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from mlflow.entities.model_registry import RegisteredModel
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
 from components.config import Config
 from components.errors import RegistryError
 from components.evaluation.scores import Scores
@@ -138,7 +142,7 @@ class _Board:
 
     def holder(self, alias: str) -> str | None:
         """The version that ``alias`` points at."""
-        found = self._store.get_registered_model(self.name).aliases.get(alias)
+        found = self._model().aliases.get(alias)
         return None if found is None else str(found)
 
     def point(self, alias: str, version: str) -> None:
@@ -154,11 +158,19 @@ class _Board:
 
     def crown(self, version: str, check: Check) -> None:
         """Make ``version`` the champion, and see that nobody else did so with another one at the same time."""
-        number = str(int(self._store.get_registered_model(self.name).tags.get(_NUMBER, "0")) + 1)
+        number = str(int(self._model().tags.get(_NUMBER, "0")) + 1)
         check()
         self._store.set_registered_model_tag(self.name, _NUMBER, number)
         check()
         self.point(self.config.registry.alias, version)
-        found = self._store.get_registered_model(self.name)
+        found = self._model()
         if (found.tags.get(_NUMBER), self.champion) != (number, version):
             raise RegistryError(f"models:/{self.name}: another promotion changed the champion too; look at @champion")
+
+    def _model(self) -> RegisteredModel:
+        try:
+            return self._store.get_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            raise RegistryError(f"registry.model {self.name!r} has no version: train and register one") from None
