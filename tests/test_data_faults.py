@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -219,6 +220,8 @@ finished = len(list(records.glob("*.json")))
 cluster.remove_node(nodes[1], allow_graceful=False)
 thread.join()
 print("killed after", finished, "encoded", done[0].encoded)
+ray.shutdown()
+cluster.shutdown()
 """
 
 
@@ -227,10 +230,12 @@ def test_killed_node_costs_no_row(undisturbed: Prepared, overrides: list[str], t
     output = tmp_path / "prepared"
     settings = [*overrides, f"data.output={output}", "data.encoders=2"]
     detection = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
-    ended = subprocess.run(
-        [sys.executable, "-c", _NODES, *settings],
-        cwd=PACKAGE_ROOT, env=os.environ | detection, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="ray") as apart:  # or else other tests would join these nodes
+        ended = subprocess.run(
+            [sys.executable, "-c", _NODES, *settings],
+            cwd=PACKAGE_ROOT, env=os.environ | detection | {"RAY_TMPDIR": apart}, capture_output=True, text=True,
+            timeout=600,
+        )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-3000:]
     finished = int(ended.stdout.split("killed after")[1].split()[0])
     assert 3 <= finished < 12
