@@ -11,7 +11,8 @@ says "promoted", and the promotion is to be repeated.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
@@ -46,8 +47,7 @@ def promote(config: Config, candidate: ModelVersion, score: Callable[[ModelVersi
     board = _Board(config, candidate.name)
     if board.champion == candidate.version:
         return _kept(candidate)
-    board.point(CHALLENGER, candidate.version)
-    try:
+    with _challenging(board, candidate.version):
         while True:
             champion = board.champion
             verdicts = []
@@ -58,9 +58,6 @@ def promote(config: Config, candidate: ModelVersion, score: Callable[[ModelVersi
                 if board.champion == champion:
                     return _conclude(board, candidate.version, champion, verdicts, check)
             logger.info("version %s became champion meanwhile: comparing again", board.champion)
-    finally:
-        if board.holder(CHALLENGER) == candidate.version:
-            board.drop(CHALLENGER)
 
 
 def appoint(config: Config, version: ModelVersion, reason: str) -> Decision:
@@ -99,6 +96,22 @@ def roll_back(config: Config) -> Decision:
         else:
             board.point(PREVIOUS, before)
     return decision
+
+
+@contextmanager
+def _challenging(board: _Board, version: str) -> Iterator[None]:
+    """Let the challenger's alias point at ``version``; of several at once it is the last one's.
+
+    Writing an alias is not atomic in MLflow either: two that insert the same one collide.
+    """
+    with promotion_lock(board.config.registry):
+        board.point(CHALLENGER, version)
+    try:
+        yield
+    finally:
+        with promotion_lock(board.config.registry):
+            if board.holder(CHALLENGER) == version:
+                board.drop(CHALLENGER)
 
 
 def _conclude(board: _Board, version: str, champion: str | None, verdicts: list[Verdict], check: Check) -> Decision:
