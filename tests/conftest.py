@@ -14,6 +14,9 @@ import pytest
 
 from components.config import Config, load_config
 from components.model.miniature import MiniatureLayout, save_untrained
+from tests.postgres import postgres_server, postgres_url
+
+__all__ = ["postgres_server", "postgres_url"]
 
 CAPTIONS = ["a red cat on the left on the beach", "a robot in the snow", "a bird and a car at night"]
 
