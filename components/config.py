@@ -237,7 +237,8 @@ class TrainingConfig(_Section):
     group_dropout: float = Field(0.0, ge=0, le=1)
     #: Weight of the error on the subject, relative to 1 elsewhere.
     subject_weight: float = Field(1.0, gt=0)
-    bf16: bool = True
+    #: Mixed precision; `auto` where the hardware computes in bfloat16.
+    bf16: bool | Literal["auto"] = "auto"
     seed: int = 0
     checkpoint_every: int = Field(1000, ge=1)
     sample_every: int = Field(1000, ge=1)

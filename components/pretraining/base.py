@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from components.model.miniature import IMAGE_SIZE, build_text_encoders, build_unet
+from components.precision import autocast
 from components.pretraining.loop import Schedule, fit
 
 #: SDXL's noise schedule; the miniature predicts v, which learns faster at this size.
@@ -79,7 +80,7 @@ def train_base(
         spread = (torch.arange(len(rows)) + torch.rand(len(rows), generator=generator)) / len(rows)
         timesteps = (spread * scheduler.config.num_train_timesteps).long()
         noisy = scheduler.add_noise(clean, noise, timesteps)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             predicted = model(noisy, timesteps, tokens)
         return F.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, timesteps))
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
+from components.precision import autocast
 from components.pretraining.corpus import Scenes
 from components.pretraining.loop import Schedule, fit
 from components.pretraining.vae import to_pixels
@@ -65,7 +66,7 @@ def train_recognizer(scenes: Scenes, schedule: Schedule, checkpoint: Path) -> Re
     def loss_of(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(single), (schedule.batch_size,), generator=generator)
         pixels = _worsen(to_pixels(scenes.pictures[single[rows.numpy()]]), generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             logits = model(pixels)
         return torch.stack([F.cross_entropy(logits[name].float(), labels[name][rows]) for name in LABELS]).sum()
 

@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from components.model.miniature import build_vae
+from components.precision import autocast
 from components.pretraining.loop import Schedule, fit
 
 
@@ -25,7 +26,7 @@ def train_vae(pictures: np.ndarray, schedule: Schedule, checkpoint: Path) -> Aut
 
     def loss_of(generator: torch.Generator) -> Tensor:
         pixels = _draw(pictures, schedule.batch_size, generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             posterior = vae.encode(pixels).latent_dist
             decoded = vae.decode(posterior.sample(generator)).sample
         kl = (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean() / 2
@@ -63,7 +64,7 @@ def refine_decoder(vae: AutoencoderKL, pictures: np.ndarray, schedule: Schedule,
 
     def loss_of(generator: torch.Generator) -> Tensor:
         pixels = _draw(pictures, schedule.batch_size, generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             with torch.no_grad():
                 latents = vae.encode(pixels).latent_dist.mean
             # A little noise, as the latents that a U-Net draws are never exact.

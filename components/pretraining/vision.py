@@ -16,6 +16,7 @@ from transformers import CLIPTokenizer, Dinov2WithRegistersModel, SiglipModel
 
 from components.model.miniature import build_dinov2, build_siglip
 from components.model.vision import for_dinov2
+from components.precision import autocast
 from components.pretraining.corpus import Facts, Scenes, Views
 from components.pretraining.loop import Schedule, fit
 from components.pretraining.vae import to_pixels
@@ -45,7 +46,7 @@ def train_siglip(
         facts = [scenes.facts[i] for i in rows] + [
             Facts(f"a {views.kinds[i]}", views.kinds[i], "nowhere", None, "", 1) for i in alone
         ]
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             image, text = _embed(model, tokenizer, pixels, [f.caption for f in facts])
         similar = text.float() @ image.float().T * model.logit_scale.exp()
         signs = torch.tensor([[_sign(said, of) for of in facts] for said in facts])
@@ -127,7 +128,7 @@ def train_identity(scenes: Scenes, views: Views, width: int, schedule: Schedule,
         pixels = to_pixels(
             np.concatenate([views.pictures[rows, first], views.pictures[rows, second], scenes.pictures[whole]])
         )
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             vectors, masks = model(pixels)
         count = len(rows)
         logits = vectors[:count].float() @ vectors[count : 2 * count].float().T / 0.1

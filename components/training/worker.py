@@ -25,6 +25,7 @@ from components.config import Config, TrainingConfig
 from components.model.adapter import RealCustomAdapter
 from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder
+from components.precision import autocast
 from components.progress import quiet_libraries
 from components.registry import tracking
 from components.training.batches import dataset_name, draw_batches
@@ -64,7 +65,7 @@ def train_worker(job: dict[str, Any]) -> None:
             start = int(load_state(Path(directory), modules, optimizer)["step"])
     wrapped = ray.train.torch.prepare_model(denoiser)
     noise = DDPMScheduler.from_pretrained(config.model.base, subfolder="scheduler")
-    precision = torch.autocast(device.type, torch.bfloat16) if training.bf16 else nullcontext()
+    precision = autocast(device, training.bf16)
     log = _Log(config, run_id, Path(job["progress_file"])) if rank == 0 else None
 
     buckets = {name: ray.train.get_dataset_shard(dataset_name(name)) for name in job["rows"]}
