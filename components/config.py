@@ -221,15 +221,26 @@ class TrainingConfig(_Section):
     output: Path = Path("runs/training")
     name: str = Field("adapter", pattern=r"^[A-Za-z0-9._-]+$")
     workers: int = Field(1, ge=1)
+    #: Go on with so few workers while the others are missing; none given waits for all of them.
+    min_workers: int | None = Field(None, ge=1)
     use_gpu: bool = False
     cpus_per_worker: int = Field(1, ge=1)
     steps: int = Field(160_000, ge=1)
-    #: Rows a worker and step.
+    #: Rows of a micro-batch.
     batch_size: int = Field(4, ge=1)
+    #: Micro-batches of a worker and step while all workers are there.
+    accumulation: int = Field(1, ge=1)
+    #: Copies of the adapter's parameters and of what belongs to them: a whole one on each worker, or one among them all.
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    #: Compute the U-Net's activations again in the backward pass rather than keep them.
+    gradient_checkpointing: bool = False
     learning_rate: float = Field(1e-5, gt=0)
     warmup: int = Field(500, ge=0)
+    max_gradient_norm: float = Field(1.0, gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
+    #: Gamma of the min-SNR weighting of timesteps; none weights them alike.
+    min_snr: float | None = Field(None, gt=0)
     #: Chance that a row is trained without its reference (Algorithm: image-condition dropout).
     condition_dropout: float = Field(0.1, ge=0, le=1)
     text_dropout: float = Field(0.05, ge=0, le=1)
@@ -240,10 +251,27 @@ class TrainingConfig(_Section):
     #: Mixed precision; `auto` where the hardware computes in bfloat16.
     bf16: bool | Literal["auto"] = "auto"
     seed: int = 0
+    #: Rows of a lane that are shuffled together: more mix better and need more memory.
+    shuffle_rows: int = Field(256, ge=1)
     checkpoint_every: int = Field(1000, ge=1)
+    #: Of the newest checkpoints; the best adapter by validation is kept besides.
+    checkpoints_kept: int = Field(2, ge=1)
+    #: Most rows of the validation split that every checkpoint is judged by; 0 judges none.
+    validation_rows: int = Field(64, ge=0)
     sample_every: int = Field(1000, ge=1)
     max_failures: int = Field(2, ge=0)
     curriculum: CurriculumConfig = CurriculumConfig()
+
+    @property
+    def lanes(self) -> int:
+        """Micro-batches of a step, whatever the number of workers that are there."""
+        return self.workers * self.accumulation
+
+    @model_validator(mode="after")
+    def _fewer_workers_are_fewer(self) -> TrainingConfig:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError("min_workers must be at most workers")
+        return self
 
 
 class GateConfig(_Section):
@@ -319,6 +347,40 @@ class EvaluationConfig(_Section):
         return self
 
 
+class JobsConfig(_Section):
+    """Pictures that are drawn while nobody waits on the line."""
+
+    #: Jobs that wait before more are refused.
+    max_queued: int = Field(1000, ge=1)
+    #: How long an ended job and its pictures are kept.
+    keep_s: float = Field(86_400, gt=0)
+    #: Replicas that take jobs, and how many each works on at a time.
+    workers: int = Field(1, ge=1)
+    concurrency: int = Field(4, ge=1)
+    #: Attempts before a job is given up, and seconds that one may take.
+    max_attempts: int = Field(3, ge=1)
+    timeout_s: float = Field(3600, gt=0)
+    #: Another worker takes a job over that its worker has not been heard of for so long.
+    lease_s: float = Field(30, gt=0)
+    #: How often workers write progress down, and look for jobs and cancellations.
+    tick_s: float = Field(0.5, gt=0)
+    #: Where webhooks may go: ``https://host`` or ``https://host:port``, each exactly; none allows no webhooks.
+    webhook_origins: tuple[Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")], ...] = ()
+    #: File with the key that webhooks are signed with: ``whsec_`` and base64.
+    webhook_secret: Path | None = None
+    #: Attempts at a webhook, and seconds before the second; each further wait is twice as long.
+    webhook_attempts: int = Field(6, ge=1)
+    webhook_backoff_s: float = Field(5, gt=0)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> JobsConfig:
+        if self.lease_s < 4 * self.tick_s:
+            raise ValueError("lease_s must be at least four times tick_s, or a busy worker loses its jobs")
+        if self.webhook_origins and self.webhook_secret is None:
+            raise ValueError("webhook_origins needs webhook_secret: webhooks are signed")
+        return self
+
+
 class ServingConfig(_Section):
     host: str = "127.0.0.1"
     #: 0 takes a free port.
@@ -345,6 +407,7 @@ class ServingConfig(_Section):
     generator_gpus: float = Field(0, ge=0)
     generator_threads: int = Field(1, ge=1)
     request_timeout_s: float = Field(300, gt=0)
+    jobs: JobsConfig = JobsConfig()
 
 
 class QuickstartConfig(_Section):
@@ -380,7 +443,9 @@ def for_workers(config: Config) -> Config:
     registry = config.registry.model_copy(
         update={"tracking_uri": config.registry.absolute_uri, "artifacts": config.registry.artifacts.absolute()}
     )
-    serving = config.serving.model_copy(update={"store": config.serving.store.absolute()})
+    secret = config.serving.jobs.webhook_secret
+    jobs = config.serving.jobs.model_copy(update={"webhook_secret": secret and secret.absolute()})
+    serving = config.serving.model_copy(update={"store": config.serving.store.absolute(), "jobs": jobs})
     model = config.model.model_copy(update=_absolute(config.model, "base", "siglip", "dinov2", "adapter"))
     evaluation = config.evaluation.model_copy(update=_absolute(config.evaluation, "encoders", "dino", "clip"))
     return config.model_copy(

@@ -21,16 +21,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
-from sqlalchemy.schema import CreateTable
 from torch import Tensor
 
 from components.data.schema import Box
+from components.database import open_database
 from components.errors import NotFoundError
 from components.pictures import CutOut, cut_out_with_face
 
@@ -96,13 +95,8 @@ class CharacterStore:
             directory: where the files are kept.
             database: SQLAlchemy URL of the rows; by default SQLite in ``directory``.
         """
-        directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        self._engine = sa.create_engine(database or f"sqlite:///{directory / 'characters.db'}")
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _share_sqlite)
-        with self._engine.begin() as connection:
-            connection.execute(CreateTable(_characters, if_not_exists=True))
+        self._engine = open_database(directory, database, [_characters])
 
     def create(
         self,
@@ -205,12 +199,6 @@ class CharacterStore:
 
     def _files(self, identifier: str) -> Path:
         return self.directory / self.get(identifier).id
-
-
-def _share_sqlite(connection: Any, _record: Any) -> None:
-    """Readers do not wait for a writer, and writers wait for each other."""
-    connection.execute("PRAGMA busy_timeout = 30000")
-    connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _load(path: Path) -> Image.Image:
