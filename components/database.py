@@ -21,8 +21,9 @@ def open_database(directory: Path, url: str | None, tables: Iterable[sa.Table]) 
         url: SQLAlchemy URL; by default SQLite in ``directory``.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    # A connection that the server has closed meanwhile is replaced before it is used.
-    engine = sa.create_engine(url or f"sqlite:///{directory / 'characters.db'}", pool_pre_ping=True)
+    # Connections that the server has closed meanwhile are replaced, and what is written is in no log and no error.
+    url = url or f"sqlite:///{directory / 'characters.db'}"
+    engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _share_sqlite)
     with engine.begin() as connection:

@@ -1,0 +1,166 @@
+"""The queue as workers see it: leases on jobs, renewed by heartbeats, and one visible end of each job.
+
+A worker that dies lets its lease run out, and another begins the job anew; the one that only seemed dead finds its
+token outdated, and whatever it brings is dropped. So a job is executed at least once, and ends once.
+
+    queued ──► running ──► done, failed, cancelled
+       ▲          │
+       └──────────┘  the lease ran out, or the worker gave the job back
+
+Workers' clocks must agree to much less than a lease.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from components.jobs.job import Lease, Preview, Progress, Standing, State
+from components.jobs.results import ResultFiles
+from components.jobs.tables import drop_previews, ending, held, jobs, previews, swap
+
+
+class JobQueue:
+    """Claim jobs, keep them, and end them.
+
+    Args:
+        engine: of a database that has the tables of `components.jobs.tables`.
+        lease_s: how long a job stays with a worker that is not heard of.
+        max_attempts: times that a job may be begun.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        results: ResultFiles,
+        lease_s: float,
+        max_attempts: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine, self._results, self._clock = engine, results, clock
+        self._lease_s, self._max_attempts = lease_s, max_attempts
+
+    def claim(self) -> Lease | None:
+        """Take the next job: the oldest of whichever owner has fewest running. None if there is none to be had."""
+        while True:
+            now = self._clock()
+            with self._engine.begin() as connection:
+                row = connection.execute(_claimable(now)).mappings().first()
+                if row is None:
+                    return None
+                after = self._claimed(row, now)
+                taken = swap(connection, row, **after)
+                if taken:
+                    drop_previews(connection, row["id"])
+            if taken and after["state"] is State.RUNNING:
+                return Lease(row["id"], after["token"], row["payload"], after["attempts"])
+
+    def renew(self, lease: Lease, progress: Progress | None = None, seen: Iterable[Preview] = ()) -> Standing:
+        """Keep a job, and write down how far it is and what it looks like."""
+        steps = {} if progress is None else vars(progress)
+        kept = jobs.update().where(held(lease))
+        kept = kept.values(lease_until=self._clock() + self._lease_s, revision=jobs.c.revision + 1, **steps)
+        with self._engine.begin() as connection:
+            row = connection.execute(kept.returning(jobs.c.revision, jobs.c.cancelling)).first()
+            if row is None:
+                return Standing.LOST
+            for preview in seen:
+                same = (previews.c.job == lease.job) & (previews.c.picture == preview.picture)
+                connection.execute(previews.delete().where(same))
+                facts = {"picture": preview.picture, "step": preview.step, "png": preview.png}
+                connection.execute(previews.insert().values(job=lease.job, revision=row.revision, **facts))
+        return Standing.CANCELLED if row.cancelling else Standing.HELD
+
+    def standing(self, lease: Lease) -> Standing:
+        """Like `renew`, without renewing."""
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(jobs.c.cancelling).where(held(lease))).first()
+        if row is None:
+            return Standing.LOST
+        return Standing.CANCELLED if row.cancelling else Standing.HELD
+
+    def finish(self, lease: Lease, result: bytes) -> bool:
+        """End a job with its result; False if it was lost or cancelled meanwhile, and the result is dropped.
+
+        It may be called again where the connection broke and nobody knows whether the first call has succeeded.
+        """
+        self._results.write(lease.job, lease.token, result)
+        values = ending(State.DONE, self._clock())
+        values |= {"step": jobs.c.total, "pictures_done": jobs.c.pictures}
+        if self._end(lease, held(lease) & ~jobs.c.cancelling, values) or self._finished(lease):
+            return True
+        self._results.discard(lease.job, lease.token)
+        self.cancelled(lease)
+        return False
+
+    def cancelled(self, lease: Lease) -> bool:
+        """End a job that its owner has cancelled; False if there is no such thing to do."""
+        return self._end(lease, held(lease) & jobs.c.cancelling, ending(State.CANCELLED, self._clock()))
+
+    def fail(self, lease: Lease, error: dict[str, Any]) -> bool:
+        """End a job with an error that another attempt would meet again; False if it was lost meanwhile."""
+        return self._end(lease, held(lease), ending(State.FAILED, self._clock()) | {"error": error})
+
+    def retry(self, lease: Lease, reason: str, delay_s: float = 0.0) -> bool:
+        """Give a job back after an attempt that failed; the last attempt's failure is the job's."""
+        if lease.attempt >= self._max_attempts:
+            return self.fail(lease, _given_up(lease.attempt, reason))
+        return self._give_back(lease, lease.attempt, delay_s)
+
+    def release(self, lease: Lease, delay_s: float = 0.0) -> bool:
+        """Give a job back as if it had not been begun."""
+        return self._give_back(lease, lease.attempt - 1, delay_s)
+
+    def _finished(self, lease: Lease) -> bool:
+        own = (jobs.c.id == lease.job) & (jobs.c.token == lease.token) & (jobs.c.state == State.DONE)
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(jobs.c.id).where(own)).first() is not None
+
+    def _claimed(self, row: sa.RowMapping, now: float) -> dict[str, Any]:
+        """What becomes of a job that is nobody's."""
+        if row["cancelling"]:
+            return ending(State.CANCELLED, now)
+        if row["attempts"] >= self._max_attempts:
+            return ending(State.FAILED, now) | {"error": _given_up(row["attempts"], "its worker died")}
+        return {
+            "state": State.RUNNING,
+            "started": now if row["started"] is None else row["started"],
+            "attempts": row["attempts"] + 1,
+            "token": secrets.token_hex(16),
+            "lease_until": now + self._lease_s,
+            "step": 0,
+            "pictures_done": 0,
+        }
+
+    def _give_back(self, lease: Lease, attempts: int, delay_s: float) -> bool:
+        values = {"state": State.QUEUED, "attempts": attempts, "not_before": self._clock() + delay_s}
+        values |= {"lease_until": None, "step": 0, "pictures_done": 0}
+        return self._end(lease, held(lease) & ~jobs.c.cancelling, values) or self.cancelled(lease)
+
+    def _end(self, lease: Lease, condition: sa.ColumnElement[bool], values: dict[str, Any]) -> bool:
+        changed = jobs.update().where(condition).values(revision=jobs.c.revision + 1, **values)
+        with self._engine.begin() as connection:
+            ended = connection.execute(changed).rowcount == 1
+            if ended:
+                drop_previews(connection, lease.job)
+        return ended
+
+
+def _claimable(now: float) -> sa.Select[Any]:
+    """The row of the next job that is nobody's by now, skipping those that somebody is just claiming."""
+    busy = sa.select(jobs.c.owner, sa.func.count().label("running"))
+    busy_owners = busy.where(jobs.c.state == State.RUNNING, jobs.c.lease_until >= now).group_by(jobs.c.owner).subquery()
+    waits = (jobs.c.state == State.QUEUED) & (jobs.c.not_before <= now)
+    abandoned = (jobs.c.state == State.RUNNING) & (jobs.c.lease_until < now)
+    query = sa.select(jobs).outerjoin(busy_owners, busy_owners.c.owner == jobs.c.owner).where(waits | abandoned)
+    query = query.order_by(sa.func.coalesce(busy_owners.c.running, 0), jobs.c.id).limit(1)
+    return query.with_for_update(of=jobs, skip_locked=True)
+
+
+def _given_up(attempts: int, reason: str) -> dict[str, Any]:
+    return {"message": f"given up after {attempts} attempts: {reason}", "param": None, "code": "attempts_exhausted"}

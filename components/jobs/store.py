@@ -1,0 +1,183 @@
+"""Jobs as their owners see them: submitted, looked at, cancelled, deleted, and swept away in the end.
+
+A job is a row, and its result a file beside the others. What is accepted is on the disk. Several processes, and with a
+database server and a shared directory several machines, may use one store at the same time; what workers do is in
+`components.jobs.queue`.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from components.jobs.job import Job, JobNotFoundError, KeyReusedError, NewJob, News, Preview, QueueFullError, State
+from components.jobs.results import ResultFiles
+from components.jobs.tables import drop_previews, ending, jobs, previews, read_job, swap
+
+#: What ids look like; they sort by age.
+ID = r"^job-[0-9a-f]{28}$"
+
+
+class JobStore:
+    """Every method that takes an id raises JobNotFoundError if its owner has no such job.
+
+    Args:
+        engine: of a database that has the tables of `components.jobs.tables`.
+        max_queued: jobs that may wait.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, engine: sa.Engine, results: ResultFiles, max_queued: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._engine, self._results, self._max_queued, self._clock = engine, results, max_queued, clock
+
+    def submit(self, new: NewJob) -> tuple[Job, bool]:
+        """Accept a job; or find the one that the same request with the same key has made, and say False.
+
+        Raises:
+            QueueFullError: as many wait as may.
+            KeyReusedError: the key stands for another request.
+        """
+        known = self._of_key(new)
+        if known is not None:
+            return known, False
+        now = self._clock()
+        identifier = f"job-{int(now * 1e9):016x}{secrets.token_hex(6)}"
+        try:
+            with self._engine.begin() as connection:
+                accepted = connection.execute(self._insert(identifier, new, now)).rowcount
+        except IntegrityError:  # the same key at the same time
+            known = self._of_key(new)
+            if known is None:
+                raise
+            return known, False
+        if not accepted:
+            raise QueueFullError("too many jobs are waiting; try again later")
+        return self.get(identifier, new.owner), True
+
+    def get(self, identifier: str, owner: str = "") -> Job:
+        with self._engine.connect() as connection:
+            return read_job(self._row(connection, identifier, owner))
+
+    def page(self, limit: int = 20, after: str | None = None, owner: str = "") -> list[Job]:
+        """Up to ``limit`` jobs, newest first, older than the id ``after`` (which may be deleted by now).
+
+        Raises:
+            JobNotFoundError: ``after`` is not an id.
+        """
+        query = sa.select(jobs).where(jobs.c.owner == owner).order_by(jobs.c.id.desc()).limit(limit)
+        if after is not None:
+            query = query.where(jobs.c.id < _checked(after))
+        with self._engine.connect() as connection:
+            return [read_job(row) for row in connection.execute(query).mappings()]
+
+    def news(self, identifier: str, revision: int, owner: str = "") -> News | None:
+        """What has changed since ``revision``, if anything has."""
+        newer = sa.select(previews).where(previews.c.job == identifier, previews.c.revision > revision)
+        with self._engine.connect() as connection:
+            row = self._row(connection, identifier, owner)
+            if row["revision"] <= revision:
+                return None
+            found = connection.execute(newer.order_by(previews.c.revision, previews.c.picture)).mappings()
+            shown = [Preview(seen["picture"], seen["step"], seen["png"], seen["revision"]) for seen in found]
+        return News(read_job(row), shown)
+
+    def result(self, identifier: str, owner: str = "") -> bytes | None:
+        """What the job was finished with; None if it is not done."""
+        with self._engine.connect() as connection:
+            row = self._row(connection, identifier, owner)
+        return self._results.read(row["id"], row["token"]) if row["state"] == State.DONE else None
+
+    def cancel(self, identifier: str, owner: str = "") -> Job | None:
+        """End a job: one that waits at once, one that runs at its next step. One that has ended is deleted (None)."""
+        while True:
+            with self._engine.begin() as connection:
+                row = self._row(connection, identifier, owner)
+                state = State(row["state"])
+                if state.final:
+                    unchanged = (jobs.c.id == row["id"]) & (jobs.c.revision == row["revision"])
+                    done = connection.execute(jobs.delete().where(unchanged)).rowcount == 1
+                elif state is State.QUEUED:
+                    done = swap(connection, row, **ending(State.CANCELLED, self._clock()))
+                    drop_previews(connection, row["id"])
+                else:
+                    done = row["cancelling"] or swap(connection, row, cancelling=True)
+            if done and state.final:
+                self._discard(row)
+                return None
+            if done:
+                return self.get(identifier, owner)
+
+    def sweep(self, keep_s: float) -> int:
+        """Delete jobs that ended more than ``keep_s`` seconds ago, and files that a crash left; returns how many."""
+        old = sa.select(jobs).where(jobs.c.ended < self._clock() - keep_s)
+        with self._engine.begin() as connection:
+            rows = connection.execute(old).mappings().all()
+            connection.execute(jobs.delete().where(jobs.c.id.in_([row["id"] for row in rows])))
+        for row in rows:
+            self._discard(row)
+        return len(rows) + self._results.sweep(self._wanted)
+
+    def _insert(self, identifier: str, new: NewJob, now: float) -> sa.Insert:
+        """One statement that inserts the job if there is room in the queue."""
+        values: dict[str, Any] = {
+            "id": identifier,
+            "owner": new.owner,
+            "state": State.QUEUED,
+            "revision": 1,
+            "created": now,
+            "payload": new.payload,
+            "step": 0,
+            "total": new.steps,
+            "pictures_done": 0,
+            "pictures": new.pictures,
+            "idempotency_key": new.key,
+            "digest": new.digest,
+            "not_before": now,
+            "attempts": 0,
+            "cancelling": False,
+            "webhook_url": new.webhook,
+            "webhook_attempts": 0,
+        }
+        queued = sa.select(sa.func.count()).where(jobs.c.state == State.QUEUED).scalar_subquery()
+        row = sa.select(*(sa.literal(value, jobs.c[name].type) for name, value in values.items()))
+        return jobs.insert().from_select(list(values), row.where(queued < self._max_queued))
+
+    def _of_key(self, new: NewJob) -> Job | None:
+        if new.key is None:
+            return None
+        query = sa.select(jobs).where(jobs.c.owner == new.owner, jobs.c.idempotency_key == new.key)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).mappings().first()
+        if row is not None and row["digest"] != new.digest:
+            raise KeyReusedError("this key was used for another request; take a new one")
+        return None if row is None else read_job(row)
+
+    def _row(self, connection: sa.Connection, identifier: str, owner: str) -> sa.RowMapping:
+        query = sa.select(jobs).where(jobs.c.id == _checked(identifier), jobs.c.owner == owner)
+        row = connection.execute(query).mappings().first()
+        if row is None:
+            raise JobNotFoundError("there is no such job; list the existing ones")
+        return row
+
+    def _wanted(self, identifier: str, token: str) -> bool:
+        query = sa.select(jobs.c.id).where(jobs.c.id == identifier, jobs.c.token == token)
+        with self._engine.connect() as connection:
+            return connection.execute(query).first() is not None
+
+    def _discard(self, row: sa.RowMapping) -> None:
+        if row["token"] is not None:
+            self._results.discard(row["id"], row["token"])
+
+
+def _checked(identifier: str) -> str:
+    if not re.fullmatch(ID, identifier):
+        raise JobNotFoundError("there is no such job; list the existing ones")
+    return identifier
