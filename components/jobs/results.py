@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Container
 from pathlib import Path
 
 from components.jobs.job import JobNotFoundError
@@ -44,16 +44,16 @@ class ResultFiles:
     def discard(self, job: str, token: str) -> None:
         self._path(job, token).unlink(missing_ok=True)
 
-    def sweep(self, wanted: Callable[[str, str], bool], older_than_s: float = 3600) -> int:
+    def sweep(self, wanted: Container[tuple[str, str]], older_than_s: float = 3600) -> int:
         """Remove files that are not ``wanted`` (job, token) and too old to be in the making; returns how many."""
         removed = 0
         for path in self._directory.iterdir():
-            job, _, rest = path.name.removeprefix(".").partition(".")
+            job, _, token = path.name.partition(".")
             try:
                 young = time.time() - path.stat().st_mtime < older_than_s
             except FileNotFoundError:  # another process was quicker
                 continue
-            if not young and (path.name.startswith(".") or not wanted(job, rest)):
+            if not young and (job, token) not in wanted:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed

@@ -123,7 +123,7 @@ class JobStore:
             connection.execute(jobs.delete().where(jobs.c.id.in_([row["id"] for row in rows])))
         for row in rows:
             self._discard(row)
-        return len(rows) + self._results.sweep(self._wanted)
+        return len(rows) + self._results.sweep(self._tokens())
 
     def _insert(self, identifier: str, new: NewJob, now: float) -> sa.Insert:
         """One statement that inserts the job if there is room in the queue."""
@@ -167,10 +167,11 @@ class JobStore:
             raise JobNotFoundError("there is no such job; list the existing ones")
         return row
 
-    def _wanted(self, identifier: str, token: str) -> bool:
-        query = sa.select(jobs.c.id).where(jobs.c.id == identifier, jobs.c.token == token)
+    def _tokens(self) -> set[tuple[str, str]]:
+        """The attempts that have, or may yet have, a result."""
         with self._engine.connect() as connection:
-            return connection.execute(query).first() is not None
+            rows = connection.execute(sa.select(jobs.c.id, jobs.c.token).where(jobs.c.token.is_not(None)))
+            return {(row.id, row.token) for row in rows}
 
     def _discard(self, row: sa.RowMapping) -> None:
         if row["token"] is not None:
