@@ -1,4 +1,4 @@
-"""The Ray Serve application: the gateway, the characters and the generator as deployments, wired together.
+"""The Ray Serve application: the gateway, the characters, the generator and the jobs as deployments, wired together.
 
 ``serve deploy deploy/serve.yaml`` calls `build`; a program that already has a configuration calls `start` and `stop`.
 """
@@ -21,16 +21,18 @@ from components.config import Config, for_workers, load_config
 from deploy.characters import CharacterService
 from deploy.gateway import create_app
 from deploy.generation import GenerationService, Pipeline, measured_budget
-from deploy.protocols import Characters, Generator, SubjectSource
-from deploy.remote import Remote
+from deploy.jobs import JobService
+from deploy.protocols import Characters, Jobs, SubjectSource
+from deploy.remote import Remote, RemoteGenerator
 from deploy.schema import ModelResponse
 
 NAME = "realcustom"
 #: Module that pipelines come from by default.
 REGISTRY = "components.registry.versions"
-#: Requests one gateway holds open; the generator's own limits are much lower, so that requests are refused in JSON.
+#: Requests that a gateway, or the jobs, hold open; the generator's own limits are much lower, so that requests are
+#: refused in JSON.
 _OPEN_REQUESTS = 1000
-#: Processors that the gateway, and the characters, reserve.
+#: Processors that each of the other parts reserves.
 _SMALL_PART = 0.25
 
 
@@ -68,17 +70,22 @@ class Registry(Protocol):
 
 @serve.ingress()
 class GatewayDeployment:
-    """The HTTP interface over handles of the two other deployments."""
+    """The HTTP interface over handles of the other deployments."""
 
     def __init__(
-        self, config: Config, model: ModelResponse, characters: DeploymentHandle, generator: DeploymentHandle
+        self,
+        config: Config,
+        model: ModelResponse,
+        characters: DeploymentHandle,
+        generator: DeploymentHandle,
+        jobs: DeploymentHandle,
     ) -> None:
         self._config, self._model = config, model
-        self._characters, self._generator = characters, generator
+        self._characters, self._generator, self._jobs = characters, generator, jobs
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        characters = cast(Characters, Remote(self._characters))
-        return create_app(self._config, self._model, characters, cast(Generator, Remote(self._generator)))
+        characters, jobs = cast(Characters, Remote(self._characters)), cast(Jobs, Remote(self._jobs))
+        return create_app(self._config, self._model, characters, RemoteGenerator(self._generator), jobs)
 
 
 class GeneratorDeployment(GenerationService):
@@ -93,6 +100,21 @@ class GeneratorDeployment(GenerationService):
         )
 
 
+class JobsDeployment(JobService):
+    """Works on jobs as long as its replica lives."""
+
+    def __init__(self, config: Config, generator: DeploymentHandle) -> None:
+        super().__init__(config, RemoteGenerator(generator))
+        self.start()
+
+    async def check_health(self) -> None:
+        self.check()
+
+    async def __del__(self) -> None:
+        """Serve calls and awaits this before it stops a replica."""
+        await self.close()
+
+
 def build(args: dict[str, Any] | None = None) -> Application:
     """The application that a Serve config file names as ``deploy.app:build``; ``args`` are `BuildArgs`."""
     given = BuildArgs.model_validate(args or {})
@@ -100,7 +122,7 @@ def build(args: dict[str, Any] | None = None) -> Application:
 
 
 def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> Application:
-    """Wire the three deployments.
+    """Wire the deployments.
 
     An alias is resolved here, once: replicas that start later serve the same version, whatever the alias names by then.
 
@@ -128,13 +150,21 @@ def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY)
         autoscaling_config=replicas | {"target_ongoing_requests": limits.max_ongoing_requests},
         ray_actor_options={"num_cpus": limits.generator_threads, "num_gpus": limits.generator_gpus},
     ).bind(config, pinned, registry, characters)
+    jobs = serve.deployment(
+        JobsDeployment,
+        name="Jobs",
+        max_ongoing_requests=_OPEN_REQUESTS,
+        max_queued_requests=_OPEN_REQUESTS,
+        num_replicas=limits.jobs.workers,
+        ray_actor_options={"num_cpus": _SMALL_PART},
+    ).bind(config, generator)
     return serve.deployment(
         GatewayDeployment,
         name="Gateway",
         max_ongoing_requests=_OPEN_REQUESTS,
         max_queued_requests=_OPEN_REQUESTS,
         ray_actor_options={"num_cpus": _SMALL_PART},
-    ).bind(config, ModelResponse(id=found.name, version=found.version), characters, generator)
+    ).bind(config, ModelResponse(id=found.name, version=found.version), characters, generator, jobs)
 
 
 def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> str:

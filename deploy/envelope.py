@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
+from components.jobs.job import JobNotFoundError, KeyReusedError, QueueFullError
 from deploy.protocols import UnavailableError
 
 
@@ -27,20 +28,32 @@ class ApiError(HTTPException):
         self.param, self.code = param, code
 
 
-#: How an error from inside is shown: status, param, code.
+#: Status, param and code of errors from inside; the first that fits.
 _INSIDE: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     WordError: (400, "characters", "target_word_not_in_prompt"),
     DataError: (400, "pictures", "invalid_picture"),
+    JobNotFoundError: (404, None, "job_not_found"),
     NotFoundError: (404, None, "character_not_found"),
+    KeyReusedError: (409, "Idempotency-Key", "idempotency_key_reused"),
+    QueueFullError: (429, None, "queue_full"),
     UnavailableError: (503, None, "unavailable"),
 }
 
 
 def envelope(status: int, message: str, param: str | None = None, code: str | None = None) -> JSONResponse:
     kind = "invalid_request_error" if status < 500 else "server_error"
-    headers = {"Retry-After": "5"} if status == 503 else None
+    kind = "rate_limit_error" if status == 429 else kind
+    headers = {"Retry-After": "5"} if status in (429, 503) else None
     body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     return JSONResponse(body, status_code=status, headers=headers)
+
+
+def explain(error: Exception) -> tuple[int, str, str | None, str | None]:
+    """How an error from inside is shown: status, message, param, code. What is not foreseen is not shown."""
+    for kind, (status, param, code) in _INSIDE.items():
+        if isinstance(error, kind):
+            return status, str(error), param, code
+    return 500, "internal error", None, None
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -61,10 +74,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RealCustomError)
     async def inside(_: Request, error: RealCustomError) -> JSONResponse:
-        for kind, (status, param, code) in _INSIDE.items():
-            if isinstance(error, kind):
-                return envelope(status, str(error), param, code)
-        return envelope(500, "internal error")
+        return envelope(*explain(error))
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> JSONResponse:
@@ -74,7 +84,7 @@ def install_error_handlers(app: FastAPI) -> None:
 def field_name(location: Sequence[Any]) -> str | None:
     """``("body", "characters", 0, "id")`` -> ``characters[0].id``; none for the body as a whole."""
     name = ""
-    for part in location[1:] if location and location[0] in ("body", "query", "path") else location:
+    for part in location[1:] if location and location[0] in ("body", "query", "path", "header") else location:
         name += f"[{part}]" if isinstance(part, int) else f".{part}"
     return name.removeprefix(".") or None
 

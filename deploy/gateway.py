@@ -1,9 +1,7 @@
-"""The HTTP interface, and only that: requests become calls of `Characters` and `Generator`, results become JSON."""
+"""The HTTP interface, and only that: requests become calls of the service's parts, results become JSON."""
 
 from __future__ import annotations
 
-import base64
-import secrets
 import time
 from typing import Annotated
 
@@ -11,17 +9,16 @@ from fastapi import FastAPI, Query, Request, Response
 from starlette.datastructures import UploadFile
 
 from components.config import Config
-from components.errors import NotFoundError
 from deploy.envelope import ApiError, LimitBody, install_error_handlers
-from deploy.protocols import Characters, Drawing, Generator, Order, Subject
+from deploy.job_routes import job_routes
+from deploy.orders import image_response, read_order
+from deploy.protocols import Characters, Generator, Jobs
 from deploy.schema import (
     MAX_PICTURES,
-    CharacterChoice,
     CharacterPage,
     CharacterRequest,
     CharacterResponse,
     DeletedResponse,
-    ImageData,
     ImageRequest,
     ImageResponse,
     ModelPage,
@@ -54,8 +51,10 @@ _CHARACTER_BODY = {
 }
 
 
-def create_app(config: Config, model: ModelResponse, characters: Characters, generator: Generator) -> FastAPI:
-    """The application over its two parts.
+def create_app(
+    config: Config, model: ModelResponse, characters: Characters, generator: Generator, jobs: Jobs
+) -> FastAPI:
+    """The application over its parts.
 
     Args:
         config: the defaults (``sampling``) and limits (``serving``) of requests.
@@ -104,21 +103,11 @@ def create_app(config: Config, model: ModelResponse, characters: Characters, gen
     @app.post("/v1/images/generations", response_model_exclude_none=True)
     async def generate_images(request: ImageRequest) -> ImageResponse:
         started = time.perf_counter()
-        if request.model not in (None, model.id):
-            raise ApiError(404, "model: this model is not served; see /v1/models", "model", "model_not_found")
-        subjects = [await _subject(choice, i, characters) for i, choice in enumerate(request.characters)]
-        order = _order(request, config, subjects)
+        order = await read_order(request, config, model.id, characters)
         delivery = await generator.generate(order)
-        return ImageResponse(
-            created=int(time.time()),
-            data=[_image(drawing, request.return_masks) for drawing in delivery.drawings],
-            model=model.id,
-            seed=order.seeds[0],
-            target_words=[subject.word for subject in subjects],
-            timings=delivery.timings | {"total_s": time.perf_counter() - started},
-            notes=delivery.notes,
-        )
+        return image_response(order, delivery, model.id, request.return_masks, time.perf_counter() - started)
 
+    app.include_router(job_routes(config, model.id, characters, jobs))
     return app
 
 
@@ -133,46 +122,3 @@ async def _read_character(request: Request) -> CharacterRequest:
         fields: dict[str, object] = {key: value for key, value in form.items() if key != "pictures"}
         fields["pictures"] = [await f.read() if isinstance(f, UploadFile) else f for f in form.getlist("pictures")]
         return CharacterRequest.model_validate(fields)
-
-
-async def _subject(chosen: CharacterChoice, index: int, characters: Characters) -> Subject:
-    try:
-        character = await characters.get(chosen.id)
-    except NotFoundError as error:
-        raise ApiError(404, str(error), f"characters[{index}].id", "character_not_found") from None
-    word = chosen.target_word or character.target_word
-    return Subject(character.id, word, chosen.strength, chosen.face_strength, chosen.body_strength)
-
-
-def _order(request: ImageRequest, config: Config, subjects: list[Subject]) -> Order:
-    """Fill the request's gaps from the configuration and hold it to the limits."""
-    steps = request.steps or config.sampling.steps
-    if steps > config.serving.max_steps:
-        raise ApiError(400, f"steps: at most {config.serving.max_steps}", "steps", "too_large")
-    width, height = config.sampling.width, config.sampling.height
-    if request.size != "auto":
-        width, height = (int(side) for side in request.size.split("x"))
-    if width % 8 or height % 8 or max(width, height) > config.serving.max_side:
-        limit = f"size: both sides must be multiples of 8, at most {config.serving.max_side}"
-        raise ApiError(400, limit, "size", "invalid_size")
-    seed = secrets.randbits(32) if request.seed is None else request.seed
-    return Order(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        width=width,
-        height=height,
-        steps=steps,
-        guidance_scale=request.guidance_scale or config.sampling.guidance_scale,
-        seeds=tuple(range(seed, seed + request.n)),
-        subjects=tuple(subjects),
-        mask_scope=request.mask_scope,
-    )
-
-
-def _image(drawing: Drawing, with_mask: bool) -> ImageData:
-    masks = [_base64(mask) for mask in drawing.masks] if with_mask else None
-    return ImageData(b64_json=_base64(drawing.picture), masks_b64_json=masks)
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Protocol
 
 from PIL import Image
@@ -20,13 +21,15 @@ from components.engine import request as engine
 from components.engine.budget import measure_budget
 from components.engine.engine import Engine
 from components.engine.handle import Handle
-from components.engine.request import ExpiredError, Phase, Request
+from components.engine.request import ClosedError, ExpiredError, Phase, Request
 from components.engine.stats import Stats
 from components.errors import WordError
+from components.jobs.job import Preview, Progress
 from components.model.subjects import Subject as PromptSubject
 from components.model.words import find_word
 from components.pictures import CutOut
 from deploy.characters import to_png
+from deploy.progress import Watch
 from deploy.protocols import Delivery, Drawing, Order, Subject, SubjectSource, UnavailableError
 
 #: Pixels drawn at the same time where nobody measured what pays: one picture of SDXL's size.
@@ -45,6 +48,8 @@ class Pipeline(engine.Pipeline, Protocol):
     def encode_subject(self, pictures: list[Image.Image]) -> Tensor: ...
 
     def face_group(self, boxes: Sequence[tuple[float, float, float, float] | None]) -> Tensor | None: ...
+
+    def preview(self, latents: Tensor) -> Image.Image: ...
 
 
 class GenerationService:
@@ -71,16 +76,36 @@ class GenerationService:
         Raises:
             WordError: the prompt does not hold the subject's word.
             NotFoundError: the character is gone.
-            UnavailableError: it took longer than the order allows.
+            UnavailableError: it took longer than the order allows, or the generator is closing.
+        """
+        async with aclosing(self.draw(order)) as told:
+            *_, delivery = [news async for news in told]
+        assert isinstance(delivery, Delivery), "which is what a drawing ends with"
+        return delivery
+
+    async def draw(self, order: Order, previews: int = 0) -> AsyncGenerator[Progress | Preview | Delivery, None]:
+        """Draw an order's pictures and tell how far they are, with ``previews`` of each, until they are delivered.
+
+        It raises what `generate` raises.
         """
         started = time.monotonic()
         tokens = tuple([await self._subject_tokens(order.prompt, subject) for subject in order.subjects])
         encoded = time.monotonic()
         timeout = self._timeout_s if order.timeout_s is None else order.timeout_s
         deadline = None if timeout is None else started + timeout
-        handles = [self._engine.submit(request) for request in _requests(order, tokens, deadline)]
+        handles: list[Handle] = []
         try:
-            drawings = list(await asyncio.gather(*(_drawing(handle) for handle in handles)))
+            for request in _requests(order, tokens, deadline, previews):
+                handles.append(self._engine.submit(request))
+            end = asyncio.gather(*(_drawing(handle) for handle in handles))
+            watch = Watch(handles)
+            async for progress in watch.until(end):
+                yield progress
+                for picture, seen in watch.looks().items():
+                    yield await self._preview(picture, seen)
+            drawings = await end
+        except ClosedError:
+            raise UnavailableError("a part of the service is being restarted; try again") from None
         except ExpiredError:
             raise UnavailableError("the pictures were not done in time; try again later") from None
         finally:
@@ -89,7 +114,7 @@ class GenerationService:
         draw_s = max(drawing.seconds for drawing in drawings)
         wait_s = time.monotonic() - encoded - draw_s
         timings = {"subject_s": encoded - started, "wait_s": wait_s, "draw_s": draw_s}
-        return Delivery(drawings, timings, _notes(order.subjects, tokens))
+        yield Delivery(drawings, timings, _notes(order.subjects, tokens))
 
     def stats(self) -> Stats:
         """What the engine is doing."""
@@ -98,6 +123,10 @@ class GenerationService:
     def close(self, timeout: float | None = None) -> bool:
         """Finish what was begun and take nothing more; False if that took longer than ``timeout`` seconds."""
         return self._engine.close(timeout)
+
+    async def _preview(self, picture: int, seen: engine.Progress) -> Preview:
+        small = await asyncio.wrap_future(self._engine.beside(self._pipeline.preview, seen.latents))
+        return Preview(picture, seen.step, await asyncio.to_thread(to_png, small))
 
     async def _subject_tokens(self, prompt: str, subject: Subject) -> SubjectTokens:
         """The character's tokens, computed if the store has none of this pipeline's identity."""
@@ -132,7 +161,7 @@ def measured_budget(pipeline: Pipeline, sampling: SamplingConfig) -> int:
     return measure_budget(pipeline, probe)
 
 
-def _requests(order: Order, tokens: Sequence[SubjectTokens], deadline: float | None) -> list[Request]:
+def _requests(order: Order, tokens: Sequence[SubjectTokens], deadline: float | None, previews: int) -> list[Request]:
     subjects = tuple(
         PromptSubject(kept.tokens, s.word, s.strength, kept.face, s.face_strength, s.body_strength)
         for s, kept in zip(order.subjects, tokens, strict=True)
@@ -150,6 +179,7 @@ def _requests(order: Order, tokens: Sequence[SubjectTokens], deadline: float | N
             mask_scope=order.mask_scope,
             owner=order.owner,
             deadline=deadline,
+            preview_every=max(1, order.steps // (previews + 1)) if previews else 0,
         )
         for seed in order.seeds
     ]

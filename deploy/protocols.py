@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter
 
 from components.characters.store import Character, SubjectTokens
 from components.data.schema import Box
 from components.errors import RealCustomError
+from components.jobs.job import Job, NewJob, News, Preview, Progress
 from components.pictures import CutOut
 
 
 class UnavailableError(RealCustomError):
     """The service cannot take the request now; the same request may succeed later."""
+
+
+class BusyError(UnavailableError):
+    """Too many others wait; nothing was begun."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,25 @@ class Delivery:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class JobOrder:
+    """What a job draws, and how its answer is written: with masks or without, so many previews of each picture."""
+
+    order: Order
+    return_masks: bool
+    previews: int
+    model: str
+
+    def pack(self) -> dict[str, Any]:
+        """As JSON."""
+        return dict(TypeAdapter(JobOrder).dump_python(self, mode="json"))
+
+    @staticmethod
+    def unpack(payload: dict[str, Any]) -> JobOrder:
+        """What `pack` has packed."""
+        return TypeAdapter(JobOrder).validate_python(payload)
+
+
 class Characters(Protocol):
     """Keeps characters. Methods that take an id raise NotFoundError."""
 
@@ -98,3 +125,28 @@ class Generator(Protocol):
     """
 
     async def generate(self, order: Order) -> Delivery: ...
+
+    def draw(self, order: Order, previews: int) -> AsyncGenerator[Progress | Preview | Delivery, None]:
+        """Tell how far the pictures are and what they look like, so many times each, and in the end deliver."""
+        ...
+
+
+class Jobs(Protocol):
+    """Keeps jobs and sees that they are drawn (see `components.jobs.store`).
+
+    Methods that take an id raise JobNotFoundError.
+    """
+
+    async def submit(self, new: NewJob) -> tuple[Job, bool]: ...
+
+    async def get(self, identifier: str) -> Job: ...
+
+    async def page(self, limit: int, after: str | None) -> list[Job]: ...
+
+    async def result(self, identifier: str) -> bytes | None: ...
+
+    async def watch(self, identifier: str, revision: int, wait_s: float) -> News | None:
+        """What is newer than ``revision``; None if within ``wait_s`` seconds nothing is."""
+        ...
+
+    async def cancel(self, identifier: str) -> Job | None: ...

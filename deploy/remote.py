@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
@@ -10,7 +11,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from components.errors import RealCustomError
-from deploy.protocols import UnavailableError
+from deploy.protocols import BusyError, UnavailableError
 
 
 class Remote:
@@ -21,15 +22,35 @@ class Remote:
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         async def call(*arguments: Any) -> Any:
-            try:
+            with _unwrapped():
                 return await getattr(self._handle, method).remote(*arguments)
-            except BackPressureError:
-                raise UnavailableError("too many requests are waiting; try again later") from None
-            except (RayActorError, DeploymentUnavailableError):
-                raise UnavailableError("a part of the service was restarted; try again") from None
-            except RayTaskError as error:
-                if isinstance(error.cause, RealCustomError):
-                    raise error.cause from None
-                raise
 
         return call
+
+
+class RemoteGenerator(Remote):
+    """Makes the generator's handle fit `deploy.protocols.Generator`, whose drawing tells of itself all along."""
+
+    async def draw(self, *arguments: Any) -> AsyncGenerator[Any, None]:
+        response = self._handle.options(stream=True).draw.remote(*arguments)
+        try:
+            with _unwrapped():
+                async for news in response:
+                    yield news
+        except BaseException:  # also where nobody listens any more
+            response.cancel()
+            raise
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    try:
+        yield
+    except BackPressureError:
+        raise BusyError("too many requests are waiting; try again later") from None
+    except (RayActorError, DeploymentUnavailableError):
+        raise UnavailableError("a part of the service was restarted; try again") from None
+    except RayTaskError as error:
+        if isinstance(error.cause, RealCustomError):
+            raise error.cause from None
+        raise

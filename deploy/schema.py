@@ -36,11 +36,11 @@ def _decode_json(value: Any) -> Any:
         raise ValueError("must be a JSON list") from None
 
 
-class _Request(BaseModel):
+class StrictRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
 
 
-class CharacterRequest(_Request):
+class CharacterRequest(StrictRequest):
     """``POST /v1/characters``: as JSON, or as a form with the same fields and files."""
 
     name: str = Field(min_length=1, max_length=100)
@@ -60,7 +60,7 @@ class CharacterRequest(_Request):
         return word
 
 
-class CharacterChoice(_Request):
+class CharacterChoice(StrictRequest):
     """A character in a picture."""
 
     id: str
@@ -72,7 +72,7 @@ class CharacterChoice(_Request):
     body_strength: float = Field(1, ge=0, le=2)
 
 
-class ImageRequest(_Request):
+class ImageRequest(StrictRequest):
     """``POST /v1/images/generations``."""
 
     prompt: str = Field(min_length=1, max_length=4000)

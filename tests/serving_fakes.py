@@ -40,7 +40,7 @@ class FakeDraft:
 class FakePipeline:
     """Fills the picture with a colour drawn from the seed, and its middle with the mean colour of the subject.
 
-    A prompt with the word "slow" takes half a second.
+    A prompt with the word "slow" takes half a second, one with "sluggish" three.
     """
 
     reference_size = 32
@@ -82,7 +82,8 @@ class FakePipeline:
                 image[height // 4 : -height // 4, columns] = (subject.tokens * subject.gain[:, None]).mean(0).numpy()
         masks = [[Image.new("L", (width, height), 255)] * len(own)] if own else None
         output = SimpleNamespace(images=[Image.fromarray(image)], masks=masks)
-        return FakeDraft(output, num_inference_steps, 0.5 / num_inference_steps if "slow" in prompt else 0.0)
+        seconds = 3.0 if "sluggish" in prompt else 0.5 if "slow" in prompt else 0.0
+        return FakeDraft(output, num_inference_steps, seconds / num_inference_steps)
 
     def crowd(self) -> Callable[[Sequence[FakeDraft]], list[None]]:
         def call(drafts: Sequence[FakeDraft]) -> list[None]:
@@ -91,6 +92,9 @@ class FakePipeline:
             return [None] * len(drafts)
 
         return call
+
+    def preview(self, latents: Tensor) -> Image.Image:
+        return Image.new("RGB", (latents.shape[-1], latents.shape[-2]), "gray")
 
     def finish(self, draft: FakeDraft) -> SimpleNamespace:
         return draft.output

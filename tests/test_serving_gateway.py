@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from PIL import Image, ImageDraw
@@ -18,7 +18,7 @@ from components.config import Config, load_config
 from deploy.characters import CharacterService
 from deploy.gateway import create_app
 from deploy.generation import GenerationService
-from deploy.protocols import Delivery, Order, UnavailableError
+from deploy.protocols import Delivery, Jobs, Order, UnavailableError
 from deploy.schema import ModelResponse
 from tests.serving_fakes import READ_WORDS, FakePipeline
 
@@ -42,7 +42,8 @@ def client(config: Config, pipeline: FakePipeline) -> Iterator[TestClient]:
 
 
 def client_of(config: Config, characters: Any, generator: Any) -> TestClient:
-    app = create_app(config, ModelResponse(id="realcustom-tiny", version="7"), characters, generator)
+    model, jobs = ModelResponse(id="realcustom-tiny", version="7"), cast(Jobs, None)  # jobs have tests of their own
+    app = create_app(config, model, characters, generator, jobs)
     return TestClient(app, raise_server_exceptions=False)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from components.characters.store import SubjectTokens
 from components.config import load_config
 from components.engine.request import Phase
 from components.errors import NotFoundError, WordError
+from components.jobs.job import Preview, Progress
 from components.pictures import CutOut
 from deploy.characters import CharacterService
 from deploy.generation import GenerationService, measured_budget
@@ -106,6 +109,39 @@ def test_orders_fail_with_the_reason(tmp_path: Path) -> None:
         asyncio.run(service.generate(replace(WITH, prompt="robotics in category theory")))
     with pytest.raises(NotFoundError):
         asyncio.run(service.generate(WITH))
+
+
+def test_a_drawing_tells_how_far_it_is_and_what_it_looks_like() -> None:
+    service = GenerationService(FakePipeline(), Kept())
+
+    async def draw(previews: int) -> list[Progress | Preview | Delivery]:
+        order = replace(PLAIN, prompt="a slow robot", steps=9, seeds=(1, 2))
+        return [news async for news in service.draw(order, previews)]
+
+    *told, delivery = asyncio.run(draw(2))
+    assert isinstance(delivery, Delivery) and len(delivery.drawings) == 2
+    steps = [news for news in told if isinstance(news, Progress)]
+    assert all(a.step <= b.step and a.pictures_done <= b.pictures_done for a, b in pairwise(steps))
+    assert len(steps) >= 9 and (steps[-1].step, steps[-1].total, steps[-1].pictures) == (18, 18, 2)
+    looks = [(news.picture, news.step) for news in told if isinstance(news, Preview)]
+    assert sorted(looks) == [(0, 3), (0, 6), (1, 3), (1, 6)], "the last step's look would be the picture itself"
+    assert not any(isinstance(news, Preview) for news in asyncio.run(draw(0)))
+
+
+def test_who_stops_listening_to_a_drawing_cancels_it() -> None:
+    pipeline = FakePipeline()
+    service = GenerationService(pipeline, Kept())
+
+    async def leave() -> None:
+        async with aclosing(service.draw(replace(PLAIN, prompt="a slow robot", steps=50))) as told:
+            async for _ in told:
+                return
+
+    asyncio.run(leave())
+    assert service.close(10)
+    assert service.stats().ended == {Phase.CANCELLED: 1} and len(pipeline.calls) < 40
+    with pytest.raises(UnavailableError, match="restarted"):
+        asyncio.run(service.generate(PLAIN))
 
 
 def test_the_budget_is_measured_for_the_configured_size() -> None:

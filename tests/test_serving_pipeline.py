@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from components.characters.store import CharacterStore, Reference
 from components.config import Config
 from components.errors import WordError
+from components.jobs.job import Preview
 from components.model.pipeline import RealCustomPipeline
 from deploy.characters import CharacterService
 from deploy.generation import GenerationService
@@ -44,6 +45,11 @@ def test_the_real_pipeline_serves_orders(config: Config, reference: Reference) -
     assert all([pixels(mask).shape for mask in d.masks] == [(72, 64)] for d in delivery.drawings)
     tokens = store.tokens(character.id, pipeline.token_identity)
     assert tokens is not None and tokens.tokens.ndim == 2
+
+    async def looks() -> list[Preview]:
+        return [news async for news in service.draw(order, 1) if isinstance(news, Preview)]
+
+    assert [(look.step, pixels(look.png).shape) for look in asyncio.run(looks())] == [(1, (72, 64, 3))] * 2
 
     async def together() -> list[Delivery]:
         other = Order("a red cat and a robot", "night", 64, 72, 3, 2.0, (9,), (subject,), 0.5)

@@ -34,6 +34,7 @@ from components.model.draft import Draft
 from components.model.faces import face_tokens
 from components.model.guidance import MaskGuidance
 from components.model.official import official_scheduler
+from components.model.preview import shrink
 from components.model.sketch import Sketch, mask_size
 from components.model.subjects import Subjects, by_prompt, stack_subjects, to_device
 from components.model.text import TextFeatures, encode_prompts, size_conditioning
@@ -341,6 +342,12 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         """Pictures of scaled latents [b, 4, h, w]."""
         pixels = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor, return_dict=False)[0]
         return self.image_processor.postprocess(pixels, output_type=output_type)
+
+    @torch.no_grad()
+    def preview(self, latents: Tensor, side: int = 32) -> Image.Image:
+        """A small picture of latents [1, 4, h, w] in the making, decoded from at most ``side`` of them each way."""
+        picture: Image.Image = self.decode(shrink(latents, side))[0]
+        return picture
 
     def _encode_text(self, prompts: list[str]) -> TextFeatures:
         adapter = getattr(self, "adapter", None)

@@ -1,0 +1,85 @@
+"""What a request for pictures comes to: an order with everything decided, and the answer when it is delivered."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+
+from components.config import Config
+from components.errors import NotFoundError, WordError
+from components.model.words import find_word
+from deploy.envelope import ApiError
+from deploy.protocols import Characters, Delivery, Drawing, Order, Subject
+from deploy.schema import CharacterChoice, ImageData, ImageRequest, ImageResponse
+
+
+async def read_order(request: ImageRequest, config: Config, model: str, characters: Characters) -> Order:
+    """Fill the request's gaps from the configuration and hold it to the limits.
+
+    Raises:
+        ApiError: a field is beyond its limit, or names a model or character that is not there.
+        WordError: the prompt does not hold a character's word.
+    """
+    if request.model not in (None, model):
+        raise ApiError(404, "model: this model is not served; see /v1/models", "model", "model_not_found")
+    subjects = [await _subject(choice, i, characters) for i, choice in enumerate(request.characters)]
+    if not all(find_word(request.prompt, subject.word) for subject in subjects):
+        raise WordError("the prompt must contain the character's target word as a whole word")
+    steps = request.steps or config.sampling.steps
+    if steps > config.serving.max_steps:
+        raise ApiError(400, f"steps: at most {config.serving.max_steps}", "steps", "too_large")
+    width, height = _size(request.size, config)
+    seed = secrets.randbits(32) if request.seed is None else request.seed
+    return Order(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        width=width,
+        height=height,
+        steps=steps,
+        guidance_scale=request.guidance_scale or config.sampling.guidance_scale,
+        seeds=tuple(range(seed, seed + request.n)),
+        subjects=tuple(subjects),
+        mask_scope=request.mask_scope,
+    )
+
+
+def image_response(order: Order, delivery: Delivery, model: str, with_masks: bool, total_s: float) -> ImageResponse:
+    """The answer to an order; ``total_s`` is how long it took altogether."""
+    return ImageResponse(
+        created=int(time.time()),
+        data=[_image(drawing, with_masks) for drawing in delivery.drawings],
+        model=model,
+        seed=order.seeds[0],
+        target_words=[subject.word for subject in order.subjects],
+        timings=delivery.timings | {"total_s": total_s},
+        notes=delivery.notes,
+    )
+
+
+async def _subject(chosen: CharacterChoice, index: int, characters: Characters) -> Subject:
+    try:
+        character = await characters.get(chosen.id)
+    except NotFoundError as error:
+        raise ApiError(404, str(error), f"characters[{index}].id", "character_not_found") from None
+    word = chosen.target_word or character.target_word
+    return Subject(character.id, word, chosen.strength, chosen.face_strength, chosen.body_strength)
+
+
+def _size(size: str, config: Config) -> tuple[int, int]:
+    width, height = config.sampling.width, config.sampling.height
+    if size != "auto":
+        width, height = (int(side) for side in size.split("x"))
+    if width % 8 or height % 8 or max(width, height) > config.serving.max_side:
+        limit = f"size: both sides must be multiples of 8, at most {config.serving.max_side}"
+        raise ApiError(400, limit, "size", "invalid_size")
+    return width, height
+
+
+def _image(drawing: Drawing, with_masks: bool) -> ImageData:
+    masks = [_base64(mask) for mask in drawing.masks] if with_masks else None
+    return ImageData(b64_json=_base64(drawing.picture), masks_b64_json=masks)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
