@@ -22,7 +22,7 @@ from deploy.characters import CharacterService
 from deploy.gateway import create_app
 from deploy.generation import GenerationService, Pipeline, measured_budget
 from deploy.jobs import JobService
-from deploy.protocols import Characters, Jobs, SubjectSource
+from deploy.protocols import Characters, Generator, Jobs, SubjectSource
 from deploy.remote import Remote, RemoteGenerator
 from deploy.schema import ModelResponse
 
@@ -85,7 +85,8 @@ class GatewayDeployment:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         characters, jobs = cast(Characters, Remote(self._characters)), cast(Jobs, Remote(self._jobs))
-        return create_app(self._config, self._model, characters, RemoteGenerator(self._generator), jobs)
+        generator = cast(Generator, RemoteGenerator(self._generator))
+        return create_app(self._config, self._model, characters, generator, jobs)
 
 
 class GeneratorDeployment(GenerationService):
@@ -104,7 +105,7 @@ class JobsDeployment(JobService):
     """Works on jobs as long as its replica lives."""
 
     def __init__(self, config: Config, generator: DeploymentHandle) -> None:
-        super().__init__(config, RemoteGenerator(generator))
+        super().__init__(config, cast(Generator, RemoteGenerator(generator)))
         self.start()
 
     async def check_health(self) -> None:

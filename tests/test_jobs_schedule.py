@@ -175,8 +175,9 @@ class Schedule(RuleBasedStateMachine):
 
 def test_any_schedule(database: str) -> None:
     machine = type("Here", (Schedule,), {"url": database})
+    examples = 25 if database.startswith("sqlite") else 8
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=checks),
+        settings=settings(max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=checks),
     )

@@ -52,13 +52,13 @@ class JobStore:
         identifier = f"job-{int(now * 1e9):016x}{secrets.token_hex(6)}"
         try:
             with self._engine.begin() as connection:
-                accepted = connection.execute(self._insert(identifier, new, now)).rowcount
+                accepted = connection.execute(self._insert(identifier, new, now)).first()
         except IntegrityError:  # the same key at the same time
             known = self._of_key(new)
             if known is None:
                 raise
             return known, False
-        if not accepted:
+        if accepted is None:
             raise QueueFullError("too many jobs are waiting; try again later")
         return self.get(identifier, new.owner), True
 
@@ -125,8 +125,11 @@ class JobStore:
             self._discard(row)
         return len(rows) + self._results.sweep(self._tokens())
 
-    def _insert(self, identifier: str, new: NewJob, now: float) -> sa.Insert:
-        """One statement that inserts the job if there is room in the queue."""
+    def _insert(self, identifier: str, new: NewJob, now: float) -> sa.Executable:
+        """One statement that inserts the job if there is room in the queue, and then returns its id.
+
+        On a server, those that come at the very same time do not see each other, and may all take the last place.
+        """
         values: dict[str, Any] = {
             "id": identifier,
             "owner": new.owner,
@@ -148,7 +151,7 @@ class JobStore:
         }
         queued = sa.select(sa.func.count()).where(jobs.c.state == State.QUEUED).scalar_subquery()
         row = sa.select(*(sa.literal(value, jobs.c[name].type) for name, value in values.items()))
-        return jobs.insert().from_select(list(values), row.where(queued < self._max_queued))
+        return jobs.insert().from_select(list(values), row.where(queued < self._max_queued)).returning(jobs.c.id)
 
     def _of_key(self, new: NewJob) -> Job | None:
         if new.key is None:

@@ -6,7 +6,6 @@ and a change that names something outdated changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -63,7 +62,7 @@ previews = sa.Table(
 TABLES = (jobs, previews)
 
 
-def swap(connection: sa.Connection, row: Mapping[str, Any], **values: Any) -> bool:
+def swap(connection: sa.Connection, row: sa.RowMapping, **values: Any) -> bool:
     """Change the job that was read as ``row``; False, and no change, if it has changed since."""
     unchanged = (jobs.c.id == row["id"]) & (jobs.c.revision == row["revision"])
     changed = jobs.update().where(unchanged).values(revision=row["revision"] + 1, **values)
@@ -93,7 +92,7 @@ def drop_previews(connection: sa.Connection, job: str) -> None:
     connection.execute(previews.delete().where(previews.c.job == job))
 
 
-def read_job(row: Mapping[str, Any]) -> Job:
+def read_job(row: sa.RowMapping) -> Job:
     url, told = row["webhook_url"], row["webhook_state"]
     webhook = url and Webhook(url, told or "waiting", row["webhook_attempts"], row["webhook_error"])
     progress = Progress(*(row[name] for name in ("step", "total", "pictures_done", "pictures")))
