@@ -71,7 +71,7 @@ def _running(programs: Path, folder: Path) -> Iterator[sa.URL]:
         ordinary = _ordinary_user()
         runner |= {"user": ordinary.pw_uid, "group": ordinary.pw_gid, "extra_groups": []}
         os.chown(folder, ordinary.pw_uid, ordinary.pw_gid)
-    data, password, port = folder / "data", secrets.token_hex(8), _free_port()
+    data, password, port = folder / "data", secrets.token_hex(8), free_port()
     (folder / "password").write_text(password)
     (folder / "password").chmod(0o644)
     cluster = ["--pgdata", data, "--username", "tester", "--encoding", "UTF8", "--no-locale", "--no-sync"]
@@ -107,7 +107,8 @@ def _ordinary_user() -> pwd.struct_passwd:
         return pwd.getpwnam("nobody")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -82,9 +82,13 @@ def test_nothing_is_unpickled() -> None:
 
 def test_importing_the_house_starts_nothing() -> None:
     """Module bodies hold definitions and constants: no bare calls, loops or `with` blocks."""
+    # MLflow runs this one to load a version; nothing imports it.
+    script = PACKAGE_ROOT / "components/registry/model_script.py"
+    assert [path for path in _sources(*HOUSE) if "components.registry.model_script" in _imports(path)] == []
     busy = [
         f"{path.relative_to(PACKAGE_ROOT)}:{node.lineno}"
         for path in _sources(*HOUSE)
+        if path != script
         for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.For | ast.While | ast.With | ast.Try)
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))

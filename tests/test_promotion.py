@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.config import PACKAGE_ROOT, Config, GateConfig
+from components.config import Config, GateConfig
 from components.errors import ConfigError, RegistryError
 from components.evaluation.scores import Scores, difference, toybench_metrics
 from components.evaluation.statistics import bootstrap
@@ -29,6 +27,7 @@ from components.registry.gates import judge
 from components.registry.lease import FLAG, hold_lease
 from components.registry.lock import promotion_lock
 from components.registry.versions import ModelVersion
+from tests.racing import race
 
 CASES = 60
 NOISE = np.random.default_rng(0).normal(0, 0.2, CASES)
@@ -249,58 +248,12 @@ def test_tags_stay_short_however_much_there_is_to_say() -> None:
     assert len(decision.facts()["gates"]) == 30
 
 
-RACER = """
-import sys, time
-from pathlib import Path
-import numpy as np
-from components.config import Config
-from components.evaluation.scores import Scores
-from components.registry import promotion, versions
-
-config = Config.model_validate_json(open(sys.argv[1]).read())
-names = tuple(map(str, range(20)))
-values = {"1": 0.4, "2": 0.5, "3": 0.5}
-ready = [Path(sys.argv[3]) / f"ready-{version}" for version in "23"]
-
-def score(version):
-    (Path(sys.argv[3]) / f"ready-{sys.argv[2]}").touch()
-    deadline = time.monotonic() + 120
-    while not all(file.exists() for file in ready):  # until both have read who the champion is
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    noise = np.random.default_rng(0).normal(size=20)
-    return Scores(names, names, {"similarity": noise + values[version.version], "text_control": noise})
-
-candidate = versions.resolve(config, f"models:/{config.registry.model}/{sys.argv[2]}")
-decision = promotion.promote(config, candidate, score)
-print(decision.outcome, decision.champion)
-"""
-
-
 def test_of_two_promotions_at_once_one_changes_the_champion_and_the_other_is_judged_against_it(
     store_config: Config, register: Callable[[], ModelVersion], tmp_path: Path
 ) -> None:
     first = register()
     register(), register()
-    promotion.appoint(store_config, first, "to begin with")
-    gates = (GateConfig(metric="similarity", min_delta=0.01), CONTROL)
-    registry = store_config.registry.model_copy(update={"gates": gates, "lock_timeout_s": 120})
-    (tmp_path / "config.json").write_text(store_config.model_copy(update={"registry": registry}).model_dump_json())
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACER, str(tmp_path / "config.json"), version, str(tmp_path)],
-            cwd=PACKAGE_ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for version in ("2", "3")
-    ]
-    said = [racer.communicate(timeout=300)[0].split()[-2:] for racer in racers]
-    winner = said.index(["promoted", "1"])
-    assert said[1 - winner] == ["refused", str(winner + 2)]
-    assert aliases(store_config) == {"champion": str(winner + 2), "previous": "1"}
-    found = tracking.client(store_config.registry).get_registered_model(store_config.registry.model)
-    assert found.tags["promotion.number"] == "2"  # the appointed one and the winner
+    race(store_config, first, tmp_path)
 
 
 def test_who_waits_too_long_for_the_lock_is_told(store_config: Config, register: Callable[[], ModelVersion]) -> None:

@@ -15,7 +15,6 @@ from mlflow.exceptions import MlflowException
 
 from components.config import Config
 from components.data.manifest import Manifest
-from components.errors import RegistryError
 from components.registry import tracking
 
 #: Tag of a preparation's run: the fingerprint of the dataset that it made.
@@ -55,8 +54,7 @@ def record_preparation(config: Config, directory: Path, manifest: Manifest) -> s
             )
             return found[0].info.run_id if found else _record(config, directory, manifest)
     except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise RegistryError(f"registry.tracking_uri: {config.registry.tracking_uri} cannot be used: {reason}") from None
+        raise tracking.refusal(config.registry, error) from None
 
 
 def _record(config: Config, directory: Path, manifest: Manifest) -> str:

@@ -10,15 +10,37 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from components.config import PACKAGE_ROOT, Config, RegistryConfig
+from components.errors import ConfigError, RegistryError
 
 
 def client(registry: RegistryConfig) -> MlflowClient:
-    """A client of the configured store; an SQLite file's directory is made if needed."""
+    """A client of the configured store; an SQLite file's directory is made if needed.
+
+    Raises:
+        ConfigError: PostgreSQL's driver is not installed.
+    """
     uri = registry.absolute_uri
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    elif uri.startswith("postgresql"):
+        try:
+            make_url(uri).get_dialect().import_dbapi()
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"registry.tracking_uri: the driver {error.name!r} is missing: install the extra 'postgres' "
+                "and write postgresql+psycopg://…"
+            ) from None
     mlflow.set_tracking_uri(uri)
     return MlflowClient(uri)
 
@@ -30,29 +52,79 @@ def experiment_id(registry: RegistryConfig) -> str:
     """
     store = client(registry)
     found = store.get_experiment_by_name(registry.experiment)
-    if found is not None:
-        return str(found.experiment_id)
-    served = registry.absolute_uri.startswith("http")
-    root = None if served else registry.artifacts.absolute().as_uri()
-    return str(store.create_experiment(registry.experiment, artifact_location=root))
+    if found is None:
+        served = registry.absolute_uri.startswith("http")
+        root = None if served else registry.artifacts.absolute().as_uri()
+        with made_by_another():
+            return str(store.create_experiment(registry.experiment, artifact_location=root))
+        found = store.get_experiment_by_name(registry.experiment)
+    return str(found.experiment_id)
+
+
+@contextmanager
+def made_by_another() -> Iterator[None]:
+    """Let the block fail where another process made the same thing a moment earlier."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+
+
+def is_missing(error: MlflowException) -> bool:
+    """Whether ``error`` says that there is no such thing, rather than that nobody could tell."""
+    return error.error_code in map(ErrorCode.Name, (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE))
+
+
+def refusal(registry: RegistryConfig, error: Exception) -> RegistryError:
+    """What to tell a user whose store cannot be used because of ``error``."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0].replace(registry.tracking_uri, shown(registry))
+    return RegistryError(f"registry.tracking_uri: {shown(registry)} cannot be used: {reason}")
+
+
+def open_run(config: Config, name: str, parameters: dict[str, Any]) -> str:
+    """Begin a run that says which code and which settings it is of; returns its id."""
+    store = client(config.registry)
+    run_id = str(store.create_run(experiment_id(config.registry), run_name=name).info.run_id)
+    store.set_tag(run_id, "git_commit", git_commit())
+    store.log_dict(run_id, without_passwords(config), "config.json")
+    for key, value in parameters.items():
+        store.log_param(run_id, key, value)
+    return run_id
 
 
 @contextmanager
 def run(config: Config, name: str, parameters: dict[str, Any]) -> Iterator[str]:
-    """A run for the length of the block, marked FAILED if it raises; yields the run id."""
-    store = client(config.registry)
-    started = store.create_run(experiment_id(config.registry), run_name=name)
-    run_id = started.info.run_id
-    store.set_tag(run_id, "git_commit", git_commit())
-    store.log_dict(run_id, config.model_dump(mode="json"), "config.json")
-    for key, value in parameters.items():
-        store.log_param(run_id, key, value)
+    """`open_run` for the length of the block, marked FAILED if it raises; yields the run id."""
+    store, run_id = client(config.registry), open_run(config, name, parameters)
     try:
         yield run_id
     except BaseException:
         store.set_terminated(run_id, "FAILED")
         raise
     store.set_terminated(run_id, "FINISHED")
+
+
+def shown(registry: RegistryConfig) -> str:
+    """The tracking URI as it may be printed: without a password."""
+    return _masked(registry.tracking_uri)
+
+
+def without_passwords(config: Config) -> dict[str, Any]:
+    """``config`` as JSON takes it, without the passwords of its databases and servers."""
+    plain = config.model_dump(mode="json")
+    for section in plain.values():
+        if isinstance(section, dict):
+            section |= {key: _masked(value) for key, value in section.items() if isinstance(value, str)}
+    return plain
+
+
+def _masked(value: str) -> str:
+    try:
+        url = make_url(value)
+    except (ArgumentError, ValueError):  # no URL
+        return value
+    return value if url.password is None else url.render_as_string(hide_password=True)
 
 
 def git_commit() -> str:

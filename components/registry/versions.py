@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 from mlflow.exceptions import MlflowException
 
 from components.config import Config
 from components.errors import RegistryError
 from components.model.pipeline import RealCustomPipeline
-from components.registry import tracking
+from components.registry import package, provenance, tracking
+from components.registry.fetch import fetch
 
+#: Tag of a version: the sha256 of its list of checksums.
+CHECKSUMS = "checksums"
 _URI = re.compile(r"^models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>\d+))$")
 
 
@@ -32,13 +35,27 @@ class ModelVersion:
 
 
 def register(config: Config, adapter: Path, run_id: str, tags: dict[str, str]) -> ModelVersion:
-    """Log the ``adapter`` directory to its run and make it a new version of ``config.registry.model``."""
+    """Log the ``adapter`` directory to its run and make it a new version of ``config.registry.model``.
+
+    The version is a model that `mlflow.pyfunc.load_model` loads (`components.registry.package`), in a folder of its own
+    that no other version overwrites. Version and run are tagged with where they come from.
+
+    Raises:
+        ArtifactError: ``adapter`` or ``config.model.base`` is a path with nothing there.
+    """
     store = tracking.client(config.registry)
-    store.log_artifacts(run_id, str(adapter), "adapter")
+    origin = provenance.origin(config, run_id)
+    with tempfile.TemporaryDirectory() as scratch:
+        files = Path(scratch) / "model"
+        digest = package.write_package(config, adapter, origin[provenance.BASE_IDENTITY], files)
+        folder = f"model-{digest[:12]}"
+        store.log_artifacts(run_id, str(files), folder)
+    provenance.tag_run(store, run_id, origin)
     name = config.registry.model
-    if not store.search_registered_models(f"name='{name}'"):
+    with tracking.made_by_another():
         store.create_registered_model(name, description="RealCustom adapter: projector and vision keys/values")
-    source = f"{store.get_run(run_id).info.artifact_uri}/adapter"
+    source = f"{store.get_run(run_id).info.artifact_uri}/{folder}"
+    tags = origin | {CHECKSUMS: digest} | tags
     created = store.create_model_version(name, source=source, run_id=run_id, tags=tags)
     return ModelVersion(name, str(created.version), adapter, tags)
 
@@ -50,10 +67,10 @@ def set_alias(config: Config, version: ModelVersion, alias: str | None = None) -
 
 
 def resolve(config: Config, uri: str) -> ModelVersion:
-    """Find ``models:/name@alias`` or ``models:/name/version`` and bring its files here.
+    """Find ``models:/name@alias`` or ``models:/name/version``, bring its files here and check them.
 
     Raises:
-        RegistryError: the URI is malformed, or the model, version or alias is unknown.
+        RegistryError: the URI is malformed, the model, version or alias is unknown, or a file is missing or changed.
     """
     match = _URI.match(uri)
     if match is None:
@@ -64,14 +81,14 @@ def resolve(config: Config, uri: str) -> ModelVersion:
             found = store.get_model_version_by_alias(match["name"], match["alias"])
         else:
             found = store.get_model_version(match["name"], match["version"])
-    except MlflowException:
-        raise RegistryError(
-            f"{uri} is not in the registry {config.registry.tracking_uri}: train and register it"
-        ) from None
-    path = Path(
-        mlflow.artifacts.download_artifacts(artifact_uri=found.source, tracking_uri=config.registry.absolute_uri)
-    )
-    return ModelVersion(found.name, str(found.version), path, dict(found.tags))
+    except MlflowException as error:
+        if not tracking.is_missing(error):
+            raise tracking.refusal(config.registry, error) from None
+        shown = tracking.shown(config.registry)
+        raise RegistryError(f"{uri} is not in the registry {shown}: train and register it") from None
+    tags = dict(found.tags)
+    path = package.adapter_directory(fetch(config.registry, found.source, tags.get(CHECKSUMS)))
+    return ModelVersion(found.name, str(found.version), path, tags)
 
 
 def find_by_tag(config: Config, tag: str, value: str) -> ModelVersion | None:

@@ -1,0 +1,69 @@
+"""A version's files: the adapter, what it needs to draw, and MLflow's own description, with a checksum of each.
+
+MLmodel, model_script.py, …         what `mlflow.pyfunc.load_model` reads: code by name, nothing pickled
+input_example.json                  a row that can be drawn
+artifacts/<adapter>/                the adapter's directory, as it was trained
+artifacts/description.json          settings and the base model's identity (`components.registry.picture_model`)
+checksums.json                      sha256 of every file above
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import mlflow.pyfunc
+from mlflow.models import Model
+
+from components.config import Config
+from components.errors import ArtifactError
+from components.registry import checksums, orders, portable
+
+_SCRIPT = Path(__file__).with_name("model_script.py")
+_DISTRIBUTION = "realcustom"
+_MLMODEL = "MLmodel"
+
+
+def write_package(config: Config, adapter: Path, base_identity: str, root: Path) -> str:
+    """Write the files of a version into the new directory ``root``; returns the sha256 of its list of checksums.
+
+    Args:
+        adapter: an adapter's directory, trained with what ``config`` names.
+        base_identity: of `config.model.base`.
+
+    Raises:
+        ArtifactError: ``adapter`` is no directory.
+    """
+    if not adapter.is_dir():
+        raise ArtifactError(f"{adapter} is no adapter: give the directory that the training wrote")
+    kept = portable.pack(config)
+    with tempfile.TemporaryDirectory() as scratch:
+        description = Path(scratch) / "description.json"
+        description.write_text(json.dumps({"config": kept, "base_identity": base_identity}, indent=1))
+        mlflow.pyfunc.save_model(
+            str(root),
+            python_model=str(_SCRIPT),
+            artifacts={"adapter": str(adapter.absolute()), "description": str(description)},
+            signature=orders.signature(config.sampling),
+            input_example=orders.example(),
+            pip_requirements=[_requirement()],
+            model_config=kept["model"],
+        )
+    return checksums.write_checksums(root)
+
+
+def adapter_directory(root: Path) -> Path:
+    """Where the adapter lies in a version's files; those of older versions are the adapter itself."""
+    if not (root / _MLMODEL).exists():
+        return root
+    flavor = Model.load(str(root)).flavors[mlflow.pyfunc.FLAVOR_NAME]
+    return root / str(flavor["artifacts"]["adapter"]["path"])
+
+
+def _requirement() -> str:
+    try:
+        return f"{_DISTRIBUTION}=={version(_DISTRIBUTION)}"
+    except PackageNotFoundError:  # run from a checkout
+        return _DISTRIBUTION
