@@ -78,6 +78,13 @@ def test_row_whose_caption_does_not_serve_is_rejected(caption: str, word: str, s
     assert reason in plan.rejects[0].reason
 
 
+def test_word_is_found_however_its_accents_are_encoded() -> None:
+    for word, caption in (("pin\u0303ata", "a piñata at home"), ("piñata", "a pin\u0303ata at home")):
+        plan = plan_rows([a_row("a", caption=caption, word=word)], 0)
+        assert not plan.rejects
+        assert plan.jobs[0]["row"]["word"] == "piñata"
+
+
 def test_word_that_is_not_given_is_shared_by_the_group_or_left_to_be_detected() -> None:
     rows = [
         a_row("a", word="cat"),

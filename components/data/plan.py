@@ -42,7 +42,7 @@ def plan_rows(rows: list[SourceRow], validation_share: float) -> Plan:
     """Decide everything that needs no picture. The same rows give the same plan."""
     groups: dict[str, list[SourceRow]] = defaultdict(list)
     for row in rows:
-        groups[row["group"]].append(row)
+        groups[row["group"]].append({**row, "word": _clean_word(row["word"])})
     known = {row["subject"]["image"]: row["subject"] for row in reversed(rows)}
     jobs, rejects = [], []
     for group, members in groups.items():
@@ -67,6 +67,14 @@ def plan_rows(rows: list[SourceRow], validation_share: float) -> Plan:
 def split_of(group: str, validation_share: float) -> Split:
     """The split of a whole group, from its name alone: adding other groups moves none."""
     return "validation" if zlib.crc32(group.encode()) < validation_share * 2**32 else "train"
+
+
+def _clean_word(word: str | None) -> str | None:
+    """The target word in the form that captions are in; one that is empty then stays as it is, and is in no caption."""
+    try:
+        return clean_caption(word) if word else None
+    except DataError:
+        return word
 
 
 def _word(given: str | None, caption: str, nouns: list[str]) -> tuple[str | None, WordOrigin]:
