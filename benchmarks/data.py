@@ -143,7 +143,7 @@ def first_batch(job: Job) -> dict[str, Any]:
     connect(job.processes)
     config = job.config("by-ray")
     start = time.perf_counter()
-    batch = next(read_batches(config.data.output, config.training.batch_size))
+    batch = next(read_batches(config.data.output, config.training))
     return {"first_batch_s": time.perf_counter() - start, "first_batch_rows": len(batch["latents"])}
 
 

@@ -166,6 +166,8 @@ class DataConfig(_Section):
     region: Literal["grabcut", "rembg"] = "grabcut"
     #: Find faces in pictures that come without a head box (needs the extra ``faces``).
     find_faces: bool = False
+    #: What is encoded now: ``all``, or ``text`` alone, and pictures and references in every step of the training.
+    encode: Literal["all", "text"] = "all"
     validation_share: float = Field(0.05, ge=0, lt=1)
     rows_per_shard: int = Field(256, ge=1)
     batch_size: int = Field(32, ge=1)
@@ -214,6 +216,11 @@ class CurriculumConfig(_Section):
     start: float = Field(0.2, ge=0, le=1)
     end: float = Field(0.9, ge=0, le=1)
     ramp: float = Field(0.5, gt=0, le=1)
+    #: How far references are turned (degrees), scaled (factor less 1) and shifted (share of their side) at the end,
+    #: from nothing at the start. Only references that are encoded in the step (``data.encode=text``) can be moved.
+    rotation: float = Field(0.0, ge=0, le=180)
+    scale: float = Field(0.0, ge=0, le=1)
+    shift: float = Field(0.0, ge=0, le=0.5)
 
 
 class TrainingConfig(_Section):
@@ -223,6 +230,8 @@ class TrainingConfig(_Section):
     workers: int = Field(1, ge=1)
     #: Go on with so few workers while the others are missing; none given waits for all of them.
     min_workers: int | None = Field(None, ge=1)
+    #: Seconds between looks for workers that came back.
+    resize_every_s: float = Field(60, ge=0)
     use_gpu: bool = False
     cpus_per_worker: int = Field(1, ge=1)
     steps: int = Field(160_000, ge=1)
@@ -230,7 +239,7 @@ class TrainingConfig(_Section):
     batch_size: int = Field(4, ge=1)
     #: Micro-batches of a worker and step while all workers are there.
     accumulation: int = Field(1, ge=1)
-    #: Copies of the adapter's parameters and of what belongs to them: a whole one on each worker, or one among them all.
+    #: The adapter, its gradients and its optimizer: whole on each worker, or shared out among them.
     sharding: Literal["ddp", "fsdp"] = "ddp"
     #: Compute the U-Net's activations again in the backward pass rather than keep them.
     gradient_checkpointing: bool = False

@@ -11,6 +11,7 @@ class RealCustomError(Exception):
     ├── DataError         a source, a picture or a dataset directory
     ├── WordError         a target word that the prompt does not hold
     ├── ArtifactError     a model directory that is missing, half-written or of another identity
+    ├── TrainingError     a training that was stopped before its end
     ├── RegistryError     an unknown model, version or alias
     └── NotFoundError     a character that does not exist (or belongs to someone else)
     """
@@ -26,6 +27,9 @@ class WordError(RealCustomError): ...
 
 
 class ArtifactError(RealCustomError): ...
+
+
+class TrainingError(RealCustomError): ...
 
 
 class RegistryError(RealCustomError): ...

@@ -32,10 +32,11 @@ def write_prepared(
     rows: Mapping[tuple[str, str], Sequence[Mapping[str, str]] | int],
     rejects: Sequence[Mapping[str, str | None]] = (),
     config: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Manifest:
     """Write a dataset into ``directory``: by (split, bucket) its rows' text, or how many there are.
 
-    The first number in a row's latents is its place in its bucket.
+    The first number in a row's latents is its place in its bucket. ``shapes`` replace the default ones.
     """
     buckets: dict[str, dict[str, int]] = {}
     for (split, bucket), given in rows.items():
@@ -45,7 +46,8 @@ def write_prepared(
         folder.mkdir(parents=True)
         half = -(-len(texts) // 2)
         for shard, start in enumerate(range(0, len(texts), max(1, half))):
-            pq.write_table(_table(texts[start : start + half], bucket, start), folder / f"{shard}.parquet")
+            table = _table(texts[start : start + half], bucket, start, _SHAPES | dict(shapes or {}))
+            pq.write_table(table, folder / f"{shard}.parquet", row_group_size=7)
     columns = pa.schema([(name, pa.string()) for name in ("id", "source", "stage", "reason", "kept")])
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rejects], columns), directory / REJECTS)
     splits = {split: sum(table.values()) for split, table in buckets.items()}
@@ -67,10 +69,12 @@ def write_prepared(
     return manifest
 
 
-def _table(texts: Sequence[Mapping[str, str]], bucket: str, first: int) -> pa.Table:
+def _table(
+    texts: Sequence[Mapping[str, str]], bucket: str, first: int, shapes: Mapping[str, tuple[int, ...]]
+) -> pa.Table:
     width, height = (int(side) // 4 for side in bucket.split("x"))
     draw = np.random.default_rng(first)
-    shapes = _SHAPES | {"latents": (4, height, width), "mask": (height, width), "head": (height, width)}
+    shapes = dict(shapes) | {"latents": (4, height, width), "mask": (height, width), "head": (height, width)}
     numbers = {name: draw.random((len(texts), *shape)).astype(np.float16) for name, shape in shapes.items()}
     numbers["latents"][:, 0, 0, 0] = np.arange(first, first + len(texts))
     numbers["time_ids"] = numbers["time_ids"].astype(np.float32)

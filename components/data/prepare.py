@@ -106,7 +106,7 @@ def plan_work(config: Config, source: Source) -> Work:
     settings = [
         SCHEMA_VERSION,
         CurateSettings.of(config, source.store).facts(),
-        [data.batch_size, config.vision.model_dump(), config.model.dtype],
+        [data.batch_size, config.vision.model_dump(), config.model.dtype, data.encode],
         encoders,
         code_identity(),
     ]

@@ -12,7 +12,7 @@ import pyarrow as pa
 from PIL import Image
 
 from components.data.curate import Curated, Row
-from components.data.encode import Encoder, Half, Reference, TextTokens, mask_shares
+from components.data.encode import Encoder, TextTokens, mask_shares
 from components.data.once import Failed, Once
 from components.data.parts import Parts, RowRecord, UnitRecord, write_shard
 from components.data.pixels import Refused
@@ -67,9 +67,9 @@ class _Encoding:
 
     def __post_init__(self) -> None:
         views, cutouts, encoder = self.curated.views, self.curated.cutouts, self.encoder
-        self._latents: Once[int, Half] = Once(lambda at: encoder.latents([views[i] for i in at]), self.batch_size)
+        self._pictures: Once[int, Any] = Once(lambda at: encoder.pictures([views[i] for i in at]), self.batch_size)
         self._texts: Once[str, TextTokens] = Once(encoder.texts, self.batch_size)
-        self._references: Once[int, Reference] = Once(
+        self._references: Once[int, Any] = Once(
             lambda at: encoder.references([cutouts[i] for i in at]), self.batch_size
         )
         #: How often each cut-out will still be asked for.
@@ -86,21 +86,21 @@ class _Encoding:
 
     def _encode(self, batch: Sequence[Row]) -> Iterator[dict[str, Any]]:
         self._references.get([place for row in batch for place in (row.cutout, row.other_cutout)])
-        latents = self._latents.get([row.view for row in batch])
+        pictures = self._pictures.get([row.view for row in batch])
         texts = self._texts.get([row.caption for row in batch])
-        for row, latent, text in zip(batch, latents, texts, strict=True):
+        for row, picture, text in zip(batch, pictures, texts, strict=True):
             try:
-                yield self._row(row, _usable(latent), _usable(text))
+                yield self._row(row, _usable(picture), _usable(text))
             except Refused as refused:
                 self.rejects.append(Reject(row.id, row.source, refused.stage, refused.reason))
 
-    def _row(self, row: Row, latents: Half, text: TextTokens) -> dict[str, Any]:
+    def _row(self, row: Row, picture: Any, text: TextTokens) -> dict[str, Any]:
         view = self.curated.views[row.view]
         own, other = self._references.get([row.cutout, row.other_cutout])
         own = _usable(own)
         other_id, other = (row.id, own) if isinstance(other, Failed) else (row.other_id, other)
         word = row.word or self._detect(row)
-        shape = latents.shape[-2:]
+        shape = self.encoder.latent_size(view)
         self.kept.append(
             RowRecord(
                 id=row.id,
@@ -116,7 +116,7 @@ class _Encoding:
             **{name: getattr(row, name) for name in ("id", "group", "caption", "word_from", "source", "licence")},
             "word": word,
             "picture_hash": view.picture_hash,
-            "latents": latents,
+            **picture._asdict(),
             "text_tokens": text.tokens,
             "text_pooled": text.pooled,
             "time_ids": np.asarray(view.time_ids, np.float32),

@@ -27,6 +27,14 @@ other_deep            float16 [n, d]     the same of another picture of the grou
 other_local           float16 [4 n, d]
 other_face            float16 [n]
 ====================  =================  ===========================================================================
+
+With ``data.encode=text`` pixels stand in place of latents and features, and training encodes them in its steps:
+
+====================  =================  ===========================================================================
+picture               uint8 [H, W, 3]    in place of latents
+cutout                uint8 [r, r, 3]    in place of deep and local; ``other_cutout`` likewise
+face_box              float32 [4]        in place of face, in the cut-out's pixels; zeros without; ``other_face_box``
+====================  =================  ===========================================================================
 """
 
 from __future__ import annotations

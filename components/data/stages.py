@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
@@ -55,11 +55,17 @@ class EncodeUnits:
     """Encodes curated units and writes them; holds the frozen parts, which the first unit loads."""
 
     def __init__(
-        self, parts: Parts, model: ModelConfig, vision: VisionConfig, naming: NamingConfig, batch_size: int
+        self,
+        parts: Parts,
+        model: ModelConfig,
+        vision: VisionConfig,
+        naming: NamingConfig,
+        batch_size: int,
+        encode: Literal["all", "text"],
     ) -> None:
         quiet_libraries()
         self.parts, self.model, self.vision, self.naming = parts, model, vision, naming
-        self.batch_size = batch_size
+        self.batch_size, self.encode = batch_size, encode
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for row in range(len(batch)):
@@ -80,9 +86,9 @@ class EncodeUnits:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        from components.data.encode import Encoder
+        from components.data.encode import Encoder, TextOnly
 
-        return Encoder(self.model, self.vision)
+        return (TextOnly if self.encode == "text" else Encoder)(self.model, self.vision)
 
     @cached_property
     def _namer(self) -> WordNamer:

@@ -1,122 +1,111 @@
-"""Prepared rows as training batches: one stream of rows a bucket, one bucket a batch."""
+"""Prepared rows as training batches: read by Ray Data in the order that `components.training.order` lays down.
+
+Every worker reads for itself, as a lazy Ray Data pipeline, the rows of its lanes: one task a window of steps, whose
+rows come out in the order in which they are trained on. Ray Train's own split of a dataset depends on the number of
+workers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import count
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import ray
+import numpy as np
 import ray.data
-import ray.train
 import torch
-from ray.data import DataIterator, Dataset, ExecutionOptions, ExecutionResources
-from torch import Tensor
+from numpy.typing import NDArray
+from ray.data import Dataset
 
-from components.data.manifest import load_manifest, shard_folder
+from components.config import TrainingConfig
 from components.training.buckets import bucket_at, positions
-from components.training.state import step_generator
+from components.training.order import Order, Window
+from components.training.rows import PLACE, Batch, Piece, Rows, find_rows, load_piece
 
-#: Columns of the prepared rows that training reads.
-COLUMNS = (
-    "latents", "text_tokens", "text_pooled", "time_ids", "mask", "head",
-    "deep", "local", "face", "other_deep", "other_local", "other_face",
-)  # fmt: skip
-_TYPES = {name: torch.float16 for name in COLUMNS} | {"time_ids": torch.float32}
-#: Rows are shuffled within windows of so many batches, shared among the buckets so that they bound the memory.
-_WINDOW = 16
-#: Share of the object store that Ray Data gives to one dataset by default.
-_STORE_SHARE = 0.5
-
-Batch = dict[str, Tensor]
+#: Tasks that read ahead for a worker and bucket. They reserve no processor: one that waits until what it has read is
+#: taken would otherwise keep another worker, for which everybody waits, from reading.
+_READERS = 2
+#: Most blocks of work that a pipeline is told of at once.
+_MAX_BLOCKS = 1000
 
 
-def open_dataset(directory: Path) -> tuple[dict[str, Dataset], dict[str, int]]:
-    """The training rows of a prepared dataset by bucket, lazily and always in the same order, and how many there are.
-
-    Raises:
-        DataError: ``directory`` is no prepared dataset.
-    """
-    root = directory.absolute()
-    rows = {name: number for name, number in load_manifest(root).buckets.get("train", {}).items() if number}
-    folders = {name: shard_folder(root, "train", name) for name in rows}
-    datasets = {name: ray.data.read_parquet(str(at), columns=list(COLUMNS)) for name, at in folders.items()}
-    for dataset in datasets.values():
-        dataset.context.execution_options.preserve_order = True
-    return datasets, rows
-
-
-def draw_batches(
-    buckets: Mapping[str, DataIterator],
-    rows: Mapping[str, int],
-    size: int,
-    seed: int,
-    rank: int = 0,
-    world: int = 1,
-    skip: int = 0,
-) -> Iterator[Batch]:
-    """Endless batches of ``size`` rows of one bucket each, as one worker of ``world`` draws them.
+def draw_batches(rows: Rows, start: int, stop: int, rank: int = 0, world: int = 1) -> Iterator[list[tuple[int, Batch]]]:
+    """For each step from ``start`` to ``stop``: the lanes of this worker with their micro-batches.
 
     Args:
-        buckets: this worker's rows of every bucket.
-        rows: rows of every bucket on all workers, the same on each, so that all draw from the same bucket.
-        skip: batches to leave out at the start, as an earlier run has drawn them.
+        rows: what is trained on.
+        rank: of this worker among ``world``. It takes every ``world``-th lane.
     """
-    window = max(2, _WINDOW // len(rows))
-    before = positions(rows, seed, skip)
+    lanes = tuple(range(rank, rows.lanes, world))
+    before, after = (positions(rows.counts, rows.seed, step) for step in (start, stop))
+    batch = next(iter(rows.orders.values())).batch
     streams = {
-        name: _stream(buckets[name], size, window, seed, rank + world * place, before[name])
-        for place, name in enumerate(sorted(rows))
+        name: iter(
+            _pipeline(rows, name, lanes, before[name], after[name]).iter_torch_batches(
+                batch_size=batch, device="cpu", prefetch_batches=2
+            )
+        )
+        for name in rows.orders
+        if after[name] > before[name]
     }
-    for step in count(skip):
-        yield next(streams[bucket_at(rows, seed, step)])
+    for step in range(start, stop):
+        stream = streams[bucket_at(rows.counts, rows.seed, step)]
+        yield [(lane, next(stream)) for lane in lanes]
 
 
-def read_batches(directory: Path, size: int, seed: int = 0) -> Iterator[Batch]:
-    """Endless training batches of a prepared dataset, outside of Ray Train: what the only worker of a run is given.
+def read_batches(directory: Path, training: TrainingConfig) -> Iterator[Batch]:
+    """The micro-batches of a prepared dataset outside of Ray Train: what the only worker of a run is given.
 
     Raises:
         DataError: ``directory`` is no prepared dataset.
     """
-    datasets, rows = open_dataset(directory)
-    return draw_batches({name: dataset.iterator() for name, dataset in datasets.items()}, rows, size, seed)
+    for taken in draw_batches(find_rows(directory, training), 0, training.steps):
+        yield from (batch for _, batch in taken)
 
 
-def dataset_name(bucket: str) -> str:
-    """What Ray Train calls the training rows of ``bucket``."""
-    return f"train-{bucket}"
+def read_window(rows: Rows, step: int, lanes: Sequence[int]) -> list[tuple[int, Batch]]:
+    """The micro-batches of ``lanes`` in one step, read here and now."""
+    bucket = bucket_at(rows.counts, rows.seed, step)
+    place = positions(rows.counts, rows.seed, step)[bucket]
+    order = rows.orders[bucket]
+    window = order.window(place)
+    work = {"start": window.start, "stop": window.stop, "first": place, "last": place + 1}
+    given = _read({k: np.array([v]) for k, v in work.items()}, rows.pieces[bucket], order, tuple(lanes))
+    return [
+        (lane, {name: torch.from_numpy(values) for name, values in columns.items()})
+        for lane, columns in zip(lanes, given, strict=True)
+    ]
 
 
-def shared_out(rows: Mapping[str, int], workers: int, size: int) -> ray.train.DataConfig:
-    """How Ray Train hands the buckets, with so many ``rows``, to ``workers``: in order, so that a run can be repeated.
+def _pipeline(rows: Rows, bucket: str, lanes: tuple[int, ...], start: int, stop: int) -> Dataset:
+    """The rows of ``lanes`` from the bucket's step ``start`` to its step ``stop``, lazily, in order."""
+    order, work, step = rows.orders[bucket], [], start
+    while step < stop:
+        window = order.window(step)
+        work.append({"start": window.start, "stop": window.stop, "first": step, "last": min(window.stop, stop)})
+        step = window.stop
+    blocks = min(len(work), _MAX_BLOCKS)
+    dataset = ray.data.from_items(work, override_num_blocks=blocks).map_batches(
+        _read, batch_size=1, fn_args=(rows.pieces[bucket], order, lanes), num_cpus=0, concurrency=_READERS
+    )
+    dataset.context.execution_options.preserve_order = True
+    return dataset
 
-    A bucket too small to give every worker a batch of ``size`` rows goes to each of them whole. Buckets are read at the
-    same time, and share the part of the object store that Ray Data would give to one.
-    """
-    options = ExecutionOptions(preserve_order=True)
-    if len(rows) > 1:
-        store = ray.cluster_resources()["object_store_memory"] * _STORE_SHARE / len(rows)
-        options.resource_limits = ExecutionResources.for_limits(object_store_memory=store)
-    split = [dataset_name(name) for name, number in rows.items() if number >= workers * size]
-    return ray.train.DataConfig(datasets_to_split=split, execution_options=options)
 
-
-def _stream(rows: DataIterator, size: int, window: int, seed: int, shuffle: int, skip: int) -> Iterator[Batch]:
-    """Endless batches of one bucket, shuffled within windows of batches; the first ``skip`` are left out.
-
-    Fewer rows than a batch are repeated in it, each in turn. ``shuffle`` tells ranks and buckets apart.
-    """
-    drawn, epoch = 0, 0
-    while True:
-        for index, loaded in enumerate(rows.iter_torch_batches(batch_size=window * size, dtypes=_TYPES, device="cpu")):
-            number = len(loaded["latents"])
-            order = torch.randperm(number, generator=step_generator(seed + 1, epoch * 100_003 + index, shuffle))
-            if index == 0 and 0 < number < size:
-                order = order.repeat(-(-size // number))
-            for i in range(0, len(order) - size + 1, size):
-                drawn += 1
-                if drawn > skip:
-                    yield {name: loaded[name][order[i : i + size]] for name in COLUMNS}
-        if drawn == 0:
-            raise ValueError("a worker was given no rows of a bucket")
-        epoch += 1
+def _read(
+    work: dict[str, NDArray[Any]], pieces: tuple[Piece, ...], order: Order, lanes: tuple[int, ...]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The rows of one window, micro-batch by micro-batch: step after step, and lane after lane in each."""
+    window = Window(int(work["start"][0]), int(work["stop"][0]))
+    taken = {lane: order.lane_rows(window, lane) for lane in lanes}
+    loaded = {
+        index: load_piece(pieces[index]) for index in sorted({piece for rows in taken.values() for piece, _ in rows})
+    }
+    firsts = np.cumsum([0, *(piece.rows for piece in pieces)])
+    for step in range(int(work["first"][0]), int(work["last"][0])):
+        begin = (step - window.start) * order.batch
+        for lane in lanes:
+            rows = taken[lane][begin : begin + order.batch]
+            names = loaded[rows[0][0]]
+            columns = {name: np.stack([loaded[piece][name][row] for piece, row in rows]) for name in names}
+            yield columns | {PLACE: np.array([firsts[piece] + row for piece, row in rows])}

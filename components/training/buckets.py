@@ -1,4 +1,4 @@
-"""Which aspect-ratio bucket a step draws its batch from: every rank knows it from the step alone.
+"""Which aspect-ratio bucket a step draws its batches from: every worker knows it from the step alone.
 
 Pictures of one batch have one shape, so a batch comes from one bucket. Buckets are drawn as often as they have rows, so
 that every row is seen equally often.
@@ -15,7 +15,7 @@ import torch
 
 from components.training.state import step_generator
 
-#: Added to the training's seed, which noise (0) and the order of rows (1) are drawn from too.
+#: Added to the training's seed, which noise (0) and the order of rows (1, 3) are drawn from too.
 _STREAM = 2
 
 
@@ -30,6 +30,6 @@ def bucket_at(rows: Mapping[str, int], seed: int, step: int) -> str:
 
 
 def positions(rows: Mapping[str, int], seed: int, step: int) -> dict[str, int]:
-    """Batches that each bucket has given before ``step``."""
+    """Steps that each bucket has given before ``step``."""
     drawn = Counter(bucket_at(rows, seed, earlier) for earlier in range(step)) if len(rows) > 1 else {min(rows): step}
     return {name: drawn.get(name, 0) for name in rows}

@@ -5,6 +5,10 @@ Paper: training goes from easy to hard. The ratios are not public; ours rise lin
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
 from torch import Generator, Tensor, rand
 
 from components.config import CurriculumConfig
@@ -21,6 +25,36 @@ def multi_view_share(progress: float, curriculum: CurriculumConfig) -> float:
     return curriculum.start + d * (curriculum.end - curriculum.start)
 
 
+class Pose(NamedTuple):
+    """How far a reference is moved at most: turned by degrees, scaled by a factor less 1, shifted by a share."""
+
+    rotation: float
+    scale: float
+    shift: float
+
+
+def pose_range(progress: float, curriculum: CurriculumConfig) -> Pose:
+    """How far references are moved at ``progress``."""
+    d = difficulty(progress, curriculum.ramp)
+    return Pose(d * curriculum.rotation, d * curriculum.scale, d * curriculum.shift)
+
+
 def choose_multi_view(rows: int, progress: float, curriculum: CurriculumConfig, generator: Generator) -> Tensor:
     """Bool [rows]: which rows take another picture as their reference."""
     return rand(rows, generator=generator) < multi_view_share(progress, curriculum)
+
+
+def draw_curriculum(curriculum: CurriculumConfig) -> Figure:
+    """The curriculum over a whole run, as a plot."""
+    progress = np.linspace(0, 1, 201)
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.add_subplot()
+    poses = [pose_range(p, curriculum) for p in progress]
+    axes.plot(progress, [multi_view_share(p, curriculum) for p in progress], label="references of another view")
+    if curriculum.rotation or curriculum.scale or curriculum.shift:
+        axes.plot(progress, [pose.scale for pose in poses], label="scale (factor less 1)")
+        axes.plot(progress, [pose.shift for pose in poses], label="shift (share of the side)")
+        axes.plot(progress, [pose.rotation / 180 for pose in poses], label="rotation (of 180 degrees)")
+    axes.set(xlabel="progress of the training", ylabel="share", ylim=(0, 1), xlim=(0, 1))
+    axes.legend(loc="lower right", frameon=False)
+    return figure

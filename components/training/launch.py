@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray.train
 from diffusers import UNet2DConditionModel
+from mlflow.exceptions import MlflowException
 from ray.train.torch import TorchTrainer
 
 from components.cluster import connect
 from components.config import Config, for_workers
 from components.data.manifest import load_manifest
-from components.errors import DataError
+from components.errors import DataError, TrainingError
 from components.model.adapter import RealCustomAdapter
 from components.model.vision import VisionEncoder
 from components.registry import tracking
 from components.registry.datasets import log_dataset
-from components.training.batches import dataset_name, open_dataset, shared_out
-from components.training.state import load_module
+from components.training.curriculum import draw_curriculum
+from components.training.journal import Journal, to_mlflow
+from components.training.place import Place
+from components.training.rows import find_rows
+from components.training.state import load_module, read_progress
 from components.training.watch import follow
-from components.training.worker import train_worker
+from components.training.worker import Job, train_worker
+
+logger = logging.getLogger(__name__)
+#: Settings that change what a run costs, and not what comes out of it.
+_INDIFFERENT = {
+    "dataset", "output", "name", "use_gpu", "min_workers", "resize_every_s", "max_failures", "checkpoints_kept",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,13 +48,15 @@ class Trained:
     adapter: Path
     run_id: str
     fingerprint: str
+    #: The adapter with the least validation loss; none without a validation.
+    best: Path | None = None
 
 
 def training_fingerprint(config: Config) -> str:
     """Names a training by its dataset, its frozen parts, its starting point and its settings."""
     manifest = load_manifest(config.training.dataset)
     start = RealCustomAdapter.from_pretrained(config.model.adapter).digest if config.model.adapter else "untrained"
-    settings = config.training.model_dump(mode="json", exclude={"dataset", "output", "name", "max_failures"})
+    settings = config.training.model_dump(mode="json", exclude=_INDIFFERENT)
     facts = [manifest.fingerprint, start, config.model.base, config.adapter.model_dump(), settings]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -50,89 +67,148 @@ def train(config: Config) -> Trained:
     A killed run with the same name and settings goes on from its last checkpoint, in the same MLflow run.
 
     Raises:
-        DataError: the dataset is missing, or too small for one batch a worker.
+        DataError: the dataset is missing, or too small for one step.
+        TrainingError: it was stopped before its end, or a gradient was not finite.
     """
     training = config.training
-    manifest = load_manifest(training.dataset)
-    needed = training.workers * training.batch_size
+    manifest, needed = load_manifest(training.dataset), training.lanes * training.batch_size
     if manifest.splits.get("train", 0) < needed:
         raise DataError(
-            f"training.dataset has {manifest.splits.get('train', 0)} training rows, but {training.workers} workers "
-            f"with batches of {training.batch_size} need {needed}: lower training.batch_size or prepare more rows"
+            f"training.dataset has {manifest.splits.get('train', 0)} training rows, but a step of {training.lanes} "
+            f"micro-batches of {training.batch_size} needs {needed}: lower training.batch_size or prepare more rows"
         )
     connect(training.workers * training.cpus_per_worker + 2)
     fingerprint = training_fingerprint(config)
-    root = training.output.absolute()
-    root.mkdir(parents=True, exist_ok=True)
-    name = f"{training.name}-{fingerprint}"
-    progress_file = root / f"{name}.progress.json"
-    progress_file.unlink(missing_ok=True)  # of an earlier, killed attempt
-    run_id = _run_id(config, root / f"{name}.run", name)
+    place = Place(training.output.absolute(), f"{training.name}-{fingerprint}")
+    place.root.mkdir(parents=True, exist_ok=True)
+    for left_over in (place.progress, place.stop):  # of an earlier, killed attempt
+        left_over.unlink(missing_ok=True)
+    run_id = _run_id(config, place)
+    store = tracking.client(config.registry)
+    trainer = _trainer(config, Job(for_workers(config), find_rows(training.dataset, training), run_id, place))
+    try:
+        with _followed(place), _stopped_by_sigterm(place):
+            result = trainer.fit()
+        best = _finish(config, place, result.checkpoint)
+    except BaseException:
+        if _flush(config, place, run_id):
+            store.set_terminated(run_id, "FAILED")
+        raise
+    if _flush(config, place, run_id):
+        store.set_terminated(run_id, "FINISHED")
+    return Trained(place.adapter, run_id, fingerprint, best)
 
-    datasets, rows = open_dataset(training.dataset)
+
+def _trainer(config: Config, job: Job) -> TorchTrainer:
+    training = config.training
+    workers = training.workers if training.min_workers is None else (training.min_workers, training.workers)
     resources = {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
-    trainer = TorchTrainer(
+    return TorchTrainer(
         train_worker,
-        train_loop_config={
-            "config": for_workers(config).model_dump(mode="json"),
-            "rows": rows,
-            "run_id": run_id,
-            "progress_file": str(progress_file),
-        },
+        train_loop_config={"job": job},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=training.workers, use_gpu=training.use_gpu, resources_per_worker=resources
+            num_workers=workers,
+            use_gpu=training.use_gpu,
+            resources_per_worker=resources,
+            elastic_resize_monitor_interval_s=training.resize_every_s,
         ),
         run_config=ray.train.RunConfig(
-            name=name,
-            storage_path=str(root),
+            name=job.place.name,
+            storage_path=str(job.place.root),
             failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=training.checkpoints_kept),
         ),
-        datasets={dataset_name(bucket): dataset for bucket, dataset in datasets.items()},
-        dataset_config=shared_out(rows, training.workers, training.batch_size),
     )
+
+
+@contextmanager
+def _followed(place: Place) -> Iterator[None]:
+    """Show the workers' progress."""
     finished = threading.Event()
-    watcher = threading.Thread(target=follow, args=(progress_file, finished, "train"), daemon=True)
+    watcher = threading.Thread(target=follow, args=(place.progress, finished, "train"), daemon=True)
     watcher.start()
-    store = tracking.client(config.registry)
     try:
-        result = trainer.fit()
-    except BaseException:
-        store.set_terminated(run_id, "FAILED")
-        raise
+        yield
     finally:
         finished.set()
         watcher.join()
-    assert result.checkpoint is not None
-    adapter = root / f"{name}-adapter"
-    with result.checkpoint.as_directory() as directory:
-        _write_adapter(config, Path(directory), adapter)
-    store.set_terminated(run_id, "FINISHED")
-    return Trained(adapter, run_id, fingerprint)
 
 
-def _run_id(config: Config, file: Path, name: str) -> str:
-    """The MLflow run of this training: the one noted in ``file``, or a new one."""
+@contextmanager
+def _stopped_by_sigterm(place: Place) -> Iterator[None]:
+    """Let SIGTERM, which ends a submitted job, make the workers save and end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(_signal: int, _frame: Any) -> None:
+        place.stop.touch()
+
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _finish(config: Config, place: Place, checkpoint: ray.train.Checkpoint | None) -> Path | None:
+    """Turn the last state into the adapter, and the best one into another, which is returned.
+
+    Raises:
+        TrainingError: the training is not at its end.
+    """
+    if place.not_finite.exists() and any(place.not_finite.iterdir()):
+        raise TrainingError(
+            f"a gradient was not finite; the rows of that step are listed in {place.not_finite}. Look at them, or "
+            "lower training.learning_rate; remove the directory and run again to go on from the last checkpoint"
+        )
+    step = 0
+    if checkpoint is not None:
+        with checkpoint.as_directory() as directory:
+            step = read_progress(Path(directory))["step"]
+            if step == config.training.steps:
+                _write_adapter(config, Path(directory), place.adapter)
+    if step < config.training.steps:
+        raise TrainingError(f"training was stopped after step {step}, which is saved: run the same command to go on")
+    if not place.best.exists():
+        return None
+    _write_adapter(config, place.best, place.best_adapter)
+    return place.best_adapter
+
+
+def _flush(config: Config, place: Place, run_id: str) -> bool:
+    """Deliver what the workers could not; False if MLflow still does not take it."""
+    try:
+        Journal(place.journal, to_mlflow(tracking.client(config.registry), run_id)).flush()
+    except (MlflowException, OSError) as error:
+        logger.warning("MLflow takes no metrics (%s): they are kept; run the same command again to deliver", error)
+        return False
+    return True
+
+
+def _run_id(config: Config, place: Place) -> str:
+    """The MLflow run of this training: the one noted in its place, or a new one."""
     store = tracking.client(config.registry)
-    if file.exists():
-        run_id = file.read_text()
+    if place.run.exists():
+        run_id = place.run.read_text()
         store.set_terminated(run_id, "RUNNING")
         return run_id
-    run = store.create_run(tracking.experiment_id(config.registry), run_name=name)
+    run = store.create_run(tracking.experiment_id(config.registry), run_name=place.name)
     store.log_dict(run.info.run_id, config.model_dump(mode="json"), "config.json")
     store.set_tag(run.info.run_id, "git_commit", tracking.git_commit())
     for key, value in config.training.model_dump(mode="json").items():
         store.log_param(run.info.run_id, f"training.{key}", value)
     directory = config.training.dataset
     log_dataset(store, run.info.run_id, directory, load_manifest(directory), "training")
-    file.write_text(run.info.run_id)
+    store.log_figure(run.info.run_id, draw_curriculum(config.training.curriculum), "curriculum.png")
+    place.run.write_text(run.info.run_id)
     return run.info.run_id
 
 
-def _write_adapter(config: Config, checkpoint: Path, adapter: Path) -> None:
+def _write_adapter(config: Config, state: Path, adapter: Path) -> None:
     """Save the averaged adapter of a training state."""
     unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet")
     vision = VisionEncoder.from_config(config.model, config.vision)
     averaged = RealCustomAdapter.for_unet(unet, vision.channels, config.adapter, vision.identity)
-    load_module(checkpoint, "ema", averaged)
+    load_module(state, "ema", averaged)
     averaged.save_pretrained(adapter)

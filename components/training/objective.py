@@ -6,6 +6,7 @@ count more on the subject, and a row may be trained on its face or body tokens a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +20,9 @@ from components.model.attention import Influence, SubjectContext
 from components.model.vision import VisionFeatures
 from components.training.curriculum import choose_multi_view
 from components.training.groups import drop_groups, kept_positions, subject_weights, token_gain
+
+#: Turns rows of pixels, whose references are of another view where told, into what is prepared otherwise.
+Encode = Callable[[dict[str, Tensor], Tensor, float, torch.Generator], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -76,18 +80,26 @@ class SubjectDenoiser(nn.Module):
 
 
 def draw_example(
-    rows: dict[str, Tensor], absent: Absent, config: TrainingConfig, progress: float, generator: torch.Generator
+    rows: dict[str, Tensor],
+    absent: Absent,
+    config: TrainingConfig,
+    progress: float,
+    generator: torch.Generator,
+    encode: Encode | None = None,
 ) -> Example:
     """Choose references by the curriculum, and drop references, captions and token groups by chance.
 
     Args:
         rows: columns of the prepared dataset, stacked.
         progress: share of the training that is done, in [0, 1].
+        encode: what turns rows of pixels into rows of latents and features.
     """
-    count = len(rows["latents"])
+    count = len(rows["time_ids"])
     other = choose_multi_view(count, progress, config.curriculum, generator)
     blind = torch.rand(count, generator=generator) < config.condition_dropout
     mute = torch.rand(count, generator=generator) < config.text_dropout
+    if encode is not None:
+        rows = encode(rows, other, progress, generator)
 
     def reference(name: str, missing: Tensor) -> Tensor:
         dimensions = rows[name].dim()
@@ -114,14 +126,20 @@ def draw_example(
 
 
 def diffusion_loss(
-    denoiser: nn.Module, example: Example, scheduler: DDPMScheduler, generator: torch.Generator, device: torch.device
+    denoiser: nn.Module,
+    example: Example,
+    scheduler: DDPMScheduler,
+    generator: torch.Generator,
+    device: torch.device,
+    min_snr: float | None = None,
 ) -> Tensor:
     """Mean squared error of the prediction (of noise, or of v where the base predicts v), by the example's weights.
 
     Weights are not scaled up for the positions that a dropped group leaves out: a row that is trained on little counts
-    little.
+    little. Noise and timesteps come from a CPU ``generator``, so that a step means the same on every device.
 
-    Noise and timesteps come from a CPU ``generator``, so that a step means the same on every device.
+    Args:
+        min_snr: gamma of the min-SNR weighting of timesteps (Hang et al. 2023, section 3.4); None weights them alike.
     """
     clean = example.latents
     noise = torch.randn(clean.shape, generator=generator)
@@ -133,10 +151,22 @@ def diffusion_loss(
     target = scheduler.get_velocity(clean, noise, timesteps) if v_prediction else noise
     example = example.to(device)
     predicted = denoiser(noisy.to(device), timesteps.to(device), example)
-    if example.weight is None:
+    if example.weight is None and min_snr is None:
         return F.mse_loss(predicted.float(), target.to(device))
     squared = F.mse_loss(predicted.float(), target.to(device), reduction="none")
-    return (example.weight[:, None] * squared).mean()
+    if example.weight is not None:
+        squared = example.weight[:, None] * squared
+    if min_snr is not None:
+        squared = snr_weights(scheduler, timesteps, min_snr).to(device)[:, None, None, None] * squared
+    return squared.mean()
+
+
+def snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
+    """Weights [b] of ``timesteps`` [b]: min(SNR, gamma) / SNR on the error of noise, / (SNR + 1) on that of v."""
+    kept = scheduler.alphas_cumprod[timesteps]
+    snr = kept / (1 - kept)
+    v_prediction = scheduler.config.prediction_type == "v_prediction"
+    return snr.clamp(max=gamma) / (snr + 1 if v_prediction else snr.clamp(min=1e-8))
 
 
 def _rows(flags: Tensor, dimensions: int) -> Tensor:

@@ -2,154 +2,195 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import os
+import resource
 import tempfile
 import time
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray.train
 import ray.train.torch
 import torch
-from diffusers import DDPMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-from mlflow import MlflowClient
-from PIL import Image
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from ray.train import Checkpoint, CheckpointUploadMode
 
-from components.config import Config, TrainingConfig
-from components.model.adapter import RealCustomAdapter
-from components.model.text import encode_prompts
-from components.model.vision import VisionEncoder
-from components.precision import autocast
+from components.config import Config
 from components.progress import quiet_libraries
 from components.registry import tracking
-from components.training.batches import dataset_name, draw_batches
+from components.training.batches import draw_batches
+from components.training.buckets import bucket_at
 from components.training.curriculum import multi_view_share
-from components.training.objective import Absent, SubjectDenoiser, diffusion_loss, draw_example
+from components.training.journal import Journal, to_mlflow
+from components.training.learner import Learner, Taken
+from components.training.notices import Notice, Notices
+from components.training.place import Place
+from components.training.rows import PLACE, Batch, Rows, row_ids
 from components.training.samples import sample_grid
-from components.training.state import load_state, save_state, step_generator
+from components.training.state import keep_module, read_progress
+from components.training.validation import validation_loss
 
 logger = logging.getLogger(__name__)
+#: Steps between metrics.
+_LOG_EVERY = 10
 
 
-def train_worker(job: dict[str, Any]) -> None:
-    """Run the training of ``job`` (``config``, ``rows`` by bucket, ``run_id``, ``progress_file``) on this worker."""
+@dataclass(frozen=True)
+class Job:
+    """What the driver hands to every worker."""
+
+    config: Config
+    rows: Rows
+    run_id: str
+    place: Place
+
+
+def train_worker(given: dict[str, Job]) -> None:
+    """Train ``given["job"]`` on this worker until the last step, a notice to stop, or a gradient that is not finite."""
     quiet_libraries()
-    config, run_id = Config(**job["config"]), job["run_id"]
+    job = given["job"]
+    config = job.config
     training = config.training
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     torch.set_num_threads(training.cpus_per_worker)
-    torch.manual_seed(training.seed)
-
-    unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet", dtype=torch.float32)
-    vision = VisionEncoder.from_config(config.model, config.vision)
-    if config.model.adapter:
-        adapter = RealCustomAdapter.from_pretrained(config.model.adapter)
-    else:
-        adapter = RealCustomAdapter.for_unet(unet, vision.channels, config.adapter, vision.identity)
-    absent = _absent(config, vision)
-    denoiser = SubjectDenoiser(unet, adapter).to(device)
-    averaged = copy.deepcopy(adapter).requires_grad_(False)
-    optimizer = torch.optim.AdamW(adapter.parameters(), training.learning_rate, weight_decay=training.weight_decay)
-    modules: dict[str, nn.Module] = {"adapter": adapter, "ema": averaged}
-    start = 0
+    learner, start = Learner(config, device), 0
     if checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as directory:
-            start = int(load_state(Path(directory), modules, optimizer)["step"])
-    wrapped = ray.train.torch.prepare_model(denoiser)
-    noise = DDPMScheduler.from_pretrained(config.model.base, subfolder="scheduler")
-    precision = autocast(device, training.bf16)
-    log = _Log(config, run_id, Path(job["progress_file"])) if rank == 0 else None
-
-    buckets = {name: ray.train.get_dataset_shard(dataset_name(name)) for name in job["rows"]}
-    batches = draw_batches(buckets, job["rows"], training.batch_size, training.seed, rank, world, start)
-    for step in range(start, training.steps):
-        began = time.monotonic()
-        rows = next(batches)
-        waited = time.monotonic() - began
-        rate = training.learning_rate * _warmed(step, training)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        progress = step / training.steps
-        generator = step_generator(training.seed, step, rank)
-        example = draw_example(rows, absent, training, progress, generator)
-        # The fused attention's backward pass is slow on a CPU (docs/experiments.md).
-        with precision, sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext():
-            loss = diffusion_loss(wrapped, example, noise, generator, device)
-        loss.backward()  # type: ignore[no-untyped-call]
-        gradient = nn.utils.clip_grad_norm_(adapter.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            decay = min(training.ema, (1 + step) / (10 + step))
-            torch._foreach_lerp_(list(averaged.parameters()), list(adapter.parameters()), 1 - decay)
-        done = step + 1
-        if log is not None:
-            seconds = time.monotonic() - began
-            log.step(
-                done,
-                {
-                    "loss": loss.item(),
-                    "gradient_norm": float(gradient),
-                    "learning_rate": rate,
-                    "multi_view_share": multi_view_share(progress, training.curriculum),
-                    "samples_per_second": training.batch_size * world / seconds,
-                    "data_wait_share": waited / seconds,
-                },
-            )
-            if done % training.sample_every == 0 or done == training.steps:
-                log.grid(done, sample_grid(config, averaged, vision))
-        if done % training.checkpoint_every == 0 or done == training.steps:
-            _report(modules, optimizer, done, loss.item(), rank)
+            start = learner.load(Path(directory))
+    notices = Notices(job.place.stop, device)
+    batches = draw_batches(job.rows, start, training.steps, rank, world)
+    with _outside(job, learner, rank) as outside:
+        for step in range(start, training.steps):
+            began = time.monotonic()
+            micro_batches = next(batches)
+            waited = time.monotonic() - began
+            taken = learner.take(step, micro_batches)
+            done = step + 1
+            if not taken.finite:
+                _note_not_finite(job, step, rank, taken, micro_batches)
+                return
+            outside.step(done, taken, sum(len(b["time_ids"]) for _, b in micro_batches), began, waited)
+            notice = notices.look()
+            if done % training.checkpoint_every == 0 or done == training.steps or notice is not Notice.NONE:
+                outside.checkpoint(done, taken.loss)
+            if notice is Notice.STOP:
+                return
 
 
-def _absent(config: Config, vision: VisionEncoder) -> Absent:
-    side = vision.reference_size
-    base = StableDiffusionXLPipeline.from_pretrained(config.model.base, unet=None, vae=None, dtype=torch.float32)
-    text = encode_prompts(base, [""])
-    return Absent(vision.encode_pictures([Image.new("RGB", (side, side))]), text.tokens, text.pooled)
+def _note_not_finite(job: Job, step: int, rank: int, taken: Taken, micro_batches: Sequence[tuple[int, Batch]]) -> None:
+    """Write down which rows this worker had in a step whose gradient was not finite."""
+    bucket = bucket_at(job.rows.counts, job.rows.seed, step)
+    lanes = [
+        {"lane": lane, "loss": str(taken.losses[lane]), "ids": row_ids(job.rows, bucket, batch[PLACE].tolist())}
+        for lane, batch in micro_batches
+    ]
+    job.place.not_finite.mkdir(parents=True, exist_ok=True)
+    file = job.place.not_finite / f"step_{step:06d}.rank_{rank}.json"
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps({"step": step, "bucket": bucket, "lanes": lanes}, indent=1))
+    os.replace(partial, file)
 
 
-def _warmed(step: int, training: TrainingConfig) -> float:
-    """Share of the learning rate at ``step``: a linear warm-up, then a cosine to a tenth."""
-    if step < training.warmup:
-        return (step + 1) / training.warmup
-    done = (step - training.warmup) / max(1, training.steps - training.warmup)
-    return 0.1 + 0.45 * (1 + float(torch.cos(torch.tensor(done * torch.pi))))
-
-
-def _report(modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, step: int, loss: float, rank: int) -> None:
-    metrics = {"step": step, "loss": loss}
+@contextmanager
+def _outside(job: Job, learner: Learner, rank: int):  # type: ignore[no-untyped-def]
+    """This worker's words to the outside; what is not delivered in time stays in the journal."""
     if rank != 0:
-        ray.train.report(metrics)
+        yield _Outside(job, learner, None)
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        directory = Path(scratch) / "state"
-        save_state(directory, modules, optimizer, {"step": step})
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(directory))
+    registry = job.config.registry
+    journal = Journal(job.place.journal, to_mlflow(tracking.client(registry), job.run_id))
+    try:
+        yield _Outside(job, learner, journal)
+    finally:
+        journal.close()
 
 
-class _Log:
-    """Rank 0's words to the outside: MLflow, and a small file that the driver's progress bar follows."""
+class _Outside:
+    """Metrics, sample grids and checkpoints. All workers call; the first one, which has the journal, writes."""
 
-    def __init__(self, config: Config, run_id: str, progress_file: Path) -> None:
-        self.store: MlflowClient = tracking.client(config.registry)
-        self.run_id, self.progress_file, self.total = run_id, progress_file, config.training.steps
+    def __init__(self, job: Job, learner: Learner, journal: Journal | None) -> None:
+        self._job, self._learner, self._journal = job, learner, journal
+        self._training = job.config.training
+        self._reported = 0
+        self._seconds = self._waited = self._rows = 0.0
 
-    def step(self, step: int, metrics: dict[str, float]) -> None:
-        partial = self.progress_file.with_suffix(".partial")
-        partial.write_text(json.dumps({"step": step, "total": self.total, "loss": metrics["loss"]}))
-        os.replace(partial, self.progress_file)
-        if step % 10 == 0 or step == self.total:
-            for name, value in metrics.items():
-                self.store.log_metric(self.run_id, name, value, step=step)
+    def step(self, done: int, taken: Taken, rows: int, began: float, waited: float) -> None:
+        """After a step: progress, and every few steps metrics of all workers; samples where it is their time."""
+        self._seconds, self._waited = self._seconds + time.monotonic() - began, self._waited + waited
+        self._rows += rows
+        if self._journal is not None:
+            self._job.place.write_progress(done, self._training.steps, taken.loss)
+        if done % _LOG_EVERY == 0 or done == self._training.steps:
+            self._log(done, taken)
+        if done % self._training.sample_every == 0 or done == self._training.steps:
+            self._sample(done)
 
-    def grid(self, step: int, picture: Image.Image) -> None:
-        self.store.log_image(self.run_id, picture, artifact_file=f"samples/step_{step:06d}.png")
+    def checkpoint(self, done: int, loss: float) -> None:
+        """Validate, and save in the background; ``done`` that was saved already is left alone."""
+        if done == self._reported:
+            return
+        self._reported, learner = done, self._learner
+        validation = validation_loss(learner, self._training.dataset) if self._training.validation_rows else None
+        metrics = {"step": done, "loss": loss} | ({} if validation is None else {"validation_loss": validation})
+        writes = self._journal is not None
+        directory = Path(tempfile.mkdtemp()) / "state" if writes else Path()
+        learner.save(directory, done, writes)
+        if not writes:
+            ray.train.report(metrics)
+            return
+        assert self._journal is not None
+        if validation is not None:
+            self._journal.metrics(done, {"validation_loss": validation})
+            self._keep_best(directory, done, validation)
+        ray.train.report(
+            metrics,
+            checkpoint=Checkpoint.from_directory(directory),
+            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+        )
+
+    def _log(self, done: int, taken: Taken) -> None:
+        progress = (done - 1) / self._training.steps
+        mine = [taken.loss, self._rows / self._seconds, self._waited / self._seconds, _memory_gib(self._learner.device)]
+        ranks = self._learner.shared.gather(mine, self._learner.device)
+        self._seconds = self._waited = self._rows = 0.0
+        if self._journal is None:
+            return
+        losses, rates, waits, memory = zip(*ranks, strict=True)
+        values = {
+            "loss": sum(losses) / len(losses),
+            "gradient_norm": taken.gradient_norm,
+            "learning_rate": taken.learning_rate,
+            "multi_view_share": multi_view_share(progress, self._training.curriculum),
+            "samples_per_second": sum(rates),
+            "data_wait_share": max(waits),
+            "workers": len(ranks),
+        }
+        for rank, (rate, gib) in enumerate(zip(rates, memory, strict=True)):
+            values |= {f"rank_{rank}.samples_per_second": rate, f"rank_{rank}.memory_gib": gib}
+        self._journal.metrics(done, values)
+
+    def _sample(self, done: int) -> None:
+        averaged = self._learner.shared.whole_average()
+        if self._journal is None:
+            return
+        self._job.place.samples.mkdir(exist_ok=True)
+        file = self._job.place.samples / f"step_{done:06d}.png"
+        sample_grid(self._job.config, averaged, self._learner.vision).save(file)
+        self._journal.artifact(done, file, "samples")
+
+    def _keep_best(self, state: Path, done: int, loss: float) -> None:
+        best = self._job.place.best
+        if not best.exists() or loss < read_progress(best)["validation_loss"]:
+            keep_module(state, "ema", best, {"step": done, "validation_loss": loss})
+
+
+def _memory_gib(device: torch.device) -> float:
+    """Most memory that this worker held: on its GPU, or resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

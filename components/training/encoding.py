@@ -1,0 +1,89 @@
+"""Encoding in the step: pictures and references of rows that hold pixels become latents and features.
+
+References are moved first, the further the more of the curriculum is done: turned, scaled and shifted on their white
+ground, with the face box.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from components.config import Config
+from components.model.vision import VisionEncoder
+from components.training.curriculum import Pose, pose_range
+from components.training.rows import Batch
+
+_WHITE = 1.0
+
+
+class StepEncoder:
+    """The frozen autoencoder and vision encoders, on the worker's device."""
+
+    def __init__(self, config: Config, vision: VisionEncoder, device: torch.device) -> None:
+        self.vae = AutoencoderKL.from_pretrained(config.model.base, subfolder="vae").requires_grad_(False).to(device)
+        self.vision, self.curriculum, self.device = vision.to(device), config.training.curriculum, device
+
+    @torch.no_grad()
+    def __call__(self, rows: Batch, other: Tensor, progress: float, generator: torch.Generator) -> Batch:
+        """``rows`` with latents and features.
+
+        Args:
+            rows: with pixels, see `components.data.schema`.
+            other: bool [b], which rows are shown another picture of their subject. Only that one is encoded.
+            generator: on the CPU; draws how references are moved.
+        """
+        pixels = _signed(rows["picture"], self.device)
+        latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
+        chosen = torch.where(other[:, None, None, None], rows["other_cutout"], rows["cutout"])
+        boxes = torch.where(other[:, None], rows["other_face_box"], rows["face_box"])
+        moves = draw_moves(len(other), pose_range(progress, self.curriculum), generator)
+        features = self.vision(move(_signed(chosen, self.device), moves))
+        face = moved_faces(boxes, moves, self.vision.reference_size, self.vision.grid)
+        found = {"deep": features.deep.cpu(), "local": features.local.cpu(), "face": face.float()}
+        encoded = {"latents": latents.cpu()} | found | {f"other_{name}": value for name, value in found.items()}
+        return {name: value for name, value in rows.items() if value.dtype != torch.uint8} | encoded
+
+
+def draw_moves(rows: int, most: Pose, generator: torch.Generator) -> Tensor:
+    """Affine maps [b, 2, 3] from the moved to the original reference, in coordinates of -1 to 1.
+
+    Angles, logarithms of the scale and shifts are uniform up to ``most``; where nothing moves nothing is drawn.
+    """
+    if not any(most):
+        return torch.eye(2, 3).repeat(rows, 1, 1)
+    angle, grown, across, down = (2 * torch.rand(4, rows, generator=generator) - 1).unbind()
+    angle = angle * math.radians(most.rotation)
+    shrink = torch.exp(-grown * math.log1p(most.scale))
+    cos, sin = shrink * angle.cos(), shrink * angle.sin()
+    shifts = 2 * most.shift * torch.stack([across, down], 1)
+    return torch.cat([torch.stack([cos, -sin, sin, cos], 1).view(rows, 2, 2), shifts[:, :, None]], 2)
+
+
+def move(pixels: Tensor, moves: Tensor) -> Tensor:
+    """References [b, 3, r, r] in [-1, 1], moved; what comes into view from outside is white."""
+    grid = F.affine_grid(moves.to(pixels), list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels - _WHITE, grid, mode="bilinear", align_corners=False) + _WHITE
+
+
+def moved_faces(boxes: Tensor, moves: Tensor, size: int, grid: int) -> Tensor:
+    """The face group [b, n] of moved references: true where a patch's centre shows what the face box holds.
+
+    Args:
+        boxes: x0, y0, x1, y1 [b, 4] in pixels of the references before they are moved; one without area has no face.
+        size: side of the references in pixels.
+        grid: patches on a side.
+    """
+    centres = F.affine_grid(moves, [len(boxes), 1, grid, grid], align_corners=False)
+    x, y = ((centres.flatten(1, 2) + 1) * (size / 2)).unbind(-1)
+    x0, y0, x1, y1 = (side[:, None] for side in boxes.float().unbind(1))
+    return (x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)
+
+
+def _signed(pixels: Tensor, device: torch.device) -> Tensor:
+    """uint8 [b, h, w, 3] as [b, 3, h, w] in [-1, 1]."""
+    return pixels.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1

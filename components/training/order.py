@@ -1,0 +1,103 @@
+"""Which rows are trained on when: a pure function of the seed, whatever the number of workers.
+
+A step takes ``lanes`` micro-batches, and workers share the lanes: each has one, or several where some workers are
+missing or gradients are accumulated. An epoch takes every row once, in pieces (row groups of the shards) drawn in a
+random order. Within an epoch, windows of steps give each lane a run of rows of its own, shuffled; so a worker reads
+what it trains on and nothing else, and a run that goes on with fewer workers trains on what it would have trained on.
+Epochs follow each other without a gap: rows that do not fill the last step of one are followed by rows of the next.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
+
+import torch
+
+from components.training.state import step_generator
+
+#: Added to the training's seed, which noise (0) and buckets (2) are drawn from too; the order of pieces is 3.
+_ROWS, _PIECES = 1, 3
+
+
+@dataclass(frozen=True)
+class Window:
+    """Steps ``start`` to ``stop`` (exclusive), whose rows are shuffled together, lane by lane."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of the rows of one bucket.
+
+    Args:
+        pieces: rows of every piece.
+        batch: rows of a micro-batch.
+        lanes: micro-batches of a step.
+        seed: of the training, told apart by bucket.
+        shuffled: rows of a lane that are shuffled together, at least a micro-batch.
+    """
+
+    pieces: tuple[int, ...]
+    batch: int
+    lanes: int
+    seed: int
+    shuffled: int
+
+    def __post_init__(self) -> None:
+        if self.rows == 0:
+            raise ValueError("a bucket without rows has no order")
+
+    @property
+    def rows(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def step_rows(self) -> int:
+        """Rows of a step."""
+        return self.batch * self.lanes
+
+    def window(self, step: int) -> Window:
+        """The window of ``step``, counted within this bucket; a step with rows of two epochs is one of its own."""
+        epoch = step * self.step_rows // self.rows
+        first, last = -(-epoch * self.rows // self.step_rows), (epoch + 1) * self.rows // self.step_rows
+        if step >= last:
+            return Window(step, step + 1)
+        length = max(1, self.shuffled // self.batch)
+        start = first + (step - first) // length * length
+        return Window(start, min(start + length, last))
+
+    def lane_rows(self, window: Window, lane: int) -> list[tuple[int, int]]:
+        """What ``lane`` trains on in ``window``, in order: (piece, row in it), ``batch`` of them a step."""
+        count = len(window) * self.batch
+        first = window.start * self.step_rows + lane * count
+        shuffle = step_generator(self.seed + _ROWS, window.start, lane)
+        epochs: dict[int, tuple[Sequence[int], Sequence[int]]] = {}
+        rows = []
+        for place in torch.randperm(count, generator=shuffle).tolist():
+            epoch, within = divmod(first + place, self.rows)
+            if epoch not in epochs:
+                epochs[epoch] = _epoch_order(self.pieces, self.seed, epoch)
+            order, ends = epochs[epoch]
+            index = bisect_right(ends, within)
+            rows.append((order[index], within - (ends[index - 1] if index else 0)))
+        return rows
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(self.pieces))
+
+
+@lru_cache(maxsize=64)
+def _epoch_order(pieces: tuple[int, ...], seed: int, epoch: int) -> tuple[Sequence[int], Sequence[int]]:
+    """The pieces in the order of ``epoch``, and how many rows there are up to the end of each."""
+    order = torch.randperm(len(pieces), generator=step_generator(seed + _PIECES, epoch)).tolist()
+    return order, list(accumulate(pieces[piece] for piece in order))

@@ -1,0 +1,124 @@
+"""The trained adapter on several workers: whole on each (DDP), or shared out among them (FSDP2).
+
+The frozen U-Net is whole on every worker either way.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from components.model.adapter import RealCustomAdapter
+from components.training.objective import SubjectDenoiser
+from components.training.state import whole_tensor
+
+
+class Shared:
+    """An adapter and its running average on the workers of one process group.
+
+    Args:
+        denoiser: with the adapter to train, on the worker's device. Every worker must hold the same parameters.
+        sharding: ignored for a single worker.
+    """
+
+    def __init__(self, denoiser: SubjectDenoiser, sharding: Literal["ddp", "fsdp"]) -> None:
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        self.adapter: RealCustomAdapter = denoiser.adapter
+        self.averaged: RealCustomAdapter = copy.deepcopy(denoiser.adapter).requires_grad_(False)
+        self._whole: nn.Module = denoiser
+        if self.world == 1:
+            return
+        if sharding == "ddp":
+            self._whole = DistributedDataParallel(denoiser)
+            return
+        mesh = init_device_mesh(next(denoiser.parameters()).device.type, (self.world,))
+        for module in (self.adapter, self.averaged):
+            fully_shard(module, mesh=mesh, reshard_after_forward=False)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """What to call in the forward pass of a training step."""
+        return self._whole
+
+    @property
+    def sharded(self) -> bool:
+        """Whether no worker has all parameters."""
+        return isinstance(self.adapter, FSDPModule)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds."""
+        return {"adapter": self.adapter, "ema": self.averaged}
+
+    @contextmanager
+    def micro_batch(self, last: bool) -> Iterator[None]:
+        """Gradients of this forward and backward pass stay here, unless it is the ``last`` of its step."""
+        if isinstance(self._whole, DistributedDataParallel) and not last:
+            with self._whole.no_sync():
+                yield
+            return
+        if isinstance(self.adapter, FSDPModule):
+            self.adapter.set_requires_gradient_sync(last)
+            self.adapter.set_reshard_after_backward(last)
+        yield
+
+    def clip_gradient(self, most: float) -> float:
+        """Scale the gradient to at most this norm; returns the norm it had, the same on every worker."""
+        norm = nn.utils.clip_grad_norm_(self.adapter.parameters(), most)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+    @torch.no_grad()
+    def average(self, decay: float) -> None:
+        """Move the running average towards the parameters."""
+        torch._foreach_lerp_(_local(self.averaged), _local(self.adapter), 1 - decay)
+
+    @contextmanager
+    def averaged_denoiser(self) -> Iterator[nn.Module]:
+        """The U-Net with the averaged adapter in place of the trained one, for use without gradients.
+
+        Where the adapter is sharded, every worker must enter.
+        """
+        whole = self._whole.module if isinstance(self._whole, DistributedDataParallel) else self._whole
+        assert isinstance(whole, SubjectDenoiser)
+        if isinstance(self.averaged, FSDPModule):
+            self.averaged.unshard()
+        try:
+            yield SubjectDenoiser(whole.unet, self.averaged)
+        finally:
+            if isinstance(self.averaged, FSDPModule):
+                self.averaged.reshard()
+            self.adapter.attach(whole.unet)
+
+    def whole_average(self) -> RealCustomAdapter:
+        """The averaged adapter, whole; where it is sharded, every worker must call."""
+        if not self.sharded:
+            return self.averaged
+        ours = self.averaged
+        whole = RealCustomAdapter(
+            ours.shapes, ours.vision_channels, ours.config, ours.encoder_identity, ours.conditioning
+        )
+        whole.load_state_dict({key: whole_tensor(value) for key, value in ours.state_dict().items()})
+        return whole
+
+    def gather(self, values: list[float], device: torch.device) -> list[list[float]]:
+        """The ``values`` of every worker, by rank."""
+        mine = torch.tensor(values, dtype=torch.float64, device=device)
+        if self.world == 1:
+            return [mine.tolist()]
+        gathered = [torch.empty_like(mine) for _ in range(self.world)]
+        dist.all_gather(gathered, mine)
+        return [one.tolist() for one in gathered]
+
+
+def _local(module: nn.Module) -> list[Tensor]:
+    return [p.to_local() if isinstance(p, DTensor) else p.data for p in module.parameters()]
