@@ -48,7 +48,7 @@ def test_a_job_from_its_submission_to_its_sweep(office: Office, tmp_path: Path) 
         office.store.get(job)
 
 
-def test_a_lease_that_ran_out_is_another_workers(office: Office) -> None:
+def test_a_lease_that_ran_out_is_another_workers(office: Office, tmp_path: Path) -> None:
     job = office.submit()
     late = office.queue.claim()
     assert late is not None
@@ -66,6 +66,7 @@ def test_a_lease_that_ran_out_is_another_workers(office: Office) -> None:
     assert office.queue.finish(second, b"second")
     assert not office.queue.finish(late, b"later still")
     assert office.store.result(job) == b"second"
+    assert len(list((tmp_path / "results").iterdir())) == 1, "what is dropped leaves no file"
 
 
 def test_attempts_are_bounded_however_they_end(office: Office) -> None:
@@ -230,6 +231,8 @@ def test_webhooks_are_sent_until_they_arrive_or_are_given_up(office: Office) -> 
     second = office.outbox.take()
     assert second is not None and (second.job.id, second.attempt) == (bad, 2)
     office.outbox.failed(messages[bad], "an answer that comes late")
+    webhook = office.store.get(bad).webhook
+    assert webhook is not None and webhook.error == "answered with 500"
     office.outbox.failed(second, "answered with 501")
     office.clock.now += 9
     assert office.outbox.take() is None, "each wait is twice as long"
@@ -258,6 +261,20 @@ def test_signatures_are_those_of_the_standard() -> None:
     for weak in ("", "whsec_", "whsec_!", "whsec_" + base64.b64encode(b"short").decode(), "whsec_ü"):
         with pytest.raises(ConfigError, match="webhook_secret"):
             read_secret(weak)
+
+
+def test_connections_that_the_server_drops_are_replaced(tmp_path: Path, postgres_url: str) -> None:
+    office = Office(tmp_path, postgres_url)
+    job = office.submit()
+    lease = office.queue.claim()
+    assert lease is not None
+    others = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    killer = sa.create_engine(postgres_url, poolclass=sa.NullPool)
+    for change in (lambda: office.queue.renew(lease) is S.HELD, lambda: office.queue.finish(lease, b"pictures")):
+        with killer.connect() as connection:
+            connection.execute(others)
+        assert change()
+    assert office.store.result(job) == b"pictures"
 
 
 def process(tmp_path: Path, database: str, mode: str) -> subprocess.Popen[str]:

@@ -29,9 +29,12 @@ from components.jobs.queue import JobQueue
 from deploy.jobs import JobService
 from deploy.protocols import BusyError, Delivery, Drawing, UnavailableError
 from deploy.webhooks import allowed
+from tests.jobs_office import database
 from tests.serving_fakes import READ_WORDS
 from tests.serving_process import QUICK, running
 from tests.test_serving_gateway import SECRET, error
+
+__all__ = ["database"]
 
 PROMPT = {"prompt": "a robot on the beach"}
 
@@ -352,6 +355,16 @@ def test_jobs_outlive_the_death_of_everything(tmp_path: Path) -> None:
         service.kill()
         service.communicate()
         client.close()
+
+
+def test_jobs_in_either_database(tmp_path: Path, database: str) -> None:
+    with client_of(configured(tmp_path, f"serving.database={database}")) as client:
+        job = submit(client, "key", prompt="a slow robot ☃ \0", n=2)
+        assert [kind for _, kind, _ in events(client, job["id"])][-1] == "done"
+        assert len(wait(client, job["id"])["result"]["data"]) == 2
+        assert submit(client, "key", prompt="a slow robot ☃ \0", n=2)["id"] == job["id"]
+        assert client.delete(f"/v1/jobs/{job['id']}").json()["deleted"]
+        assert client.get("/v1/jobs").json()["data"] == []
 
 
 class Receiver:
