@@ -205,11 +205,12 @@ def test_another_process_in_another_place_draws_the_same(
 # --- files
 
 
-def test_nothing_is_pickled_and_the_adapter_is_as_it_was(registered: Registered) -> None:
+def test_nothing_is_pickled_and_the_adapter_is_as_it_was(registered: Registered, loaded: PyFuncModel) -> None:
     names = {file.relative_to(registered.files).as_posix() for file in registered.files.rglob("*") if file.is_file()}
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".bin"))]
     flavor = mlflow.models.Model.load(str(registered.files)).flavors["python_function"]
     assert flavor["loader_module"] == "mlflow.pyfunc.loaders.code_model" and "python_model" not in flavor
+    assert loaded.metadata.run_id == registered.run_id
     found = versions.resolve(registered.config, registered.uri)
     assert {f.name: f.read_bytes() for f in found.path.iterdir()} == {
         f.name: f.read_bytes() for f in registered.adapter.iterdir()

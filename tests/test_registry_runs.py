@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow.entities import Metric
 from PIL import Image
 
 from components.config import Config
@@ -57,10 +58,9 @@ def test_the_curves_of_a_run_are_one_picture(config: Config) -> None:
     run_id = store.create_run(tracking.experiment_id(config.registry)).info.run_id
     log_curves(config.registry, run_id)
     assert store.list_artifacts(run_id) == []
-    for step in range(20):
-        store.log_metric(run_id, "loss", 1 / (step + 1), step=step)
-        store.log_metric(run_id, "rate", float("nan") if step == 3 else step, step=step)
-    store.log_metric(run_id, "once", 1.0)
+    metrics = [Metric("loss", 1 / (step + 1), 0, step) for step in range(20)]
+    metrics += [Metric("rate", float("nan") if step == 3 else step, 0, step) for step in range(20)]
+    store.log_batch(run_id, [*metrics, Metric("once", 1.0, 0, 0)])
     log_curves(config.registry, run_id)
     with Image.open(artifact(config, run_id, "plots/curves.png")) as picture:
         assert picture.width > picture.height > 100

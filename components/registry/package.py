@@ -26,11 +26,12 @@ _DISTRIBUTION = "realcustom"
 _MLMODEL = "MLmodel"
 
 
-def write_package(config: Config, adapter: Path, base_identity: str, root: Path) -> str:
+def write_package(config: Config, adapter: Path, run_id: str, base_identity: str, root: Path) -> str:
     """Write the files of a version into the new directory ``root``; returns the sha256 of its list of checksums.
 
     Args:
         adapter: an adapter's directory, trained with what ``config`` names.
+        run_id: of the run that trained it.
         base_identity: of `config.model.base`.
 
     Raises:
@@ -44,6 +45,7 @@ def write_package(config: Config, adapter: Path, base_identity: str, root: Path)
         description.write_text(json.dumps({"config": kept, "base_identity": base_identity}, indent=1))
         mlflow.pyfunc.save_model(
             str(root),
+            mlflow_model=Model(run_id=run_id),
             python_model=str(_SCRIPT),
             artifacts={"adapter": str(adapter.absolute()), "description": str(description)},
             signature=orders.signature(config.sampling),

@@ -47,7 +47,7 @@ def register(config: Config, adapter: Path, run_id: str, tags: dict[str, str]) -
     origin = provenance.origin(config, run_id)
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch) / "model"
-        digest = package.write_package(config, adapter, origin[provenance.BASE_IDENTITY], files)
+        digest = package.write_package(config, adapter, run_id, origin[provenance.BASE_IDENTITY], files)
         folder = f"model-{digest[:12]}"
         store.log_artifacts(run_id, str(files), folder)
     provenance.tag_run(store, run_id, origin)
