@@ -74,7 +74,7 @@ def signature(sampling: SamplingConfig) -> ModelSignature:
 
 def example() -> pd.DataFrame:
     """One row that every model can draw."""
-    robot = Identity("robot", "red", "white", "blue", "stripes", "white", "none")
+    robot = Identity("robot", "orange", "blue", "green", "stripes", "orange", "none")
     reference = png_bytes(draw_reference(robot, _EXAMPLE_SIZE, random.Random(0)))
     row = {"prompt": "a robot on the beach", "reference": reference, "word": "robot", "seed": 0}
     return pd.DataFrame([row])
