@@ -75,15 +75,20 @@ class JobWorker:
         return True
 
     async def _draw(self, work: JobOrder, told: _Told) -> Delivery:
+        """The pictures; a generator keeps to the order's time, and one that does not is left after a little more."""
         delivery: Delivery | None = None
-        async with aclosing(self._generator.draw(work.order, work.previews)) as news:
-            async for each in news:
-                if isinstance(each, Delivery):
-                    delivery = each
-                elif isinstance(each, Preview):
-                    told.looks[each.picture] = each
-                else:
-                    told.progress = each
+        try:
+            patience = asyncio.timeout(self._limits.timeout_s + self._limits.lease_s)
+            async with patience, aclosing(self._generator.draw(work.order, work.previews)) as news:
+                async for each in news:
+                    if isinstance(each, Delivery):
+                        delivery = each
+                    elif isinstance(each, Preview):
+                        told.looks[each.picture] = each
+                    else:
+                        told.progress = each
+        except TimeoutError:
+            raise UnavailableError("the generator does not answer") from None
         if delivery is None:
             raise UnavailableError("the generator stopped in the middle")
         return delivery

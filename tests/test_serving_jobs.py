@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -297,6 +298,20 @@ def test_what_passes_is_tried_again_and_what_does_not_is_given_up(
             "code": "attempts_exhausted",
         }
     assert "RuntimeError" in caplog.text and SECRET not in caplog.text, "neither prompts nor what may quote them"
+
+
+def test_a_generator_that_hangs_is_left(tmp_path: Path) -> None:
+    class Hanging(Moody):
+        async def draw(self, *arguments: Any) -> AsyncGenerator[Delivery, None]:
+            if self.faults:
+                self.faults.pop()
+                await asyncio.sleep(600)
+            async for delivery in super().draw(*arguments):
+                yield delivery
+
+    with client_of(configured(tmp_path, "serving.jobs.timeout_s=0.2"), Hanging(Exception())) as client:
+        done = wait(client, submit(client)["id"])
+    assert (done["status"], done["attempts"]) == ("done", 2)
 
 
 def test_a_database_that_is_away_for_a_while_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
