@@ -259,7 +259,7 @@ class TrainingConfig(_Section):
     subject_weight: float = Field(1.0, gt=0)
     #: Mixed precision; `auto` where the hardware computes in bfloat16.
     bf16: bool | Literal["auto"] = "auto"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     #: Rows of a lane that are shuffled together: more mix better and need more memory.
     shuffle_rows: int = Field(256, ge=1)
     checkpoint_every: int = Field(1000, ge=1)

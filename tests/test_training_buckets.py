@@ -20,7 +20,8 @@ from components.model.vision import VisionFeatures
 from components.training.batches import draw_batches, read_batches
 from components.training.buckets import bucket_at, positions
 from components.training.objective import Absent, SubjectDenoiser, diffusion_loss, draw_example
-from components.training.rows import PLACE, Batch, find_rows, row_ids
+from components.training.reading import PLACE
+from components.training.rows import Batch, find_rows, row_ids
 from tests.prepared_dataset import write_prepared
 
 ROWS = {"48x80": 30, "64x64": 60, "80x48": 10}

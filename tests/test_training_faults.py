@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -44,7 +45,7 @@ def overrides(miniature: MiniatureLayout, tmp_path_factory: pytest.TempPathFacto
     models = [f"model.{part}={miniature.root / part}" for part in ("base", "siglip", "dinov2")]
     world = ["world.identities=12", "world.pictures_per_identity=4", f"world.output={folder}/raw"]
     data = [f"data.source={folder}/raw", f"data.output={folder}/prepared", f"training.dataset={folder}/prepared"]
-    settings = [*models, "model.adapter=null", *world, *data, "data.validation_share=0.1", *SETTINGS]
+    settings = [*models, "model.adapter=null", *world, *data, "data.validation_share=0.3", *SETTINGS]
     config = load_config("tiny", settings)
     write_world(config.world, seed=5)
     prepare(config)
@@ -179,7 +180,10 @@ def test_a_store_that_is_down_is_told_later(overrides: list[str], undisturbed: P
     with mlflow_server(folder) as (url, server):
         config = into(overrides, tmp_path, f"registry.tracking_uri={url}")
         place = place_of(config)
-        with once(lambda: step_of(place) >= 13, server.kill) as killed, pytest.MonkeyPatch.context() as patch:
+        with (
+            once(lambda: step_of(place) >= 13, partial(os.killpg, server.pid, signal.SIGKILL)) as killed,
+            pytest.MonkeyPatch.context() as patch,
+        ):
             patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
             trained = train(config)
     assert killed
@@ -285,7 +289,8 @@ def mlflow_server(folder: Path, port: int | None = None) -> Iterator[tuple[str, 
         wait_for(answers, 180)
         yield url, process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

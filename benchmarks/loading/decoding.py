@@ -19,8 +19,6 @@ from components.data.picture import decode_picture
 _MAX_PIXELS = 50_000_000
 #: Pictures that cross from one process to another at a time.
 _BATCH = 64
-#: Pictures of one Ray task, about: enough that scheduling it costs little, few enough that all processes end together.
-_BLOCK = 512
 
 
 def shrink(file: str, side: int) -> NDArray[np.uint8]:
@@ -49,8 +47,8 @@ def ray_data(files: Sequence[str], side: int, processes: int) -> Callable[[], in
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.op_resource_reservation_enabled = False  # with one operator it only delays the second task, by a second
-    blocks = processes * max(1, round(len(files) / _BLOCK / processes))
-    dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=blocks).map_batches(
+    # One task a process, which hands over its blocks as it goes: between two tasks Ray Data lets seconds go by.
+    dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=processes).map_batches(
         _shrink_batch,
         batch_size=_BATCH,
         fn_kwargs={"side": side},

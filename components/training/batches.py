@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import ray.data
 import torch
-from numpy.typing import NDArray
 from ray.data import Dataset
 
 from components.config import TrainingConfig
 from components.training.buckets import bucket_at, positions
-from components.training.order import Order, Window
-from components.training.rows import PLACE, Batch, Piece, Rows, find_rows, load_piece
+from components.training.reading import read_windows
+from components.training.rows import Batch, Rows, find_rows
 
 #: Tasks that read ahead for a worker and bucket. They reserve no processor: one that waits until what it has read is
 #: taken would otherwise keep another worker, for which everybody waits, from reading.
@@ -70,7 +68,7 @@ def read_window(rows: Rows, step: int, lanes: Sequence[int]) -> list[tuple[int, 
     order = rows.orders[bucket]
     window = order.window(place)
     work = {"start": window.start, "stop": window.stop, "first": place, "last": place + 1}
-    given = _read({k: np.array([v]) for k, v in work.items()}, rows.pieces[bucket], order, tuple(lanes))
+    given = read_windows({k: np.array([v]) for k, v in work.items()}, rows.pieces[bucket], order, tuple(lanes))
     return [
         (lane, {name: torch.from_numpy(values) for name, values in columns.items()})
         for lane, columns in zip(lanes, given, strict=True)
@@ -86,26 +84,7 @@ def _pipeline(rows: Rows, bucket: str, lanes: tuple[int, ...], start: int, stop:
         step = window.stop
     blocks = min(len(work), _MAX_BLOCKS)
     dataset = ray.data.from_items(work, override_num_blocks=blocks).map_batches(
-        _read, batch_size=1, fn_args=(rows.pieces[bucket], order, lanes), num_cpus=0, concurrency=_READERS
+        read_windows, batch_size=1, fn_args=(rows.pieces[bucket], order, lanes), num_cpus=0, concurrency=_READERS
     )
     dataset.context.execution_options.preserve_order = True
     return dataset
-
-
-def _read(
-    work: dict[str, NDArray[Any]], pieces: tuple[Piece, ...], order: Order, lanes: tuple[int, ...]
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """The rows of one window, micro-batch by micro-batch: step after step, and lane after lane in each."""
-    window = Window(int(work["start"][0]), int(work["stop"][0]))
-    taken = {lane: order.lane_rows(window, lane) for lane in lanes}
-    loaded = {
-        index: load_piece(pieces[index]) for index in sorted({piece for rows in taken.values() for piece, _ in rows})
-    }
-    firsts = np.cumsum([0, *(piece.rows for piece in pieces)])
-    for step in range(int(work["first"][0]), int(work["last"][0])):
-        begin = (step - window.start) * order.batch
-        for lane in lanes:
-            rows = taken[lane][begin : begin + order.batch]
-            names = loaded[rows[0][0]]
-            columns = {name: np.stack([loaded[piece][name][row] for piece, row in rows]) for name in names}
-            yield columns | {PLACE: np.array([firsts[piece] + row for piece, row in rows])}

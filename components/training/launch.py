@@ -24,8 +24,9 @@ from components.data.manifest import load_manifest
 from components.errors import DataError, TrainingError
 from components.model.adapter import RealCustomAdapter
 from components.model.vision import VisionEncoder
-from components.registry import tracking
+from components.registry import provenance, tracking
 from components.registry.datasets import log_dataset
+from components.registry.plots import log_curves
 from components.training.curriculum import draw_curriculum
 from components.training.journal import Journal, to_mlflow
 from components.training.place import Place
@@ -95,6 +96,7 @@ def train(config: Config) -> Trained:
             store.set_terminated(run_id, "FAILED")
         raise
     if _flush(config, place, run_id):
+        log_curves(config.registry, run_id)
         store.set_terminated(run_id, "FINISHED")
     return Trained(place.adapter, run_id, fingerprint, best)
 
@@ -193,16 +195,14 @@ def _run_id(config: Config, place: Place) -> str:
         run_id = place.run.read_text()
         store.set_terminated(run_id, "RUNNING")
         return run_id
-    run = store.create_run(tracking.experiment_id(config.registry), run_name=place.name)
-    store.log_dict(run.info.run_id, config.model_dump(mode="json"), "config.json")
-    store.set_tag(run.info.run_id, "git_commit", tracking.git_commit())
-    for key, value in config.training.model_dump(mode="json").items():
-        store.log_param(run.info.run_id, f"training.{key}", value)
+    settings = {f"training.{key}": value for key, value in config.training.model_dump(mode="json").items()}
+    run_id = tracking.open_run(config, place.name, settings)
     directory = config.training.dataset
-    log_dataset(store, run.info.run_id, directory, load_manifest(directory), "training")
-    store.log_figure(run.info.run_id, draw_curriculum(config.training.curriculum), "curriculum.png")
-    place.run.write_text(run.info.run_id)
-    return run.info.run_id
+    log_dataset(store, run_id, directory, load_manifest(directory), "training")
+    provenance.tag_run(store, run_id, provenance.origin(config, run_id))
+    store.log_figure(run_id, draw_curriculum(config.training.curriculum), "plots/curriculum.png")
+    place.run.write_text(run_id)
+    return run_id
 
 
 def _write_adapter(config: Config, state: Path, adapter: Path) -> None:

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
 
-import torch
+import numpy as np
 
-from components.training.state import step_generator
-
-#: Added to the training's seed, which noise (0) and buckets (2) are drawn from too; the order of pieces is 3.
+#: Streams of random numbers: the rows of a window, the pieces of an epoch.
 _ROWS, _PIECES = 1, 3
 
 
@@ -42,7 +40,7 @@ class Order:
         pieces: rows of every piece.
         batch: rows of a micro-batch.
         lanes: micro-batches of a step.
-        seed: of the training, told apart by bucket.
+        seed: of the training and the bucket, at least 0.
         shuffled: rows of a lane that are shuffled together, at least a micro-batch.
     """
 
@@ -79,10 +77,10 @@ class Order:
         """What ``lane`` trains on in ``window``, in order: (piece, row in it), ``batch`` of them a step."""
         count = len(window) * self.batch
         first = window.start * self.step_rows + lane * count
-        shuffle = step_generator(self.seed + _ROWS, window.start, lane)
+        shuffle = np.random.default_rng((self.seed, _ROWS, window.start, lane))
         epochs: dict[int, tuple[Sequence[int], Sequence[int]]] = {}
         rows = []
-        for place in torch.randperm(count, generator=shuffle).tolist():
+        for place in shuffle.permutation(count).tolist():
             epoch, within = divmod(first + place, self.rows)
             if epoch not in epochs:
                 epochs[epoch] = _epoch_order(self.pieces, self.seed, epoch)
@@ -99,5 +97,5 @@ class Order:
 @lru_cache(maxsize=64)
 def _epoch_order(pieces: tuple[int, ...], seed: int, epoch: int) -> tuple[Sequence[int], Sequence[int]]:
     """The pieces in the order of ``epoch``, and how many rows there are up to the end of each."""
-    order = torch.randperm(len(pieces), generator=step_generator(seed + _PIECES, epoch)).tolist()
+    order = np.random.default_rng((seed, _PIECES, epoch)).permutation(len(pieces)).tolist()
     return order, list(accumulate(pieces[piece] for piece in order))

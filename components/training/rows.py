@@ -6,38 +6,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from components.config import TrainingConfig
 from components.data.manifest import load_manifest, shard_folder
 from components.training.order import Order
+from components.training.reading import Piece, load_piece
 
-#: Columns that training reads: those of every prepared row, and those of rows that are encoded or hold pixels.
-_ALWAYS = ("text_tokens", "text_pooled", "time_ids", "mask", "head")
-_ENCODED = ("latents", "deep", "local", "face", "other_deep", "other_local", "other_face")
-_PIXELS = ("picture", "cutout", "face_box", "other_cutout", "other_face_box")
-#: Added to them: the row's place in its bucket, by which `row_ids` finds it again.
-PLACE = "place"
 #: Files whose footers are read at the same time.
 _THREADS = 16
 
 Batch = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A row group of a shard."""
-
-    file: str
-    group: int
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -110,26 +93,6 @@ def row_ids(rows: Rows, bucket: str, places: list[int]) -> list[str]:
         column = pq.ParquetFile(piece.file).read_row_group(piece.group, columns=["id"])["id"]
         ids.append(str(column[place - int(ends[index]) + piece.rows]))
     return ids
-
-
-def load_piece(piece: Piece) -> dict[str, NDArray[Any]]:
-    """The columns of a piece."""
-    names = columns_of(piece)
-    table = pq.ParquetFile(piece.file).read_row_group(piece.group, columns=names)
-    return {name: _array(table[name]) for name in names}
-
-
-def columns_of(piece: Piece) -> list[str]:
-    """The columns of ``piece`` that training reads."""
-    held = set(pq.read_schema(piece.file).names)
-    return [*_ALWAYS, *(_PIXELS if "picture" in held else _ENCODED)]
-
-
-def _array(column: pa.ChunkedArray) -> NDArray[Any]:
-    combined = column.combine_chunks()
-    chunk = combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
-    array: NDArray[Any] = chunk.to_numpy_ndarray()
-    return array
 
 
 def _pieces(folder: Path) -> tuple[Piece, ...]:

@@ -21,6 +21,7 @@ from ray.train import Checkpoint, CheckpointUploadMode
 from components.config import Config
 from components.progress import quiet_libraries
 from components.registry import tracking
+from components.registry.system import system_metrics
 from components.training.batches import draw_batches
 from components.training.buckets import bucket_at
 from components.training.curriculum import multi_view_share
@@ -28,7 +29,8 @@ from components.training.journal import Journal, to_mlflow
 from components.training.learner import Learner, Taken
 from components.training.notices import Notice, Notices
 from components.training.place import Place
-from components.training.rows import PLACE, Batch, Rows, row_ids
+from components.training.reading import PLACE
+from components.training.rows import Batch, Rows, row_ids
 from components.training.samples import sample_grid
 from components.training.state import keep_module, read_progress
 from components.training.validation import validation_loss
@@ -105,7 +107,8 @@ def _outside(job: Job, learner: Learner, rank: int):  # type: ignore[no-untyped-
     registry = job.config.registry
     journal = Journal(job.place.journal, to_mlflow(tracking.client(registry), job.run_id))
     try:
-        yield _Outside(job, learner, journal)
+        with system_metrics(registry, job.run_id):
+            yield _Outside(job, learner, journal)
     finally:
         journal.close()
 

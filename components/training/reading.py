@@ -1,0 +1,69 @@
+"""Reading the rows of a window: what a Ray task does. It needs no model library, whose import takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from components.training.order import Order, Window
+
+#: Columns that training reads: those of every prepared row, and those of rows that are encoded or hold pixels.
+_ALWAYS = ("text_tokens", "text_pooled", "time_ids", "mask", "head")
+_ENCODED = ("latents", "deep", "local", "face", "other_deep", "other_local", "other_face")
+_PIXELS = ("picture", "cutout", "face_box", "other_cutout", "other_face_box")
+#: Added to them: the row's place in its bucket, by which `row_ids` finds it again.
+PLACE = "place"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A row group of a shard."""
+
+    file: str
+    group: int
+    rows: int
+
+
+def read_windows(
+    work: dict[str, NDArray[Any]], pieces: tuple[Piece, ...], order: Order, lanes: tuple[int, ...]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The rows of one window, micro-batch by micro-batch: step after step, and lane after lane in each."""
+    window = Window(int(work["start"][0]), int(work["stop"][0]))
+    taken = {lane: order.lane_rows(window, lane) for lane in lanes}
+    loaded = {
+        index: load_piece(pieces[index]) for index in sorted({piece for rows in taken.values() for piece, _ in rows})
+    }
+    firsts = np.cumsum([0, *(piece.rows for piece in pieces)])
+    for step in range(int(work["first"][0]), int(work["last"][0])):
+        begin = (step - window.start) * order.batch
+        for lane in lanes:
+            rows = taken[lane][begin : begin + order.batch]
+            names = loaded[rows[0][0]]
+            columns = {name: np.stack([loaded[piece][name][row] for piece, row in rows]) for name in names}
+            yield columns | {PLACE: np.array([firsts[piece] + row for piece, row in rows])}
+
+
+def load_piece(piece: Piece) -> dict[str, NDArray[Any]]:
+    """The columns of a piece."""
+    names = columns_of(piece)
+    table = pq.ParquetFile(piece.file).read_row_group(piece.group, columns=names)
+    return {name: _array(table[name]) for name in names}
+
+
+def columns_of(piece: Piece) -> list[str]:
+    """The columns of ``piece`` that training reads."""
+    held = set(pq.read_schema(piece.file).names)
+    return [*_ALWAYS, *(_PIXELS if "picture" in held else _ENCODED)]
+
+
+def _array(column: pa.ChunkedArray) -> NDArray[Any]:
+    combined = column.combine_chunks()
+    chunk = combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
+    array: NDArray[Any] = chunk.to_numpy_ndarray()
+    return array
