@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -78,19 +79,24 @@ def read_progress(directory: Path) -> dict[str, Any]:
 
 def load_module(directory: Path, name: str, module: nn.Module) -> None:
     """Fill one ``module`` that was saved as ``name``."""
-    _fill(module, name, load_file(directory / _TENSORS))
+    _fill(module, name, _read_module(directory, name))
 
 
 def keep_module(directory: Path, name: str, kept: Path, progress: dict[str, Any]) -> None:
     """Copy one module of a saved state to ``kept``, with its own ``progress``."""
-    tensors = load_file(directory / _TENSORS)
-    write_state(kept, {key: value for key, value in tensors.items() if key.startswith(f"{name}|")}, progress)
+    write_state(kept, _read_module(directory, name), progress)
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
     """A copy on the CPU; where ``tensor`` is sharded, every worker must call."""
     whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return whole.detach().to("cpu", copy=True).contiguous()
+
+
+def _read_module(directory: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of one module, and no others: they are a fraction of a state."""
+    with safe_open(directory / _TENSORS, framework="pt") as saved:
+        return {key: saved.get_tensor(key) for key in saved.keys() if key.startswith(f"{name}|")}  # noqa: SIM118
 
 
 @torch.no_grad()
