@@ -98,10 +98,8 @@ def results(tmp_path: Path) -> list[Path]:
 
 def test_a_job_is_the_same_pictures_without_the_waiting(client: httpx.Client) -> None:
     fields = {"n": 2, "seed": 5, "size": "64x96", "prompt": "a slow robot"}
-    started = time.monotonic()
     job = submit(client, **fields)
-    assert time.monotonic() - started < 0.4, "it does not wait for the pictures"
-    assert (job["object"], job["status"]) == ("job", "queued") and "result" not in job
+    assert (job["object"], job["status"]) == ("job", "queued") and "result" not in job, "it waits for no picture"
     assert job["progress"]["pictures"] == 2
     done = wait(client, job["id"])
     assert done["status"] == "done" and done["attempts"] == 1 and not done["cancelling"], done
@@ -225,11 +223,10 @@ def test_who_loses_the_line_comes_back_to_what_is_new(client: httpx.Client) -> N
 def test_a_running_job_is_cancelled_at_its_next_step(client: httpx.Client, tmp_path: Path) -> None:
     job = submit(client, prompt="a sluggish robot", steps=60)
     wait(client, job["id"], "running")
-    started = time.monotonic()
     answer = client.delete(f"/v1/jobs/{job['id']}").json()
     assert answer["status"] == "running" and answer["cancelling"]
     ended = wait(client, job["id"])
-    assert ended["status"] == "cancelled" and time.monotonic() - started < 1.5 and "result" not in ended
+    assert ended["status"] == "cancelled" and ended["progress"]["step"] < 50 and "result" not in ended
     assert [kind for _, kind, _ in events(client, job["id"])] == ["cancelled"]
     assert client.delete(f"/v1/jobs/{job['id']}").json() == {
         "id": job["id"],
