@@ -136,15 +136,23 @@ def nodes(job: Job, count: int) -> dict[str, Any]:
 
 
 def first_batch(job: Job) -> dict[str, Any]:
-    """Seconds from a prepared dataset to the first training batch, once Ray is there."""
+    """Seconds from a prepared dataset to the first training batch, once Ray and its processes have started."""
+    import ray.data
+
     from components.cluster import connect
     from components.training.batches import read_batches
 
     connect(job.processes)
+    started = ray.data.range(job.processes, override_num_blocks=job.processes)
+    started.map_batches(_own_block).materialize()  # what a process imports for its first task is not the dataset's
     config = job.config("by-ray")
     start = time.perf_counter()
     batch = next(read_batches(config.data.output, config.training))
     return {"first_batch_s": time.perf_counter() - start, "first_batch_rows": len(batch["latents"])}
+
+
+def _own_block(batch: dict[str, Any]) -> dict[str, Any]:
+    return batch
 
 
 def _prepare(job: Job, name: str, rows: int, address: str | None = None) -> tuple[float, int]:

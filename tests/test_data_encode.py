@@ -120,13 +120,13 @@ def test_rows_are_what_the_models_give(encoder: Encoder, tmp_path: Path) -> None
 def test_every_picture_caption_and_cut_out_is_encoded_once(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counts: dict[str, list[int]] = {"latents": [], "texts": [], "references": []}
+    counts: dict[str, list[int]] = {"pictures": [], "texts": [], "references": []}
     for name, seen in counts.items():
         run = getattr(encoder, name)
         monkeypatch.setattr(encoder, name, lambda batch, run=run, seen=seen: (seen.append(len(batch)), run(batch))[1])
     _, rows = prepare(encoder, CURATED, tmp_path, batch_size=2)
     assert len(rows) == 4
-    assert {name: sum(seen) for name, seen in counts.items()} == {"latents": 3, "texts": 2, "references": 3}
+    assert {name: sum(seen) for name, seen in counts.items()} == {"pictures": 3, "texts": 2, "references": 3}
     assert max(size for seen in counts.values() for size in seen) <= 2
 
 
