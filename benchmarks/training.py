@@ -119,6 +119,7 @@ def main() -> None:
                 f"training.checkpoint_every={arguments.steps}",
                 f"training.sample_every={arguments.steps}",
                 "training.workers=1",
+                "model.adapter=null",
                 f"registry.tracking_uri=sqlite:///{work}/mlflow.db",
                 f"registry.artifacts={work}/artifacts",
                 "sampling.steps=2",
