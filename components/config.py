@@ -457,9 +457,10 @@ def for_workers(config: Config) -> Config:
     serving = config.serving.model_copy(update={"store": config.serving.store.absolute(), "jobs": jobs})
     model = config.model.model_copy(update=_absolute(config.model, "base", "siglip", "dinov2", "adapter"))
     evaluation = config.evaluation.model_copy(update=_absolute(config.evaluation, "encoders", "dino", "clip"))
-    return config.model_copy(
-        update={"registry": registry, "serving": serving, "model": model, "evaluation": evaluation}
-    )
+    places = {name: getattr(config.training, name).absolute() for name in ("dataset", "output")}
+    training = config.training.model_copy(update=places)
+    sections = {"registry": registry, "serving": serving, "model": model, "evaluation": evaluation}
+    return config.model_copy(update=sections | {"training": training})
 
 
 def _absolute(section: _Section, *names: str) -> dict[str, str]:
