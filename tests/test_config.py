@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from components.config import PACKAGE_ROOT, Config, load_config, presets
+from components.config import PACKAGE_ROOT, Config, for_workers, load_config, presets
 from components.errors import ConfigError
 
 
@@ -100,3 +100,9 @@ def test_the_tree_survives_json_and_yaml(name: str) -> None:
     tree = config.model_dump(mode="json")
     assert Config(**json.loads(json.dumps(tree))) == config
     assert Config(**yaml.safe_load(yaml.safe_dump(tree))) == config
+
+
+def test_workers_are_given_absolute_places() -> None:
+    """A Ray worker has a working directory of its own."""
+    config = for_workers(load_config("tiny", ["training.dataset=runs/prepared", "training.output=runs/training"]))
+    assert config.training.dataset.is_absolute() and config.training.output.is_absolute()
