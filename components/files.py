@@ -1,4 +1,4 @@
-"""Directories that appear whole or not at all."""
+"""Directories and small files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ def replacing(directory: Path) -> Iterator[Path]:
         replace_directory(staging, directory)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write ``text`` in the place of what ``file`` held; a reader sees the old text or the new one."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(text)
+    os.replace(partial, file)
 
 
 def replace_directory(staging: Path, directory: Path) -> None:

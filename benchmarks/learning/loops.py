@@ -24,6 +24,7 @@ from components.model.adapter import RealCustomAdapter
 from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder
 from components.precision import autocast
+from components.training.learner import nothing_given
 from components.training.objective import Absent, SubjectDenoiser, diffusion_loss, draw_example
 from components.training.rows import Batch, read_all
 from components.world.write import PAIRS
@@ -90,7 +91,7 @@ def _rate(config: Config, batches: Iterator[Batch]) -> float:
     denoiser, averaged = SubjectDenoiser(unet, adapter), copy.deepcopy(adapter).requires_grad_(False)
     optimizer = torch.optim.AdamW(adapter.parameters(), training.learning_rate, weight_decay=training.weight_decay)
     noise = DDPMScheduler.from_pretrained(config.model.base, subfolder="scheduler")
-    take = _step(config, denoiser, averaged, optimizer, noise, _absent(config, vision))
+    take = _step(config, denoiser, averaged, optimizer, noise, nothing_given(config, vision))
     began = 0.0
     for step, rows in enumerate(islice(batches, training.steps)):
         if step == WARM_UP:
@@ -123,13 +124,6 @@ def _step(
             torch._foreach_lerp_(ours, theirs, 1 - training.ema)
 
     return take
-
-
-def _absent(config: Config, vision: VisionEncoder) -> Absent:
-    side = vision.reference_size
-    base = StableDiffusionXLPipeline.from_pretrained(config.model.base, unet=None, vae=None)
-    text = encode_prompts(base, [""])
-    return Absent(vision.encode_pictures([Image.new("RGB", (side, side))]), text.tokens, text.pooled)
 
 
 def _pixels(file: Path, side: int) -> Tensor:

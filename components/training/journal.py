@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from pydantic import BaseModel, ConfigDict
+
+from components.files import write_whole
 
 logger = logging.getLogger(__name__)
 #: Entries delivered at a time.
@@ -101,9 +102,7 @@ class Journal:
 
     def _note(self, count: int) -> None:
         self._sent += count
-        partial = self._noted.with_suffix(".partial")
-        partial.write_text(str(self._sent))
-        os.replace(partial, self._noted)
+        write_whole(self._noted, str(self._sent))
 
     def _work(self) -> None:
         wait = _FIRST_WAIT

@@ -60,7 +60,7 @@ class Learner:
             adapter = RealCustomAdapter.from_pretrained(config.model.adapter)
         else:
             adapter = RealCustomAdapter.for_unet(unet, self.vision.channels, config.adapter, self.vision.identity)
-        self.absent = _absent(config, self.vision)
+        self.absent = nothing_given(config, self.vision)
         self.noise = DDPMScheduler.from_pretrained(config.model.base, subfolder="scheduler")
         self.shared = Shared(SubjectDenoiser(unet, adapter).to(device), training.sharding)
         parameters = list(self.shared.adapter.parameters())
@@ -123,7 +123,8 @@ def _attention(device: torch.device):  # type: ignore[no-untyped-def]
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
-def _absent(config: Config, vision: VisionEncoder) -> Absent:
+def nothing_given(config: Config, vision: VisionEncoder) -> Absent:
+    """What stands for an absent reference and an absent prompt."""
     side = vision.reference_size
     base = StableDiffusionXLPipeline.from_pretrained(config.model.base, unet=None, vae=None, dtype=torch.float32)
     text = encode_prompts(base, [""])

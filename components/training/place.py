@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from components.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,4 @@ class Place:
         return self._file("-best-adapter")
 
     def write_progress(self, step: int, total: int, loss: float) -> None:
-        partial = self.progress.with_suffix(".partial")
-        partial.write_text(json.dumps({"step": step, "total": total, "loss": loss}))
-        os.replace(partial, self.progress)
+        write_whole(self.progress, json.dumps({"step": step, "total": total, "loss": loss}))

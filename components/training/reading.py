@@ -51,15 +51,10 @@ def read_windows(
 
 def load_piece(piece: Piece) -> dict[str, NDArray[Any]]:
     """The columns of a piece."""
-    names = columns_of(piece)
-    table = pq.ParquetFile(piece.file).read_row_group(piece.group, columns=names)
+    with pq.ParquetFile(piece.file) as file:
+        names = [*_ALWAYS, *(_PIXELS if "picture" in file.schema_arrow.names else _ENCODED)]
+        table = file.read_row_group(piece.group, columns=names)
     return {name: _array(table[name]) for name in names}
-
-
-def columns_of(piece: Piece) -> list[str]:
-    """The columns of ``piece`` that training reads."""
-    held = set(pq.read_schema(piece.file).names)
-    return [*_ALWAYS, *(_PIXELS if "picture" in held else _ENCODED)]
 
 
 def _array(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import resource
 import tempfile
 import time
@@ -19,6 +18,7 @@ import torch
 from ray.train import Checkpoint, CheckpointUploadMode
 
 from components.config import Config
+from components.files import write_whole
 from components.progress import quiet_libraries
 from components.registry import tracking
 from components.registry.system import system_metrics
@@ -93,9 +93,7 @@ def _note_not_finite(job: Job, step: int, rank: int, taken: Taken, micro_batches
     ]
     job.place.not_finite.mkdir(parents=True, exist_ok=True)
     file = job.place.not_finite / f"step_{step:06d}.rank_{rank}.json"
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"step": step, "bucket": bucket, "lanes": lanes}, indent=1))
-    os.replace(partial, file)
+    write_whole(file, json.dumps({"step": step, "bucket": bucket, "lanes": lanes}, indent=1))
 
 
 @contextmanager
@@ -140,13 +138,12 @@ class _Outside:
         self._reported, learner = done, self._learner
         validation = validation_loss(learner, self._training.dataset) if self._training.validation_rows else None
         metrics = {"step": done, "loss": loss} | ({} if validation is None else {"validation_loss": validation})
-        writes = self._journal is not None
-        directory = Path(tempfile.mkdtemp()) / "state" if writes else Path()
-        learner.save(directory, done, writes)
-        if not writes:
+        if self._journal is None:
+            learner.save(Path(), done, write=False)
             ray.train.report(metrics)
             return
-        assert self._journal is not None
+        directory = Path(tempfile.mkdtemp())  # Ray Train removes it once it is stored
+        learner.save(directory, done, write=True)
         if validation is not None:
             self._journal.metrics(done, {"validation_loss": validation})
             self._keep_best(directory, done, validation)
