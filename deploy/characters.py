@@ -29,27 +29,34 @@ class CharacterService:
         self._detector = FaceDetector() if config.serving.find_faces else None
 
     async def create(
-        self, name: str, description: str, target_word: str, pictures: list[bytes], faces: list[Box | None]
+        self,
+        name: str,
+        description: str,
+        target_word: str,
+        pictures: list[bytes],
+        faces: list[Box | None],
+        owner: str = "",
     ) -> Character:
         """Find the subject in each picture, and its face where none of ``faces`` is given, and keep it.
 
         Raises:
             DataError: a picture cannot be read.
         """
-        return await asyncio.to_thread(self._create, name, description, target_word, pictures, faces)
+        return await asyncio.to_thread(self._create, name, description, target_word, pictures, faces, owner)
 
-    async def page(self, limit: int, after: str | None) -> list[Character]:
-        return await asyncio.to_thread(self._store.page, limit, after)
+    async def page(self, limit: int, after: str | None, owner: str = "") -> list[Character]:
+        return await asyncio.to_thread(self._store.page, limit, after, owner)
 
-    async def get(self, identifier: str) -> Character:
-        return await asyncio.to_thread(self._store.get, identifier)
+    async def get(self, identifier: str, owner: str = "") -> Character:
+        return await asyncio.to_thread(self._store.get, identifier, owner)
 
-    async def reference(self, identifier: str) -> bytes:
+    async def reference(self, identifier: str, owner: str = "") -> bytes:
         """The first cut-out, as the model sees it, as PNG."""
+        await self.get(identifier, owner)
         return to_png((await self.cut_outs(identifier, self._reference_size))[0].picture)
 
-    async def delete(self, identifier: str) -> None:
-        await asyncio.to_thread(self._store.delete, identifier)
+    async def delete(self, identifier: str, owner: str = "") -> None:
+        await asyncio.to_thread(self._store.delete, identifier, owner)
 
     async def cut_outs(self, identifier: str, size: int) -> list[CutOut]:
         return await asyncio.to_thread(self._store.cut_outs, identifier, size)
@@ -61,7 +68,13 @@ class CharacterService:
         await asyncio.to_thread(self._store.put_tokens, identifier, identity, subject)
 
     def _create(
-        self, name: str, description: str, target_word: str, uploads: list[bytes], faces: list[Box | None]
+        self,
+        name: str,
+        description: str,
+        target_word: str,
+        uploads: list[bytes],
+        faces: list[Box | None],
+        owner: str,
     ) -> Character:
         pictures = [self._decode(data, f"pictures[{i}]") for i, data in enumerate(uploads)]
         given = [*faces, *[None] * len(pictures)]
@@ -70,7 +83,7 @@ class CharacterService:
             for i, (picture, face) in enumerate(zip(pictures, given, strict=False))
         ]
         advice = [s for r in references for s in advise(r.picture, r.mask, self._reference_size)]
-        return self._store.create(name, description, target_word, references, list(dict.fromkeys(advice)))
+        return self._store.create(name, description, target_word, references, list(dict.fromkeys(advice)), owner)
 
     def _face(self, picture: Image.Image, given: Box | None, field: str) -> Box | None:
         if given is None:

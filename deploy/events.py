@@ -22,12 +22,14 @@ _SILENCE_S = 10.0
 _PAUSE_S = 0.5
 
 
-async def job_events(jobs: Jobs, identifier: str, revision: int, keep_s: float, limit_s: float) -> AsyncIterator[bytes]:
+async def job_events(
+    jobs: Jobs, identifier: str, revision: int, keep_s: float, limit_s: float, owner: str = ""
+) -> AsyncIterator[bytes]:
     """What is newer than ``revision``, until the job has ended or ``limit_s`` seconds are over."""
     deadline = time.monotonic() + limit_s
     while (left := deadline - time.monotonic()) > 0:
         try:
-            news = await jobs.watch(identifier, revision, min(left, _SILENCE_S))
+            news = await jobs.watch(identifier, revision, min(left, _SILENCE_S), owner)
         except JobNotFoundError:
             yield format_sse_event(event="deleted", data_str=DeletedJobResponse(id=identifier).model_dump_json())
             return

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from components.jobs.job import Job, State
-from deploy.schema import ImageRequest, ImageResponse, StrictRequest
+from deploy.image_schema import ImageRequest, ImageResponse
+from deploy.schema import StrictRequest
 
 
 class WebhookTarget(StrictRequest):

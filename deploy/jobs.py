@@ -75,22 +75,22 @@ class JobService:
         self._woken.set()
         return accepted
 
-    async def get(self, identifier: str) -> Job:
-        return await asyncio.to_thread(self._store.get, identifier)
+    async def get(self, identifier: str, owner: str = "") -> Job:
+        return await asyncio.to_thread(self._store.get, identifier, owner)
 
-    async def page(self, limit: int, after: str | None) -> list[Job]:
-        return await asyncio.to_thread(self._store.page, limit, after)
+    async def page(self, limit: int, after: str | None, owner: str = "") -> list[Job]:
+        return await asyncio.to_thread(self._store.page, limit, after, owner)
 
-    async def result(self, identifier: str) -> bytes | None:
-        return await asyncio.to_thread(self._store.result, identifier)
+    async def result(self, identifier: str, owner: str = "") -> bytes | None:
+        return await asyncio.to_thread(self._store.result, identifier, owner)
 
-    async def cancel(self, identifier: str) -> Job | None:
-        return await asyncio.to_thread(self._store.cancel, identifier)
+    async def cancel(self, identifier: str, owner: str = "") -> Job | None:
+        return await asyncio.to_thread(self._store.cancel, identifier, owner)
 
-    async def watch(self, identifier: str, revision: int, wait_s: float) -> News | None:
+    async def watch(self, identifier: str, revision: int, wait_s: float, owner: str = "") -> News | None:
         deadline = time.monotonic() + wait_s
         while True:
-            news = await asyncio.to_thread(self._store.news, identifier, revision)
+            news = await asyncio.to_thread(self._store.news, identifier, revision, owner)
             left = deadline - time.monotonic()
             if news is not None or left <= 0:
                 return news

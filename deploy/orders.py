@@ -10,11 +10,13 @@ from components.config import Config
 from components.errors import NotFoundError, WordError
 from components.model.words import find_word
 from deploy.envelope import ApiError
+from deploy.image_schema import CharacterChoice, ImageData, ImageRequest, ImageResponse
 from deploy.protocols import Characters, Delivery, Drawing, Order, Subject
-from deploy.schema import CharacterChoice, ImageData, ImageRequest, ImageResponse
 
 
-async def read_order(request: ImageRequest, config: Config, model: str, characters: Characters) -> Order:
+async def read_order(
+    request: ImageRequest, config: Config, model: str, characters: Characters, owner: str = ""
+) -> Order:
     """Fill the request's gaps from the configuration and hold it to the limits.
 
     Raises:
@@ -23,7 +25,7 @@ async def read_order(request: ImageRequest, config: Config, model: str, characte
     """
     if request.model not in (None, model):
         raise ApiError(404, "model: this model is not served; see /v1/models", "model", "model_not_found")
-    subjects = [await _subject(choice, i, characters) for i, choice in enumerate(request.characters)]
+    subjects = [await _subject(choice, i, characters, owner) for i, choice in enumerate(request.characters)]
     if not all(find_word(request.prompt, subject.word) for subject in subjects):
         raise WordError("the prompt must contain the character's target word as a whole word")
     steps = request.steps or config.sampling.steps
@@ -41,6 +43,7 @@ async def read_order(request: ImageRequest, config: Config, model: str, characte
         seeds=tuple(range(seed, seed + request.n)),
         subjects=tuple(subjects),
         mask_scope=request.mask_scope,
+        owner=owner,
     )
 
 
@@ -57,9 +60,9 @@ def image_response(order: Order, delivery: Delivery, model: str, with_masks: boo
     )
 
 
-async def _subject(chosen: CharacterChoice, index: int, characters: Characters) -> Subject:
+async def _subject(chosen: CharacterChoice, index: int, characters: Characters, owner: str) -> Subject:
     try:
-        character = await characters.get(chosen.id)
+        character = await characters.get(chosen.id, owner)
     except NotFoundError as error:
         raise ApiError(404, str(error), f"characters[{index}].id", "character_not_found") from None
     word = chosen.target_word or character.target_word

@@ -38,6 +38,7 @@ _characters = sa.Table(
     "characters",
     sa.MetaData(),
     sa.Column("id", sa.String(48), primary_key=True),
+    sa.Column("owner", sa.String(200), nullable=False),
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("description", sa.Text, nullable=False),
@@ -52,6 +53,7 @@ class Character:
     """One row. Ids sort by age."""
 
     id: str
+    owner: str
     #: Seconds since 1970.
     created: float
     name: str
@@ -85,7 +87,8 @@ class SubjectTokens:
 class CharacterStore:
     """Create, list, get and delete characters; keep their vision tokens.
 
-    Every method that takes an id raises NotFoundError if there is no such character.
+    Every method that takes an id raises NotFoundError if there is no such character, or an owner is named and it is
+    another's.
     """
 
     def __init__(self, directory: Path, database: str | None = None) -> None:
@@ -105,13 +108,14 @@ class CharacterStore:
         target_word: str,
         references: Sequence[Reference],
         advice: Sequence[str] = (),
+        owner: str = "",
     ) -> Character:
         """Add a character with at least one reference."""
         if not references:
             raise ValueError("a character needs at least one reference")
         created = time.time()
         identifier = f"char-{time.time_ns():016x}{secrets.token_hex(6)}"
-        character = Character(identifier, created, name, description, target_word, len(references), list(advice))
+        character = Character(identifier, owner, created, name, description, target_word, len(references), list(advice))
         staging = self.directory / f".{identifier}.partial"
         staging.mkdir()
         for index, reference in enumerate(references):
@@ -123,25 +127,27 @@ class CharacterStore:
             connection.execute(_characters.insert().values(**vars(character)))
         return character
 
-    def page(self, limit: int = 20, after: str | None = None) -> list[Character]:
-        """Up to ``limit`` characters, newest first, older than the id ``after`` (which may be deleted by now)."""
-        query = sa.select(_characters).order_by(_characters.c.id.desc()).limit(limit)
+    def page(self, limit: int = 20, after: str | None = None, owner: str = "") -> list[Character]:
+        """Up to ``limit`` of an owner's characters, newest first, older than the id ``after`` (deleted or not)."""
+        query = (
+            sa.select(_characters).where(_characters.c.owner == owner).order_by(_characters.c.id.desc()).limit(limit)
+        )
         if after is not None:
             query = query.where(_characters.c.id < after)
         with self._engine.connect() as connection:
             return [Character(**row) for row in connection.execute(query).mappings()]
 
-    def get(self, identifier: str) -> Character:
+    def get(self, identifier: str, owner: str | None = None) -> Character:
         with self._engine.connect() as connection:
-            row = connection.execute(sa.select(_characters).where(_characters.c.id == identifier)).mappings().first()
+            row = connection.execute(sa.select(_characters).where(_is(identifier, owner))).mappings().first()
         if row is None:
             raise NotFoundError("there is no such character; list the existing ones")
         return Character(**row)
 
-    def delete(self, identifier: str) -> None:
+    def delete(self, identifier: str, owner: str | None = None) -> None:
         """Remove the row, then every file."""
         with self._engine.begin() as connection:
-            gone = connection.execute(_characters.delete().where(_characters.c.id == identifier)).rowcount
+            gone = connection.execute(_characters.delete().where(_is(identifier, owner))).rowcount
         if not gone:
             raise NotFoundError("there is no such character; list the existing ones")
         shutil.rmtree(self.directory / identifier)
@@ -199,6 +205,11 @@ class CharacterStore:
 
     def _files(self, identifier: str) -> Path:
         return self.directory / self.get(identifier).id
+
+
+def _is(identifier: str, owner: str | None) -> sa.ColumnElement[bool]:
+    found = _characters.c.id == identifier
+    return found if owner is None else sa.and_(found, _characters.c.owner == owner)
 
 
 def _load(path: Path) -> Image.Image:

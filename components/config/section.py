@@ -1,0 +1,25 @@
+"""What every section of the configuration is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+PACKAGE_ROOT = Path(__file__).parent.parent.parent
+PRESETS = PACKAGE_ROOT / "components" / "presets"
+
+
+class Section(BaseModel):
+    """A part of the tree: unknown keys are refused, and nobody changes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _place(value: Path | str) -> Path | str:
+    return value if "://" in str(value) else Path(value)
+
+
+#: A local path, or a URL of any filesystem that fsspec knows, such as ``s3://bucket/folder``.
+Place = Annotated[str | Path, AfterValidator(_place)]
