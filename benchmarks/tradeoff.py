@@ -1,9 +1,12 @@
 """The paper's claim on ground truth: does deciding where a subject acts end the bargain of similarity and text control?
 
     python -m benchmarks.tradeoff --json --pictures docs/images
+    python -m benchmarks.tradeoff --trained whole=runs/a/adapter "no curriculum=runs/b/adapter" …
 
 RealCustom at its defaults beside other scopes and strengths, binary masks, an influence everywhere (as IP-Adapter's),
-and pseudo-words, on the same unseen identities, prompts and seeds. ``--json`` prints one object on the last line.
+and pseudo-words, on the same unseen identities, prompts and seeds. With ``--trained`` adapters are compared instead
+that were trained equally long, the first with the whole method (docs/results.md has the commands). ``--json`` prints
+one object on the last line.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from rich.table import Table
 from benchmarks.machine import machine
 from benchmarks.toy import load_toy, toy_parser
 from components.evaluation.inversion import Inversion
-from components.evaluation.tradeoff import Point, draw_tradeoff, measure, ways
+from components.evaluation.tradeoff import Point, draw_tradeoff, measure, trained_alike, ways
 from components.pictures import rows_of_pictures
 
 #: Ways whose pictures are shown beside each other.
@@ -29,6 +32,7 @@ _SHOWN = (
     "binary mask",
     "everywhere (as IP-Adapter) 1.0",
     "pseudo-word",
+    "trained alike",
 )
 
 
@@ -36,17 +40,22 @@ def main() -> None:
     parser = toy_parser(__doc__, 96, 50_000)
     parser.add_argument("--pictures", type=Path, help="directory for the plot and a grid")
     parser.add_argument("--inversion-steps", type=int, default=Inversion.steps, help="of each pseudo-word")
+    parser.add_argument("--trained", nargs="+", metavar="NAME=ADAPTER", help="compare these; the whole method first")
     arguments = parser.parse_args()
     config, pipeline, judge = load_toy(arguments)
-    compared = ways(pipeline.guidance, Inversion(arguments.inversion_steps))
+    if arguments.trained:
+        adapters = dict(named.split("=", 1) for named in arguments.trained)
+        compared, file = trained_alike(pipeline.guidance, adapters), "trained_alike"
+    else:
+        compared, file = ways(pipeline.guidance, Inversion(arguments.inversion_steps)), "tradeoff"
     points, shown = measure(pipeline, judge, config, compared, arguments.subjects, arguments.seed)
     Console().print(_table(points))
     if arguments.pictures:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
-        draw_tradeoff(points).savefig(arguments.pictures / "tradeoff.png", dpi=130)
-        chosen = {name: next(row for key, row in shown.items() if key.startswith(name)) for name in _SHOWN}
+        draw_tradeoff(points).savefig(arguments.pictures / f"{file}.png", dpi=130)
+        chosen = {name: row for name, row in shown.items() if name.startswith(_SHOWN)}
         grid = rows_of_pictures(list(chosen.values()), cell=96, labels=list(chosen))
-        grid.save(arguments.pictures / "tradeoff_pictures.png")
+        grid.save(arguments.pictures / f"{file}_pictures.png")
     if arguments.json:
         report = {
             "dominated_by": [f"{p.way.family} {p.way.name}" for p in points[1:] if p.dominates_ours],
@@ -60,7 +69,7 @@ def main() -> None:
 
 def _table(points: list[Point]) -> Table:
     columns = ("way", "", "similarity", "text control", "similarity lost", "control lost", "mask IoU")
-    table = Table(*columns, title="means with 95 % intervals; lost: what the method at its defaults has more")
+    table = Table(*columns, title="means with 95 % intervals; lost: what the first has more")
     for point in points:
         overlap = "" if point.mask_iou is None else str(point.mask_iou)
         lost = [str(point.similarity_lost), str(point.control_lost)] if point is not points[0] else ["", ""]

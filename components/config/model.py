@@ -45,7 +45,8 @@ class AdapterConfig(Section):
     head_dim: int = Field(64, ge=8)
     hidden_dim: int = Field(8704, ge=8)
     #: ``shallow`` also reads `vision.siglip_shallow` and `vision.dinov2_shallow`, and yields twice as many tokens.
-    projector: Literal["highres", "shallow"] = "highres"
+    #: ``global`` reads no local views: it is there to measure what they are worth.
+    projector: Literal["highres", "shallow", "global"] = "highres"
     #: A learned scalar weights what the local views add.
     adaptive_scale: bool = False
     #: Shallow projector: add the local views, as the paper's figure shows it, or drop them, as the released code does.

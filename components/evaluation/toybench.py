@@ -125,6 +125,22 @@ def draw_pictures(
     return pictures, masks
 
 
+class Likeness:
+    """Measures how much pictures of `cases` look like their identities.
+
+    It is the mean cosine of a picture's identity vector with those of two real pictures, masked to the subject.
+    """
+
+    def __init__(self, judge: Judge, drawn: Sequence[Case]) -> None:
+        self._judge = judge
+        self._truth = [torch.stack([judge.identities([case.real[i]])[0] for i in (0, 1)]) for case in drawn]
+
+    def __call__(self, pictures: list[Image.Image]) -> np.ndarray:
+        """One value a case, [count]."""
+        vectors = self._judge.identities(pictures)
+        return np.array([float((t @ v).mean()) for t, v in zip(self._truth, vectors, strict=True)])
+
+
 def score_text(pipeline: RealCustomPipeline, judge: Judge, config: Config, count: int, seed: int) -> TextScores:
     """How well text alone is obeyed, over ``count`` prompts."""
     wanted = prompts(count, seed)
@@ -142,12 +158,7 @@ def measure_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config,
     asked_for = [w.prompt for w in wanted]
     stock, _ = draw_pictures(pipeline, config, asked_for, seeds, description="stock")
     ours, masks = draw_pictures(pipeline, config, asked_for, seeds, subjects_of(pipeline, drawn), "with the subject")
-    truth = [torch.stack([judge.identities([c.real[i]])[0] for i in (0, 1)]) for c in drawn]
-
-    def similarity(pictures: list[Image.Image]) -> np.ndarray:
-        vectors = judge.identities(pictures)
-        return np.array([float((t @ v).mean()) for t, v in zip(truth, vectors, strict=True)])
-
+    similarity = Likeness(judge, drawn)
     return Measured(
         stock_similarity=similarity(stock),
         similarity=similarity(ours),

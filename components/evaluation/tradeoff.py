@@ -6,7 +6,7 @@ the same unseen identities, prompts and seeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from components.config import Config
 from components.evaluation.inversion import Inversion, pseudo_word
 from components.evaluation.judges import Judge
 from components.evaluation.statistics import Estimate, bootstrap, mean
-from components.evaluation.toybench import Case, cases, draw_pictures, mask_iou, subjects_of
+from components.evaluation.toybench import Case, Likeness, cases, draw_pictures, mask_iou, subjects_of
 from components.model.guidance import MaskGuidance
 from components.model.pipeline import RealCustomPipeline
 from components.progress import track
@@ -31,13 +31,15 @@ OURS = "RealCustom"
 class Way:
     """A way of showing the subject: a family of points, the point's name, and how pictures are drawn.
 
-    ``guidance`` None draws without the adapter: stock, or by pseudo-word.
+    ``guidance`` None draws without the adapter: stock, or by pseudo-word. ``adapter`` is a directory, in place of the
+    pipeline's own.
     """
 
     family: str
     name: str
     guidance: MaskGuidance | None = None
     inversion: Inversion | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,21 +78,27 @@ def ways(guidance: MaskGuidance, inversion: Inversion) -> list[Way]:
     return found
 
 
+def trained_alike(guidance: MaskGuidance, adapters: Mapping[str, str]) -> list[Way]:
+    """Adapters that were trained equally long, each with a part of the method left out; the whole one comes first."""
+    return [Way("trained alike", name, guidance, adapter=directory) for name, directory in adapters.items()]
+
+
 def measure(
     pipeline: RealCustomPipeline, judge: Judge, config: Config, compared: Sequence[Way], count: int, seed: int
 ) -> tuple[list[Point], dict[str, list[Image.Image]]]:
-    """The points of ``compared``, ours first, over ``count`` unseen identities, and the first pictures of each."""
+    """The points of ``compared`` over ``count`` unseen identities, and the first pictures of each.
+
+    The first way is the one that the others are held against.
+    """
     drawn = cases(count, seed, config)
-    wanted = [case.wanted for case in drawn]
-    truth = [torch.stack([judge.identities([case.real[i]])[0] for i in (0, 1)]) for case in drawn]
+    wanted, likeness = [case.wanted for case in drawn], Likeness(judge, drawn)
     similar: list[np.ndarray] = []
     controlled: list[np.ndarray] = []
     overlaps: list[Estimate | None] = []
     shown: dict[str, list[Image.Image]] = {"reference": [case.reference for case in drawn[:8]]}
     for way in compared:
         pictures, masks = _draw(pipeline, config, way, drawn)
-        vectors = judge.identities(pictures)
-        similar.append(np.array([float((t @ v).mean()) for t, v in zip(truth, vectors, strict=True)]))
+        similar.append(likeness(pictures))
         controlled.append(judge.check(pictures, wanted).text_control)
         overlaps.append(mean(mask_iou(masks, judge.subject_masks(pictures))) if masks else None)
         shown[f"{way.family} {way.name}"] = pictures[:8]
@@ -112,6 +120,8 @@ def _draw(
         return pictures, []
     if way.guidance is None:
         return draw_pictures(pipeline, config, asked_for, seeds, description=description)
+    if way.adapter is not None:
+        pipeline = RealCustomPipeline.from_config(config, adapter=way.adapter)
     before, pipeline.guidance = pipeline.guidance, way.guidance
     try:
         return draw_pictures(pipeline, config, asked_for, seeds, subjects_of(pipeline, drawn), description)
@@ -146,11 +156,12 @@ def draw_tradeoff(points: Sequence[Point]) -> Figure:
             zorder=3 if family == OURS else 2,
             color=f"C{place}", linewidth=0.8, label=family,
         )  # fmt: skip
-        for point in members:
+        for point in [] if family == OURS else members:
             axes.annotate(
-                "" if family == OURS else point.way.name, (point.control.value, point.similarity.value),
-                xytext=(5, 3), textcoords="offset points", fontsize=7, color=f"C{place}",
+                point.way.name, (point.control.value, point.similarity.value),
+                xytext=(6 + 26 * (place % 3), 3), textcoords="offset points", fontsize=7, color=f"C{place}",
             )  # fmt: skip
     axes.set(xlabel="text control (kind, place, position)", ylabel="subject similarity, masked to the subject")
-    axes.legend(frameon=False, fontsize=8)
+    axes.margins(x=0.12)  # room for the names
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
     return figure

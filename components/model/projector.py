@@ -104,10 +104,28 @@ class ShallowProjector(CrossScaleProjector):
         return torch.cat([whole, early], dim=1)
 
 
-def build_projector(channels: int, out_channels: int, config: AdapterConfig) -> CrossScaleProjector:
+class GlobalProjector(nn.Module):
+    """What is left without the cross-scale part: ``linear(deep)``, [b, n, d] to [b, n, out]."""
+
+    def __init__(self, channels: int, out_channels: int, config: AdapterConfig) -> None:
+        super().__init__()
+        self.projector_base = nn.Linear(channels, out_channels)
+
+    def forward(self, features: VisionFeatures) -> Tensor:
+        tokens: Tensor = self.projector_base(features.deep)
+        return tokens
+
+
+_KINDS: dict[str, type[CrossScaleProjector | GlobalProjector]] = {
+    "highres": CrossScaleProjector,
+    "shallow": ShallowProjector,
+    "global": GlobalProjector,
+}
+
+
+def build_projector(channels: int, out_channels: int, config: AdapterConfig) -> CrossScaleProjector | GlobalProjector:
     """The projector that ``config`` names."""
-    kind = ShallowProjector if config.projector == "shallow" else CrossScaleProjector
-    return kind(channels, out_channels, config)
+    return _KINDS[config.projector](channels, out_channels, config)
 
 
 def _mlp(channels: int, hidden: int, out: int) -> nn.Sequential:
