@@ -5,7 +5,7 @@ Messages name the field and never repeat its value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -23,8 +23,15 @@ from deploy.protocols import UnavailableError
 class ApiError(HTTPException):
     """An error of the interface itself."""
 
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(status, message)
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, headers)
         self.param, self.code = param, code
 
 
@@ -40,12 +47,25 @@ _INSIDE: dict[type[RealCustomError], tuple[int, str | None, str]] = {
 }
 
 
-def envelope(status: int, message: str, param: str | None = None, code: str | None = None) -> JSONResponse:
+def envelope(
+    status: int,
+    message: str,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
     kind = "invalid_request_error" if status < 500 else "server_error"
     kind = "rate_limit_error" if status == 429 else kind
-    headers = {"Retry-After": "5"} if status in (429, 503) else None
+    guess = {"Retry-After": "5"} if status in (429, 503) else {}
     body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
-    return JSONResponse(body, status_code=status, headers=headers)
+    return JSONResponse(body, status_code=status, headers=guess | dict(headers or {}))
+
+
+def answer_to(error: Exception) -> JSONResponse:
+    """The envelope of an error of the interface or from inside."""
+    if isinstance(error, ApiError):
+        return envelope(error.status_code, str(error.detail), error.param, error.code, error.headers)
+    return envelope(*explain(error))
 
 
 def explain(error: Exception) -> tuple[int, str, str | None, str | None]:
@@ -62,8 +82,8 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(StarletteHTTPException)
     async def http(_: Request, error: StarletteHTTPException) -> JSONResponse:
         if isinstance(error, ApiError):
-            return envelope(error.status_code, str(error.detail), error.param, error.code)
-        return envelope(error.status_code, str(error.detail))
+            return answer_to(error)
+        return envelope(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(ValidationError)
@@ -74,7 +94,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RealCustomError)
     async def inside(_: Request, error: RealCustomError) -> JSONResponse:
-        return envelope(*explain(error))
+        return answer_to(error)
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> JSONResponse:

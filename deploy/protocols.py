@@ -13,6 +13,18 @@ from components.data.schema import Box
 from components.errors import RealCustomError
 from components.jobs.job import Job, NewJob, News, Preview, Progress
 from components.pictures import CutOut
+from deploy.pictures_out import Output
+
+
+class OrderError(RealCustomError):
+    """The generator cannot draw an order as it stands; ``param`` is the field at fault."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message, param)
+        self.message, self.param = message, param
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class UnavailableError(RealCustomError):
@@ -24,14 +36,26 @@ class BusyError(UnavailableError):
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A subject that is kept nowhere: its cut-outs as PNG, and the face in each, x0, y0, x1, y1 in pixels, or none."""
+
+    cut_outs: tuple[bytes, ...]
+    faces: tuple[tuple[float, float, float, float] | None, ...]
+
+
+@dataclass(frozen=True)
 class Subject:
-    """A character in an order: its id, its word in the prompt, and how strongly it acts (1 is normal, 0 not at all)."""
+    """A character in an order: its id, its word in the prompt, and how strongly it acts (1 is normal, 0 not at all).
+
+    A subject that is ``shown`` has no id, and without a word it is given one by its looks.
+    """
 
     character: str
     word: str
     strength: float = 1.0
     face_strength: float = 1.0
     body_strength: float = 1.0
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True)
@@ -52,11 +76,16 @@ class Order:
     owner: str = ""
     #: Seconds after which nobody wants it any more; none is the generator's own limit.
     timeout_s: float | None = None
+    #: A name in `components.model.schedulers`; none is the model's own.
+    scheduler: str | None = None
+    output: Output = Output()
+    #: What was asked for and is known to have no effect.
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture and the influence mask of each of its acting subjects, all PNG, and how many seconds it took."""
+    """A picture as its order wants it, the influence mask of each acting subject as PNG, and how many seconds it took."""
 
     picture: bytes
     masks: tuple[bytes, ...]
@@ -65,11 +94,20 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Delivery:
-    """An order's drawings in the order of its seeds, where the time went, in seconds, and what had no effect."""
+    """An order's drawings in the order of its seeds, where the time went, in seconds, and what had no effect.
+
+    Args:
+        prompt: what was drawn, which differs from the order's where a subject's word had to be put in.
+        words: that stand for the subjects in it.
+        model_version: who drew it.
+    """
 
     drawings: list[Drawing]
     timings: dict[str, float]
     notes: list[str] = field(default_factory=list)
+    prompt: str = ""
+    words: tuple[str, ...] = ()
+    model_version: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from components.data.picture import decode_picture
 
 _MAX_PIXELS = 50_000_000
-#: Pictures that cross from one process to another at a time: of the loader, and of Ray Data.
-_BATCH, _BLOCK = 64, 256
+#: Pictures that cross from one process to another at a time, either way.
+_BATCH = 64
 
 
 def shrink(file: str, side: int) -> NDArray[np.uint8]:
@@ -49,12 +49,12 @@ def ray_data(files: Sequence[str], side: int, processes: int) -> Callable[[], in
     """A pass over ``files`` with Ray Data, block by block; says how many pictures arrived."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.target_max_block_size = _BLOCK * side * side * 3  # a batch is a block, and is copied once
+    context.target_max_block_size = _BATCH * side * side * 3  # a batch is a block, and is copied once
     context.op_resource_reservation_enabled = False  # with one operator it only delays the second task, by a second
     # One task a process, which hands over its blocks as it goes: between two tasks Ray Data lets seconds go by.
     dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=processes).map_batches(
         _shrink_batch,
-        batch_size=_BLOCK,
+        batch_size=_BATCH,
         fn_kwargs={"side": side},
         compute=ray.data.TaskPoolStrategy(size=processes),
     )

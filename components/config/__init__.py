@@ -21,7 +21,7 @@ from components.config.model import (
 )
 from components.config.registry import DreamBenchConfig, EvaluationConfig, GateConfig, RegistryConfig
 from components.config.section import PACKAGE_ROOT, PRESETS, Place
-from components.config.serving import JobsConfig, ServingConfig
+from components.config.serving import C2paConfig, JobsConfig, ServingConfig
 from components.config.training import CurriculumConfig, PretrainingConfig, TrainingConfig
 from components.config.tree import Config, for_workers
 
@@ -29,6 +29,7 @@ __all__ = [
     "PACKAGE_ROOT",
     "PRESETS",
     "AdapterConfig",
+    "C2paConfig",
     "ConditioningConfig",
     "Config",
     "CurriculumConfig",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -44,6 +44,23 @@ class JobsConfig(Section):
         return self
 
 
+class C2paConfig(Section):
+    """With what generated pictures are signed; nothing signs none."""
+
+    #: Files in PEM: the signer's certificate with those above it, and its private key.
+    certificates: Path | None = None
+    key: Path | None = None
+    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = "es256"
+    #: A time-stamp authority (RFC 3161), asked for every picture.
+    timestamp_url: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> C2paConfig:
+        if (self.certificates is None) != (self.key is None):
+            raise ValueError("certificates and key belong together: give both, or neither")
+        return self
+
+
 class ServingConfig(Section):
     host: str = "127.0.0.1"
     #: 0 takes a free port.
@@ -70,4 +87,7 @@ class ServingConfig(Section):
     generator_gpus: float = Field(0, ge=0)
     generator_threads: int = Field(1, ge=1)
     request_timeout_s: float = Field(300, gt=0)
+    #: Generated pictures carry their prompt, beside what else they say of how they were made.
+    prompt_in_pictures: bool = False
+    c2pa: C2paConfig = C2paConfig()
     jobs: JobsConfig = JobsConfig()

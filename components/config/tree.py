@@ -49,7 +49,11 @@ def for_workers(config: Config) -> Config:
     )
     secret = config.serving.jobs.webhook_secret
     jobs = config.serving.jobs.model_copy(update={"webhook_secret": secret and secret.absolute()})
-    serving = config.serving.model_copy(update={"store": config.serving.store.absolute(), "jobs": jobs})
+    signer = config.serving.c2pa
+    signing = {"certificates": signer.certificates and signer.certificates.absolute()}
+    signing["key"] = signer.key and signer.key.absolute()
+    parts = {"jobs": jobs, "c2pa": signer.model_copy(update=signing)}
+    serving = config.serving.model_copy(update={"store": config.serving.store.absolute()} | parts)
     model = config.model.model_copy(update=_absolute(config.model, "base", "siglip", "dinov2", "adapter"))
     evaluation = config.evaluation.model_copy(update=_absolute(config.evaluation, "encoders", "dino", "clip"))
     places = {name: getattr(config.training, name).absolute() for name in ("dataset", "output")}
