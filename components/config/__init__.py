@@ -8,6 +8,7 @@ directory, except the presets' ``package://`` paths, which lie in the checkout (
 
 from __future__ import annotations
 
+from components.config.access import AccessConfig, ContentConfig
 from components.config.data import DataConfig, WorldConfig
 from components.config.load import load_config, presets
 from components.config.model import (
@@ -28,10 +29,12 @@ from components.config.tree import Config, for_workers
 __all__ = [
     "PACKAGE_ROOT",
     "PRESETS",
+    "AccessConfig",
     "AdapterConfig",
     "C2paConfig",
     "ConditioningConfig",
     "Config",
+    "ContentConfig",
     "CurriculumConfig",
     "DataConfig",
     "DreamBenchConfig",

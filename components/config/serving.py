@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from components.config.access import AccessConfig, ContentConfig
 from components.config.section import Section
 
 
@@ -73,6 +74,8 @@ class ServingConfig(Section):
     find_faces: bool = False
     #: Largest request body.
     max_upload_bytes: int = Field(10_000_000, ge=1)
+    #: Most pixels of an uploaded picture, by its header.
+    max_upload_pixels: int = Field(50_000_000, ge=1, le=178_956_970)
     #: Longest side of a generated picture in pixels.
     max_side: int = Field(2048, ge=8)
     max_steps: int = Field(100, ge=1)
@@ -91,3 +94,5 @@ class ServingConfig(Section):
     prompt_in_pictures: bool = False
     c2pa: C2paConfig = C2paConfig()
     jobs: JobsConfig = JobsConfig()
+    access: AccessConfig = AccessConfig()
+    content: ContentConfig = ContentConfig()

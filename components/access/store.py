@@ -1,0 +1,127 @@
+"""The rows of API keys, and of what they have spent, in the service's database.
+
+Thousands of keys are meant, not millions: a gateway reads all good ones at once, and again after some seconds, so that
+a request costs no question to the database and an unknown key takes as long to refuse as a wrong one.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+
+import sqlalchemy as sa
+
+from components.access.key import ApiKey, Limits, Scope, new_key
+from components.errors import ConfigError, NotFoundError
+
+_OWNER = r"[A-Za-z0-9._@-]{0,200}"
+_NAME_LENGTH = 100
+_metadata = sa.MetaData()
+_keys = sa.Table(
+    "api_keys",
+    _metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("owner", sa.String(200), nullable=False),
+    sa.Column("name", sa.String(_NAME_LENGTH), nullable=False),
+    sa.Column("scopes", sa.JSON, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("requests_per_minute", sa.Integer),
+    sa.Column("pixel_steps_per_day", sa.BigInteger),
+    sa.Column("created", sa.Float(53), nullable=False),
+    sa.Column("expires", sa.Float(53)),
+    sa.Column("revoked", sa.Float(53)),
+)
+#: What each key has spent on each day (UTC, counted from 1970), in pixel-steps.
+spending = sa.Table(
+    "api_key_spending",
+    _metadata,
+    sa.Column("key", sa.String(16), primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True),
+    sa.Column("spent", sa.BigInteger, nullable=False),
+)
+TABLES = (_keys, spending)
+
+
+class KeyStore:
+    """Create, list and revoke keys.
+
+    Args:
+        engine: of a database that has `TABLES`.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, engine: sa.Engine, clock: Callable[[], float] = time.time) -> None:
+        self._engine, self._clock = engine, clock
+
+    def create(
+        self,
+        owner: str,
+        name: str,
+        scopes: Iterable[Scope],
+        limits: Limits | None = None,
+        lifetime_s: float | None = None,
+    ) -> tuple[ApiKey, str]:
+        """Make a key; the second is what its holder sends, and can never be had again.
+
+        Raises:
+            ConfigError: the owner, the name or the scopes will not do.
+        """
+        if not re.fullmatch(_OWNER, owner):
+            raise ConfigError("owner: up to 200 letters, digits and ._@-; nothing else")
+        if not 0 < len(name) <= _NAME_LENGTH:
+            raise ConfigError(f"name: 1 to {_NAME_LENGTH} characters that tell the key from others")
+        identifier, text, digest = new_key()
+        now = self._clock()
+        key = ApiKey(
+            id=identifier,
+            owner=owner,
+            name=name,
+            scopes=frozenset(scopes),
+            limits=limits or Limits(),
+            digest=digest,
+            created=now,
+            expires=None if lifetime_s is None else now + lifetime_s,
+        )
+        if not key.scopes:
+            raise ConfigError("scopes: name at least one of " + ", ".join(Scope))
+        row = vars(key) | vars(key.limits) | {"scopes": sorted(key.scopes)}
+        del row["limits"]
+        with self._engine.begin() as connection:
+            connection.execute(_keys.insert().values(**row))
+        return key, text
+
+    def all(self) -> list[ApiKey]:
+        """Every key that ever was, oldest first."""
+        return self._read(sa.select(_keys))
+
+    def good(self) -> list[ApiKey]:
+        """Those that are not revoked and have not expired."""
+        alive = _keys.c.expires.is_(None) | (_keys.c.expires > self._clock())
+        return self._read(sa.select(_keys).where(_keys.c.revoked.is_(None), alive))
+
+    def revoke(self, identifier: str) -> None:
+        """End a key; a second time changes nothing.
+
+        Raises:
+            NotFoundError: there is no such key.
+        """
+        found = _keys.c.id == identifier
+        with self._engine.begin() as connection:
+            if connection.execute(sa.select(_keys.c.id).where(found)).first() is None:
+                raise NotFoundError("there is no key of this id; `realcustom key list` shows them")
+            ended = _keys.update().where(found, _keys.c.revoked.is_(None))
+            connection.execute(ended.values(revoked=self._clock()))
+
+    def _read(self, query: sa.Select[tuple[object, ...]]) -> list[ApiKey]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(_keys.c.created, _keys.c.id)).mappings().all()
+        return [_key(row) for row in rows]
+
+
+def _key(row: sa.RowMapping) -> ApiKey:
+    same = ("id", "owner", "name", "digest", "created", "expires", "revoked")
+    limits = Limits(row["requests_per_minute"], row["pixel_steps_per_day"])
+    # A scope that a later version has given out says nothing here.
+    scopes = frozenset(Scope(scope) for scope in row["scopes"] if scope in set(Scope))
+    return ApiKey(scopes=scopes, limits=limits, **{name: row[name] for name in same})
