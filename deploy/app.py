@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import socket
+from functools import partial
 from typing import Any, Protocol, cast
 
 import ray
@@ -18,10 +19,13 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from components.config import Config, for_workers, load_config
+from components.model.naming import WordNamer
 from deploy.characters import CharacterService
 from deploy.gateway import create_app
 from deploy.generation import GenerationService, Pipeline, measured_budget
 from deploy.jobs import JobService
+from deploy.manifests import picture_writer
+from deploy.pictures_out import ModelName
 from deploy.protocols import Characters, Generator, Jobs, SubjectSource
 from deploy.remote import Remote, RemoteGenerator
 from deploy.schema import ModelResponse
@@ -92,12 +96,16 @@ class GatewayDeployment:
 class GeneratorDeployment(GenerationService):
     """Loads its pipeline, and measures how much of it to use where nobody says so."""
 
-    def __init__(self, config: Config, model_uri: str, registry: str, characters: DeploymentHandle) -> None:
+    def __init__(self, config: Config, model: ModelName, registry: str, characters: DeploymentHandle) -> None:
         torch.set_num_threads(config.serving.generator_threads)
-        pipeline = _registry(registry).load_pipeline(config, model_uri)
-        budget = config.serving.pixel_budget or measured_budget(pipeline, config.sampling)
+        pipeline = _registry(registry).load_pipeline(config, f"models:/{model.name}/{model.version}")
         super().__init__(
-            pipeline, cast(SubjectSource, Remote(characters)), budget, timeout_s=config.serving.request_timeout_s
+            pipeline,
+            cast(SubjectSource, Remote(characters)),
+            config.serving.pixel_budget or measured_budget(pipeline, config.sampling),
+            config.serving.request_timeout_s,
+            picture_writer(config.serving, model),
+            partial(WordNamer.from_config, config.model, config.naming),
         )
 
 
@@ -131,7 +139,7 @@ def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY)
         RegistryError: the model, version or alias is unknown.
     """
     found = _registry(registry).resolve(config, model_uri or f"models:/{config.registry.model}@{config.registry.alias}")
-    pinned = f"models:/{found.name}/{found.version}"
+    model = ModelName(found.name, found.version)
     config = for_workers(config)
     limits = config.serving
     replicas = {"min_replicas": 1, "max_replicas": limits.max_replicas}
@@ -150,7 +158,7 @@ def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY)
         max_queued_requests=limits.max_queued_requests,
         autoscaling_config=replicas | {"target_ongoing_requests": limits.max_ongoing_requests},
         ray_actor_options={"num_cpus": limits.generator_threads, "num_gpus": limits.generator_gpus},
-    ).bind(config, pinned, registry, characters)
+    ).bind(config, model, registry, characters)
     jobs = serve.deployment(
         JobsDeployment,
         name="Jobs",
@@ -165,7 +173,7 @@ def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY)
         max_ongoing_requests=_OPEN_REQUESTS,
         max_queued_requests=_OPEN_REQUESTS,
         ray_actor_options={"num_cpus": _SMALL_PART},
-    ).bind(config, ModelResponse(id=found.name, version=found.version), characters, generator, jobs)
+    ).bind(config, ModelResponse(id=model.name, version=model.version), characters, generator, jobs)
 
 
 def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 from torch import Tensor
 
-from components.characters.store import SubjectTokens
 from components.config import SamplingConfig
 from components.engine import request as engine
 from components.engine.budget import measure_budget
@@ -23,31 +22,25 @@ from components.engine.engine import Engine
 from components.engine.handle import Handle
 from components.engine.request import ClosedError, ExpiredError, Phase, Request
 from components.engine.stats import Stats
-from components.errors import WordError
+from components.errors import ConfigError
 from components.jobs.job import Preview, Progress
+from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
-from components.model.words import find_word
-from components.pictures import CutOut
+from deploy.casting import Cast, Casting, Encoder, Namer
 from deploy.characters import to_png
+from deploy.pictures_out import Marks, PictureWriter
 from deploy.progress import Watch
-from deploy.protocols import Delivery, Drawing, Order, Subject, SubjectSource, UnavailableError
+from deploy.protocols import Delivery, Drawing, Order, OrderError, SubjectSource, UnavailableError
 
 #: Pixels drawn at the same time where nobody measured what pays: one picture of SDXL's size.
 PIXEL_BUDGET = 1024 * 1024
 
 
-class Pipeline(engine.Pipeline, Protocol):
+class Pipeline(engine.Pipeline, Encoder, Protocol):
     """The part of `components.model.pipeline.RealCustomPipeline` that is used here."""
 
-    @property
-    def token_identity(self) -> str: ...
-
-    @property
-    def reference_size(self) -> int: ...
-
-    def encode_subject(self, pictures: list[Image.Image]) -> Tensor: ...
-
-    def face_group(self, boxes: Sequence[tuple[float, float, float, float] | None]) -> Tensor | None: ...
+    #: Of diffusers.
+    scheduler: Any
 
     def preview(self, latents: Tensor) -> Image.Image: ...
 
@@ -58,6 +51,8 @@ class GenerationService:
     Args:
         pixel_budget: the engine's.
         timeout_s: for orders that do not say how long they may take; none is for ever.
+        write: makes files of pictures, and knows which model the pipeline is.
+        namer: see `deploy.casting.Casting`.
     """
 
     def __init__(
@@ -66,15 +61,20 @@ class GenerationService:
         characters: SubjectSource,
         pixel_budget: int = PIXEL_BUDGET,
         timeout_s: float | None = None,
+        write: PictureWriter | None = None,
+        namer: Callable[[], Namer] | None = None,
     ) -> None:
-        self._pipeline, self._characters, self._timeout_s = pipeline, characters, timeout_s
+        self._pipeline, self._timeout_s = pipeline, timeout_s
+        self._write = write or PictureWriter()
         self._engine = Engine(pipeline, pixel_budget)
+        self._casting = Casting(pipeline, characters, self._engine.beside, namer)
 
     async def generate(self, order: Order) -> Delivery:
         """Draw an order's pictures.
 
         Raises:
             WordError: the prompt does not hold the subject's word.
+            OrderError: this model cannot draw it as it is asked for.
             NotFoundError: the character is gone.
             UnavailableError: it took longer than the order allows, or the generator is closing.
         """
@@ -89,15 +89,15 @@ class GenerationService:
         It raises what `generate` raises.
         """
         started = time.monotonic()
-        tokens = tuple([await self._subject_tokens(order.prompt, subject) for subject in order.subjects])
+        cast = await self._casting.cast(order)
         encoded = time.monotonic()
         timeout = self._timeout_s if order.timeout_s is None else order.timeout_s
         deadline = None if timeout is None else started + timeout
         handles: list[Handle] = []
         try:
-            for request in _requests(order, tokens, deadline, previews):
+            for request in self._requests(order, cast, deadline, previews):
                 handles.append(self._engine.submit(request))
-            end = asyncio.gather(*(_drawing(handle) for handle in handles))
+            end = asyncio.gather(*(self._drawing(order, cast, handle) for handle in handles))
             watch = Watch(handles)
             async for progress in watch.until(end):
                 yield progress
@@ -114,7 +114,8 @@ class GenerationService:
         draw_s = max(drawing.seconds for drawing in drawings)
         wait_s = time.monotonic() - encoded - draw_s
         timings = {"subject_s": encoded - started, "wait_s": wait_s, "draw_s": draw_s}
-        yield Delivery(drawings, timings, _notes(order.subjects, tokens))
+        notes = [*order.notes, *_notes(order, cast)]
+        yield Delivery(drawings, timings, notes, cast.prompt, cast.words, self._write.model.version)
 
     def stats(self) -> Stats:
         """What the engine is doing."""
@@ -128,21 +129,44 @@ class GenerationService:
         small = await asyncio.wrap_future(self._engine.beside(self._pipeline.preview, seen.latents))
         return Preview(picture, seen.step, await asyncio.to_thread(to_png, small))
 
-    async def _subject_tokens(self, prompt: str, subject: Subject) -> SubjectTokens:
-        """The character's tokens, computed if the store has none of this pipeline's identity."""
-        if not find_word(prompt, subject.word):
-            raise WordError("the prompt must contain the character's target word as a whole word")
-        identity = self._pipeline.token_identity
-        tokens = await self._characters.tokens(subject.character, identity)
-        if tokens is None:
-            cut_outs = await self._characters.cut_outs(subject.character, self._pipeline.reference_size)
-            tokens = await asyncio.wrap_future(self._engine.beside(self._encode, cut_outs))
-            await self._characters.put_tokens(subject.character, identity, tokens)
-        return tokens
+    async def _drawing(self, order: Order, cast: Cast, handle: Handle) -> Drawing:
+        picture = await handle.picture()
+        asked = handle.request
+        marks = Marks(asked.seed, cast.words, asked.steps, asked.guidance_scale, order.scheduler, cast.prompt)
+        image = await asyncio.to_thread(self._write, picture.image, order.output, marks)
+        masks = await asyncio.to_thread(lambda: tuple(to_png(mask) for mask in picture.masks))
+        return Drawing(image, masks, handle.seconds(Phase.ENCODING, Phase.DONE))
 
-    def _encode(self, cut_outs: Sequence[CutOut]) -> SubjectTokens:
-        tokens = self._pipeline.encode_subject([cut_out.picture for cut_out in cut_outs])
-        return SubjectTokens(tokens.cpu(), self._pipeline.face_group([cut_out.face for cut_out in cut_outs]))
+    def _requests(self, order: Order, cast: Cast, deadline: float | None, previews: int) -> list[Request]:
+        subjects = tuple(
+            PromptSubject(kept.tokens, word, s.strength, kept.face, s.face_strength, s.body_strength)
+            for s, word, kept in zip(order.subjects, cast.words, cast.tokens, strict=True)
+        )
+        return [
+            Request(
+                prompt=cast.prompt,
+                seed=seed,
+                width=order.width,
+                height=order.height,
+                steps=order.steps,
+                guidance_scale=order.guidance_scale,
+                negative_prompt=order.negative_prompt,
+                subjects=subjects,
+                mask_scope=order.mask_scope,
+                scheduler=self._scheduler(order.scheduler),
+                owner=order.owner,
+                deadline=deadline,
+                preview_every=max(1, order.steps // (previews + 1)) if previews else 0,
+            )
+            for seed in order.seeds
+        ]
+
+    def _scheduler(self, name: str | None) -> Any:
+        """One for one request; none is a copy of the pipeline's."""
+        try:
+            return None if name is None else new_scheduler(name, self._pipeline.scheduler)
+        except ConfigError as error:
+            raise OrderError(str(error), "scheduler") from None
 
 
 def measured_budget(pipeline: Pipeline, sampling: SamplingConfig) -> int:
@@ -161,40 +185,11 @@ def measured_budget(pipeline: Pipeline, sampling: SamplingConfig) -> int:
     return measure_budget(pipeline, probe)
 
 
-def _requests(order: Order, tokens: Sequence[SubjectTokens], deadline: float | None, previews: int) -> list[Request]:
-    subjects = tuple(
-        PromptSubject(kept.tokens, s.word, s.strength, kept.face, s.face_strength, s.body_strength)
-        for s, kept in zip(order.subjects, tokens, strict=True)
-    )
-    return [
-        Request(
-            prompt=order.prompt,
-            seed=seed,
-            width=order.width,
-            height=order.height,
-            steps=order.steps,
-            guidance_scale=order.guidance_scale,
-            negative_prompt=order.negative_prompt,
-            subjects=subjects,
-            mask_scope=order.mask_scope,
-            owner=order.owner,
-            deadline=deadline,
-            preview_every=max(1, order.steps // (previews + 1)) if previews else 0,
-        )
-        for seed in order.seeds
-    ]
-
-
-async def _drawing(handle: Handle) -> Drawing:
-    picture = await handle.picture()
-    image, *masks = await asyncio.to_thread(lambda: [to_png(drawn) for drawn in (picture.image, *picture.masks)])
-    return Drawing(image, tuple(masks), handle.seconds(Phase.ENCODING, Phase.DONE))
-
-
-def _notes(subjects: Sequence[Subject], tokens: Sequence[SubjectTokens]) -> list[str]:
+def _notes(order: Order, cast: Cast) -> list[str]:
     """What was asked for and had no effect."""
-    return [
-        f"characters[{i}].face_strength: no face is known on this character's pictures, so it has no effect"
-        for i, (subject, kept) in enumerate(zip(subjects, tokens, strict=True))
+    faceless = [
+        ("", "the pictures") if subject.shown else (f"characters[{i}].", "this character's pictures")
+        for i, (subject, kept) in enumerate(zip(order.subjects, cast.tokens, strict=True))
         if kept.face is None and subject.face_strength != 1
     ]
+    return [f"{who}face_strength: no face is known on {where}, so it has no effect" for who, where in faceless]

@@ -78,14 +78,14 @@ class Order:
     timeout_s: float | None = None
     #: A name in `components.model.schedulers`; none is the model's own.
     scheduler: str | None = None
-    output: Output = Output()
+    output: Output = field(default_factory=Output)
     #: What was asked for and is known to have no effect.
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture as its order wants it, the influence mask of each acting subject as PNG, and how many seconds it took."""
+    """A picture as its order wants it, its acting subjects' influence masks as PNG, and how many seconds it took."""
 
     picture: bytes
     masks: tuple[bytes, ...]

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler
 from PIL import Image
 from torch import Tensor
 
 from components.config import Config
 from components.errors import RegistryError, WordError
+from components.model.naming import Naming
 from components.model.subjects import Subject
 
 READ_WORDS = 20
@@ -50,6 +52,9 @@ class FakePipeline:
         #: How many pictures each step advanced, and how often a subject was encoded.
         self.calls: list[int] = []
         self.encoded = 0
+        #: What requests brought of their own.
+        self.schedulers: list[Any] = []
+        self.scheduler = DDIMScheduler()
 
     def encode_subject(self, pictures: list[Image.Image]) -> Tensor:
         self.encoded += 1
@@ -69,8 +74,10 @@ class FakePipeline:
         generator: torch.Generator,
         num_inference_steps: int,
         subjects: list[Subject] | None = None,
+        scheduler: Any = None,
         **_: Any,
     ) -> FakeDraft:
+        self.schedulers.append(scheduler)
         own = subjects or []
         if any(subject.word not in prompt.split()[:READ_WORDS] for subject in own):
             raise WordError(f"target_word: it stands beyond the {READ_WORDS} words the model reads; move it forward")
@@ -98,6 +105,16 @@ class FakePipeline:
 
     def finish(self, draft: FakeDraft) -> SimpleNamespace:
         return draft.output
+
+
+class FakeNamer:
+    """Takes everything for a robot."""
+
+    def name(self, prompt: str, pictures: Sequence[Image.Image]) -> Naming:
+        assert pictures
+        if "robot" in prompt:
+            return Naming("robot", 0.9, "detected", prompt)
+        return Naming("robot", 0.4, "generated", f"a robot {prompt}")
 
 
 def _subject_color(cut_out: Image.Image) -> Tensor:

@@ -19,9 +19,11 @@ from deploy.characters import CharacterService
 from deploy.gateway import create_app
 from deploy.generation import GenerationService
 from deploy.jobs import JobService
+from deploy.manifests import picture_writer
+from deploy.pictures_out import ModelName
 from deploy.protocols import Generator
 from deploy.schema import ModelResponse
-from tests.serving_fakes import FakePipeline
+from tests.serving_fakes import FakeNamer, FakePipeline
 
 #: What makes jobs quick to begin, to end and to be taken over.
 QUICK = ["serving.jobs.tick_s=0.05", "serving.jobs.lease_s=0.5"]
@@ -30,7 +32,8 @@ QUICK = ["serving.jobs.tick_s=0.05", "serving.jobs.lease_s=0.5"]
 async def serve(config: Config, listening: socket.socket, server: uvicorn.Server, generator: Generator | None) -> None:
     """Serve until the server is told to exit."""
     characters = CharacterService(config)
-    generator = generator or GenerationService(FakePipeline(), characters)
+    write = picture_writer(config.serving, ModelName("realcustom-tiny", "7"))
+    generator = generator or GenerationService(FakePipeline(), characters, write=write, namer=FakeNamer)
     jobs = JobService(config, generator)
     model = ModelResponse(id="realcustom-tiny", version="7")
     server.config.app = create_app(config, model, characters, generator, jobs)
