@@ -5,6 +5,8 @@ Messages name the field and never repeat its value.
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
 from components.jobs.job import JobNotFoundError, KeyReusedError, QueueFullError
 from deploy.protocols import UnavailableError
+
+log = logging.getLogger(__name__)
 
 
 class ApiError(HTTPException):
@@ -77,7 +81,7 @@ def explain(error: Exception) -> tuple[int, str, str | None, str | None]:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Make every error of ``app``, foreseen or not, an envelope."""
+    """Make every foreseen error of ``app`` an envelope; `HideErrors` sees to the others."""
 
     @app.exception_handler(StarletteHTTPException)
     async def http(_: Request, error: StarletteHTTPException) -> JSONResponse:
@@ -95,10 +99,6 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RealCustomError)
     async def inside(_: Request, error: RealCustomError) -> JSONResponse:
         return answer_to(error)
-
-    @app.exception_handler(Exception)
-    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
-        return envelope(500, "internal error")
 
 
 def field_name(location: Sequence[Any]) -> str | None:
@@ -128,3 +128,38 @@ class LimitBody:
             return message
 
         await self._app(scope, limited if scope["type"] == "http" else receive, send)
+
+
+class HideErrors:
+    """ASGI middleware: an error that nobody has foreseen is answered with 500.
+
+    What the log has of it is its kind and its place, not its words: they may hold what was asked for.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            log.error("%s %s: %s", scope["method"], scope["path"], places(error))
+            if not started:  # otherwise the server ends the line in the middle
+                await envelope(500, "internal error")(scope, receive, send)
+
+
+def places(error: BaseException) -> str:
+    """The kinds of an error and of those behind it, with the lines of code where they were raised."""
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__ or error.__context__,)
+    lines = "".join(traceback.format_tb(error.__traceback__))
+    behind = [f"{type(error).__name__}\n{lines}", *(places(each) for each in inner if each is not None)]
+    return "behind it: ".join(behind)

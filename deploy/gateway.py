@@ -6,7 +6,8 @@ from fastapi import FastAPI
 
 from components.config import Config
 from deploy.character_routes import character_routes
-from deploy.envelope import LimitBody, install_error_handlers
+from deploy.door import Door, documented
+from deploy.envelope import HideErrors, LimitBody, install_error_handlers
 from deploy.image_routes import image_routes
 from deploy.job_routes import job_routes
 from deploy.protocols import Characters, Generator, Jobs
@@ -23,7 +24,11 @@ def create_app(
         model: what is served.
     """
     app = FastAPI(title="RealCustom Studio")
+    # The last one added is the first one met.
     app.add_middleware(LimitBody, max_bytes=config.serving.max_upload_bytes)
+    if config.serving.access.keys == "required":
+        app.add_middleware(Door, config=config)
+    app.add_middleware(HideErrors)
     install_error_handlers(app)
 
     @app.get("/healthz")
@@ -34,7 +39,8 @@ def create_app(
     async def list_models() -> ModelPage:
         return ModelPage(data=[model])
 
-    app.include_router(character_routes(characters))
-    app.include_router(image_routes(config, model.id, characters, generator))
-    app.include_router(job_routes(config, model.id, characters, jobs))
+    keys = documented(config)
+    app.include_router(character_routes(characters), dependencies=keys)
+    app.include_router(image_routes(config, model.id, characters, generator), dependencies=keys)
+    app.include_router(job_routes(config, model.id, characters, jobs), dependencies=keys)
     return app

@@ -22,7 +22,8 @@ def image_routes(config: Config, model: str, characters: Characters, generator: 
     async def generate_images(request: ImageRequest, by: Annotated[Caller, Depends(caller)]) -> ImageResponse:
         started = time.perf_counter()
         order = await read_order(request, config, model, characters, by.owner)
-        delivery = await generator.generate(order)
+        async with await by.charge(order):
+            delivery = await generator.generate(order)
         return image_response(order, delivery, model, request.return_masks, time.perf_counter() - started)
 
     return router

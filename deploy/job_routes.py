@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from components.config import Config
 from components.fingerprint import fingerprint
-from components.jobs.job import NewJob, State
+from components.jobs.job import Job, NewJob, State
 from components.jobs.store import ID
 from deploy.access import Caller, caller
 from deploy.envelope import ApiError
@@ -18,7 +18,7 @@ from deploy.events import job_events
 from deploy.image_schema import ImageResponse
 from deploy.job_schema import DeletedJobResponse, JobPage, JobRequest, JobResponse
 from deploy.orders import read_order
-from deploy.protocols import Characters, JobOrder, Jobs
+from deploy.protocols import Characters, JobOrder, Jobs, Order
 from deploy.webhooks import allowed
 
 #: Share of the longest request after which an event stream ends by itself; clients come back for the rest.
@@ -54,7 +54,7 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
             key=idempotency_key,
             webhook=webhook,
         )
-        job, accepted = await jobs.submit(new)
+        job, accepted = await _submit(jobs, new, order, by)
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         if not accepted:
             response.headers["Idempotent-Replayed"] = "true"
@@ -93,3 +93,15 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
         return DeletedJobResponse(id=identifier) if job is None else JobResponse.of(job, limits.keep_s)
 
     return router
+
+
+async def _submit(jobs: Jobs, new: NewJob, order: Order, by: Caller) -> tuple[Job, bool]:
+    """Accept a job, and charge it once: what is known already costs nothing more, and is known whatever is left."""
+    known = None if new.key is None else await jobs.known(new)
+    if known is not None:
+        return known, False
+    async with await by.charge(order) as charge:
+        job, accepted = await jobs.submit(new)
+        if not accepted:
+            await charge.give_back()
+    return job, accepted

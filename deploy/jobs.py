@@ -75,6 +75,9 @@ class JobService:
         self._woken.set()
         return accepted
 
+    async def known(self, new: NewJob) -> Job | None:
+        return await asyncio.to_thread(self._store.known, new)
+
     async def get(self, identifier: str, owner: str = "") -> Job:
         return await asyncio.to_thread(self._store.get, identifier, owner)
 

@@ -45,7 +45,7 @@ class JobStore:
             QueueFullError: as many wait as may.
             KeyReusedError: the key stands for another request.
         """
-        known = self._of_key(new)
+        known = self.known(new)
         if known is not None:
             return known, False
         now = self._clock()
@@ -54,13 +54,28 @@ class JobStore:
             with self._engine.begin() as connection:
                 accepted = connection.execute(self._insert(identifier, new, now)).first()
         except IntegrityError:  # the same key at the same time
-            known = self._of_key(new)
+            known = self.known(new)
             if known is None:
                 raise
             return known, False
         if accepted is None:
             raise QueueFullError("too many jobs are waiting; try again later")
         return self.get(identifier, new.owner), True
+
+    def known(self, new: NewJob) -> Job | None:
+        """The job that the same request with the same key has made, if any has.
+
+        Raises:
+            KeyReusedError: the key stands for another request.
+        """
+        if new.key is None:
+            return None
+        query = sa.select(jobs).where(jobs.c.owner == new.owner, jobs.c.idempotency_key == new.key)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).mappings().first()
+        if row is not None and row["digest"] != new.digest:
+            raise KeyReusedError("this key was used for another request; take a new one")
+        return None if row is None else read_job(row)
 
     def get(self, identifier: str, owner: str = "") -> Job:
         with self._engine.connect() as connection:
@@ -152,16 +167,6 @@ class JobStore:
         queued = sa.select(sa.func.count()).where(jobs.c.state == State.QUEUED).scalar_subquery()
         row = sa.select(*(sa.literal(value, jobs.c[name].type) for name, value in values.items()))
         return jobs.insert().from_select(list(values), row.where(queued < self._max_queued)).returning(jobs.c.id)
-
-    def _of_key(self, new: NewJob) -> Job | None:
-        if new.key is None:
-            return None
-        query = sa.select(jobs).where(jobs.c.owner == new.owner, jobs.c.idempotency_key == new.key)
-        with self._engine.connect() as connection:
-            row = connection.execute(query).mappings().first()
-        if row is not None and row["digest"] != new.digest:
-            raise KeyReusedError("this key was used for another request; take a new one")
-        return None if row is None else read_job(row)
 
     def _row(self, connection: sa.Connection, identifier: str, owner: str) -> sa.RowMapping:
         query = sa.select(jobs).where(jobs.c.id == _checked(identifier), jobs.c.owner == owner)
