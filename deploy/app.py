@@ -21,6 +21,7 @@ from ray.serve.handle import DeploymentHandle
 from components.config import Config, for_workers, load_config
 from components.model.naming import WordNamer
 from deploy.characters import CharacterService
+from deploy.door import require_door
 from deploy.gateway import create_app
 from deploy.generation import GenerationService, Pipeline, measured_budget
 from deploy.jobs import JobService
@@ -125,9 +126,19 @@ class JobsDeployment(JobService):
 
 
 def build(args: dict[str, Any] | None = None) -> Application:
-    """The application that a Serve config file names as ``deploy.app:build``; ``args`` are `BuildArgs`."""
+    """The application that a Serve config file names as ``deploy.app:build``; ``args`` are `BuildArgs`.
+
+    Where Serve listens is said in the file's ``http_options``, which are not passed on (and are ``0.0.0.0`` where nobody
+    says anything). So it takes the network for granted.
+
+    Raises:
+        ConfigError: keys are off, and nobody has said that this is meant.
+        RegistryError: the model, version or alias is unknown.
+    """
     given = BuildArgs.model_validate(args or {})
-    return wire(load_config(given.preset, given.overrides), given.model_uri, given.registry)
+    config = load_config(given.preset, given.overrides)
+    require_door(config, None)
+    return wire(config, given.model_uri, given.registry)
 
 
 def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> Application:
@@ -180,8 +191,10 @@ def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY
     """Serve on this machine, in the running Ray or a new one; returns the URL once every part is ready.
 
     Raises:
+        ConfigError: others can reach the host, keys are off, and nobody has said that this is meant.
         RegistryError: the model, version or alias is unknown.
     """
+    require_door(config, config.serving.host)
     application = wire(config, model_uri, registry)
     port = config.serving.port or _free_port(config.serving.host)
     if not ray.is_initialized():

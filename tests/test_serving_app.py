@@ -36,7 +36,8 @@ def test_build_refuses_what_it_does_not_know() -> None:
     with pytest.raises(ValueError, match="presets"):
         app.build({"presets": "tiny"})
     with pytest.raises(RegistryError):
-        app.build({"model_uri": "models:/unknown@champion", "registry": FAKES})
+        args = {"model_uri": "models:/unknown@champion", "registry": FAKES}
+        app.build(args | {"overrides": ["serving.access.open_to_network=true"]})
 
 
 @pytest.mark.slow
