@@ -99,19 +99,31 @@ def promote(
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Option(help="What the picture shows.")],
+    prompt: Annotated[str | None, typer.Option(help="What the picture shows.")] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Draw every row of this .jsonl, .csv or .parquet file instead."),
+    ] = None,
     reference: Annotated[Path | None, typer.Option(metavar="PATH", help="A picture of the subject.")] = None,
     word: Annotated[
         str | None,
         typer.Option(help="The word of the prompt that stands for the subject; none has it found, or put in."),
     ] = None,
-    output: Annotated[Path, typer.Option(metavar="PATH", help="The PNG file to write.")] = Path("picture.png"),
+    output: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="The file to write, picture.png; of a table the folder, pictures.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Where the noise starts: the same seed gives the same picture.")] = 0,
     preset: Preset = "tiny",
     overrides: Overrides = None,
 ) -> None:
-    """Draw one picture of a prompt with the registered model, with or without a subject."""
-    _stage("generate", preset, overrides, prompt=prompt, reference=reference, word=word, output=output, seed=seed)
+    """Draw a picture of a prompt, or of every row of a table, with the registered model."""
+    if table is not None:
+        _stage("batch", preset, overrides, table=table, output=output or Path("pictures"))
+        return
+    if prompt is None:
+        raise typer.BadParameter("say what the picture shows, or give a --table", param_hint="--prompt")
+    said = {"prompt": prompt, "reference": reference, "word": word, "output": output or Path("picture.png")}
+    _stage("generate", preset, overrides, **said, seed=seed)
 
 
 @app.command()

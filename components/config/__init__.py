@@ -9,6 +9,7 @@ directory, except the presets' ``package://`` paths, which lie in the checkout (
 from __future__ import annotations
 
 from components.config.access import AccessConfig, ContentConfig
+from components.config.batch import BatchConfig
 from components.config.data import DataConfig, WorldConfig
 from components.config.load import load_config, presets
 from components.config.model import (
@@ -31,6 +32,7 @@ __all__ = [
     "PRESETS",
     "AccessConfig",
     "AdapterConfig",
+    "BatchConfig",
     "C2paConfig",
     "ConditioningConfig",
     "Config",

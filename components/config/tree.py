@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from components.config.batch import BatchConfig
 from components.config.data import DataConfig, WorldConfig
 from components.config.model import AdapterConfig, ModelConfig, NamingConfig, SamplingConfig, VisionConfig
 from components.config.registry import EvaluationConfig, RegistryConfig
@@ -39,6 +40,7 @@ class Config(Section):
     registry: RegistryConfig = RegistryConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
+    batch: BatchConfig = BatchConfig()
     quickstart: QuickstartConfig = QuickstartConfig()
 
 

@@ -146,8 +146,8 @@ def appearing(file: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def room_for(place: Path) -> Iterator[None]:
-    """Say what to do when the disk of ``place`` is full.
+def room_for(place: Path, field: str = "data.output") -> Iterator[None]:
+    """Say what to do when the disk of ``place``, which ``field`` names, is full.
 
     Raises:
         DataError: no space is left.
@@ -158,5 +158,5 @@ def room_for(place: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DataError(
-            f"data.output: no space left for {place}: free some and run again; finished work is kept"
+            f"{field}: no space left for {place}: free some and run again; finished work is kept"
         ) from error
