@@ -128,8 +128,8 @@ class JobsDeployment(JobService):
 def build(args: dict[str, Any] | None = None) -> Application:
     """The application that a Serve config file names as ``deploy.app:build``; ``args`` are `BuildArgs`.
 
-    Where Serve listens is said in the file's ``http_options``, which are not passed on (and are ``0.0.0.0`` where nobody
-    says anything). So it takes the network for granted.
+    Where Serve listens is said in the file's ``http_options``, which are not passed on (and mean ``0.0.0.0`` where
+    nobody says anything). So it takes the network for granted.
 
     Raises:
         ConfigError: keys are off, and nobody has said that this is meant.
