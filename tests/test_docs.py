@@ -53,6 +53,7 @@ def test_documented_overrides_are_known(page: str, words: list[str]) -> None:
 
 def test_documented_stages_exist() -> None:
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    known |= {str(group.name) for group in app.registered_groups}
     named = {words[1] for _, words in _commands() if words[0] == "realcustom" and not words[1].startswith("-")}
     modules = {
         word.removeprefix("workflows.")

@@ -81,7 +81,10 @@ def test_nothing_is_unpickled() -> None:
 
 
 def test_importing_the_house_starts_nothing() -> None:
-    """Module bodies hold definitions and constants: no bare calls, loops or `with` blocks."""
+    """Module bodies hold definitions and constants: no bare calls, loops or `with` blocks.
+
+    Only `add_typer` is called: for a group of commands it is what the decorator is for a command.
+    """
     # MLflow runs this one to load a version; nothing imports it.
     script = PACKAGE_ROOT / "components/registry/model_script.py"
     assert [path for path in _sources(*HOUSE) if "components.registry.model_script" in _imports(path)] == []
@@ -91,9 +94,13 @@ def test_importing_the_house_starts_nothing() -> None:
         if path != script
         for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.For | ast.While | ast.With | ast.Try)
-        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and not _adds_commands(node.value))
     ]
     assert busy == []
+
+
+def _adds_commands(call: ast.Call) -> bool:
+    return ast.unparse(call.func) == "app.add_typer"
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -12,7 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from components.config import presets as known_presets
+from workflows import keys
 from workflows.entry import launch, one_line_errors, resolve
+from workflows.options import Overrides, Preset
 
 app = typer.Typer(
     help="Subject-driven pictures: prepare data, train an adapter, register it, and generate with a subject.",
@@ -20,12 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Preset = Annotated[str, typer.Option(help="Configuration to start from; `realcustom presets` lists them.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace one configuration key; may be given several times."),
-]
+app.add_typer(keys.app, name="key")
 
 
 def _stage(name: str, preset: str, overrides: list[str] | None, **arguments: Any) -> None:
