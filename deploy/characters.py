@@ -15,7 +15,8 @@ from components.data.region import subject_mask
 from components.data.schema import Box
 from components.errors import DataError
 from components.faces import FaceDetector
-from components.pictures import CutOut
+from components.pictures import CutOut, cut_out_with_face
+from deploy.protocols import Shown
 
 
 class CharacterService:
@@ -50,6 +51,17 @@ class CharacterService:
     async def get(self, identifier: str, owner: str = "") -> Character:
         return await asyncio.to_thread(self._store.get, identifier, owner)
 
+    async def find(self, name: str, owner: str = "") -> list[Character]:
+        return await asyncio.to_thread(self._store.find, name, owner)
+
+    async def show(self, pictures: list[bytes], field: str) -> Shown:
+        """The subject of pictures that are not kept.
+
+        Raises:
+            DataError: a picture cannot be read; the message begins with its place in ``field``.
+        """
+        return await asyncio.to_thread(self._show, pictures, field)
+
     async def reference(self, identifier: str, owner: str = "") -> bytes:
         """The first cut-out, as the model sees it, as PNG."""
         await self.get(identifier, owner)
@@ -66,6 +78,14 @@ class CharacterService:
 
     async def put_tokens(self, identifier: str, identity: str, subject: SubjectTokens) -> None:
         await asyncio.to_thread(self._store.put_tokens, identifier, identity, subject)
+
+    def _show(self, uploads: list[bytes], field: str) -> Shown:
+        cut_outs = []
+        for index, data in enumerate(uploads):
+            picture = self._decode(data, f"{field}[{index}]")
+            face = self._face(picture, None, field)
+            cut_outs.append(cut_out_with_face(picture, subject_mask(picture), face, self._reference_size))
+        return Shown(tuple(to_png(c.picture) for c in cut_outs), tuple(c.face for c in cut_outs))
 
     def _create(
         self,

@@ -31,6 +31,7 @@ from torch import Tensor
 from components.data.schema import Box
 from components.database import open_database
 from components.errors import NotFoundError
+from components.model.words import folded
 from components.pictures import CutOut, cut_out_with_face
 
 _FACES = "faces.json"
@@ -135,6 +136,15 @@ class CharacterStore:
         if after is not None:
             query = query.where(_characters.c.id < after)
         with self._engine.connect() as connection:
+            return [Character(**row) for row in connection.execute(query).mappings()]
+
+    def find(self, name: str, owner: str = "") -> list[Character]:
+        """An owner's characters of that name, in whatever case and encoding of accents, newest first."""
+        table = _characters.c
+        with self._engine.connect() as connection:
+            names = connection.execute(sa.select(table.id, table.name).where(table.owner == owner)).all()
+            same = [identifier for identifier, other in names if folded(other) == folded(name)]
+            query = sa.select(_characters).where(table.id.in_(same)).order_by(table.id.desc())
             return [Character(**row) for row in connection.execute(query).mappings()]
 
     def get(self, identifier: str, owner: str | None = None) -> Character:

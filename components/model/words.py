@@ -74,9 +74,13 @@ def split_words(text: str) -> list[Word]:
     words = []
     for match in _WORD.finditer(letters):
         original = _POSSESSIVE.sub("", text[match.start() : match.end()])
-        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", original).casefold())
-        words.append(Word(folded, match.start(), match.start() + len(original)))
+        words.append(Word(folded(original), match.start(), match.start() + len(original)))
     return words
+
+
+def folded(text: str) -> str:
+    """``text`` in one case and one encoding of accents, so that it can be compared."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def adjacent(text: str, first: Word, second: Word) -> bool:
