@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from components.access.key import ApiKey, Limits, Scope
@@ -76,12 +76,11 @@ def show(config: Config) -> None:
     engine = open_database(config.serving.store, config.serving.database, TABLES)
     spent = Ledger(engine).spent()
     now = time.time()
-    table = Table("key", "owner", "name", "scopes", "requests/min", "pixel-steps/day", "today", "made", "state")
+    columns = ("owner", "name", "scopes", "limits", "today", "state")
+    table = Table(Column("key", no_wrap=True), *(Column(name, overflow="fold") for name in columns))
     for key in KeyStore(engine).all():
-        limits = (_number(each) for each in (key.limits.requests_per_minute, key.limits.pixel_steps_per_day))
-        scopes, made = ", ".join(sorted(key.scopes)), _date(key.created)
-        row = (key.id, key.owner, key.name, scopes, *limits, _number(spent.get(key.id, 0)), made, _state(key, now))
-        table.add_row(*map(Text, row))
+        row = (key.id, key.owner, key.name, _scopes(key), _limits(key.limits), f"{spent.get(key.id, 0):,}")
+        table.add_row(*map(Text, row), _state(key, now))
     Console().print(table)
 
 
@@ -123,5 +122,13 @@ def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
-def _number(value: int | None) -> str:
-    return "any" if value is None else f"{value:,}"
+def _scopes(key: ApiKey) -> str:
+    short = [name for name, both in _BOTH.items() if key.scopes.issuperset(both)]
+    rest = key.scopes.difference(*(_BOTH[name] for name in short))
+    return " ".join(sorted([*short, *rest]))
+
+
+def _limits(limits: Limits) -> str:
+    a_minute, a_day = limits.requests_per_minute, limits.pixel_steps_per_day
+    said = [f"{a_minute:,} requests/min"] if a_minute is not None else []
+    return ", ".join([*said, *([f"{a_day:,} pixel-steps/day"] if a_day is not None else [])])
