@@ -107,7 +107,8 @@ def generate(
         typer.Option(help="The word of the prompt that stands for the subject; none has it found, or put in."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="The file to write, picture.png; of a table the folder, pictures.")
+        Path | None,
+        typer.Option(metavar="PATH", help="The PNG to write (picture.png), or a table's folder (pictures)."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Where the noise starts: the same seed gives the same picture.")] = 0,
     preset: Preset = "tiny",
