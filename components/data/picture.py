@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -29,6 +29,10 @@ _TURNS = {
 }
 
 
+class TooLargeError(DataError):
+    """More pixels than may be decoded."""
+
+
 class Decoded(NamedTuple):
     """An upright RGB picture, and the mask (L, 255 on the subject) that its transparency makes; None if it has none."""
 
@@ -36,26 +40,30 @@ class Decoded(NamedTuple):
     mask: Image.Image | None
 
 
-def decode_picture(data: bytes, max_pixels: int) -> Image.Image:
+def decode_picture(data: bytes, max_pixels: int, formats: Sequence[str] = FORMATS) -> Image.Image:
     """Decode ``data``: turned upright by its EXIF orientation, transparent parts white, 16-bit greys scaled to 8.
 
     The size that the header states is checked before a pixel is decoded.
 
+    Args:
+        formats: Pillow's names of those that are read; no other format's decoder sees the bytes.
+
     Raises:
+        TooLargeError: more pixels than ``max_pixels``.
         DataError: not a picture, damaged, cut short, animated, too large or too small; the message is a reason
             that can be counted, without names or sizes. Whatever the bytes are, nothing else is raised.
     """
-    return decode_with_alpha(data, max_pixels).picture
+    return decode_with_alpha(data, max_pixels, formats).picture
 
 
-def decode_with_alpha(data: bytes, max_pixels: int) -> Decoded:
+def decode_with_alpha(data: bytes, max_pixels: int, formats: Sequence[str] = FORMATS) -> Decoded:
     """As `decode_picture`, with what the picture's transparency says about the subject.
 
     Raises:
         DataError: as `decode_picture`, or the picture is transparent all over.
     """
     with _reasons():
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        picture = Image.open(io.BytesIO(data), formats=list(formats))
         with picture:
             _check(picture, max_pixels)
             picture.load()
@@ -91,7 +99,7 @@ def _reasons() -> Iterator[None]:
     except (DataError, MemoryError):  # the limits bound what a picture needs: too little memory is the fault of none
         raise
     except Image.DecompressionBombError:
-        raise DataError(_TOO_LARGE) from None
+        raise TooLargeError(_TOO_LARGE) from None
     except UnidentifiedImageError:
         raise DataError("not a picture of a known format") from None
     except Exception:
@@ -101,7 +109,7 @@ def _reasons() -> Iterator[None]:
 def _check(picture: Image.Image, max_pixels: int) -> None:
     """Refuse, by its header, what must not or cannot be decoded."""
     if picture.width * picture.height > max_pixels:
-        raise DataError(_TOO_LARGE)
+        raise TooLargeError(_TOO_LARGE)
     if min(picture.size) < MIN_SIDE:
         raise DataError(f"shorter than {MIN_SIDE} pixels on a side")
     # Cameras append previews and depths to their JPEG files (MPO): these are no frames.
