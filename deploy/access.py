@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from components.access.key import ApiKey
 from components.access.limits import Ledger, Receipt
+from components.content import ContentError
 from deploy.envelope import ApiError
 from deploy.protocols import Order, UnavailableError
 
@@ -59,7 +60,8 @@ class Caller:
 class Charge:
     """What an order was charged.
 
-    As a context it is given back if the block fails. It is not where the client leaves: much may be drawn by then.
+    As a context it is given back if the block fails. It is not where the pictures were drawn and are refused for what
+    they show, nor where the client leaves: much may be drawn by then.
     """
 
     def __init__(self, ledger: Ledger | None = None, receipt: Receipt | None = None) -> None:
@@ -81,7 +83,7 @@ class Charge:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, ContentError):
             await self.give_back()
 
 

@@ -10,22 +10,27 @@ from PIL import Image
 from components.characters.advice import advise
 from components.characters.store import Character, CharacterStore, Reference, SubjectTokens
 from components.config import Config
-from components.data.picture import decode_picture
+from components.content import ContentCheck
 from components.data.region import subject_mask
 from components.data.schema import Box
 from components.errors import DataError
 from components.faces import FaceDetector
 from components.pictures import CutOut, cut_out_with_face
 from deploy.protocols import Shown
+from deploy.uploads import UploadReader
 
 
 class CharacterService:
-    """`Characters` and `SubjectSource` over a `CharacterStore`; the work runs in threads."""
+    """`Characters` and `SubjectSource` over a `CharacterStore`; the work runs in threads.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        content: what uploaded pictures have to pass; by default what the policy says.
+    """
+
+    def __init__(self, config: Config, content: ContentCheck | None = None) -> None:
         self._store = CharacterStore(config.serving.store, config.serving.database)
         self._store.sweep()
-        self._max_pixels = config.data.max_pixels
+        self._read = UploadReader(config.serving, content)
         self._reference_size = 2 * config.vision.view_size
         self._detector = FaceDetector() if config.serving.find_faces else None
 
@@ -42,6 +47,7 @@ class CharacterService:
 
         Raises:
             DataError: a picture cannot be read.
+            ContentError: the policy refuses one.
         """
         return await asyncio.to_thread(self._create, name, description, target_word, pictures, faces, owner)
 
@@ -59,6 +65,7 @@ class CharacterService:
 
         Raises:
             DataError: a picture cannot be read; the message begins with its place in ``field``.
+            ContentError: the policy refuses one.
         """
         return await asyncio.to_thread(self._show, pictures, field)
 
@@ -82,7 +89,7 @@ class CharacterService:
     def _show(self, uploads: list[bytes], field: str) -> Shown:
         cut_outs = []
         for index, data in enumerate(uploads):
-            picture = self._decode(data, f"{field}[{index}]")
+            picture = self._read(data, f"{field}[{index}]")
             face = self._face(picture, None, field)
             cut_outs.append(cut_out_with_face(picture, subject_mask(picture), face, self._reference_size))
         return Shown(tuple(to_png(c.picture) for c in cut_outs), tuple(c.face for c in cut_outs))
@@ -96,7 +103,7 @@ class CharacterService:
         faces: list[Box | None],
         owner: str,
     ) -> Character:
-        pictures = [self._decode(data, f"pictures[{i}]") for i, data in enumerate(uploads)]
+        pictures = [self._read(data, f"pictures[{i}]") for i, data in enumerate(uploads)]
         given = [*faces, *[None] * len(pictures)]
         references = [
             Reference(picture, subject_mask(picture), self._face(picture, face, f"faces[{i}]"))
@@ -112,12 +119,6 @@ class CharacterService:
         if not (0 <= x0 < x1 <= picture.width and 0 <= y0 < y1 <= picture.height):
             raise DataError(f"{field}: not a box x0, y0, x1, y1 in pixels inside its picture")
         return given
-
-    def _decode(self, data: bytes, field: str) -> Image.Image:
-        try:
-            return decode_picture(data, self._max_pixels)
-        except DataError as error:
-            raise DataError(f"{field}: {error}") from None
 
 
 def to_png(picture: Image.Image) -> bytes:

@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from components.content import ContentError
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
 from components.jobs.job import JobNotFoundError, KeyReusedError, QueueFullError
-from deploy.protocols import UnavailableError
+from deploy.protocols import OrderError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class ApiError(HTTPException):
 _INSIDE: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     WordError: (400, "characters", "target_word_not_in_prompt"),
     DataError: (400, "pictures", "invalid_picture"),
+    ContentError: (400, None, "content_policy"),
     JobNotFoundError: (404, None, "job_not_found"),
     NotFoundError: (404, None, "character_not_found"),
     KeyReusedError: (409, "Idempotency-Key", "idempotency_key_reused"),
@@ -74,6 +76,8 @@ def answer_to(error: Exception) -> JSONResponse:
 
 def explain(error: Exception) -> tuple[int, str, str | None, str | None]:
     """How an error from inside is shown: status, message, param, code. What is not foreseen is not shown."""
+    if isinstance(error, OrderError):
+        return 400, str(error), error.param, "invalid_order"
     for kind, (status, param, code) in _INSIDE.items():
         if isinstance(error, kind):
             return status, str(error), param, code
