@@ -6,7 +6,9 @@ from fastapi import FastAPI
 
 from components.config import Config
 from deploy.character_routes import character_routes
+from deploy.document import install_document
 from deploy.door import Door, documented
+from deploy.edits import edit_routes
 from deploy.envelope import HideErrors, LimitBody, install_error_handlers
 from deploy.image_routes import image_routes
 from deploy.job_routes import job_routes
@@ -42,5 +44,7 @@ def create_app(
     keys = documented(config)
     app.include_router(character_routes(characters), dependencies=keys)
     app.include_router(image_routes(config, model.id, characters, generator), dependencies=keys)
+    app.include_router(edit_routes(config, model.id, characters, generator), dependencies=keys)
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=keys)
+    install_document(app)
     return app

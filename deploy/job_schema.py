@@ -20,6 +20,8 @@ class WebhookTarget(StrictRequest):
 class JobRequest(ImageRequest):
     """``POST /v1/jobs``: what ``POST /v1/images/generations`` takes, and what only a job can have."""
 
+    #: What goes on is told by ``/events``.
+    stream: Literal[False] = False
     #: Looks at each picture in the making that ``/events`` shows.
     partial_images: int = Field(3, ge=0, le=10)
     webhook: WebhookTarget | None = None
