@@ -1,0 +1,78 @@
+"""Clients: some that wait for their answers, and arrivals that wait for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+
+from benchmarks.service.peer import Answer, Target
+
+Send = Callable[[int], Awaitable[Answer]]
+#: Long requests are there this long before the first short one.
+_AHEAD_S = 1.0
+
+
+@dataclass(frozen=True)
+class Flood:
+    """Answers of clients that kept a server busy, and how many seconds that took."""
+
+    answers: list[Answer]
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second."""
+        return sum(answer.status == 200 for answer in self.answers) / self.seconds
+
+
+async def flood(target: Target, clients: int, requests: int, steps: int) -> Flood:
+    """``clients`` send ``requests`` together, each its next one as soon as it has an answer."""
+    seeds = iter(range(requests))
+    answers: list[Answer] = []
+
+    async def client() -> None:
+        for seed in seeds:
+            answers.append(await target.draw(seed, steps))
+
+    started = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return Flood(answers, time.perf_counter() - started)
+
+
+async def short_among_long(target: Target, longs: int, shorts: int, steps: tuple[int, int]) -> list[Answer]:
+    """Answers of one client that sends ``shorts`` short requests while ``longs`` others keep long ones going.
+
+    Args:
+        steps: of a short request, and of a long one.
+    """
+    seeds = count()
+    enough = asyncio.Event()
+
+    async def long() -> None:
+        while not enough.is_set():
+            await target.draw(next(seeds), steps[1])
+
+    background = [asyncio.create_task(long()) for _ in range(longs)]
+    await asyncio.sleep(_AHEAD_S)
+    try:
+        return [await target.draw(next(seeds), steps[0]) for _ in range(shorts)]
+    finally:  # whoever is measured next finds a server that has nothing to do
+        enough.set()
+        await asyncio.gather(*background)
+
+
+async def arrivals(sends: Callable[[int], Send], rate: float, seconds: float) -> list[Answer]:
+    """Answers of requests that arrive ``rate`` times a second for so many seconds, whatever became of those before.
+
+    Args:
+        sends: what the arrival of a number sends.
+    """
+    started = time.perf_counter()
+    tasks = []
+    for number in range(int(rate * seconds)):
+        await asyncio.sleep(max(0.0, started + number / rate - time.perf_counter()))
+        tasks.append(asyncio.ensure_future(sends(number)(number)))
+    return list(await asyncio.gather(*tasks))

@@ -1,0 +1,85 @@
+"""Twice what the service can do, for minutes: what it answers, what it holds, and what became of the jobs it took."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import psutil
+
+from benchmarks.service.figures import soak_figures
+from benchmarks.service.load import Send, arrivals, flood
+from benchmarks.service.peer import Service
+
+logger = logging.getLogger(__name__)
+
+#: Steps of every picture: few, so that there are many.
+_STEPS = 4
+#: One arrival of so many is a job.
+_JOBS = 4
+#: Requests and clients that the service's capacity is measured with.
+_MEASURED, _CLIENTS = 64, 8
+_OVERLOAD = 2.0
+#: Seconds between two looks at the memory, and at jobs; and that the last jobs may take.
+_LOOK_S, _DRAIN_S = 2.0, 600.0
+#: What Ray names the processes that serve.
+_PROCESSES = ("ray::ServeReplica", "ray::ProxyActor", "ray::ServeController")
+
+
+async def soak(service: Service, process: int, seconds: float) -> dict[str, Any]:
+    """Overload the service that ``process`` has started, and look at it."""
+    await flood(service, _CLIENTS, _MEASURED, _STEPS)
+    capacity = (await flood(service, _CLIENTS, _MEASURED, _STEPS)).rate
+    rate = _OVERLOAD * capacity
+    logger.info("soak: %.1f requests a second where %.1f can be done, for %.0f s", rate, capacity, seconds)
+    memory: list[float] = []
+    watch = asyncio.create_task(_watch(process, memory))
+
+    def sends(number: int) -> Send:
+        if number % _JOBS == 0:
+            return lambda seed: service.submit(seed, _STEPS)
+        return lambda seed: service.draw(seed, _STEPS)
+
+    answers = await arrivals(sends, rate, seconds)
+    ended = await _ends(service, [answer.body["id"] for answer in answers if answer.status == 202])
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+    return soak_figures([answer.status for answer in answers], ended, memory, capacity, rate) | {"seconds": seconds}
+
+
+async def _ends(service: Service, jobs: list[str]) -> list[str]:
+    """How each job has ended; whatever it is by now if it takes too long."""
+    logger.info("soak: %d jobs were accepted", len(jobs))
+    states = dict.fromkeys(jobs, "unknown")
+    open_jobs = set(jobs)
+    for _ in range(int(_DRAIN_S / _LOOK_S)):
+        for job in sorted(open_jobs):
+            answer = await service.client.get(f"/v1/jobs/{job}")
+            if answer.status_code == 200:
+                states[job] = answer.json()["status"]
+            elif answer.status_code == 404:
+                states[job] = "lost"
+        open_jobs = {job for job in open_jobs if states[job] in ("unknown", "queued", "running")}
+        if not open_jobs:
+            break
+        await asyncio.sleep(_LOOK_S)
+    return list(states.values())
+
+
+async def _watch(process: int, memory: list[float]) -> None:
+    while True:
+        memory.append(float(resident(process)))
+        await asyncio.sleep(_LOOK_S)
+
+
+def resident(process: int) -> int:
+    """Resident bytes of all serving processes that ``process`` has started."""
+    total = 0
+    for child in psutil.Process(process).children(recursive=True):
+        try:
+            if " ".join(child.cmdline()).startswith(_PROCESSES):
+                total += child.memory_info().rss
+        except psutil.Error:  # it has ended meanwhile
+            continue
+    return total
