@@ -1,0 +1,69 @@
+"""What a caller says, as fields of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from components.client.results import Character
+from components.errors import DataError
+
+#: A picture's file, or its bytes.
+PictureLike = str | Path | bytes
+
+
+class Options(TypedDict, total=False):
+    """How pictures are drawn; what is not given, the service decides."""
+
+    model: str
+    n: int
+    size: str
+    seed: int
+    steps: int
+    guidance_scale: float
+    negative_prompt: str
+    scheduler: str
+    mask_scope: float
+    return_masks: bool
+    output_format: Literal["png", "jpeg", "webp"]
+    output_compression: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A character in a picture, with its word there and how strongly it acts (1 is normal)."""
+
+    id: str
+    target_word: str | None = None
+    strength: float = 1.0
+    face_strength: float = 1.0
+    body_strength: float = 1.0
+
+
+def choices(characters: Sequence[Character | Choice | str]) -> list[dict[str, Any]]:
+    """Characters, choices or ids as JSON."""
+    return [
+        asdict(each) if isinstance(each, Choice) else {"id": each if isinstance(each, str) else each.id}
+        for each in characters
+    ]
+
+
+def files(field: str, pictures: PictureLike | Sequence[PictureLike]) -> list[tuple[str, tuple[str, bytes]]]:
+    """Pictures as files of a form.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    several = [pictures] if isinstance(pictures, str | Path | bytes) else pictures
+    return [(field, (f"picture-{index}", _read(picture))) for index, picture in enumerate(several)]
+
+
+def _read(picture: PictureLike) -> bytes:
+    if isinstance(picture, bytes):
+        return picture
+    try:
+        return Path(picture).read_bytes()
+    except OSError:
+        raise DataError(f"{picture} cannot be read: give the path of a picture") from None

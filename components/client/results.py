@@ -1,0 +1,134 @@
+"""What the service answers, as Python objects. Fields of later releases are left out, not refused."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+
+class Answer:
+    """An object that is made of the fields of a JSON object that it knows."""
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Self:
+        known = {each.name for each in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{name: value for name, value in body.items() if name in known})
+
+
+@dataclass(frozen=True)
+class Character(Answer):
+    """A character that the service keeps."""
+
+    id: str
+    name: str
+    #: Stands for it in a prompt.
+    target_word: str
+    description: str = ""
+    #: Seconds since 1970.
+    created: int = 0
+    #: What would make its pictures better references.
+    advice: list[str] = field(default_factory=list)
+    #: Path of its first cut-out.
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A generated picture: the bytes of its file, and its subjects' influence masks as PNG, if they were asked for."""
+
+    data: bytes = field(repr=False)
+    seed: int
+    masks: tuple[bytes, ...] = field(default=(), repr=False)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file."""
+        Path(path).write_bytes(self.data)
+        return Path(path)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a request for pictures came to."""
+
+    pictures: tuple[Picture, ...]
+    model: str
+    model_version: str
+    #: What was drawn, where it is not the prompt word for word.
+    revised_prompt: str | None
+    target_words: list[str]
+    #: Seconds.
+    timings: dict[str, float]
+    #: What was asked for and had no effect.
+    notes: list[str]
+
+    def __getitem__(self, index: int) -> Picture:
+        return self.pictures[index]
+
+    def __iter__(self) -> Iterator[Picture]:
+        return iter(self.pictures)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Pictures:
+        return cls(
+            pictures=tuple(_picture(each, body["seed"] + index) for index, each in enumerate(body["data"])),
+            model=body["model"],
+            model_version=body["model_version"],
+            revised_prompt=body["data"][0].get("revised_prompt"),
+            target_words=body["target_words"],
+            timings=body["timings"],
+            notes=body["notes"],
+        )
+
+
+@dataclass(frozen=True)
+class Job(Answer):
+    """Pictures that nobody waits for on the line; ``status`` is queued, running, done, failed or cancelled."""
+
+    id: str
+    status: str
+    attempts: int = 0
+    #: ``step`` of ``total`` steps of all pictures, and ``pictures_done`` of ``pictures``.
+    progress: dict[str, int] = field(default_factory=dict)
+    #: Why it failed: ``message``, ``param`` and ``code``.
+    error: dict[str, Any] | None = None
+    #: Once it is done, where it was asked for by itself.
+    pictures: Pictures | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in ("queued", "running")
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Self:
+        result = body.get("result")
+        return super().of({**body, "pictures": None if result is None else Pictures.of(result)})
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """News of a job: ``progress``, ``done``, ``failed`` or ``cancelled`` with the job, or a ``preview`` of a picture."""
+
+    kind: str
+    job: Job | None = None
+    #: Which picture, after how many of its steps, and a small PNG of it.
+    picture: int | None = None
+    step: int | None = None
+    png: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, kind: str, body: Mapping[str, Any]) -> JobEvent:
+        if kind == "preview":
+            png = base64.b64decode(body["b64_json"])
+            return cls(kind, picture=body["picture"], step=body["step"], png=png)
+        return cls(kind, None if kind == "deleted" else Job.of(body))
+
+
+def _picture(body: Mapping[str, Any], seed: int) -> Picture:
+    masks = tuple(base64.b64decode(mask) for mask in body.get("masks_b64_json") or ())
+    return Picture(base64.b64decode(body["b64_json"]), seed, masks)
