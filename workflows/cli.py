@@ -12,9 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from components.config import presets as known_presets
-from workflows import keys
+from workflows import characters, keys
 from workflows.entry import launch, one_line_errors, resolve
 from workflows.options import Overrides, Preset
+from workflows.service import URL, draw
 
 app = typer.Typer(
     help="Subject-driven pictures: prepare data, train an adapter, register it, and generate with a subject.",
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys.app, name="key")
+app.add_typer(characters.app, name="character")
 
 
 def _stage(name: str, preset: str, overrides: list[str] | None, **arguments: Any) -> None:
@@ -111,17 +113,44 @@ def generate(
         typer.Option(metavar="PATH", help="The PNG to write (picture.png), or a table's folder (pictures)."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Where the noise starts: the same seed gives the same picture.")] = 0,
+    url: Annotated[
+        str | None, typer.Option(envvar=URL, help="Have a running service draw, rather than this machine.")
+    ] = None,
+    character: Annotated[
+        list[str] | None, typer.Option(help="The id or name of a character of that service; up to four times.")
+    ] = None,
     preset: Preset = "tiny",
     overrides: Overrides = None,
 ) -> None:
-    """Draw a picture of a prompt, or of every row of a table, with the registered model."""
+    """Draw a picture of a prompt, or of every row of a table, with the registered model or by a running service."""
     if table is not None:
         _stage("batch", preset, overrides, table=table, output=output or Path("pictures"))
         return
     if prompt is None:
         raise typer.BadParameter("say what the picture shows, or give a --table", param_hint="--prompt")
     said = {"prompt": prompt, "reference": reference, "word": word, "output": output or Path("picture.png")}
+    if url is not None:
+        if overrides:
+            raise typer.BadParameter("the service has a configuration of its own", param_hint="--set")
+        with one_line_errors():
+            draw(url, **said, seed=seed, characters=character or [])  # type: ignore[arg-type]
+        return
+    if character:
+        raise typer.BadParameter("characters are a service's: say which with --url", param_hint="--character")
     _stage("generate", preset, overrides, **said, seed=seed)
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="models:/name@alias or models:/name/version; by default the configured one."),
+    ] = None,
+    preset: Preset = "tiny",
+    overrides: Overrides = None,
+) -> None:
+    """Serve a registered model on this machine until interrupted."""
+    _stage("serve", preset, overrides, model=model)
 
 
 @app.command()

@@ -112,7 +112,7 @@ class Job(Answer):
 
 @dataclass(frozen=True)
 class JobEvent:
-    """News of a job: ``progress``, ``done``, ``failed`` or ``cancelled`` with the job, or a ``preview`` of a picture."""
+    """News of a job: ``progress``, ``done``, ``failed``, ``cancelled`` with the job, or a ``preview`` of a picture."""
 
     kind: str
     job: Job | None = None

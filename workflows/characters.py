@@ -1,0 +1,74 @@
+"""Characters of a running service: `realcustom character`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from workflows.entry import one_line_errors
+from workflows.service import LOCAL, ServiceUrl, connect, find
+
+app = typer.Typer(help="Characters of a running service.", no_args_is_help=True)
+Who = Annotated[str, typer.Argument(metavar="CHARACTER", help="Its id or its name.")]
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="What you call it; prompts may mention it as @name.")],
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="One to four pictures that show it.")],
+    description: Annotated[str, typer.Option(help="What it is, for example: a red robot with a hat.")] = "",
+    word: Annotated[
+        str | None, typer.Option(help="Stands for it in prompts; by default the noun of the description.")
+    ] = None,
+    url: ServiceUrl = LOCAL,
+) -> None:
+    """Create a character from pictures, and print its id and what would make them better."""
+    with one_line_errors(), connect(url) as client:
+        created = client.characters.create(name, pictures, description, word)
+    print(created.id)
+    print(f"prompts may say @{name}, or hold the word {created.target_word!r}", file=sys.stderr)
+    for sentence in created.advice:
+        print(sentence, file=sys.stderr)
+
+
+@app.command("list")
+def list_all(url: ServiceUrl = LOCAL) -> None:
+    """Show all characters, newest first."""
+    table = Table(Column("id", no_wrap=True), "name", "word", "description")
+    with one_line_errors(), connect(url) as client:
+        for each in client.characters.list():
+            table.add_row(*map(Text, (each.id, each.name, each.target_word, each.description)))
+    Console().print(table)
+
+
+@app.command("show")
+def show(who: Who, url: ServiceUrl = LOCAL) -> None:
+    """Show one character, and what would make its pictures better."""
+    with one_line_errors(), connect(url) as client:
+        found = find(client, who)
+    for name in ("id", "name", "target_word", "description"):
+        print(f"{name}: {getattr(found, name)}")
+    for sentence in found.advice:
+        print(f"advice: {sentence}")
+
+
+@app.command("rename")
+def rename(
+    who: Who, name: Annotated[str, typer.Argument(help="What you will call it.")], url: ServiceUrl = LOCAL
+) -> None:
+    """Give a character another name."""
+    with one_line_errors(), connect(url) as client:
+        client.characters.rename(find(client, who).id, name)
+
+
+@app.command("delete")
+def delete(who: Who, url: ServiceUrl = LOCAL) -> None:
+    """Delete a character with its pictures and all that was made of them."""
+    with one_line_errors(), connect(url) as client:
+        client.characters.delete(find(client, who).id)

@@ -1,0 +1,31 @@
+"""Serve a registered version on this machine, in the foreground."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import ray
+
+from components.config import Config
+from deploy import app
+
+
+def run(config: Config, model: str | None = None) -> None:
+    """Serve ``model`` (a URI; by default what the configured alias names) until interrupted or terminated."""
+    ended = threading.Event()
+    url = app.start(config, model)
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
+        print(f"serving at {url} until you press Ctrl-C", flush=True)
+        ended.wait()
+    finally:
+        app.stop()
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    from workflows.entry import main
+
+    main(run)

@@ -1,0 +1,76 @@
+"""A running service as the command line sees it: over HTTP only, with the key of ``REALCUSTOM_API_KEY``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from components.client import Character, Choice, Client, Pictures
+from components.errors import DataError, NotFoundError
+
+#: Where the key is read from: on a command line others would see it.
+API_KEY = "REALCUSTOM_API_KEY"
+URL = "REALCUSTOM_URL"
+ServiceUrl = Annotated[str, typer.Option("--url", envvar=URL, help="Where the service is.")]
+LOCAL = "http://127.0.0.1:8000"
+_FORMATS: dict[str, Literal["png", "jpeg", "webp"]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+
+def connect(url: str) -> Client:
+    """The service at ``url``."""
+    return Client(url, os.environ.get(API_KEY) or None)
+
+
+def find(client: Client, who: str) -> Character:
+    """The character of this id, or the only one of this name.
+
+    Raises:
+        NotFoundError: there is none, or several have the name.
+    """
+    found = [each for each in client.characters.list() if who == each.id or who.casefold() == each.name.casefold()]
+    if len(found) != 1:
+        reason = "several characters have this name: give the id of one" if found else "there is no such character"
+        raise NotFoundError(f"{reason}; `realcustom character list` shows them")
+    return found[0]
+
+
+def draw(
+    url: str,
+    prompt: str,
+    characters: Sequence[str] = (),
+    reference: Path | None = None,
+    word: str | None = None,
+    output: Path = Path("picture.png"),
+    seed: int = 0,
+) -> None:
+    """Have the service draw ``prompt`` into ``output``: with its ``characters``, or with the subject of ``reference``.
+
+    Raises:
+        DataError: both are given, or the output is no PNG, JPEG or WebP.
+    """
+    kind = _FORMATS.get(output.suffix.lower())
+    if kind is None:
+        raise DataError(f"output: name it {', '.join(_FORMATS)}")
+    if reference is not None and characters:
+        raise DataError("reference: give a picture or characters, not both")
+    with connect(url) as client:
+        if reference is not None:
+            drawn = client.edit(reference, prompt, word, seed=seed, output_format=kind)
+        else:
+            chosen = [Choice(find(client, who).id, word) for who in characters]
+            drawn = client.generate(prompt, chosen, seed=seed, output_format=kind)
+    drawn[0].save(output.with_name(f".{output.name}.partial")).replace(output)
+    _tell(drawn)
+    print(f"wrote {output}")
+
+
+def _tell(drawn: Pictures) -> None:
+    """What one would not see on the picture."""
+    if drawn.revised_prompt is not None:
+        print(f"drew {drawn.revised_prompt!r}")
+    for note in drawn.notes:
+        print(f"note: {note}")
