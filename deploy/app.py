@@ -5,30 +5,20 @@
 
 from __future__ import annotations
 
-import importlib
 import socket
-from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any
 
 import ray
-import torch
-from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 from ray import serve
 from ray.serve import Application
-from ray.serve.handle import DeploymentHandle
 
 from components.config import Config, for_workers, load_config
-from components.model.naming import WordNamer
+from deploy.board import Board
 from deploy.characters import CharacterService
 from deploy.door import require_door
-from deploy.gateway import create_app
-from deploy.generation import GenerationService, Pipeline, measured_budget
-from deploy.jobs import JobService
-from deploy.manifests import picture_writer
+from deploy.parts import GatewayDeployment, GeneratorDeployment, JobsDeployment, find_registry
 from deploy.pictures_out import ModelName
-from deploy.protocols import Characters, Generator, Jobs, SubjectSource
-from deploy.remote import Remote, RemoteGenerator
 from deploy.schema import ModelResponse
 
 NAME = "realcustom"
@@ -39,6 +29,8 @@ REGISTRY = "components.registry.versions"
 _OPEN_REQUESTS = 1000
 #: Processors that each of the other parts reserves.
 _SMALL_PART = 0.25
+#: Seconds between two looks whether a stopping replica is done.
+_DRAIN_TICK_S = 0.5
 
 
 class BuildArgs(BaseModel):
@@ -51,78 +43,8 @@ class BuildArgs(BaseModel):
     overrides: list[str] = []
     #: ``models:/name@alias`` or ``models:/name/version``; by default the configured model and alias.
     model_uri: str | None = None
-    #: Module with `resolve` and `load_pipeline`.
+    #: Module with what `deploy.loading.Registry` has.
     registry: str = REGISTRY
-
-
-class Version(Protocol):
-    """What `Registry.resolve` finds (see `components.registry.versions.ModelVersion`)."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def version(self) -> str: ...
-
-
-class Registry(Protocol):
-    """Where pipelines come from."""
-
-    def resolve(self, config: Config, uri: str) -> Version: ...
-
-    def load_pipeline(self, config: Config, uri: str) -> Pipeline: ...
-
-
-@serve.ingress()
-class GatewayDeployment:
-    """The HTTP interface over handles of the other deployments."""
-
-    def __init__(
-        self,
-        config: Config,
-        model: ModelResponse,
-        characters: DeploymentHandle,
-        generator: DeploymentHandle,
-        jobs: DeploymentHandle,
-    ) -> None:
-        self._config, self._model = config, model
-        self._characters, self._generator, self._jobs = characters, generator, jobs
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        characters, jobs = cast(Characters, Remote(self._characters)), cast(Jobs, Remote(self._jobs))
-        generator = cast(Generator, RemoteGenerator(self._generator))
-        return create_app(self._config, self._model, characters, generator, jobs)
-
-
-class GeneratorDeployment(GenerationService):
-    """Loads its pipeline, and measures how much of it to use where nobody says so."""
-
-    def __init__(self, config: Config, model: ModelName, registry: str, characters: DeploymentHandle) -> None:
-        torch.set_num_threads(config.serving.generator_threads)
-        pipeline = _registry(registry).load_pipeline(config, f"models:/{model.name}/{model.version}")
-        super().__init__(
-            pipeline,
-            cast(SubjectSource, Remote(characters)),
-            config.serving.pixel_budget or measured_budget(pipeline, config.sampling),
-            config.serving.request_timeout_s,
-            picture_writer(config.serving, model),
-            partial(WordNamer.from_config, config.model, config.naming),
-        )
-
-
-class JobsDeployment(JobService):
-    """Works on jobs as long as its replica lives."""
-
-    def __init__(self, config: Config, generator: DeploymentHandle) -> None:
-        super().__init__(config, cast(Generator, RemoteGenerator(generator)))
-        self.start()
-
-    async def check_health(self) -> None:
-        self.check()
-
-    async def __del__(self) -> None:
-        """Serve calls and awaits this before it stops a replica."""
-        await self.close()
 
 
 def build(args: dict[str, Any] | None = None) -> Application:
@@ -144,22 +66,37 @@ def build(args: dict[str, Any] | None = None) -> Application:
 def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> Application:
     """Wire the deployments.
 
-    An alias is resolved here, once: replicas that start later serve the same version, whatever the alias names by then.
+    An alias is resolved here, and followed by the generators, unless ``serving.rollout.poll_s`` is 0.
 
     Raises:
         RegistryError: the model, version or alias is unknown.
     """
-    found = _registry(registry).resolve(config, model_uri or f"models:/{config.registry.model}@{config.registry.alias}")
+    uri = model_uri or f"models:/{config.registry.model}@{config.registry.alias}"
+    found = find_registry(registry).resolve(config, uri)
     model = ModelName(found.name, found.version)
     config = for_workers(config)
     limits = config.serving
-    replicas = {"min_replicas": 1, "max_replicas": limits.max_replicas}
+    alias = (uri.partition("@")[2] or None) if limits.rollout.poll_s else None
+    patient: dict[str, Any] = {
+        "graceful_shutdown_timeout_s": limits.drain_s + _DRAIN_TICK_S,
+        "graceful_shutdown_wait_loop_s": _DRAIN_TICK_S,
+        "health_check_period_s": limits.health_check_s,
+    }
+    replicas = {"max_replicas": limits.max_replicas, "downscale_delay_s": limits.scale_down_s}
+    board = serve.deployment(
+        Board,
+        name="Board",
+        num_replicas=1,
+        max_ongoing_requests=_OPEN_REQUESTS,
+        ray_actor_options={"num_cpus": 0},
+        logging_config={"enable_access_log": False},
+    ).bind()
     characters = serve.deployment(
         CharacterService,
         name="Characters",
         max_ongoing_requests=2 * limits.max_ongoing_requests,
         max_queued_requests=limits.max_queued_requests,
-        autoscaling_config=replicas,
+        autoscaling_config=replicas | {"min_replicas": 1},
         ray_actor_options={"num_cpus": _SMALL_PART},
     ).bind(config)
     generator = serve.deployment(
@@ -167,9 +104,11 @@ def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY)
         name="Generator",
         max_ongoing_requests=limits.max_ongoing_requests,
         max_queued_requests=limits.max_queued_requests,
-        autoscaling_config=replicas | {"target_ongoing_requests": limits.max_ongoing_requests},
+        autoscaling_config=replicas
+        | {"min_replicas": limits.min_replicas, "target_ongoing_requests": limits.max_ongoing_requests},
         ray_actor_options={"num_cpus": limits.generator_threads, "num_gpus": limits.generator_gpus},
-    ).bind(config, model, registry, characters)
+        **patient,
+    ).bind(config, model, alias, registry, characters, board)
     jobs = serve.deployment(
         JobsDeployment,
         name="Jobs",
@@ -177,14 +116,15 @@ def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY)
         max_queued_requests=_OPEN_REQUESTS,
         num_replicas=limits.jobs.workers,
         ray_actor_options={"num_cpus": _SMALL_PART},
-    ).bind(config, generator)
+    ).bind(config, generator, board)
     return serve.deployment(
         GatewayDeployment,
         name="Gateway",
         max_ongoing_requests=_OPEN_REQUESTS,
         max_queued_requests=_OPEN_REQUESTS,
         ray_actor_options={"num_cpus": _SMALL_PART},
-    ).bind(config, ModelResponse(id=model.name, version=model.version), characters, generator, jobs)
+        **patient,
+    ).bind(config, ModelResponse(id=model.name, version=model.version), characters, generator, jobs, board)
 
 
 def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> str:
@@ -201,7 +141,7 @@ def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY
         ray.init(include_dashboard=False, log_to_driver=False)
     serve.start(
         proxy_location="HeadOnly",
-        http_options={"host": config.serving.host, "port": port, "request_timeout_s": config.serving.request_timeout_s},
+        http_options={"host": config.serving.host, "port": port, "request_timeout_s": config.serving.proxy_timeout_s},
     )
     serve.run(application, name=NAME, route_prefix="/")
     host = "127.0.0.1" if config.serving.host == "0.0.0.0" else config.serving.host
@@ -211,10 +151,6 @@ def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY
 def stop() -> None:
     """End what `start` began; Ray stays."""
     serve.shutdown()
-
-
-def _registry(path: str) -> Registry:
-    return cast(Registry, importlib.import_module(path))
 
 
 def _free_port(host: str) -> int:

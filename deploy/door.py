@@ -21,9 +21,10 @@ from deploy.envelope import ApiError, answer_to
 from deploy.keyring import Keyring
 
 #: Paths that need no key: whoever starts and stops the service asks there how it is.
-OPEN = frozenset({"/healthz"})
+OPEN = frozenset({"/healthz", "/readyz"})
 #: What a path and all below it need, to read and to change; None is any key. Other paths need ``admin``.
 NEEDS: dict[str, tuple[keys.Scope | None, keys.Scope | None]] = {
+    "/v1/characters/candidates": (keys.Scope.IMAGES, keys.Scope.IMAGES),
     "/v1/characters": (keys.Scope.CHARACTERS_READ, keys.Scope.CHARACTERS_WRITE),
     "/v1/images": (keys.Scope.IMAGES, keys.Scope.IMAGES),
     "/v1/jobs": (keys.Scope.JOBS_READ, keys.Scope.JOBS_WRITE),

@@ -10,30 +10,55 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from PIL import Image
 from torch import Tensor
 
-from components.config import SamplingConfig
 from components.engine import request as engine
-from components.engine.budget import measure_budget
 from components.engine.engine import Engine
 from components.engine.handle import Handle
-from components.engine.request import ClosedError, ExpiredError, Phase, Request
+from components.engine.request import ClosedError, ExpiredError, FullError, Phase, Request
 from components.engine.stats import Stats
 from components.errors import ConfigError
 from components.jobs.job import Preview, Progress
 from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
+from components.pictures import to_png
 from deploy.casting import Cast, Casting, Encoder, Namer
-from deploy.characters import to_png
+from deploy.metrics import GeneratorMetrics
 from deploy.pictures_out import Marks, PictureWriter
 from deploy.progress import Watch
-from deploy.protocols import Delivery, Drawing, Order, OrderError, SubjectSource, UnavailableError
+from deploy.protocols import (
+    BusyError,
+    Delivery,
+    Drawing,
+    ExcessError,
+    Order,
+    OrderError,
+    SubjectSource,
+    UnavailableError,
+)
 
 #: Pixels drawn at the same time where nobody measured what pays: one picture of SDXL's size.
 PIXEL_BUDGET = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a generator takes on.
+
+    Args:
+        pixels: drawn at the same time.
+        queued, owned: pictures that may wait in the engine, of all and of one owner; any number by default.
+        timeout_s: for orders that do not say how long they may take; none is for ever.
+    """
+
+    pixels: int = PIXEL_BUDGET
+    queued: int | None = None
+    owned: int | None = None
+    timeout_s: float | None = None
 
 
 class Pipeline(engine.Pipeline, Encoder, Protocol):
@@ -44,30 +69,33 @@ class Pipeline(engine.Pipeline, Encoder, Protocol):
 
     def preview(self, latents: Tensor) -> Image.Image: ...
 
+    def compile(self) -> None: ...
+
 
 class GenerationService:
     """`Generator` over one pipeline.
 
     Args:
-        pixel_budget: the engine's.
-        timeout_s: for orders that do not say how long they may take; none is for ever.
         write: makes files of pictures, and knows which model the pipeline is.
         namer: see `deploy.casting.Casting`.
+        metrics: to count in.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
         characters: SubjectSource,
-        pixel_budget: int = PIXEL_BUDGET,
-        timeout_s: float | None = None,
+        limits: Limits = Limits(),
         write: PictureWriter | None = None,
         namer: Callable[[], Namer] | None = None,
+        metrics: GeneratorMetrics | None = None,
     ) -> None:
-        self._pipeline, self._timeout_s = pipeline, timeout_s
+        #: Nobody else may draw with it.
+        self.pipeline, self._limits = pipeline, limits
         self._write = write or PictureWriter()
-        self._engine = Engine(pipeline, pixel_budget)
-        self._casting = Casting(pipeline, characters, self._engine.beside, namer)
+        self._metrics = metrics or GeneratorMetrics()
+        self._engine = Engine(pipeline, limits.pixels, max_queued=limits.queued, max_owned=limits.owned)
+        self._casting = Casting(pipeline, characters, self._engine.beside, namer, self._metrics.count_tokens)
 
     async def generate(self, order: Order) -> Delivery:
         """Draw an order's pictures.
@@ -77,6 +105,7 @@ class GenerationService:
             OrderError: this model cannot draw it as it is asked for.
             NotFoundError: the character is gone.
             UnavailableError: it took longer than the order allows, or the generator is closing.
+            BusyError: too many pictures wait; ExcessError if they are the owner's own.
         """
         async with aclosing(self.draw(order)) as told:
             *_, delivery = [news async for news in told]
@@ -89,14 +118,13 @@ class GenerationService:
         It raises what `generate` raises.
         """
         started = time.monotonic()
-        cast = await self._casting.cast(order)
-        encoded = time.monotonic()
-        timeout = self._timeout_s if order.timeout_s is None else order.timeout_s
+        timeout = self._limits.timeout_s if order.timeout_s is None else order.timeout_s
         deadline = None if timeout is None else started + timeout
         handles: list[Handle] = []
         try:
-            for request in self._requests(order, cast, deadline, previews):
-                handles.append(self._engine.submit(request))
+            cast = await self._casting.cast(order)
+            encoded = time.monotonic()
+            handles = self._engine.submit_all(self._requests(order, cast, deadline, previews))
             end = asyncio.gather(*(self._drawing(order, cast, handle) for handle in handles))
             watch = Watch(handles)
             async for progress in watch.until(end):
@@ -104,18 +132,33 @@ class GenerationService:
                 for picture, seen in watch.looks().items():
                     yield await self._preview(picture, seen)
             drawings = await end
+        except engine.ExcessError:
+            raise ExcessError("too many of your own pictures are waiting; try again later", self._room_s) from None
+        except FullError:
+            raise BusyError("too many pictures are waiting; try again later", self._room_s) from None
         except ClosedError:
             raise UnavailableError("a part of the service is being restarted; try again") from None
         except ExpiredError:
-            raise UnavailableError("the pictures were not done in time; try again later") from None
+            raise UnavailableError("the pictures were not done in time; try again later", self._room_s) from None
         finally:
             for handle in handles:  # whatever became of one, nobody waits for the others any more
                 handle.cancel()
+                self._metrics.count_first_step(self.version, handle)
         draw_s = max(drawing.seconds for drawing in drawings)
         wait_s = time.monotonic() - encoded - draw_s
         timings = {"subject_s": encoded - started, "wait_s": wait_s, "draw_s": draw_s}
         notes = [*order.notes, *_notes(order, cast)]
-        yield Delivery(drawings, timings, notes, cast.prompt, cast.words, self._write.model.version)
+        yield Delivery(drawings, timings, notes, cast.prompt, cast.words, self.version)
+
+    @property
+    def version(self) -> str:
+        """Which version of the model it is."""
+        return self._write.model.version
+
+    @property
+    def _room_s(self) -> float:
+        """Seconds until half of what waits is done."""
+        return self._engine.stats().backlog_s / 2
 
     def stats(self) -> Stats:
         """What the engine is doing."""
@@ -125,8 +168,12 @@ class GenerationService:
         """Finish what was begun and take nothing more; False if that took longer than ``timeout`` seconds."""
         return self._engine.close(timeout)
 
+    def abandon(self) -> None:
+        """Give everything up: the pipeline does not come back from a call."""
+        self._engine.abandon()
+
     async def _preview(self, picture: int, seen: engine.Progress) -> Preview:
-        small = await asyncio.wrap_future(self._engine.beside(self._pipeline.preview, seen.latents))
+        small = await asyncio.wrap_future(self._engine.beside(self.pipeline.preview, seen.latents))
         return Preview(picture, seen.step, await asyncio.to_thread(to_png, small))
 
     async def _drawing(self, order: Order, cast: Cast, handle: Handle) -> Drawing:
@@ -164,25 +211,9 @@ class GenerationService:
     def _scheduler(self, name: str | None) -> Any:
         """One for one request; none is a copy of the pipeline's."""
         try:
-            return None if name is None else new_scheduler(name, self._pipeline.scheduler)
+            return None if name is None else new_scheduler(name, self.pipeline.scheduler)
         except ConfigError as error:
             raise OrderError(str(error), "scheduler") from None
-
-
-def measured_budget(pipeline: Pipeline, sampling: SamplingConfig) -> int:
-    """The pixel budget that pays on this machine, for pictures of the configured size with one subject."""
-    side = pipeline.reference_size
-    tokens = pipeline.encode_subject([Image.new("RGB", (side, side), "gray")])
-    probe = Request(
-        prompt="a thing",
-        seed=0,
-        width=sampling.width,
-        height=sampling.height,
-        steps=sampling.steps,
-        guidance_scale=sampling.guidance_scale,
-        subjects=(PromptSubject(tokens, "thing"),),
-    )
-    return measure_budget(pipeline, probe)
 
 
 def _notes(order: Order, cast: Cast) -> list[str]:

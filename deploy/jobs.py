@@ -12,14 +12,19 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from components.blobs import below
 from components.config import Config
 from components.database import open_database
-from components.jobs.job import Job, NewJob, News
+from components.jobs.job import Job, NewJob, News, State
 from components.jobs.outbox import Outbox
 from components.jobs.queue import JobQueue
 from components.jobs.results import ResultFiles
 from components.jobs.store import JobStore
 from components.jobs.tables import TABLES
+from deploy.board import Report
+from deploy.metrics import job_families
 from deploy.protocols import Generator
 from deploy.webhooks import Courier
 from deploy.worker import JobWorker
@@ -39,7 +44,7 @@ class JobService:
     def __init__(self, config: Config, generator: Generator) -> None:
         limits = self._limits = config.serving.jobs
         engine = open_database(config.serving.store, config.serving.database, TABLES)
-        results = ResultFiles(config.serving.store / "jobs")
+        results = ResultFiles(below(config.serving.store, "jobs"))
         self._store = JobStore(engine, results, limits.max_queued)
         self._worker = JobWorker(JobQueue(engine, results, limits.lease_s, limits.max_attempts), generator, limits)
         outbox = Outbox(engine, limits.webhook_attempts, limits.webhook_backoff_s)
@@ -61,6 +66,17 @@ class JobService:
         for task in self._tasks:
             if task.done():
                 raise RuntimeError("a job worker has stopped")
+
+    async def report(self, replica: str) -> Report:
+        """How the jobs stand, for the board; they are in trouble where the database is."""
+        try:
+            outlook = await asyncio.to_thread(self._store.outlook)
+        except SQLAlchemyError as error:
+            log.error("jobs: the database does not answer: %s", type(error).__name__)
+            return Report("jobs", replica, trouble="the database does not answer")
+        at_a_time = self._limits.workers * self._limits.concurrency
+        backlog_s = outlook.states.get(State.QUEUED, 0) * outlook.mean_s / at_a_time
+        return Report("jobs", replica, backlog_s=backlog_s, metrics=job_families(outlook))
 
     async def close(self) -> None:
         """Give back what is being worked on; others go on with it at once."""

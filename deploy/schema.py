@@ -38,6 +38,15 @@ class StrictRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
 
 
+class ServedVersion(BaseModel):
+    """A version that generators have loaded."""
+
+    version: str
+    #: ``champion`` draws, ``challenger`` draws a share, ``kept`` waits for a way back.
+    role: Literal["challenger", "champion", "kept"]
+    replicas: int
+
+
 class ModelResponse(BaseModel):
     """A model that is served."""
 
@@ -46,6 +55,8 @@ class ModelResponse(BaseModel):
     owned_by: Literal["realcustom"] = "realcustom"
     #: The version in the model registry that is served.
     version: str
+    #: All that are loaded by now.
+    versions: list[ServedVersion] = []
 
 
 class ModelPage(BaseModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -14,11 +16,16 @@ from PIL import Image
 from torch import Tensor
 
 from components.config import Config
-from components.errors import RegistryError, WordError
+from components.errors import ArtifactError, RegistryError, WordError
 from components.model.naming import Naming
 from components.model.subjects import Subject
 
 READ_WORDS = 20
+ENDLESS = float("inf")
+#: File in ``serving.store`` with what the registry's aliases point at, where it is not version 7.
+ALIASES = "aliases.json"
+#: A version that cannot be loaded.
+BROKEN = "13"
 
 
 class FakeDraft:
@@ -42,7 +49,7 @@ class FakeDraft:
 class FakePipeline:
     """Fills the picture with a colour drawn from the seed, and its middle with the mean colour of the subject.
 
-    A prompt with the word "slow" takes half a second, one with "sluggish" three.
+    A prompt with the word "slow" takes half a second, one with "sluggish" three, and one with "endless" never ends.
     """
 
     reference_size = 32
@@ -52,6 +59,7 @@ class FakePipeline:
         #: How many pictures each step advanced, and how often a subject was encoded.
         self.calls: list[int] = []
         self.encoded = 0
+        self.compiled = False
         #: What requests brought of their own.
         self.schedulers: list[Any] = []
         self.scheduler = DDIMScheduler()
@@ -90,11 +98,16 @@ class FakePipeline:
         masks = [[Image.new("L", (width, height), 255)] * len(own)] if own else None
         output = SimpleNamespace(images=[Image.fromarray(image)], masks=masks)
         seconds = 3.0 if "sluggish" in prompt else 0.5 if "slow" in prompt else 0.0
-        return FakeDraft(output, num_inference_steps, seconds / num_inference_steps)
+        return FakeDraft(output, num_inference_steps, ENDLESS if "endless" in prompt else seconds / num_inference_steps)
+
+    def compile(self) -> None:
+        self.compiled = True
 
     def crowd(self) -> Callable[[Sequence[FakeDraft]], list[None]]:
         def call(drafts: Sequence[FakeDraft]) -> list[None]:
             self.calls.append(len(drafts))
+            if any(draft.step_s == ENDLESS for draft in drafts):
+                threading.Event().wait()
             time.sleep(max(draft.step_s for draft in drafts))
             return [None] * len(drafts)
 
@@ -128,6 +141,24 @@ def resolve(config: Config, uri: str) -> SimpleNamespace:
     return SimpleNamespace(name="realcustom-tiny", version="7")
 
 
-def load_pipeline(config: Config, uri: str) -> FakePipeline:
-    assert uri == "models:/realcustom-tiny/7", "the alias must be resolved before replicas load"
-    return FakePipeline()
+def point(config: Config, **aliases: str) -> None:
+    """Let the registry's aliases point at these versions, and others nowhere."""
+    config.serving.store.mkdir(parents=True, exist_ok=True)
+    staging = config.serving.store / f".{ALIASES}"
+    staging.write_text(json.dumps(aliases))
+    staging.rename(config.serving.store / ALIASES)
+
+
+def find_alias(config: Config, name: str, alias: str) -> str | None:
+    file = config.serving.store / ALIASES
+    aliases = json.loads(file.read_text()) if file.exists() else {"champion": "7"}
+    found: str | None = aliases.get(alias)
+    return found
+
+
+def load_pipeline(config: Config, uri: str, beside: FakePipeline | None = None) -> FakePipeline:
+    name, _, version = uri.rpartition("/")
+    assert name == "models:/realcustom-tiny" and version.isdigit(), "the alias must be resolved before replicas load"
+    if version == BROKEN:
+        raise ArtifactError("model.adapter was trained with other vision encoders")
+    return FakePipeline(f"fake-{version}")

@@ -18,7 +18,8 @@ from components.errors import NotFoundError, WordError
 from components.jobs.job import Preview, Progress
 from components.pictures import CutOut
 from deploy.characters import CharacterService
-from deploy.generation import GenerationService, measured_budget
+from deploy.generation import GenerationService, Limits
+from deploy.loading import measured_budget
 from deploy.protocols import Delivery, Order, Subject, UnavailableError
 from tests.serving_fakes import READ_WORDS, FakePipeline
 
@@ -83,7 +84,7 @@ def test_an_order_that_cannot_be_drawn_spoils_no_other() -> None:
 
 def test_an_order_that_takes_too_long_is_given_up() -> None:
     slow = replace(PLAIN, prompt="a slow robot", seeds=(1, 2))
-    service = GenerationService(FakePipeline(), Kept(), timeout_s=0.2)
+    service = GenerationService(FakePipeline(), Kept(), Limits(timeout_s=0.2))
     result, patient = deliver(service, slow, replace(slow, timeout_s=60))
     assert isinstance(result, UnavailableError) and isinstance(patient, Delivery)
     assert service.stats().ended == {Phase.EXPIRED: 2, Phase.DONE: 2}

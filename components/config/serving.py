@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from components.config.access import AccessConfig, ContentConfig
-from components.config.section import Section
+from components.config.section import Place, Section
 
 
 class JobsConfig(Section):
@@ -62,16 +62,37 @@ class C2paConfig(Section):
         return self
 
 
+class RolloutConfig(Section):
+    """How the service follows the registry's aliases."""
+
+    #: Seconds between two looks; 0 keeps the version that was found when the application was deployed.
+    poll_s: float = Field(15, ge=0)
+    #: Load a new version beside the old one, in the same process; otherwise replicas are replaced.
+    beside: bool = True
+    #: Versions that stay loaded after others have taken their place, so that there is a quick way back.
+    keep: int = Field(1, ge=0)
+    #: Share of owners (without keys: of requests) that the alias ``challenger`` serves.
+    canary: float = Field(0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RolloutConfig:
+        if self.canary and not (self.beside and self.poll_s):
+            raise ValueError("canary needs beside=true, and poll_s above 0")
+        return self
+
+
 class ServingConfig(Section):
     host: str = "127.0.0.1"
     #: 0 takes a free port.
     port: int = Field(8000, ge=0, lt=65536)
-    #: Directory of the characters' pictures and tokens.
-    store: Path = Path("runs/characters")
-    #: SQLAlchemy URL of the characters' rows; by default SQLite in `store`.
+    #: Directory, or URL of an object store, of the characters' pictures and tokens and the jobs' results.
+    store: Place = Path("runs/characters")
+    #: SQLAlchemy URL of the rows of characters, jobs and keys; by default SQLite in `store`, if that is a directory.
     database: str | None = None
     #: Find faces on uploaded pictures that come without a face box (needs the extra ``faces``).
     find_faces: bool = False
+    #: Find the word for characters that come with neither word nor description (loads SigLIP beside them).
+    find_words: bool = False
     #: Largest request body.
     max_upload_bytes: int = Field(10_000_000, ge=1)
     #: Most pixels of an uploaded picture, by its header.
@@ -79,20 +100,56 @@ class ServingConfig(Section):
     #: Longest side of a generated picture in pixels.
     max_side: int = Field(2048, ge=8)
     max_steps: int = Field(100, ge=1)
+    #: Least replicas of the generator; with 0 the last one leaves when it is not needed, and the next request waits for
+    #: another.
+    min_replicas: int = Field(1, ge=0)
     #: Most replicas of the generator, and of the characters.
     max_replicas: int = Field(2, ge=1)
+    #: Seconds that a replica is not needed before it leaves.
+    scale_down_s: float = Field(600, ge=0)
     #: Requests a generator works on at a time, and requests that wait before more are refused.
     max_ongoing_requests: int = Field(8, ge=1)
     max_queued_requests: int = Field(32, ge=1)
+    #: Pictures that wait inside a generator, of all requests and of one owner, before more are refused.
+    max_queued_pictures: int = Field(64, ge=1)
+    max_queued_per_owner: int = Field(32, ge=1)
     #: Most pixels a generator draws at the same time; by default it measures at its start how many pay.
     pixel_budget: int | None = Field(None, ge=1)
     #: What one generator reserves.
     generator_gpus: float = Field(0, ge=0)
     generator_threads: int = Field(1, ge=1)
     request_timeout_s: float = Field(300, gt=0)
+    #: Sizes that are drawn once before a generator takes requests, ``<width>x<height>``; by default that of `sampling`.
+    warm_sizes: tuple[Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")], ...] = ()
+    #: Compile the U-Net: slow to warm up, quicker afterwards, on GPUs.
+    compile: bool = False
+    #: Seconds between two health checks of a replica, three of which have to fail.
+    health_check_s: float = Field(10, gt=0)
+    #: A generator that has work, and in which nothing has moved for so many seconds, is replaced.
+    stuck_s: float = Field(120, gt=0)
+    #: Seconds that a replica gets to finish what it has begun before it is stopped.
+    drain_s: float = Field(60, ge=0)
     #: Generated pictures carry their prompt, beside what else they say of how they were made.
     prompt_in_pictures: bool = False
     c2pa: C2paConfig = C2paConfig()
     jobs: JobsConfig = JobsConfig()
+    rollout: RolloutConfig = RolloutConfig()
     access: AccessConfig = AccessConfig()
     content: ContentConfig = ContentConfig()
+
+    @model_validator(mode="after")
+    def _rows_have_a_place(self) -> ServingConfig:
+        if isinstance(self.store, str) and self.database is None:
+            raise ValueError("store is a URL: give database, since rows cannot lie there")
+        return self
+
+    @property
+    def proxy_timeout_s(self) -> float:
+        """How long Serve's proxy waits for the gateway, which refuses late requests in JSON before that."""
+        return self.request_timeout_s + 10
+
+    @model_validator(mode="after")
+    def _replicas_fit(self) -> ServingConfig:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("min_replicas is more than max_replicas")
+        return self

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ import torch
 
 from components.engine.floor import Floor
 from components.engine.handle import Handle, Picture
+from components.engine.pace import Pace
 from components.engine.policy import early_end
 from components.engine.request import ClosedError, Draft, Phase, Pipeline, Progress, Request
 from components.engine.stats import Stats
@@ -26,8 +27,6 @@ from components.engine.steps import advance, begin
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-#: Steps over which `Stats.step_s` is the mean.
-_RECENT = 32
 
 
 class Engine:
@@ -37,42 +36,70 @@ class Engine:
         pipeline: nobody else may call it meanwhile; `beside` reaches its other parts.
         pixel_budget: most pixels drawn at the same time. A picture that is larger is drawn alone.
         clock: of deadlines.
+        max_queued: requests that may be queued; any number by default.
+        max_owned: requests of one owner that may be; the owner ``""`` is nobody in particular, and has no limit.
     """
 
-    def __init__(self, pipeline: Pipeline, pixel_budget: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        pixel_budget: int,
+        clock: Callable[[], float] = time.monotonic,
+        max_queued: int | None = None,
+        max_owned: int | None = None,
+    ) -> None:
         self._pipeline, self._clock = pipeline, clock
         self._changed = threading.Condition()  # guards all that follows
-        self._floor = Floor(pixel_budget)
-        self._decoding = self._batch = self._steps = 0
-        self._seconds: deque[float] = deque(maxlen=_RECENT)
+        self._floor = Floor(pixel_budget, max_queued, max_owned)
+        self._unfinished: set[Handle] = set()
+        self._pace = Pace()
+        self._decoding = self._errands = 0
         self._ended: Counter[Phase] = Counter()
         self._moved = clock()
-        self._closing = False
+        self._closing = self._abandoned = False
         self._worker: threading.Thread | None = None
         self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
 
     def submit(self, request: Request) -> Handle:
-        """Queue a request.
+        """Queue a request; see `submit_all`."""
+        return self.submit_all([request])[0]
+
+    def submit_all(self, requests: Sequence[Request]) -> list[Handle]:
+        """Queue requests of one owner, all or none.
 
         Raises:
             ClosedError: the engine is closing.
+            FullError: too many requests are queued; ExcessError if it is the owner's own that are too many.
         """
-        handle = Handle(request, self._clock, self._wake)
+        handles = [Handle(request, self._clock, self._wake) for request in requests]
         with self._changed:
             if self._closing:
                 raise ClosedError("the engine takes no more requests")
-            if self._idle():
-                self._moved = self._clock()
-            self._floor.queue.append(handle)
+            self._floor.check_room(requests)
+            self._rouse()
+            self._floor.queue.extend(handles)
+            self._unfinished.update(handles)
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
                 self._worker.start()
             self._changed.notify()
-        return handle
+        return handles
 
     def beside(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Run something else on the pipeline's parts, beside the steps and in turn with the decoding."""
-        return self._beside.submit(function, *arguments)
+        """Run something else on the pipeline's parts, beside the steps and in turn with the decoding.
+
+        Raises:
+            ClosedError: the engine is closed.
+        """
+        with self._changed:
+            try:
+                future = self._beside.submit(function, *arguments)
+            except RuntimeError:
+                raise ClosedError("the engine is closed") from None
+            self._rouse()
+            self._errands += 1
+        future.add_done_callback(lambda _: self._errand_done())
+        return future
 
     def stats(self) -> Stats:
         with self._changed:
@@ -82,9 +109,12 @@ class Engine:
                 decoding=self._decoding,
                 pixels=self._floor.pixels,
                 budget=self._floor.budget,
-                batch=self._batch,
-                step_s=sum(self._seconds) / max(1, len(self._seconds)),
-                steps=self._steps,
+                batch=self._pace.batch,
+                step_s=self._pace.step_s,
+                backlog_s=self._pace.seconds_for(self._floor.owed),
+                steps=self._pace.steps,
+                step_seconds=self._pace.seconds,
+                pictures=self._pace.pictures,
                 ended=dict(self._ended),
                 silent_s=0.0 if self._idle() else self._clock() - self._moved,
             )
@@ -98,11 +128,31 @@ class Engine:
             self._worker.join(timeout)
             if self._worker.is_alive():
                 return False
-        self._beside.shutdown()
+        self._beside.shutdown(wait=not self._abandoned)
         return True
 
+    def abandon(self) -> None:
+        """Take no more requests and fail those that are there with ClosedError: the pipeline does not come back."""
+        with self._changed:
+            self._closing = self._abandoned = True
+            self._floor.clear()
+            everybody = list(self._unfinished)
+            self._changed.notify()
+        for handle in everybody:
+            self._end(handle, Phase.FAILED, ClosedError("the engine was given up"))
+
     def _idle(self) -> bool:
-        return self._floor.empty and not self._decoding
+        return not (self._unfinished or self._errands)
+
+    def _rouse(self) -> None:
+        """Silence is counted from when there is something to do."""
+        if self._idle():
+            self._moved = self._clock()
+
+    def _errand_done(self) -> None:
+        with self._changed:
+            self._errands -= 1
+            self._moved = self._clock()
 
     def _wake(self) -> None:
         with self._changed:
@@ -162,8 +212,8 @@ class Engine:
         failures = advance(lane.crowd, [draft for _, draft in members])
         with self._changed:
             self._moved = self._clock()
-            self._seconds.append(self._moved - started)
-            self._batch, self._steps = len(members), self._steps + 1
+            pixels = sum(handle.request.pixels for handle, _ in members)
+            self._pace.count(self._moved - started, len(members), pixels)
         for (handle, draft), failure in zip(members, failures, strict=True):
             if failure is None:
                 self._tell(handle, draft)
@@ -201,12 +251,16 @@ class Engine:
 
     def _fail_all(self, error: Exception) -> None:
         with self._changed:
-            everybody = self._floor.clear()
-        for handle in everybody:
+            self._floor.clear()
+            lost = [handle for handle in self._unfinished if handle.phase is not Phase.DECODING]
+        for handle in lost:
             self._end(handle, Phase.FAILED, error)
 
     def _end(self, handle: Handle, phase: Phase, outcome: Any = None) -> None:
         with self._changed:
+            if handle not in self._unfinished:  # it was given up
+                return
+            self._unfinished.remove(handle)
             self._ended[phase] += 1
             self._moved = self._clock()
         handle.end(phase, outcome)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.engine.handle import Handle
-from components.engine.policy import early_end, fits, next_turn
-from components.engine.request import Draft, Phase, Size
+from components.engine.policy import early_end, fits, has_room, next_turn
+from components.engine.request import Draft, ExcessError, FullError, Phase, Request, Size
 
 #: What requests are admitted by in turn: who asks for which size.
 Flow = tuple[str, Size]
@@ -35,10 +35,11 @@ class Floor:
 
     Args:
         budget: most pixels in all lanes together, see `components.engine.policy.fits`.
+        max_queued, max_owned: most requests in the queue, of all and of each owner with a name.
     """
 
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
+    def __init__(self, budget: int, max_queued: int | None = None, max_owned: int | None = None) -> None:
+        self.budget, self._max_queued, self._max_owned = budget, max_queued, max_owned
         self.queue: list[Handle] = []
         self.lanes: dict[Size, Lane] = {}
         self._flow_credits: dict[Flow, float] = {}
@@ -54,8 +55,24 @@ class Floor:
         return sum(lane.pixels for lane in self.lanes.values())
 
     @property
+    def owed(self) -> int:
+        """Pixel-steps of all that is queued, and those that are left of what is being denoised."""
+        begun = [(handle, draft) for lane in self.lanes.values() for handle, draft in lane.members]
+        left = sum(handle.request.pixels * (draft.total - draft.step) for handle, draft in begun)
+        return left + sum(handle.request.cost for handle in self.queue)
+
+    @property
     def denoising(self) -> list[Handle]:
         return [handle for lane in self.lanes.values() for handle, _ in lane.members]
+
+    def check_room(self, requests: Sequence[Request]) -> None:
+        """Raise FullError, or ExcessError, if one owner's ``requests`` may not join the queue."""
+        owners = [handle.request.owner for handle in self.queue]
+        owner = requests[0].owner if requests else ""
+        if owner and not has_room(owners.count(owner), len(requests), self._max_owned):
+            raise ExcessError(f"an owner may have {self._max_owned} pictures queued")
+        if not has_room(len(owners), len(requests), self._max_queued):
+            raise FullError(f"{self._max_queued} pictures may be queued")
 
     def admit(self) -> Handle | None:
         """Take whoever's turn it is from the queue. If there is no room for them, nobody else is let in before."""
@@ -109,8 +126,6 @@ class Floor:
             ended.append((handle, phase))
         return ended
 
-    def clear(self) -> list[Handle]:
+    def clear(self) -> None:
         """Remove everybody."""
-        everybody = [*self.queue, *self.denoising]
         self.queue, self.lanes = [], {}
-        return everybody

@@ -40,6 +40,8 @@ class Handle:
         self.since = {Phase.QUEUED: clock()}
         #: The last step's; None before the first.
         self.progress: Progress | None = None
+        #: When its first step was done, on the engine's clock.
+        self.first_step: float | None = None
         self.cancelled = False
         self._clock, self._wake = clock, wake
         self._future: Future[Picture] = Future()
@@ -104,6 +106,8 @@ class Handle:
     def tell(self, progress: Progress) -> None:
         """Let those who watch know. One who fails is told no more."""
         self.progress = progress
+        if self.first_step is None:
+            self.first_step = self._clock()
         with self._watching:
             watchers = list(self._watchers)
         for watcher in watchers:

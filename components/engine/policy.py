@@ -39,6 +39,11 @@ def fits(pixels: int, used: int, budget: int) -> bool:
     return used == 0 or used + pixels <= budget
 
 
+def has_room(waiting: int, more: int, most: int | None) -> bool:
+    """Whether so many more may wait. Those who come when nobody waits always may, however many."""
+    return most is None or waiting == 0 or waiting + more <= most
+
+
 def early_end(cancelled: bool, deadline: float | None, now: float) -> Phase | None:
     """How a request ends before it is done, if it does."""
     if cancelled:

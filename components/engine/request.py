@@ -100,6 +100,14 @@ class ClosedError(RealCustomError):
     """The engine takes no more requests."""
 
 
+class FullError(RealCustomError):
+    """So many requests are queued that these are not taken."""
+
+
+class ExcessError(FullError):
+    """So many of the owner's own requests are queued that these are not taken."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """After a step: ``step`` of ``total`` are done. ``latents`` [1, 4, h, w] are there where previews are wanted."""

@@ -44,6 +44,21 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """How the jobs of all owners stand.
+
+    Args:
+        states: how many are in each state.
+        oldest_s: how long the oldest queued one has waited.
+        mean_s: how long the last few that were done took, from their first attempt's start.
+    """
+
+    states: dict[State, int]
+    oldest_s: float = 0.0
+    mean_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class NewJob:
     """What is submitted.
 

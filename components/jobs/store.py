@@ -16,12 +16,24 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from components.jobs.job import Job, JobNotFoundError, KeyReusedError, NewJob, News, Preview, QueueFullError, State
+from components.jobs.job import (
+    Job,
+    JobNotFoundError,
+    KeyReusedError,
+    NewJob,
+    News,
+    Outlook,
+    Preview,
+    QueueFullError,
+    State,
+)
 from components.jobs.results import ResultFiles
 from components.jobs.tables import drop_previews, ending, jobs, previews, read_job, swap
 
 #: What ids look like; they sort by age.
 ID = r"^job-[0-9a-f]{28}$"
+#: Jobs that `Outlook.mean_s` is the mean of.
+_RECENT = 32
 
 
 class JobStore:
@@ -129,6 +141,19 @@ class JobStore:
                 return None
             if done:
                 return self.get(identifier, owner)
+
+    def outlook(self) -> Outlook:
+        """How the jobs of all owners stand."""
+        by_state = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
+        oldest = sa.select(sa.func.min(jobs.c.created)).where(jobs.c.state == State.QUEUED)
+        recent = sa.select(jobs.c.started, jobs.c.ended).where(jobs.c.state == State.DONE)
+        recent = recent.order_by(jobs.c.id.desc()).limit(_RECENT)
+        with self._engine.connect() as connection:
+            states = {State(state): count for state, count in connection.execute(by_state)}
+            created = connection.execute(oldest).scalar()
+            took = [ended - started for started, ended in connection.execute(recent)]
+        waited_s = 0.0 if created is None else max(0.0, self._clock() - created)
+        return Outlook(states, waited_s, sum(took) / max(1, len(took)))
 
     def sweep(self, keep_s: float) -> int:
         """Delete jobs that ended more than ``keep_s`` seconds ago, and files that a crash left; returns how many."""

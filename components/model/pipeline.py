@@ -23,7 +23,7 @@ from diffusers import StableDiffusionXLPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from components.config import Config
 from components.errors import ArtifactError
@@ -38,6 +38,7 @@ from components.model.preview import shrink
 from components.model.sketch import Sketch, mask_size
 from components.model.subjects import Subjects, by_prompt, stack_subjects, to_device
 from components.model.text import TextFeatures, encode_prompts, size_conditioning
+from components.model.twin import twin
 from components.model.vision import VisionEncoder
 from components.model.words import token_mask
 
@@ -68,6 +69,8 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
     #: How influence masks are found where a call does not say.
     guidance: MaskGuidance
     _no_subject: Tensor | None = None
+    #: The base model's own, where an adapter brought another.
+    _base_scheduler: Any = None
 
     @classmethod
     def from_config(cls, config: Config, adapter: str | None = None) -> RealCustomPipeline:
@@ -149,7 +152,28 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         self.adapter, self.vision, self.guidance = adapter, vision, guidance
         self._no_subject = None
         if adapter.conditioning.scheduler == "realcustom":
+            self._base_scheduler = self._base_scheduler or self.scheduler
             self.scheduler = official_scheduler()
+
+    def with_adapter(self, adapter: RealCustomAdapter) -> RealCustomPipeline:
+        """A pipeline for ``adapter`` over the same frozen weights. Both may be used at the same time.
+
+        It costs the memory of the adapter. The masks are guided as they are here.
+
+        Raises:
+            ArtifactError: the adapter was made for other encoders.
+        """
+        own = list(self.adapter.parameters())
+        parts = self.components | {"scheduler": self._base_scheduler or self.scheduler}
+        copies = {n: twin(p, own) if isinstance(p, nn.Module) else copy.deepcopy(p) for n, p in parts.items()}
+        other = type(self)(**copies, force_zeros_for_empty_prompt=self.config.force_zeros_for_empty_prompt)
+        other.set_adapter(adapter.to(self.device, self.unet.dtype), twin(self.vision), self.guidance)
+        other.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
+        return other
+
+    def compile(self) -> None:
+        """Compile the U-Net: its next call at every new size or number of rows takes long, and others are quicker."""
+        self.unet.compile()
 
     def to(self, *args: Any, **kwargs: Any) -> RealCustomPipeline:
         super().to(*args, **kwargs)

@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from components.config import Config
 from components.errors import RegistryError
+from components.model.adapter import RealCustomAdapter
 from components.model.pipeline import RealCustomPipeline
 from components.registry import package, provenance, tracking
 from components.registry.fetch import fetch
@@ -99,9 +100,34 @@ def find_by_tag(config: Config, tag: str, value: str) -> ModelVersion | None:
     return None if newest is None else resolve(config, f"models:/{newest.name}/{newest.version}")
 
 
-def load_pipeline(config: Config, uri: str) -> RealCustomPipeline:
-    """The pipeline of ``config.model`` with the registered adapter ``uri`` names."""
-    return RealCustomPipeline.from_config(config, adapter=str(resolve(config, uri).path))
+def find_alias(config: Config, name: str, alias: str) -> str | None:
+    """The version of the model ``name`` that ``alias`` points at, if there is one. Its files are not looked at.
+
+    Raises:
+        RegistryError: the registry cannot be asked.
+    """
+    try:
+        return str(tracking.client(config.registry).get_model_version_by_alias(name, alias).version)
+    except MlflowException as error:
+        if not tracking.is_missing(error):
+            raise tracking.refusal(config.registry, error) from None
+        return None
+
+
+def load_pipeline(config: Config, uri: str, beside: RealCustomPipeline | None = None) -> RealCustomPipeline:
+    """The pipeline of ``config.model`` with the registered adapter ``uri`` names.
+
+    Args:
+        beside: one of the same configuration, whose frozen weights are used here too.
+
+    Raises:
+        RegistryError: there is no such version, or its files are not sound.
+        ArtifactError: a part cannot be loaded, or the adapter was made for other encoders.
+    """
+    path = str(resolve(config, uri).path)
+    if beside is None:
+        return RealCustomPipeline.from_config(config, adapter=path)
+    return beside.with_adapter(RealCustomAdapter.from_pretrained(path))
 
 
 def newest(config: Config) -> ModelVersion:

@@ -1,0 +1,63 @@
+"""The routes of whoever runs the service: is it alive, is it ready, what is it doing, what does it serve."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from components.config import Config
+from deploy.board import Board, Report, Serving, posted
+from deploy.envelope import ApiError
+from deploy.health import troubles
+from deploy.measure import RequestMetrics
+from deploy.metrics import exposition
+from deploy.schema import ModelPage, ModelResponse, ServedVersion
+
+
+def operation_routes(config: Config, model: ModelResponse, board: Board, metrics: RequestMetrics) -> APIRouter:
+    """``/healthz``, ``/readyz``, ``/metrics`` and ``/v1/models``.
+
+    Args:
+        model: what is served where no generator says otherwise.
+        metrics: this gateway's own.
+    """
+    router = APIRouter()
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    async def readyz() -> dict[str, str]:
+        found = troubles(await posted(board), config.serving.min_replicas)
+        if found:
+            told = "; ".join(f"{part}: {trouble}" for part, trouble in found.items())
+            raise ApiError(503, f"not ready: {told}", code="not_ready")
+        return {"status": "ready"}
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def prometheus() -> PlainTextResponse:
+        own = Report("gateway", "gateway", metrics=metrics.families())
+        page = exposition([own, *await posted(board)])
+        return PlainTextResponse(page, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    @router.get("/v1/models")
+    async def list_models() -> ModelPage:
+        return ModelPage(data=[served(model, await posted(board))])
+
+    return router
+
+
+def served(model: ModelResponse, reports: list[Report]) -> ModelResponse:
+    """The model with the versions that generators report; the version of most of them comes first."""
+    counts: dict[Serving, int] = {}
+    for report in reports:
+        for serving in report.versions:
+            counts[serving] = counts.get(serving, 0) + 1
+    if not counts:
+        return model
+    found = [ServedVersion(version=s.version, role=s.role, replicas=count) for s, count in counts.items()]
+    found.sort(key=lambda each: (each.role, -each.replicas, each.version))
+    champion = next((each.version for each in found if each.role == "champion"), model.version)
+    return model.model_copy(update={"version": champion, "versions": found})

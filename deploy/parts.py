@@ -1,0 +1,143 @@
+"""The service's parts as Ray Serve deployments: what they are in `deploy`, over each other's handles.
+
+Serve calls and awaits ``__del__`` before it stops a replica, once the requests that were begun have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import cast
+
+import torch
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from components.config import Config
+from components.errors import RegistryError
+from deploy.board import Board, Report, keep_reporting
+from deploy.gateway import create_app
+from deploy.health import UnhealthyError, check_moving
+from deploy.jobs import JobService
+from deploy.loading import Loader, Registry, lineup
+from deploy.metrics import GeneratorMetrics
+from deploy.pictures_out import ModelName
+from deploy.protocols import Characters, Generator, Jobs, SubjectSource
+from deploy.remote import Remote, RemoteGenerator
+from deploy.rollout import Fleet, Lineup, watch
+from deploy.schema import ModelResponse
+
+log = logging.getLogger(__name__)
+
+
+@serve.ingress()
+class GatewayDeployment:
+    """The HTTP interface over handles of the other deployments."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: ModelResponse,
+        characters: DeploymentHandle,
+        generator: DeploymentHandle,
+        jobs: DeploymentHandle,
+        board: DeploymentHandle,
+    ) -> None:
+        self._config, self._model, self._board = config, model, board
+        self._characters, self._generator, self._jobs = characters, generator, jobs
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        characters, jobs = cast(Characters, Remote(self._characters)), cast(Jobs, Remote(self._jobs))
+        generator = cast(Generator, RemoteGenerator(self._generator))
+        return create_app(self._config, self._model, characters, generator, jobs, cast(Board, Remote(self._board)))
+
+
+class GeneratorDeployment(Fleet):
+    """The versions that the registry names, loaded and warm before the replica takes requests.
+
+    Args:
+        model: its version is served unless ``alias`` names another by now.
+        alias: is watched; None serves the version as it is.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: ModelName,
+        alias: str | None,
+        registry: str,
+        characters: DeploymentHandle,
+        board: DeploymentHandle,
+    ) -> None:
+        torch.set_num_threads(config.serving.generator_threads)
+        self._model, self._stuck_s, self._drain_s = model.name, config.serving.stuck_s, config.serving.drain_s
+        source, metrics = find_registry(registry), GeneratorMetrics()
+        load = Loader(config, source, model.name, cast(SubjectSource, Remote(characters)), metrics)
+        look = None if alias is None else partial(lineup, config, source, model.name, alias)
+        super().__init__(load, first_versions(look, model.version), config.serving.rollout, metrics)
+        self._tasks = [reporting(board, self.report)]
+        if look is not None:
+            self._tasks.append(asyncio.create_task(watch(self, look, config.serving.rollout.poll_s)))
+
+    async def report(self, replica: str) -> Report:
+        """What the board is told."""
+        engines, versions = self.stats(), self.versions()
+        families = self._metrics.families(self._model, versions, engines)
+        backlog_s = sum(stats.backlog_s for stats in engines.values())
+        return Report("generator", replica, backlog_s=backlog_s, versions=versions, metrics=families)
+
+    async def check_health(self) -> None:
+        """Serve replaces a replica that raises here a few times."""
+        try:
+            check_moving(self.stats().values(), self._stuck_s)
+        except UnhealthyError:
+            self.abandon()  # nobody waits for it any longer
+            raise
+        if self.outdated:
+            raise UnhealthyError("another version is to be served, and not beside this one (serving.rollout.beside)")
+
+    async def __del__(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self.close(self._drain_s)
+
+
+class JobsDeployment(JobService):
+    """Works on jobs as long as its replica lives."""
+
+    def __init__(self, config: Config, generator: DeploymentHandle, board: DeploymentHandle) -> None:
+        super().__init__(config, cast(Generator, RemoteGenerator(generator)))
+        self.start()
+        self._reporting = reporting(board, self.report)
+
+    async def check_health(self) -> None:
+        self.check()
+
+    async def __del__(self) -> None:
+        self._reporting.cancel()
+        await self.close()
+
+
+def reporting(board: DeploymentHandle, make: Callable[[str], Awaitable[Report]]) -> asyncio.Task[None]:
+    """Report to the board, under a new name, for as long as the replica lives."""
+    return asyncio.create_task(keep_reporting(cast(Board, Remote(board)), partial(make, secrets.token_hex(4))))
+
+
+def first_versions(look: Callable[[], Lineup | None] | None, pinned: str) -> list[str]:
+    """What the registry names by now, and what the application was built with, for where that cannot be loaded."""
+    try:
+        wanted = None if look is None else look()
+    except RegistryError as error:
+        log.warning("version %s is served: %s", pinned, error)
+        wanted = None
+    return [pinned] if wanted is None or wanted.champion == pinned else [wanted.champion, pinned]
+
+
+def find_registry(path: str) -> Registry:
+    """The module that pipelines come from."""
+    return cast(Registry, importlib.import_module(path))
