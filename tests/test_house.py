@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -113,20 +114,49 @@ def test_every_module_says_what_it_is() -> None:
     assert silent == []
 
 
-def test_the_cluster_configuration_is_valid() -> None:
+CLUSTERS = ["ray_cluster.yaml", "ray_cluster.local.yaml"]
+
+
+def _cluster(file: str) -> dict[str, Any]:
+    """The configuration as Ray completes and accepts it."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    config = prepare_config(yaml.safe_load((PACKAGE_ROOT / "ray_cluster.yaml").read_text()))
+    config = prepare_config(yaml.safe_load((PACKAGE_ROOT / file).read_text()))
     validate_config(config)
+    return dict(config)
+
+
+@pytest.mark.parametrize("file", CLUSTERS)
+def test_the_cluster_configuration_is_valid(file: str) -> None:
+    config = _cluster(file)
     types = config["available_node_types"]
     assert config["head_node_type"] in types
-    assert types[config["head_node_type"]]["resources"]["CPU"] == 0
     assert sum(node["max_workers"] for node in types.values()) <= config["max_workers"]
+    options = " ".join(config["docker"]["run_options"])
+    assert "MLFLOW_TRACKING_URI=" in options and "REALCUSTOM_STORE=s3://" in options
+    for command in (config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]):
+        assert command.startswith("RAY_AUTH_MODE=token ray start")
+    assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
 
 
-def test_the_cluster_runs_the_pinned_ray_and_python() -> None:
-    text = (PACKAGE_ROOT / "ray_cluster.yaml").read_text()
-    images = [word for word in text.split() if word.startswith("rayproject/ray:")]
+def test_no_task_starves_the_head() -> None:
+    cloud = _cluster("ray_cluster.yaml")
+    assert cloud["available_node_types"][cloud["head_node_type"]]["resources"]["CPU"] == 0
+    assert "--num-cpus=0" in _cluster("ray_cluster.local.yaml")["head_start_ray_commands"][-1]
+
+
+def test_clusters_have_workers_with_and_without_gpus_within_bounds() -> None:
+    types = _cluster("ray_cluster.yaml")["available_node_types"]
+    assert {"cpu_worker", "gpu_worker"} <= types.keys()
+    assert all(0 <= types[name]["min_workers"] < types[name]["max_workers"] for name in ("cpu_worker", "gpu_worker"))
+    local = _cluster("ray_cluster.local.yaml")
+    (node,) = local["available_node_types"].values()
+    assert node["max_workers"] == len(local["provider"]["worker_ips"])
+
+
+@pytest.mark.parametrize("file", CLUSTERS)
+def test_the_cluster_runs_the_pinned_ray_and_python(file: str) -> None:
+    images = [word for word in (PACKAGE_ROOT / file).read_text().split() if word.startswith("rayproject/ray:")]
     assert images
     assert all(image.startswith(f"rayproject/ray:{version('ray')}-py311") for image in images)
 
