@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from PIL import Image
 from torch import Tensor
 
+from components.content import ContentCheck, ContentError
 from components.engine import request as engine
 from components.engine.engine import Engine
 from components.engine.handle import Handle
@@ -79,6 +80,7 @@ class GenerationService:
         write: makes files of pictures, and knows which model the pipeline is.
         namer: see `deploy.casting.Casting`.
         metrics: to count in.
+        content: what drawn pictures, and previews of them, have to pass, if anything.
     """
 
     def __init__(
@@ -89,11 +91,12 @@ class GenerationService:
         write: PictureWriter | None = None,
         namer: Callable[[], Namer] | None = None,
         metrics: GeneratorMetrics | None = None,
+        content: ContentCheck | None = None,
     ) -> None:
         #: Nobody else may draw with it.
         self.pipeline, self._limits = pipeline, limits
         self._write = write or PictureWriter()
-        self._metrics = metrics or GeneratorMetrics()
+        self._metrics, self._content = metrics or GeneratorMetrics(), content
         self._engine = Engine(pipeline, limits.pixels, max_queued=limits.queued, max_owned=limits.owned)
         self._casting = Casting(pipeline, characters, self._engine.beside, namer, self._metrics.count_tokens)
 
@@ -104,6 +107,7 @@ class GenerationService:
             WordError: the prompt does not hold the subject's word.
             OrderError: this model cannot draw it as it is asked for.
             NotFoundError: the character is gone.
+            ContentError: the policy refuses what was drawn.
             UnavailableError: it took longer than the order allows, or the generator is closing.
             BusyError: too many pictures wait; ExcessError if they are the owner's own.
         """
@@ -130,7 +134,9 @@ class GenerationService:
             async for progress in watch.until(end):
                 yield progress
                 for picture, seen in watch.looks().items():
-                    yield await self._preview(picture, seen)
+                    small = await asyncio.wrap_future(self._engine.beside(self.pipeline.preview, seen.latents))
+                    if await self._may_pass(small):
+                        yield Preview(picture, seen.step, await asyncio.to_thread(to_png, small))
             drawings = await end
         except engine.ExcessError:
             raise ExcessError("too many of your own pictures are waiting; try again later", self._room_s) from None
@@ -172,12 +178,13 @@ class GenerationService:
         """Give everything up: the pipeline does not come back from a call."""
         self._engine.abandon()
 
-    async def _preview(self, picture: int, seen: engine.Progress) -> Preview:
-        small = await asyncio.wrap_future(self._engine.beside(self.pipeline.preview, seen.latents))
-        return Preview(picture, seen.step, await asyncio.to_thread(to_png, small))
+    async def _may_pass(self, picture: Image.Image) -> bool:
+        return self._content is None or await asyncio.to_thread(self._content, picture)
 
     async def _drawing(self, order: Order, cast: Cast, handle: Handle) -> Drawing:
         picture = await handle.picture()
+        if not await self._may_pass(picture.image):
+            raise ContentError("what was drawn is refused by the content policy of this service")
         asked = handle.request
         marks = Marks(asked.seed, cast.words, asked.steps, asked.guidance_scale, order.scheduler, cast.prompt)
         image = await asyncio.to_thread(self._write, picture.image, order.output, marks)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from components.config import Config, SamplingConfig
+from components.content import output_check
 from components.engine.budget import measure_budget
 from components.engine.request import Request, Size
 from components.engine.warmup import warm_up
@@ -57,6 +58,7 @@ class Loader:
         self._characters, self._metrics = characters, metrics
         self._namer = cache(partial(WordNamer.from_config, config.model, config.naming))
         self._pixels = config.serving.pixel_budget
+        self._content = output_check(config.serving.content)
 
     def __call__(self, version: str, beside: GenerationService | None = None) -> GenerationService:
         """A generator for ``version``, warm; it shares the frozen weights of the one ``beside`` it.
@@ -81,6 +83,7 @@ class Loader:
             picture_writer(serving, ModelName(self._model, version)),
             self._namer,
             self._metrics,
+            self._content,
         )
 
 
