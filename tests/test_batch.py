@@ -147,7 +147,7 @@ def test_a_table_that_cannot_be_read_is_one_error(tmp_path: Path, name: str, con
 def test_a_picture_says_what_it_was_drawn_from(tmp_path: Path) -> None:
     album = Album(tmp_path)
     album.make()
-    facts = Facts("mark", "models:/m/1", "a café in 東京", ["café"], 3, "64x64", 4, 3.5, 0.1)
+    facts = Facts("mark", "m", "1", "a café in 東京", ["café"], 3, "64x64", 4, 3.5, 0.1)
     album.save("a", Image.new("RGB", (8, 8)), facts)
     assert album.facts("a") == facts and album.has("a", "mark") and not album.has("a", "other")
     Image.new("RGB", (8, 8)).save(album.picture("b"))
@@ -189,7 +189,7 @@ def test_a_row_is_the_picture_that_it_would_be_alone(
     monkeypatch.setattr("components.registry.versions.load_pipeline", lambda *_: pipeline)
     album = Album(tmp_path / "out")
     album.make()
-    worker = DrawRows(config, "models:/m/1", "components.registry.versions", Store.at(tmp_path), album)
+    worker = DrawRows(config, ("m", "1"), "components.registry.versions", Store.at(tmp_path), album)
     assert read_done(worker(task_block([Task(row, "mark") for row in rows]))) == 4
     for row, wanted in zip(rows, expected, strict=True):
         drawn = np.asarray(Image.open(album.picture(row.id)), int)
@@ -198,7 +198,7 @@ def test_a_row_is_the_picture_that_it_would_be_alone(
     different = [np.asarray(Image.open(album.picture(row.id)).resize((64, 64)), int) for row in rows]
     assert np.abs(different[1] - different[3]).max() > 10, "rows are not the same picture"
     facts = album.facts(rows[2].id)
-    assert facts is not None and facts.words == ["cat"] and facts.seconds > 0
+    assert facts is not None and facts.target_words == ["cat"] and facts.seconds > 0
     assert store.tokens(kept.id, pipeline.token_identity) is not None, "they are kept for the service"
 
 

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from components.data.parts import appearing
 
-#: The key of the facts among a PNG's texts.
+#: The key of the facts among a PNG's texts, where the service's pictures have theirs.
 _KEY = "realcustom"
 
 
@@ -31,15 +31,15 @@ class Facts:
 
     Args:
         mark: names everything that it depends on.
-        model: ``models:/name/version``.
-        words: the target words, one a subject.
+        target_words: one a subject.
         seconds: from encoding the prompt to the picture.
     """
 
     mark: str
     model: str
+    model_version: str
     prompt: str
-    words: list[str]
+    target_words: list[str]
     seed: int
     size: str
     steps: int
@@ -71,6 +71,7 @@ class Album:
         text.add_text(_KEY, json.dumps(asdict(facts)))
         with appearing(self.picture(identifier)) as partial:
             picture.save(partial, "PNG", pnginfo=text)
+        self._begun(identifier).unlink(missing_ok=True)
 
     def facts(self, identifier: str) -> Facts | None:
         """What the picture says of itself; None if there is none, or one that is not ours."""
@@ -94,6 +95,7 @@ class Album:
         self.picture(identifier).unlink(missing_ok=True)
         with appearing(self._failure(identifier)) as partial:
             partial.write_text(json.dumps(reason))
+        self._begun(identifier).unlink(missing_ok=True)
 
     def reason(self, identifier: str) -> str | None:
         """Why this run could not draw the row, if it could not."""

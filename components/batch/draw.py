@@ -59,14 +59,14 @@ class DrawRows:
     """Draws the rows of blocks; the first one loads the model.
 
     Args:
-        model_uri: ``models:/name/version``.
+        model: its name and version in the registry.
         registry: module with a `Registry`.
         store: where the references are.
     """
 
-    def __init__(self, config: Config, model_uri: str, registry: str, store: Store, album: Album) -> None:
+    def __init__(self, config: Config, model: tuple[str, str], registry: str, store: Store, album: Album) -> None:
         quiet_libraries()
-        self._config, self._uri, self._registry, self._store, self._album = config, model_uri, registry, store, album
+        self._config, self._model, self._registry, self._store, self._album = config, model, registry, store, album
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Says how many rows are settled: drawn, or known why not."""
@@ -114,7 +114,7 @@ class DrawRows:
             self._album.fail(row.id, f"internal error ({type(error).__name__})")
             return
         settings = {name: getattr(row, name) for name in ("seed", "size", "steps", "guidance_scale")}
-        facts = Facts(task.mark, self._uri, drawn.prompt, drawn.words, seconds=drawn.seconds, **settings)
+        facts = Facts(task.mark, *self._model, drawn.prompt, drawn.words, seconds=drawn.seconds, **settings)
         self._album.save(row.id, drawn.picture, facts)
 
     @cached_property
@@ -125,5 +125,6 @@ class DrawRows:
         from components.batch.studio import Studio
 
         torch.set_num_threads(self._config.serving.generator_threads)
-        pipeline = registry_at(self._registry).load_pipeline(self._config, self._uri)
+        name, version = self._model
+        pipeline = registry_at(self._registry).load_pipeline(self._config, f"models:/{name}/{version}")
         return Studio(self._config, pipeline, self._store)

@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 RESULTS = "results.parquet"
 _SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("id", "status", "reason", "picture", "model", "prompt")]
-    + [("words", pa.list_(pa.string())), ("seed", pa.int64()), ("size", pa.string()), ("steps", pa.int32())]
+    [(name, pa.string()) for name in ("id", "status", "reason", "picture", "model", "model_version", "prompt")]
+    + [("target_words", pa.list_(pa.string())), ("seed", pa.int64()), ("size", pa.string()), ("steps", pa.int32())]
     + [("guidance_scale", pa.float64()), ("seconds", pa.float64()), ("mark", pa.string())]
 )
 
@@ -67,8 +67,8 @@ def draw_table(
     """
     table = read_table(place, config.sampling)
     found = registry_at(registry).resolve(config, f"models:/{config.registry.model}@{config.registry.alias}")
-    uri = f"models:/{found.name}/{found.version}"
-    tasks = _tasks(config, table, uri)
+    model = (found.name, found.version)
+    tasks = _tasks(config, table, model)
     album = Album(output.absolute())
     with room_for(album.root, "--output"):
         album.root.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def draw_table(
             missing = [task for task in tasks if not album.has(task.row.id, task.mark)]
             if len(missing) < len(table.order):
                 logger.info("generate: %d of %d rows are to be drawn", len(missing), len(table.order))
-            _draw(config, missing, album, (uri, registry, table.store))
+            _draw(config, missing, album, (model, registry, table.store))
             rows = _results(table, {task.row.id: task.mark for task in tasks}, album)
             _write(rows, album.root / RESULTS)
     done = sum(row["status"] == "done" for row in rows)
@@ -86,12 +86,12 @@ def draw_table(
     return Report(output / RESULTS, len(rows), done, len(rows) - done, drawn)
 
 
-def _tasks(config: Config, table: Table, uri: str) -> list[Task]:
+def _tasks(config: Config, table: Table, model: tuple[str, str]) -> list[Task]:
     """The rows with marks of all that their pictures depend on; references are hashed, not decoded."""
     content = table.store.marks({reference for row in table.rows for reference in row.references})
-    model = [uri, config.model.model_dump(), config.vision.model_dump(), config.sampling.guidance.model_dump()]
+    drawn_by = [model, config.model.model_dump(), config.vision.model_dump(), config.sampling.guidance.model_dump()]
     return [
-        Task(row, fingerprint([model, row.model_dump(), [content[reference] for reference in row.references]]))
+        Task(row, fingerprint([drawn_by, row.model_dump(), [content[reference] for reference in row.references]]))
         for row in table.rows
     ]
 
