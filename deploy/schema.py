@@ -7,7 +7,7 @@ import binascii
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 
 def decode_base64(value: Any) -> Any:
@@ -28,7 +28,7 @@ def decode_json(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         raise ValueError("must be a JSON list") from None
 
 
@@ -36,6 +36,14 @@ class StrictRequest(BaseModel):
     """A body: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _without_nul(cls, value: Any) -> Any:
+        """No database of ours keeps it in a text."""
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("must not hold the character NUL")
+        return value
 
 
 class ServedVersion(BaseModel):
