@@ -27,7 +27,8 @@ from components.batch.row import BatchRow, read_row
 from components.batch.run import draw_table
 from components.batch.studio import Studio
 from components.batch.table import read_table
-from components.characters.store import CharacterStore, Reference
+from components.characters.character import Reference
+from components.characters.store import CharacterStore
 from components.config import PACKAGE_ROOT, Config, SamplingConfig, load_config
 from components.data.blocks import read_done
 from components.data.region import subject_mask

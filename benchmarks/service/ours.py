@@ -9,6 +9,7 @@ import sys
 
 import ray
 
+from components.cluster import connect
 from components.config import load_config
 from components.progress import quiet_libraries
 from deploy import app
@@ -16,7 +17,9 @@ from deploy import app
 
 def main(preset: str, *overrides: str) -> None:
     quiet_libraries()
-    url = app.start(load_config(preset, overrides))
+    config = load_config(preset, overrides)
+    connect(config.serving.generator_threads + 2)
+    url = app.start(config)
     print(url, flush=True)
     sys.stdin.read()
     app.stop()

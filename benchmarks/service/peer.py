@@ -118,7 +118,8 @@ def open_client(url: str) -> httpx.AsyncClient:
 @contextmanager
 def running(module: str, preset: str, overrides: Sequence[str], threads: int) -> Iterator[tuple[str, int]]:
     """A server in a process; its URL and the process's id."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "RAY_AUTH_MODE": "disabled"}
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment |= {"OMP_NUM_THREADS": str(threads), "RAY_AUTH_MODE": "disabled"}
     command = [sys.executable, "-m", module, preset, *overrides]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, env=environment, **pipes)
