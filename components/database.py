@@ -7,33 +7,59 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
+
+from components.errors import ConfigError
 
 #: Key of the lock under which PostgreSQL's tables are made: there, "if not exists" alone is no protection.
 _MAKING_TABLES = 0x7263_7461_626C_6573
 
 
-def open_database(directory: Path, url: str | None, tables: Iterable[sa.Table]) -> sa.Engine:
-    """Connect, and make the tables that are not there yet.
+def open_database(directory: Path | str, url: str | None, tables: Iterable[sa.Table]) -> sa.Engine:
+    """Connect, and make the tables, and columns of tables of an earlier release, that are not there yet.
 
     Args:
-        directory: exists afterwards; the default database lies in it.
+        directory: where the default database lies. A path exists afterwards.
         url: SQLAlchemy URL; by default SQLite in ``directory``.
+
+    Raises:
+        ConfigError: ``directory`` is a URL, and there is no ``url``.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    if isinstance(directory, Path):
+        directory.mkdir(parents=True, exist_ok=True)
+        url = url or f"sqlite:///{directory / 'characters.db'}"
+    if url is None:
+        raise ConfigError("serving.database: give the URL of a database, since serving.store is no directory")
     # Connections that the server has closed meanwhile are replaced, and what is written is in no log and no error.
-    url = url or f"sqlite:///{directory / 'characters.db'}"
     engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _share_sqlite)
     with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MAKING_TABLES)))
+        _lock(connection)
         for table in tables:
             connection.execute(CreateTable(table, if_not_exists=True))
+            _add_columns(connection, table)
             for index in table.indexes:
                 connection.execute(CreateIndex(index, if_not_exists=True))
     return engine
+
+
+def _lock(connection: sa.Connection) -> None:
+    """Until the transaction ends, nobody else makes tables."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MAKING_TABLES)))
+    elif connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _add_columns(connection: sa.Connection, table: sa.Table) -> None:
+    """Add what ``table`` has and the database's table has not; such columns are nullable or have a server default."""
+    present = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+    quote = connection.dialect.identifier_preparer.quote
+    for column in table.columns:
+        if column.name not in present:
+            definition = str(CreateColumn(column).compile(dialect=connection.dialect))
+            connection.exec_driver_sql(f"ALTER TABLE {quote(table.name)} ADD COLUMN {definition}")
 
 
 def _share_sqlite(connection: Any, _record: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -81,6 +82,13 @@ def box_in_cut_out(
     x0, x1 = (min(max((x - left) * size / side, 0.0), size) for x in (box[0], box[2]))
     y0, y1 = (min(max((y - top) * size / side, 0.0), size) for y in (box[1], box[3]))
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def to_png(picture: Image.Image) -> bytes:
+    """The picture as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def rows_of_pictures(

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from PIL import Image
 from torch import Tensor
 
-from components.characters.store import SubjectTokens
+from components.characters.character import SubjectTokens
 from components.errors import WordError
 from components.model.naming import Naming
 from components.model.words import find_word
@@ -56,6 +56,7 @@ class Casting:
     Args:
         beside: runs a function of the pipeline's parts beside the engine's steps.
         namer: made when it is first needed, for it may take much memory; None where every word has to be given.
+        count: told of each character whether its tokens were ``kept`` or had to be ``computed``.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class Casting:
         characters: SubjectSource,
         beside: Callable[..., Future[Any]],
         namer: Callable[[], Namer] | None = None,
+        count: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._encoder, self._characters, self._beside, self._make_namer = encoder, characters, beside, namer
+        self._count = count
 
     async def cast(self, order: Order) -> Cast:
         """The subjects of an order; a character's tokens are computed if the store has none of this encoder's identity.
@@ -94,10 +97,11 @@ class Casting:
             raise WordError("the prompt must contain the character's target word as a whole word")
         identity = self._encoder.token_identity
         tokens = await self._characters.tokens(subject.character, identity)
+        self._count("computed" if tokens is None else "kept")
         if tokens is None:
-            cut_outs = await self._characters.cut_outs(subject.character, self._encoder.reference_size)
-            tokens = await self._await(self._encode, cut_outs)
-            await self._characters.put_tokens(subject.character, identity, tokens)
+            shown = await self._characters.portraits(subject.character, self._encoder.reference_size)
+            tokens = await self._await(self._encode, shown.cut_outs)
+            await self._characters.put_tokens(subject.character, identity, shown.revision, tokens)
         return tokens
 
     async def _name(self, prompt: str, cut_outs: Sequence[CutOut]) -> Naming:

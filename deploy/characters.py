@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import io
+from collections.abc import Callable
 
-from PIL import Image
-
-from components.characters.advice import advise
-from components.characters.store import Character, CharacterStore, Reference, SubjectTokens
+from components.characters.candidates import Candidate, Candidates, CandidateStore
+from components.characters.character import MAX_PICTURES, Character, Portraits, SubjectTokens
+from components.characters.store import CharacterStore
 from components.config import Config
 from components.content import ContentCheck
-from components.data.region import subject_mask
 from components.data.schema import Box
-from components.errors import DataError
-from components.faces import FaceDetector
-from components.pictures import CutOut, cut_out_with_face
+from components.pictures import to_png
+from deploy.casting import Namer
 from deploy.protocols import Shown
-from deploy.uploads import UploadReader
+from deploy.references import ReferenceReader
 
 
 class CharacterService:
     """`Characters` and `SubjectSource` over a `CharacterStore`; the work runs in threads.
 
     Args:
-        content: what uploaded pictures have to pass; by default what the policy says.
+        content, namer: see `ReferenceReader`.
     """
 
-    def __init__(self, config: Config, content: ContentCheck | None = None) -> None:
+    def __init__(
+        self, config: Config, content: ContentCheck | None = None, namer: Callable[[], Namer] | None = None
+    ) -> None:
+        self._reader = ReferenceReader(config, content, namer)
         self._store = CharacterStore(config.serving.store, config.serving.database)
+        self._candidates = CandidateStore(self._store.engine, self._store.blobs)
         self._store.sweep()
-        self._read = UploadReader(config.serving, content)
-        self._reference_size = 2 * config.vision.view_size
-        self._detector = FaceDetector() if config.serving.find_faces else None
+        self._candidates.expire()
+        self._candidates.sweep()
 
     async def create(
         self,
@@ -48,8 +48,15 @@ class CharacterService:
         Raises:
             DataError: a picture cannot be read.
             ContentError: the policy refuses one.
+            WordError: there is neither a word nor a description that has one, and words are not looked for.
         """
-        return await asyncio.to_thread(self._create, name, description, target_word, pictures, faces, owner)
+
+        def create() -> Character:
+            references = self._reader.read(pictures, "pictures", faces)
+            word = self._reader.word(target_word, description, references)
+            return self._store.create(name, description, word, references, owner)
+
+        return await asyncio.to_thread(create)
 
     async def page(self, limit: int, after: str | None, owner: str = "") -> list[Character]:
         return await asyncio.to_thread(self._store.page, limit, after, owner)
@@ -60,6 +67,43 @@ class CharacterService:
     async def find(self, name: str, owner: str = "") -> list[Character]:
         return await asyncio.to_thread(self._store.find, name, owner)
 
+    async def describe(
+        self, identifier: str, name: str | None, description: str | None, target_word: str | None, owner: str = ""
+    ) -> Character:
+        return await asyncio.to_thread(self._store.describe, identifier, name, description, target_word, owner)
+
+    async def add_pictures(
+        self, identifier: str, pictures: list[bytes], faces: list[Box | None], owner: str = ""
+    ) -> Character:
+        """As in `create`, to what is there.
+
+        Raises:
+            DataError: a picture cannot be read.
+            ContentError: the policy refuses one.
+            PictureCountError: they would be more than `MAX_PICTURES`.
+        """
+
+        def add() -> Character:
+            self._store.get(identifier, owner)
+            references = self._reader.read(pictures, "pictures", faces)
+            return self._store.add_pictures(identifier, references, MAX_PICTURES, owner)
+
+        return await asyncio.to_thread(add)
+
+    async def remove_picture(self, identifier: str, picture: str, owner: str = "") -> Character:
+        return await asyncio.to_thread(self._store.remove_picture, identifier, picture, owner)
+
+    async def cut_out(self, identifier: str, picture: str | None, owner: str = "") -> bytes:
+        """A picture's cut-out, by default the first one's, as the model sees it, as PNG."""
+
+        def show() -> bytes:
+            return to_png(self._reader.cut_out(self._store.reference(identifier, picture, owner)).picture)
+
+        return await asyncio.to_thread(show)
+
+    async def delete(self, identifier: str, owner: str = "") -> None:
+        await asyncio.to_thread(self._store.delete, identifier, owner)
+
     async def show(self, pictures: list[bytes], field: str) -> Shown:
         """The subject of pictures that are not kept.
 
@@ -67,61 +111,36 @@ class CharacterService:
             DataError: a picture cannot be read; the message begins with its place in ``field``.
             ContentError: the policy refuses one.
         """
-        return await asyncio.to_thread(self._show, pictures, field)
 
-    async def reference(self, identifier: str, owner: str = "") -> bytes:
-        """The first cut-out, as the model sees it, as PNG."""
-        await self.get(identifier, owner)
-        return to_png((await self.cut_outs(identifier, self._reference_size))[0].picture)
+        def show() -> Shown:
+            cut_outs = [self._reader.cut_out(reference) for reference in self._reader.read(pictures, field)]
+            return Shown(tuple(to_png(c.picture) for c in cut_outs), tuple(c.face for c in cut_outs))
 
-    async def delete(self, identifier: str, owner: str = "") -> None:
-        await asyncio.to_thread(self._store.delete, identifier, owner)
+        return await asyncio.to_thread(show)
 
-    async def cut_outs(self, identifier: str, size: int) -> list[CutOut]:
-        return await asyncio.to_thread(self._store.cut_outs, identifier, size)
+    async def offer(self, prompt: str, pictures: list[bytes], owner: str = "") -> Candidates:
+        """Keep pictures that were drawn of ``prompt`` for an hour, so that one can be chosen."""
+
+        def offer() -> Candidates:
+            references = self._reader.read(pictures, "candidates")
+            identifier, expires = self._candidates.put(prompt, pictures, owner)
+            return Candidates(identifier, expires, [r.advice for r in references if r.advice is not None])
+
+        return await asyncio.to_thread(offer)
+
+    async def candidate(self, identifier: str, choice: int, owner: str = "") -> Candidate:
+        """What `offer` has kept.
+
+        Raises:
+            CandidateNotFoundError: there is none, any more, or it is another owner's.
+        """
+        return await asyncio.to_thread(self._candidates.get, identifier, choice, owner)
+
+    async def portraits(self, identifier: str, size: int) -> Portraits:
+        return await asyncio.to_thread(self._store.portraits, identifier, size)
 
     async def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
         return await asyncio.to_thread(self._store.tokens, identifier, identity)
 
-    async def put_tokens(self, identifier: str, identity: str, subject: SubjectTokens) -> None:
-        await asyncio.to_thread(self._store.put_tokens, identifier, identity, subject)
-
-    def _show(self, uploads: list[bytes], field: str) -> Shown:
-        cut_outs = []
-        for index, data in enumerate(uploads):
-            picture = self._read(data, f"{field}[{index}]")
-            face = self._face(picture, None, field)
-            cut_outs.append(cut_out_with_face(picture, subject_mask(picture), face, self._reference_size))
-        return Shown(tuple(to_png(c.picture) for c in cut_outs), tuple(c.face for c in cut_outs))
-
-    def _create(
-        self,
-        name: str,
-        description: str,
-        target_word: str,
-        uploads: list[bytes],
-        faces: list[Box | None],
-        owner: str,
-    ) -> Character:
-        pictures = [self._read(data, f"pictures[{i}]") for i, data in enumerate(uploads)]
-        given = [*faces, *[None] * len(pictures)]
-        references = [
-            Reference(picture, subject_mask(picture), self._face(picture, face, f"faces[{i}]"))
-            for i, (picture, face) in enumerate(zip(pictures, given, strict=False))
-        ]
-        advice = [s for r in references for s in advise(r.picture, r.mask, self._reference_size)]
-        return self._store.create(name, description, target_word, references, list(dict.fromkeys(advice)), owner)
-
-    def _face(self, picture: Image.Image, given: Box | None, field: str) -> Box | None:
-        if given is None:
-            return None if self._detector is None else self._detector(picture)
-        x0, y0, x1, y1 = given
-        if not (0 <= x0 < x1 <= picture.width and 0 <= y0 < y1 <= picture.height):
-            raise DataError(f"{field}: not a box x0, y0, x1, y1 in pixels inside its picture")
-        return given
-
-
-def to_png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+    async def put_tokens(self, identifier: str, identity: str, revision: int, subject: SubjectTokens) -> bool:
+        return await asyncio.to_thread(self._store.put_tokens, identifier, identity, revision, subject)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -17,10 +17,12 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from components.characters.candidates import CandidateNotFoundError
+from components.characters.character import PictureCountError, PictureNotFoundError
 from components.content import ContentError
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
 from components.jobs.job import JobNotFoundError, KeyReusedError, QueueFullError
-from deploy.protocols import OrderError, UnavailableError
+from deploy.protocols import BusyError, ExcessError, OrderError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +48,14 @@ _INSIDE: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     DataError: (400, "pictures", "invalid_picture"),
     ContentError: (400, None, "content_policy"),
     JobNotFoundError: (404, None, "job_not_found"),
+    CandidateNotFoundError: (404, "candidates", "candidates_not_found"),
+    PictureNotFoundError: (404, None, "picture_not_found"),
+    PictureCountError: (409, "pictures", "picture_count"),
     NotFoundError: (404, None, "character_not_found"),
     KeyReusedError: (409, "Idempotency-Key", "idempotency_key_reused"),
     QueueFullError: (429, None, "queue_full"),
+    ExcessError: (429, None, "queue_full"),
+    BusyError: (503, None, "overloaded"),
     UnavailableError: (503, None, "unavailable"),
 }
 
@@ -60,18 +67,21 @@ def envelope(
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
+    """An error as JSON; a refusal for now has a guess of a Retry-After, where ``headers`` do not know better."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     kind = "rate_limit_error" if status == 429 else kind
     guess = {"Retry-After": "5"} if status in (429, 503) else {}
+    guess |= {"X-Error-Code": code} if code else {}
     body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     return JSONResponse(body, status_code=status, headers=guess | dict(headers or {}))
 
 
-def answer_to(error: Exception) -> JSONResponse:
-    """The envelope of an error of the interface or from inside."""
+def answer_to(error: Exception, retry_after_s: int | None = None) -> JSONResponse:
+    """The envelope of an error of the interface or from inside, and when the same request may come back."""
     if isinstance(error, ApiError):
         return envelope(error.status_code, str(error.detail), error.param, error.code, error.headers)
-    return envelope(*explain(error))
+    headers = None if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    return envelope(*explain(error), headers)
 
 
 def explain(error: Exception) -> tuple[int, str, str | None, str | None]:
@@ -84,8 +94,12 @@ def explain(error: Exception) -> tuple[int, str, str | None, str | None]:
     return 500, "internal error", None, None
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Make every foreseen error of ``app`` an envelope; `HideErrors` sees to the others."""
+def install_error_handlers(app: FastAPI, retry_after_s: Callable[[Exception], Awaitable[int | None]]) -> None:
+    """Make every foreseen error of ``app`` an envelope; `HideErrors` sees to the others.
+
+    Args:
+        retry_after_s: when a request that an error from inside refuses may come back.
+    """
 
     @app.exception_handler(StarletteHTTPException)
     async def http(_: Request, error: StarletteHTTPException) -> JSONResponse:
@@ -102,7 +116,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RealCustomError)
     async def inside(_: Request, error: RealCustomError) -> JSONResponse:
-        return answer_to(error)
+        return answer_to(error, await retry_after_s(error))
 
 
 def field_name(location: Sequence[Any]) -> str | None:

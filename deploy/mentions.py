@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.characters.store import Character
+from components.characters.character import Character
 from components.model.words import folded
 from deploy.envelope import ApiError
 from deploy.image_schema import MAX_CHARACTERS, CharacterChoice

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
-from components.characters.store import Character, SubjectTokens
+from components.characters.candidates import Candidate, Candidates
+from components.characters.character import Character, Portraits, SubjectTokens
 from components.data.schema import Box
 from components.errors import RealCustomError
 from components.jobs.job import Job, NewJob, News, Preview, Progress
-from components.pictures import CutOut
 from deploy.pictures_out import Output
 
 
@@ -28,11 +28,19 @@ class OrderError(RealCustomError):
 
 
 class UnavailableError(RealCustomError):
-    """The service cannot take the request now; the same request may succeed later."""
+    """The service cannot take the request now; the same one may succeed later, in ``retry_after_s`` if it is known."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class BusyError(UnavailableError):
     """Too many others wait; nothing was begun."""
+
+
+class ExcessError(BusyError):
+    """Too many of the caller's own requests wait; nothing was begun."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +162,27 @@ class Characters(Protocol):
         """Cut the subject out of pictures, and keep nothing; raises DataError for those that cannot be read."""
         ...
 
-    async def reference(self, identifier: str, owner: str = "") -> bytes: ...
+    async def describe(
+        self, identifier: str, name: str | None, description: str | None, target_word: str | None, owner: str = ""
+    ) -> Character:
+        """Change what is not None."""
+        ...
+
+    async def add_pictures(
+        self, identifier: str, pictures: list[bytes], faces: list[Box | None], owner: str = ""
+    ) -> Character: ...
+
+    async def remove_picture(self, identifier: str, picture: str, owner: str = "") -> Character: ...
+
+    async def cut_out(self, identifier: str, picture: str | None, owner: str = "") -> bytes:
+        """A picture as the model sees it, by default the first one, as PNG."""
+        ...
+
+    async def offer(self, prompt: str, pictures: list[bytes], owner: str = "") -> Candidates:
+        """Keep pictures that were drawn of a prompt for an hour, for somebody to choose from."""
+        ...
+
+    async def candidate(self, identifier: str, choice: int, owner: str = "") -> Candidate: ...
 
     async def delete(self, identifier: str, owner: str = "") -> None: ...
 
@@ -162,11 +190,11 @@ class Characters(Protocol):
 class SubjectSource(Protocol):
     """Keeps characters' cut-outs and vision tokens (see `components.characters.store`)."""
 
-    async def cut_outs(self, identifier: str, size: int) -> list[CutOut]: ...
+    async def portraits(self, identifier: str, size: int) -> Portraits: ...
 
     async def tokens(self, identifier: str, identity: str) -> SubjectTokens | None: ...
 
-    async def put_tokens(self, identifier: str, identity: str, subject: SubjectTokens) -> None: ...
+    async def put_tokens(self, identifier: str, identity: str, revision: int, subject: SubjectTokens) -> bool: ...
 
 
 class Generator(Protocol):

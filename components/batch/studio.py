@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from components.batch.row import BatchRow, SubjectRow
-from components.characters.store import CharacterStore, SubjectTokens
+from components.characters.character import SubjectTokens
+from components.characters.store import CharacterStore
 from components.config import Config
 from components.data.picture import decode_picture
 from components.data.region import subject_mask
@@ -132,10 +133,10 @@ class Studio:
         word = characters.get(identifier).target_word
         kept = characters.tokens(identifier, identity)
         if kept is None:
-            cut_outs = characters.cut_outs(identifier, self._pipeline.reference_size)
-            tokens = self._pipeline.encode_subject([each.picture for each in cut_outs])
-            kept = SubjectTokens(tokens.cpu(), self._pipeline.face_group([each.face for each in cut_outs]))
-            characters.put_tokens(identifier, identity, kept)
+            shown = characters.portraits(identifier, self._pipeline.reference_size)
+            tokens = self._pipeline.encode_subject([each.picture for each in shown.cut_outs])
+            kept = SubjectTokens(tokens.cpu(), self._pipeline.face_group([each.face for each in shown.cut_outs]))
+            characters.put_tokens(identifier, identity, shown.revision, kept)
         return word, kept
 
     @cached_property

@@ -5,6 +5,8 @@ The thresholds were set on photographs of everyday objects and the same photogra
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
@@ -23,26 +25,50 @@ _EVERYTHING = 0.98
 _EDGE = 7
 
 
-def advise(picture: Image.Image, mask: Image.Image, reference_size: int) -> list[str]:
-    """Sentences of advice, the most important first; empty if the picture is good.
+@dataclass(frozen=True)
+class Advice:
+    """What a picture is like as a reference, and what would make it better."""
+
+    #: Size of the picture, and the longer side of the subject's box, in pixels.
+    width: int
+    height: int
+    subject_pixels: int
+    #: The share of the picture that the subject covers; 0, or nearly 1, means that no subject was found.
+    subject_share: float
+    #: How steep the subject's edges are, and how uneven its background is, in [0, 1].
+    sharpness: float
+    clutter: float
+    #: Whether there is a face; None if nobody looked.
+    face_found: bool | None
+    #: What would make it better, the most important first; empty if it is good.
+    sentences: tuple[str, ...]
+
+
+def advise(picture: Image.Image, mask: Image.Image, reference_size: int, face_found: bool | None = None) -> Advice:
+    """Measure a picture and judge it.
 
     Args:
         picture: RGB.
         mask: L of the same size, 255 on the subject; all or nothing of it means that no subject was found.
         reference_size: side in pixels of what the model looks at.
     """
-    share = subject_share(mask)
+    pixels, share = subject_pixels(mask), subject_share(mask)
+    sharp, uneven = sharpness(picture, mask), clutter(picture, mask)
+    sentences = _sentences(pixels, share, sharp, uneven, reference_size)
+    return Advice(*picture.size, pixels, share, sharp, uneven, face_found, tuple(sentences))
+
+
+def _sentences(pixels: int, share: float, sharp: float, uneven: float, reference_size: int) -> list[str]:
     if not 0 < share < _EVERYTHING:
         return ["No subject stands out from the background: use a picture of the subject alone."]
     advice = []
-    pixels = subject_pixels(mask)
     if pixels < reference_size:
         advice.append(f"The subject is {pixels} pixels large: at least {reference_size} would show its details.")
-    if sharpness(picture, mask) < _SHARP:
+    if sharp < _SHARP:
         advice.append("The subject is blurred: use a sharper picture.")
     if share < _SHARE:
         advice.append(f"The subject fills {share:.0%} of the picture: move closer or crop.")
-    if clutter(picture, mask) > _PLAIN:
+    if uneven > _PLAIN:
         advice.append("The background is busy: a plain one makes the subject easier to separate.")
     return advice
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal, NamedTuple
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 #: What follows one of these describes the noun before it: "a robot | with a red hat".
@@ -11,6 +12,24 @@ _ENDS_HEAD = frozenset(
     | {"and", "or", "that", "who", "which", "is", "has", "made", "wearing", "holding", "carrying", "sitting"}
     | {"standing", "lying", "looking"}
 )
+
+#: Where a word comes from: its maker, the description, or the pictures.
+Source = Literal["given", "description", "detected"]
+
+
+class TargetWord(NamedTuple):
+    """The word that stands for a character in a prompt, and where it comes from."""
+
+    word: str
+    source: Source
+
+
+def told_word(given: str, description: str) -> TargetWord | None:
+    """The word that was ``given``, or else the description's; None if neither has one."""
+    if given:
+        return TargetWord(given, "given")
+    head = head_noun(description)
+    return None if head is None else TargetWord(head, "description")
 
 
 def head_noun(description: str) -> str | None:

@@ -55,7 +55,9 @@ def for_workers(config: Config) -> Config:
     signing = {"certificates": signer.certificates and signer.certificates.absolute()}
     signing["key"] = signer.key and signer.key.absolute()
     parts = {"jobs": jobs, "c2pa": signer.model_copy(update=signing)}
-    serving = config.serving.model_copy(update={"store": config.serving.store.absolute()} | parts)
+    store = config.serving.store
+    store = store if isinstance(store, str) else store.absolute()
+    serving = config.serving.model_copy(update={"store": store} | parts)
     model = config.model.model_copy(update=_absolute(config.model, "base", "siglip", "dinov2", "adapter"))
     evaluation = config.evaluation.model_copy(update=_absolute(config.evaluation, "encoders", "dino", "clip"))
     places = {name: getattr(config.training, name).absolute() for name in ("dataset", "output")}

@@ -1,0 +1,80 @@
+"""Characters' rows, and how they change: a picture's coming or going is one conditional update."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from components.characters.character import Character, Picture
+from components.characters.tables import characters, checked, is_, picture_values, read_character
+from components.errors import NotFoundError
+from components.model.words import folded
+
+
+class CharacterRows:
+    """Methods that take an id raise NotFoundError if there is no such character, or an owner is named and it is
+    another's.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def insert(self, pictures: tuple[Picture, ...], **values: Any) -> Character:
+        with self._engine.begin() as connection:
+            connection.execute(characters.insert().values(**values, **picture_values(pictures)))
+        return self.get(values["id"])
+
+    def page(self, limit: int, after: str | None, owner: str) -> list[Character]:
+        """Up to ``limit`` of an owner's characters, newest first, older than the id ``after`` (deleted or not)."""
+        query = sa.select(characters).where(characters.c.owner == owner).order_by(characters.c.id.desc()).limit(limit)
+        if after is not None:
+            query = query.where(characters.c.id < checked(after))
+        with self._engine.connect() as connection:
+            return [read_character(row) for row in connection.execute(query).mappings()]
+
+    def find(self, name: str, owner: str) -> list[Character]:
+        """An owner's characters of that name, in whatever case and encoding of accents, newest first."""
+        with self._engine.connect() as connection:
+            names = connection.execute(
+                sa.select(characters.c.id, characters.c.name).where(characters.c.owner == owner)
+            ).all()
+        same = self.among([identifier for identifier, other in names if folded(other) == folded(name)])
+        return sorted(same.values(), key=lambda character: character.id, reverse=True)
+
+    def get(self, identifier: str, owner: str | None = None) -> Character:
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(characters).where(is_(identifier, owner))).mappings().first()
+        if row is None:
+            raise NotFoundError("there is no such character; list the existing ones")
+        return read_character(row)
+
+    def among(self, identifiers: Collection[str]) -> dict[str, Character]:
+        """Those of ``identifiers`` that there are."""
+        query = sa.select(characters).where(characters.c.id.in_(identifiers))
+        with self._engine.connect() as connection:
+            return {row["id"]: read_character(row) for row in connection.execute(query).mappings()}
+
+    def update(self, identifier: str, owner: str | None, **values: Any) -> Character:
+        """Change ``values``, which are none of the pictures'."""
+        if values:
+            with self._engine.begin() as connection:
+                connection.execute(characters.update().where(is_(identifier, owner)).values(**values))
+        return self.get(identifier, owner)
+
+    def swap_pictures(self, before: Character, pictures: tuple[Picture, ...]) -> Character | None:
+        """Give the character other pictures; None, and no change, if they have changed since it was read."""
+        values = picture_values(pictures) | {"revision": before.revision + 1}
+        unchanged = is_(before.id, before.owner) & (characters.c.revision == before.revision)
+        with self._engine.begin() as connection:
+            if not connection.execute(characters.update().where(unchanged).values(**values)).rowcount:
+                return None
+        return replace(before, revision=values["revision"], pictures=pictures, advice=values["advice"])
+
+    def delete(self, identifier: str, owner: str | None = None) -> None:
+        with self._engine.begin() as connection:
+            gone = connection.execute(characters.delete().where(is_(identifier, owner))).rowcount
+        if not gone:
+            raise NotFoundError("there is no such character; list the existing ones")

@@ -1,0 +1,87 @@
+"""Small files by name, in a directory and behind a URL: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from components.blobs import LocalBlobs, below, open_blobs
+from components.config.section import Place
+from components.jobs.job import JobNotFoundError
+from components.jobs.results import ResultFiles
+from tests.characters_office import place
+
+__all__ = ["place"]
+
+
+def test_what_is_written_is_read_listed_dated_and_gone(place: Place) -> None:
+    blobs = open_blobs(place)
+    for name, content in {"a/1": b"one", "a/2": b"", "b": b"three", "ab/1": b"four"}.items():
+        blobs.write(name, content)
+    blobs.write("a/1", b"another")
+    assert blobs.read("a/1") == b"another" and blobs.read("a/2") == b""
+    assert sorted(blobs.names()) == ["a/1", "a/2", "ab/1", "b"]
+    assert sorted(blobs.names("a")) == ["a/1", "a/2"], "which is no prefix"
+    assert 0 <= blobs.age_s("a/1") < 60
+    blobs.discard("a/1")
+    blobs.discard("a/1")
+    with pytest.raises(FileNotFoundError):
+        blobs.read("a/1")
+    with pytest.raises(FileNotFoundError):
+        blobs.age_s("a/1")
+    blobs.clear("a")
+    blobs.clear("nothing")
+    assert sorted(blobs.names()) == ["ab/1", "b"]
+    assert open_blobs(place).read("b") == b"three", "another process finds it"
+
+
+def test_places_below_places(tmp_path: Path) -> None:
+    assert below(tmp_path, "jobs") == tmp_path / "jobs"
+    assert below("s3://bucket/store/", "jobs") == "s3://bucket/store/jobs"
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = LocalBlobs(tmp_path)
+    blobs.write("a/1", b"old")
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "no space left")))
+        with pytest.raises(OSError, match="no space"):
+            blobs.write("a/1", b"new")
+    assert blobs.read("a/1") == b"old" and blobs.names() == ["a/1"]
+
+
+def test_folders_come_and_go_under_several_hands(place: Place) -> None:
+    """A folder goes with its last file while others write into it, and nobody notices."""
+    blobs, stop = open_blobs(place), threading.Event()
+
+    def clear() -> None:
+        while not stop.is_set():
+            blobs.clear("a")
+
+    with ThreadPoolExecutor(3) as pool:
+        clearing = pool.submit(clear)
+        writing = [pool.submit(lambda n=n: [blobs.write(f"a/{n}-{i}", b"x") for i in range(50)]) for n in range(2)]
+        for each in writing:
+            each.result()
+        stop.set()
+        clearing.result()
+    blobs.clear("a")
+    assert blobs.names() == []
+
+
+def test_results_of_jobs_lie_wherever_blobs_do(place: Place) -> None:
+    files = ResultFiles(below(place, "jobs"))
+    files.write("job-1", "token", b"pictures")
+    files.write("job-2", "token", b"others")
+    assert files.read("job-1", "token") == b"pictures"
+    assert files.sweep({("job-1", "token")}) == 0, "what is young may still be in the making"
+    assert files.sweep({("job-1", "token")}, older_than_s=0) == 1
+    files.discard("job-1", "token")
+    for job in ("job-1", "job-2"):
+        with pytest.raises(JobNotFoundError):
+            files.read(job, "token")
+    assert open_blobs(place).names() == []
