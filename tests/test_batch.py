@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -37,6 +35,7 @@ from components.errors import DataError
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.pictures import cut_out
+from tests.killing import family, kill_all
 
 FAKES = "tests.batch_fakes"
 SAMPLING = SamplingConfig(steps=3, height=64, width=64)
@@ -296,11 +295,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     while len(list((output / "pictures").glob("[0-9]*.png"))) < 5:
         assert time.monotonic() < deadline and running.poll() is None
         time.sleep(0.05)
-    family = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
-    for process in family:
-        process.send_signal(signal.SIGKILL)
+    kill_all(family(running.pid))
     running.wait(30)
-    psutil.wait_procs(family, timeout=30)
     kept = {file.name: file.stat().st_mtime_ns for file in (output / "pictures").glob("[0-9]*.png")}
     assert 5 <= len(kept) < 24 and not (output / "results.parquet").exists()
     for name in kept:

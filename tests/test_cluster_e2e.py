@@ -18,7 +18,6 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -26,6 +25,7 @@ from PIL import Image
 from components.config import PACKAGE_ROOT, load_config
 from components.world.write import write_world
 from tests.faults import wait_for
+from tests.killing import family, kill_all
 from tests.postgres import free_port
 
 BIN = Path(sys.executable).parent
@@ -50,7 +50,7 @@ SETTINGS = [
 class Head:
     """A head node with token authentication and ports of its own, and the command line on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: Path) -> None:
         self.folder, self.port, self.dashboard_port = folder, free_port(), free_port()
         self.dashboard = f"http://127.0.0.1:{self.dashboard_port}"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -62,6 +62,7 @@ class Head:
             "RAY_TRAIN_V2_ENABLED": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1",
+            "REALCUSTOM_STORE": str(store),
         }
 
     @contextmanager
@@ -87,12 +88,8 @@ class Head:
             wait_for(self._answers, 120)
             yield
         finally:
-            family = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
-            for process in family:
-                if process.is_running():
-                    process.kill()
+            kill_all(family(head.pid))
             head.wait(30)
-            psutil.wait_procs(family, timeout=30)
 
     def call(self, *command: str | Path, timeout: float = 400) -> str:
         """Run a program of this environment; returns what it printed."""
@@ -125,10 +122,10 @@ class Head:
 
 
 @pytest.fixture
-def head() -> Iterator[Head]:
+def head(tmp_path: Path) -> Iterator[Head]:
     # A short path: Ray's sockets lie below it, and the kernel allows them 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="rc-"))
-    head = Head(folder)
+    head = Head(folder, tmp_path)
     try:
         with head.running():
             yield head
@@ -155,7 +152,7 @@ def test_from_pictures_to_a_served_character(head: Head, tmp_path: Path) -> None
     refused = httpx.get(f"{head.dashboard}/api/jobs/")
     assert refused.status_code in (401, 403), "whoever has no token runs nothing"
 
-    head.submit("workflows.prepare", *sets)
+    head.submit("workflows.prepare", *sets, "--set", "data.source=$REALCUSTOM_STORE/raw")  # known to the nodes
     assert "models:/realcustom-tiny/1" in head.submit("workflows.train", *sets)
     head.submit("workflows.promote", *sets)
     draw_table(head, tmp_path, sets)

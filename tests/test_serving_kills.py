@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from components.config import PACKAGE_ROOT, load_config
 from tests.faults import QUICK_DETECTION, wait_for
+from tests.killing import family, kill_all
 from tests.postgres import free_port
 from tests.serving_process import QUICK, running
 
@@ -165,12 +166,9 @@ class Service:
         assert self._process.stdout is not None
         assert any(line.startswith(self.url) for line in self._process.stdout), "it did not start"
 
-    def family(self) -> list[psutil.Process]:
-        return psutil.Process(self._process.pid).children(recursive=True)
-
     def replicas(self, deployment: str) -> list[psutil.Process]:
         name = f"ray::ServeReplica:realcustom:{deployment}"
-        return [process for process in self.family() if command_line(process).startswith(name)]
+        return [process for process in family(self._process.pid) if command_line(process).startswith(name)]
 
     def kill(self, deployment: str) -> int:
         """Kill a replica of the deployment; says how many there were."""
@@ -187,22 +185,13 @@ class Service:
 
     def kill_everything(self) -> int:
         """Kill every process of the cluster, and this one's own; says how many that were."""
-        killed = kill_all([psutil.Process(self._process.pid), *self.family()])
+        killed = kill_all(family(self._process.pid))
         self._process.communicate()
         return killed
 
     def stop(self) -> None:
         if self._process.poll() is None:
             self.kill_everything()
-
-
-def kill_all(victims: list[psutil.Process]) -> int:
-    for victim in victims:
-        if victim.is_running():
-            victim.kill()
-    gone, alive = psutil.wait_procs(victims, timeout=30)
-    assert not alive
-    return len(gone)
 
 
 def command_line(process: psutil.Process) -> str:
