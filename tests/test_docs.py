@@ -51,6 +51,19 @@ def test_documented_overrides_are_known(page: str, words: list[str]) -> None:
     assert load_config(preset, overrides).preset == preset
 
 
+def test_key_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their order; the id that is revoked is the one of the first key that they have made."""
+    monkeypatch.chdir(tmp_path)
+    runner, made = CliRunner(), ""
+    for page, words in _commands():
+        if words[:2] == ["realcustom", "key"]:
+            words = [made if re.fullmatch(r"[0-9a-f]{16}", word) else word for word in words]
+            result = runner.invoke(app, words[1:])
+            assert result.exit_code == 0, f"{page}: {shlex.join(words)}: {result.output}"
+            made = made or result.stdout.split("-")[1]
+    assert made
+
+
 def test_documented_stages_exist() -> None:
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     known |= {str(group.name) for group in app.registered_groups}
