@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from PIL import Image
 
-from components.characters.advice import Advice, advise
+from components.characters.advice import advise
 from components.characters.character import Reference
 from components.characters.naming import TargetWord, told_word
 from components.config import Config
@@ -87,10 +87,7 @@ class ReferenceReader:
         elif self._detector is not None:
             face = self._detector(picture)
             found = face is not None
-        return Reference(picture, mask, face, self._advise(picture, mask, found))
-
-    def _advise(self, picture: Image.Image, mask: Image.Image, face_found: bool | None) -> Advice:
-        return advise(picture, mask, self.size, face_found)
+        return Reference(picture, mask, face, advise(picture, mask, self.size, found))
 
 
 def _check(box: Box, picture: Image.Image, field: str) -> None:

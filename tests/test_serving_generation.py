@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.characters.store import SubjectTokens
+from components.characters.character import Portraits, SubjectTokens
 from components.config import load_config
 from components.engine.request import Phase
 from components.errors import NotFoundError, WordError
 from components.jobs.job import Preview, Progress
-from components.pictures import CutOut
 from deploy.characters import CharacterService
 from deploy.generation import GenerationService, Limits
 from deploy.loading import measured_budget
@@ -30,14 +29,14 @@ WITH = replace(PLAIN, subjects=(Subject("red", "robot"),))
 class Kept:
     """Characters whose tokens are colours."""
 
-    async def cut_outs(self, identifier: str, size: int) -> list[CutOut]:
+    async def portraits(self, identifier: str, size: int) -> Portraits:
         raise NotFoundError("no such character")
 
     async def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
         colors = {"red": [255.0, 0.0, 0.0], "blue": [0.0, 0.0, 255.0]}
         return SubjectTokens(torch.tensor([colors[identifier]])) if identifier in colors else None
 
-    async def put_tokens(self, identifier: str, identity: str, subject: SubjectTokens) -> None:
+    async def put_tokens(self, identifier: str, identity: str, revision: int, subject: SubjectTokens) -> bool:
         raise AssertionError("there is nothing to keep")
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from components.characters.store import CharacterStore, Reference
+from components.characters.character import Reference
+from components.characters.store import CharacterStore
 from components.config import Config
 from components.errors import WordError
 from components.jobs.job import Preview
