@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -73,7 +73,7 @@ class GeneratorMetrics:
 
 def engine_families(engines: Mapping[str, Stats]) -> Iterator[Metric]:
     """What engines say of themselves, by version."""
-    gauges = {
+    gauges: dict[str, tuple[str, Callable[[Stats], float]]] = {
         "pixels": ("Pixels that are being denoised", lambda s: s.pixels),
         "pixel_budget": ("Most pixels that are denoised at the same time", lambda s: s.budget),
         "batch": ("Pictures in the last step", lambda s: s.batch),
@@ -81,7 +81,7 @@ def engine_families(engines: Mapping[str, Stats]) -> Iterator[Metric]:
         "backlog_seconds": ("Until what is queued and denoised now will be done", lambda s: s.backlog_s),
         "silent_seconds": ("Since anything moved although there is work", lambda s: s.silent_s),
     }
-    counters = {
+    counters: dict[str, tuple[str, Callable[[Stats], float]]] = {
         "steps": ("Steps", lambda s: s.steps),
         "step_time_seconds": ("Seconds of all steps", lambda s: s.step_seconds),
         "step_pictures": ("Pictures in all steps, each in every step it took part in", lambda s: s.pictures),

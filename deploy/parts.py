@@ -75,21 +75,14 @@ class GeneratorDeployment(Fleet):
         board: DeploymentHandle,
     ) -> None:
         torch.set_num_threads(config.serving.generator_threads)
-        self._model, self._stuck_s, self._drain_s = model.name, config.serving.stuck_s, config.serving.drain_s
+        self._stuck_s, self._drain_s = config.serving.stuck_s, config.serving.drain_s
         source, metrics = find_registry(registry), GeneratorMetrics()
         load = Loader(config, source, model.name, cast(SubjectSource, Remote(characters)), metrics)
         look = None if alias is None else partial(lineup, config, source, model.name, alias)
         super().__init__(load, first_versions(look, model.version), config.serving.rollout, metrics)
-        self._tasks = [reporting(board, self.report)]
+        self._tasks = [reporting(board, partial(self.report, model.name))]
         if look is not None:
             self._tasks.append(asyncio.create_task(watch(self, look, config.serving.rollout.poll_s)))
-
-    async def report(self, replica: str) -> Report:
-        """What the board is told."""
-        engines, versions = self.stats(), self.versions()
-        families = self._metrics.families(self._model, versions, engines)
-        backlog_s = sum(stats.backlog_s for stats in engines.values())
-        return Report("generator", replica, backlog_s=backlog_s, versions=versions, metrics=families)
 
     async def check_health(self) -> None:
         """Serve replaces a replica that raises here a few times."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from components.config import RolloutConfig
 from components.engine.stats import Stats
 from components.jobs.job import Preview, Progress
-from deploy.board import Serving
+from deploy.board import Report, Serving
 from deploy.generation import GenerationService
 from deploy.metrics import GeneratorMetrics
 from deploy.protocols import Delivery, Order
@@ -129,6 +129,13 @@ class Fleet:
     def stats(self) -> dict[str, Stats]:
         """What the engine of each version is doing."""
         return {version: service.stats() for version, service in self._loaded.items()}
+
+    async def report(self, model: str, replica: str) -> Report:
+        """How the versions of ``model`` are doing, for the board."""
+        engines, versions = self.stats(), self.versions()
+        families = self._metrics.families(model, versions, engines)
+        backlog_s = sum(stats.backlog_s for stats in engines.values())
+        return Report("generator", replica, backlog_s=backlog_s, versions=versions, metrics=families)
 
     def abandon(self) -> None:
         """Give everything up."""

@@ -1,0 +1,76 @@
+"""The whole service in one event loop, without Ray: a fleet over the painting fake, and HTTP without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import httpx
+
+from components.config import Config
+from deploy.board import Board, keep_reporting
+from deploy.characters import CharacterService
+from deploy.gateway import create_app
+from deploy.generation import GenerationService
+from deploy.jobs import JobService
+from deploy.loading import Loader, lineup
+from deploy.metrics import GeneratorMetrics
+from deploy.rollout import Fleet, watch
+from deploy.schema import ModelResponse
+from tests import serving_fakes as registry
+
+MODEL = "realcustom-tiny"
+
+
+@dataclass
+class Studio:
+    """A running service; ``loads`` are the versions that were loaded, in this order."""
+
+    client: httpx.AsyncClient
+    fleet: Fleet
+    board: Board
+    loads: list[str]
+
+    async def draw(self, prompt: str = "a robot", **fields: Any) -> httpx.Response:
+        return await self.client.post("/v1/images/generations", json={"prompt": prompt, "steps": 3, **fields})
+
+    async def until_version(self, version: str, within_s: float = 10) -> None:
+        """Wait until ``version`` is what is served."""
+        async with asyncio.timeout(within_s):
+            while not any(s.version == version and s.role == "champion" for s in self.fleet.versions()):
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def studio(config: Config) -> AsyncIterator[Studio]:
+    characters, metrics, loads = CharacterService(config), GeneratorMetrics(), list[str]()
+    loader = Loader(config, registry, MODEL, characters, metrics)
+
+    def load(version: str, beside: GenerationService | None) -> GenerationService:
+        loads.append(version)
+        return loader(version, beside)
+
+    fleet = Fleet(load, ["7"], config.serving.rollout, metrics)
+    jobs, board = JobService(config, fleet), Board()
+    jobs.start()
+    tasks = [
+        asyncio.create_task(keep_reporting(board, partial(fleet.report, MODEL, "generator-1"), every_s=0.05)),
+        asyncio.create_task(keep_reporting(board, partial(jobs.report, "jobs-1"), every_s=0.05)),
+    ]
+    if config.serving.rollout.poll_s:
+        look = partial(lineup, config, registry, MODEL, "champion")
+        tasks.append(asyncio.create_task(watch(fleet, look, config.serving.rollout.poll_s)))
+    app = create_app(config, ModelResponse(id=MODEL, version="7"), characters, fleet, jobs, board)
+    transport = httpx.ASGITransport(app)
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://studio", timeout=30) as client:
+            yield Studio(client, fleet, board, loads)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await jobs.close()
+        assert await fleet.close(10)
