@@ -1,12 +1,10 @@
-"""Errors as OpenAI's envelope ``{"error": {message, type, param, code}}``, and the limit on request bodies.
+"""Errors as OpenAI's envelope ``{"error": {message, type, param, code}}``.
 
 Messages name the field and never repeat its value.
 """
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.characters.candidates import CandidateNotFoundError
 from components.characters.character import PictureCountError, PictureNotFoundError
@@ -23,8 +20,6 @@ from components.content import ContentError
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
 from components.jobs.job import JobNotFoundError, KeyReusedError, QueueFullError
 from deploy.protocols import BusyError, ExcessError, OrderError, UnavailableError
-
-log = logging.getLogger(__name__)
 
 
 class ApiError(HTTPException):
@@ -95,7 +90,7 @@ def explain(error: Exception) -> tuple[int, str, str | None, str | None]:
 
 
 def install_error_handlers(app: FastAPI, retry_after_s: Callable[[Exception], Awaitable[int | None]]) -> None:
-    """Make every foreseen error of ``app`` an envelope; `HideErrors` sees to the others.
+    """Make every foreseen error of ``app`` an envelope; `deploy.guards.HideErrors` sees to the others.
 
     Args:
         retry_after_s: when a request that an error from inside refuses may come back.
@@ -125,59 +120,3 @@ def field_name(location: Sequence[Any]) -> str | None:
     for part in location[1:] if location and location[0] in ("body", "query", "path", "header") else location:
         name += f"[{part}]" if isinstance(part, int) else f".{part}"
     return name.removeprefix(".") or None
-
-
-class LimitBody:
-    """ASGI middleware: a request body of more than ``max_bytes``, announced or not, is answered with 413."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        announced = dict(scope.get("headers", ())).get(b"content-length", b"0")
-        received = 0
-
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_bytes or (announced.isdigit() and int(announced) > self._max_bytes):
-                raise ApiError(413, f"the request has more than {self._max_bytes:,} bytes", code="too_large")
-            return message
-
-        await self._app(scope, limited if scope["type"] == "http" else receive, send)
-
-
-class HideErrors:
-    """ASGI middleware: an error that nobody has foreseen is answered with 500.
-
-    What the log has of it is its kind and its place, not its words: they may hold what was asked for.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        except Exception as error:
-            if scope["type"] != "http":
-                raise
-            log.error("%s %s: %s", scope["method"], scope["path"], places(error))
-            if not started:  # otherwise the server ends the line in the middle
-                await envelope(500, "internal error")(scope, receive, send)
-
-
-def places(error: BaseException) -> str:
-    """The kinds of an error and of those behind it, with the lines of code where they were raised."""
-    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__ or error.__context__,)
-    lines = "".join(traceback.format_tb(error.__traceback__))
-    behind = [f"{type(error).__name__}\n{lines}", *(places(each) for each in inner if each is not None)]
-    return "behind it: ".join(behind)

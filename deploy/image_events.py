@@ -16,7 +16,8 @@ from PIL import Image
 
 from components.errors import RealCustomError
 from components.jobs.job import Preview, Progress
-from deploy.envelope import answer_to, places
+from deploy.envelope import answer_to
+from deploy.guards import places
 from deploy.image_schema import CompletedImageEvent, PartialImageEvent, PictureRequest
 from deploy.orders import revised, to_base64
 from deploy.pictures_out import encode
