@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,8 +23,13 @@ class Remote:
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         async def call(*arguments: Any) -> Any:
-            with _unwrapped():
-                return await getattr(self._handle, method).remote(*arguments)
+            response = getattr(self._handle, method).remote(*arguments)
+            try:
+                with _unwrapped():
+                    return await response
+            except asyncio.CancelledError:  # which Serve itself passes on only where the whole request is cancelled
+                response.cancel()
+                raise
 
         return call
 
