@@ -12,7 +12,7 @@ import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import fsspec
 
@@ -73,16 +73,8 @@ class LocalBlobs:
 
     def write(self, name: str, content: bytes) -> None:
         path = self._root / name
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-        try:
-            with _create(partial) as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        while not _write(path, content):
+            pass
         for folder in {path.parent, self._root}:  # the new names, too
             _sync(folder)
 
@@ -158,13 +150,22 @@ class RemoteBlobs:
         return f"{fsspec.core.url_to_fs(self._url)[1].rstrip('/')}/{name}"
 
 
-def _create(path: Path) -> BinaryIO:
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            return path.open("wb")
-        except FileNotFoundError:  # somebody has just removed the folder with its last file
-            continue
+def _write(path: Path, content: bytes) -> bool:
+    """Write ``path`` whole; False if somebody has cleared its folder meanwhile, and it is to be done again."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except FileNotFoundError:
+        return False
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return True
 
 
 def _remove_if_empty(folder: Path) -> None:
