@@ -5,6 +5,7 @@ Messages name the field and never repeat its value.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,14 +13,17 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from components.characters.candidates import CandidateNotFoundError
 from components.characters.character import PictureCountError, PictureNotFoundError
 from components.content import ContentError
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
-from components.jobs.job import JobNotFoundError, KeyReusedError, QueueFullError
+from components.jobs.job import JobNotFoundError, KeyReusedError, QueueBusyError, QueueFullError
 from deploy.protocols import BusyError, ExcessError, OrderError, UnavailableError
+
+log = logging.getLogger(__name__)
 
 
 class ApiError(HTTPException):
@@ -49,6 +53,7 @@ _INSIDE: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     NotFoundError: (404, None, "character_not_found"),
     KeyReusedError: (409, "Idempotency-Key", "idempotency_key_reused"),
     QueueFullError: (429, None, "queue_full"),
+    QueueBusyError: (503, None, "overloaded"),
     ExcessError: (429, None, "queue_full"),
     BusyError: (503, None, "overloaded"),
     UnavailableError: (503, None, "unavailable"),
@@ -112,6 +117,12 @@ def install_error_handlers(app: FastAPI, retry_after_s: Callable[[Exception], Aw
     @app.exception_handler(RealCustomError)
     async def inside(_: Request, error: RealCustomError) -> JSONResponse:
         return answer_to(error, await retry_after_s(error))
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(InterfaceError)
+    async def database(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s: the database does not answer: %s", request.scope["path"], type(error).__name__)
+        return answer_to(UnavailableError("the database does not answer; try again"))
 
 
 def field_name(location: Sequence[Any]) -> str | None:

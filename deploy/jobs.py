@@ -45,7 +45,7 @@ class JobService:
         limits = self._limits = config.serving.jobs
         engine = open_database(config.serving.store, config.serving.database, TABLES)
         results = ResultFiles(below(config.serving.store, "jobs"))
-        self._store = JobStore(engine, results, limits.max_queued)
+        self._store = JobStore(engine, results, limits.max_queued, max_owned=limits.max_queued_per_owner)
         self._worker = JobWorker(JobQueue(engine, results, limits.lease_s, limits.max_attempts), generator, limits)
         outbox = Outbox(engine, limits.webhook_attempts, limits.webhook_backoff_s)
         self._courier = Courier(outbox, limits) if limits.webhook_origins else None

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.config import ServingConfig
-from components.jobs.job import QueueFullError
+from components.jobs.job import QueueBusyError, QueueFullError
 from deploy.board import Board, Report, posted
 from deploy.envelope import answer_to
 from deploy.protocols import BusyError, UnavailableError
@@ -30,9 +30,9 @@ class Patience:
         known = getattr(error, "retry_after_s", None)
         if known is not None:
             return _bounded(known)
-        if not isinstance(error, BusyError | QueueFullError):
+        if not isinstance(error, BusyError | QueueFullError | QueueBusyError):
             return _RESTART_S if isinstance(error, UnavailableError) else None
-        part = "jobs" if isinstance(error, QueueFullError) else "generator"
+        part = "generator" if isinstance(error, BusyError) else "jobs"
         return room_in_s(await posted(self._board), self._serving, part)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from components.errors import RealCustomError
 from deploy.protocols import BusyError, UnavailableError
@@ -57,6 +58,6 @@ def _unwrapped() -> Iterator[None]:
     except (RayActorError, DeploymentUnavailableError):
         raise UnavailableError("a part of the service was restarted; try again") from None
     except RayTaskError as error:
-        if isinstance(error.cause, RealCustomError):
+        if isinstance(error.cause, RealCustomError | OperationalError | InterfaceError):
             raise error.cause from None
         raise

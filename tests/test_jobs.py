@@ -15,10 +15,20 @@ import pytest
 import sqlalchemy as sa
 
 from components.errors import ConfigError
-from components.jobs.job import JobNotFoundError, KeyReusedError, Preview, Progress, QueueFullError
+from components.jobs.job import (
+    JobNotFoundError,
+    KeyReusedError,
+    Outlook,
+    Preview,
+    Progress,
+    QueueBusyError,
+    QueueFullError,
+    State,
+)
 from components.jobs.job import Standing as S
 from components.jobs.queue import JobQueue
 from components.jobs.signing import read_secret, signed_headers
+from components.jobs.store import JobStore
 from components.jobs.tables import TABLES
 from tests.jobs_office import ATTEMPTS, LEASE_S, NEW, Office, database, office
 
@@ -332,3 +342,40 @@ def test_jobs_know_no_platform() -> None:
     loaded = {name.split(".")[0] for name in shown.stdout.decode().split()}
     assert "sqlalchemy" in loaded
     assert not loaded & {"ray", "fastapi", "starlette", "httpx", "requests", "mlflow", "torch"}
+
+
+def test_an_owner_may_fill_its_share_of_the_queue_and_leaves_the_rest_to_others(office: Office) -> None:
+    store = JobStore(office.engine, office.files, 5, office.clock, max_owned=2)
+
+    def submit(owner: str) -> None:
+        store.submit(replace(NEW, owner=owner))
+
+    submit("greedy")
+    submit("greedy")
+    with pytest.raises(QueueFullError):
+        submit("greedy")
+    for other in ("one", "two", "three"):
+        submit(other)
+    with pytest.raises(QueueBusyError):
+        submit("late")
+    with pytest.raises(QueueFullError):
+        submit("greedy")
+    lease = office.queue.claim()
+    assert lease is not None
+    submit("late")
+
+
+def test_the_outlook_counts_every_owners_jobs(office: Office) -> None:
+    assert office.store.outlook() == Outlook({})
+    first, second = office.submit(owner="one"), office.submit(owner="two")
+    office.clock.now += 10
+    outlook = office.store.outlook()
+    assert outlook.states == {State.QUEUED: 2} and 10 < outlook.oldest_s < 11 and outlook.mean_s == 0
+    lease = office.queue.claim()
+    assert lease is not None and lease.job == first
+    office.clock.now += 3
+    office.queue.finish(lease, b"{}")
+    outlook = office.store.outlook()
+    assert outlook.states == {State.QUEUED: 1, State.DONE: 1} and 3 < outlook.mean_s < 3.1
+    office.store.cancel(second, "two")
+    assert office.store.outlook().states == {State.CANCELLED: 1, State.DONE: 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
-from components.config import Config, load_config
+from components.config import PACKAGE_ROOT, Config, load_config
 from components.engine.engine import Engine
 from components.engine.pace import Pace
-from components.jobs.job import Outlook, QueueFullError, State
+from components.jobs.job import Outlook, QueueBusyError, QueueFullError, State
 from deploy.board import Board, Report, Serving
 from deploy.characters import CharacterService
 from deploy.gateway import create_app
@@ -101,6 +103,18 @@ def test_a_page_holds_what_the_service_has_done(tmp_path: Path) -> None:
     assert replicas == {"gateway", "generator-1", "jobs-1"}
 
 
+def test_the_guide_names_what_is_there() -> None:
+    """Every metric of the guide, and in its alerts, is one that the service has; and the other way round."""
+    guide = (PACKAGE_ROOT / "docs/serving.md").read_text()
+    named = set(re.findall(r"realcustom_[a-z_]+", guide))
+    metrics, requests = GeneratorMetrics(), RequestMetrics()
+    all_families = [*metrics.families("m", (), {}), *requests.families(), *job_families(Outlook({}))]
+    there = {f"{f.name}_total" if f.type == "counter" else f.name for f in all_families}
+    parts = {f"{f.name}{part}" for f in all_families if f.type == "histogram" for part in ("_count", "_bucket")}
+    assert there <= named
+    assert named - there <= parts
+
+
 class Refusing:
     """A generator that refuses, each time for another reason."""
 
@@ -131,6 +145,8 @@ def test_refusals_are_counted_by_their_reason_and_say_when_to_come_back(tmp_path
         BusyError("too many requests are waiting"),
         UnavailableError("a part of the service was restarted"),
         QueueFullError("too many jobs are waiting"),
+        QueueBusyError("too many jobs of others are waiting"),
+        OperationalError("select 1", {}, Exception("the server closed the connection")),
         board=board,
     )
     told = [(a.status_code, a.json()["error"]["code"], a.headers["Retry-After"]) for a in answers]
@@ -140,10 +156,13 @@ def test_refusals_are_counted_by_their_reason_and_say_when_to_come_back(tmp_path
         (503, "overloaded", "20"),  # as many wait in front of the engine as inside it: half of 2 x 20 s
         (503, "unavailable", "5"),
         (429, "queue_full", "5"),  # nothing is known of jobs
+        (503, "overloaded", "5"),
+        (503, "unavailable", "5"),
     ]
+    assert "select" not in answers[-1].text
     assert answers[0].json()["error"]["type"] == "rate_limit_error"
     counted = {dict(labels)["reason"]: count for labels, count in numbers(page, "realcustom_rejections_total").items()}
-    assert counted == {"queue_full": 2, "overloaded": 2, "unavailable": 1}
+    assert counted == {"queue_full": 2, "overloaded": 3, "unavailable": 2}
 
 
 def families(count: float) -> tuple[Metric, ...]:

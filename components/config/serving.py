@@ -14,8 +14,9 @@ from components.config.section import Place, Section
 class JobsConfig(Section):
     """Pictures that are drawn while nobody waits on the line."""
 
-    #: Jobs that wait before more are refused.
+    #: Jobs that wait before more are refused, of all owners and of one.
     max_queued: int = Field(1000, ge=1)
+    max_queued_per_owner: int = Field(500, ge=1)
     #: How long an ended job and its pictures are kept.
     keep_s: float = Field(86_400, gt=0)
     #: Replicas that take jobs, and how many each works on at a time.

@@ -14,7 +14,11 @@ class JobNotFoundError(NotFoundError):
 
 
 class QueueFullError(RealCustomError):
-    """As many jobs wait as may; a later one may be accepted."""
+    """As many of the owner's jobs wait as may; a later one may be accepted."""
+
+
+class QueueBusyError(RealCustomError):
+    """As many jobs of all owners wait as may; a later one may be accepted."""
 
 
 class KeyReusedError(RealCustomError):

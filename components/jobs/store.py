@@ -24,6 +24,7 @@ from components.jobs.job import (
     News,
     Outlook,
     Preview,
+    QueueBusyError,
     QueueFullError,
     State,
 )
@@ -43,18 +44,25 @@ class JobStore:
         engine: of a database that has the tables of `components.jobs.tables`.
         max_queued: jobs that may wait.
         clock: seconds since 1970.
+        max_owned: jobs of one owner that may; the owner ``""`` is everybody.
     """
 
     def __init__(
-        self, engine: sa.Engine, results: ResultFiles, max_queued: int, clock: Callable[[], float] = time.time
+        self,
+        engine: sa.Engine,
+        results: ResultFiles,
+        max_queued: int,
+        clock: Callable[[], float] = time.time,
+        max_owned: int | None = None,
     ) -> None:
-        self._engine, self._results, self._max_queued, self._clock = engine, results, max_queued, clock
+        self._engine, self._results, self._clock = engine, results, clock
+        self._max_queued, self._max_owned = max_queued, max_queued if max_owned is None else max_owned
 
     def submit(self, new: NewJob) -> tuple[Job, bool]:
         """Accept a job; or find the one that the same request with the same key has made, and say False.
 
         Raises:
-            QueueFullError: as many wait as may.
+            QueueFullError: as many of the owner's wait as may; QueueBusyError: as many of all owners do.
             KeyReusedError: the key stands for another request.
         """
         known = self.known(new)
@@ -71,7 +79,7 @@ class JobStore:
                 raise
             return known, False
         if accepted is None:
-            raise QueueFullError("too many jobs are waiting; try again later")
+            raise self._refusal(new.owner)
         return self.get(identifier, new.owner), True
 
     def known(self, new: NewJob) -> Job | None:
@@ -189,9 +197,18 @@ class JobStore:
             "webhook_url": new.webhook,
             "webhook_attempts": 0,
         }
-        queued = sa.select(sa.func.count()).where(jobs.c.state == State.QUEUED).scalar_subquery()
         row = sa.select(*(sa.literal(value, jobs.c[name].type) for name, value in values.items()))
-        return jobs.insert().from_select(list(values), row.where(queued < self._max_queued)).returning(jobs.c.id)
+        row = row.where(_queued().scalar_subquery() < self._max_queued)
+        if new.owner:
+            row = row.where(_queued(new.owner).scalar_subquery() < self._max_owned)
+        return jobs.insert().from_select(list(values), row).returning(jobs.c.id)
+
+    def _refusal(self, owner: str) -> QueueFullError | QueueBusyError:
+        with self._engine.connect() as connection:
+            own = connection.execute(_queued(owner)).scalar_one()
+        if not owner or own >= min(self._max_owned, self._max_queued):
+            return QueueFullError("too many jobs are waiting; try again later")
+        return QueueBusyError("too many jobs of others are waiting; try again later")
 
     def _row(self, connection: sa.Connection, identifier: str, owner: str) -> sa.RowMapping:
         query = sa.select(jobs).where(jobs.c.id == _checked(identifier), jobs.c.owner == owner)
@@ -209,6 +226,12 @@ class JobStore:
     def _discard(self, row: sa.RowMapping) -> None:
         if row["token"] is not None:
             self._results.discard(row["id"], row["token"])
+
+
+def _queued(owner: str | None = None) -> sa.Select[tuple[int]]:
+    """How many jobs wait, of one owner or of all."""
+    count = sa.select(sa.func.count()).where(jobs.c.state == State.QUEUED)
+    return count if owner is None else count.where(jobs.c.owner == owner)
 
 
 def _checked(identifier: str) -> str:
