@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import httpx
+import psutil
 
 from components.config import Config
 from deploy.board import Board, keep_reporting
@@ -24,6 +26,23 @@ from deploy.schema import ModelResponse
 from tests import serving_fakes as registry
 
 MODEL = "realcustom-tiny"
+
+
+def wait_until(condition: Callable[[], object], within_s: float = 60) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.2)
+
+
+def generators() -> list[int]:
+    """The processes of Serve's generators among those that this run has started."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith("ray::ServeReplica:realcustom:Generator"):
+                found.append(process.pid)
+    return found
 
 
 @dataclass

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from components.engine.request import ClosedError, ExcessError, FullError, Phase
 from components.engine.warmup import warm_up
 from components.errors import ConfigError
 from components.jobs.job import Progress
-from deploy import protocols
+from deploy import app, protocols
 from deploy.board import Board, Report, posted
 from deploy.generation import GenerationService, Limits
 from deploy.health import UnhealthyError, check_moving, troubles
@@ -30,7 +31,7 @@ from deploy.patience import room_in_s
 from deploy.protocols import BusyError, Delivery, UnavailableError
 from tests import serving_fakes
 from tests.serving_fakes import FakePipeline
-from tests.serving_fleet import studio
+from tests.serving_fleet import generators, studio, wait_until
 from tests.test_serving_generation import PLAIN, Kept
 
 SLOW = replace(PLAIN, prompt="a slow robot", steps=10)
@@ -192,6 +193,14 @@ def test_whoever_comes_back_when_told_finds_room() -> None:
 
     assert 0.3 < asyncio.run(overload()).retry_after_s < 1.5  # type: ignore[operator]
     assert service.close(10)
+
+
+def test_the_wait_survives_the_way_between_processes() -> None:
+    import ray.cloudpickle as way
+
+    for error in (BusyError("too many", 2.5), protocols.ExcessError("your own", 1), UnavailableError("restarted")):
+        there = way.loads(way.dumps(error))
+        assert (type(there), str(there), there.retry_after_s) == (type(error), str(error), error.retry_after_s)
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=4), st.floats(0, 1e6), st.sampled_from(["generator", "jobs"]))
@@ -385,3 +394,24 @@ def test_replicas_may_sleep_but_not_be_more_than_most() -> None:
     assert load_config("tiny", ["serving.min_replicas=0"]).serving.min_replicas == 0
     with pytest.raises(ConfigError, match="min_replicas"):
         load_config("tiny", ["serving.min_replicas=3", "serving.max_replicas=2"])
+
+
+@pytest.mark.slow
+def test_generators_sleep_and_wake_up(tmp_path: Path, ray_cluster: None) -> None:
+    overrides = ["serving.port=0", "serving.min_replicas=0", "serving.max_replicas=1", "serving.scale_down_s=1"]
+    config = load_config("tiny", [f"serving.store={tmp_path}/store", "serving.drain_s=1", *overrides])
+    url = app.start(config, registry="tests.serving_fakes")
+    try:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            wait_until(lambda: client.get("/readyz").status_code == 200)
+            assert generators() == [], "ready, and asleep"
+            started = time.monotonic()
+            woken = client.post("/v1/images/generations", json={"prompt": "a robot", "steps": 3})
+            assert woken.status_code == 200, woken.text
+            print(f"\nthe first request took {time.monotonic() - started:.1f} s")
+            assert len(generators()) == 1
+            wait_until(lambda: generators() == [], 120)
+            sent = client.post("/v1/jobs", json={"prompt": "a robot", "steps": 3})
+            wait_until(lambda: client.get(sent.headers["Location"]).json()["status"] == "done")
+    finally:
+        app.stop()

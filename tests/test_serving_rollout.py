@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -32,7 +31,7 @@ from deploy.pictures_out import ModelName, PictureWriter
 from deploy.protocols import Order
 from deploy.rollout import Fleet, Lineup, chosen
 from tests.serving_fakes import BROKEN, FakePipeline, point
-from tests.serving_fleet import Studio, studio
+from tests.serving_fleet import Studio, generators, studio, wait_until
 from tests.test_serving_generation import Kept
 
 ORDER = Order("a robot", "", 64, 64, 3, 3.5, (1,), (), None)
@@ -317,20 +316,6 @@ def asking(url: str, clients: int) -> Iterator[list[tuple[int, str]]]:
             assert not thread.is_alive()
 
 
-def wait_until(condition: Any, within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def generator_process() -> int | None:
-    """The process of the only generator among those that this run has started, if there is one."""
-    ours = psutil.Process().children(recursive=True)
-    found = [p.pid for p in ours if " ".join(p.cmdline()).startswith("ray::ServeReplica:realcustom:Generator")]
-    return found[0] if len(found) == 1 else None
-
-
 @pytest.mark.slow
 def test_a_promotion_under_load_and_a_generator_that_hangs(tmp_path: Path, ray_cluster: None) -> None:
     overrides = ["serving.port=0", "serving.max_replicas=1", "serving.rollout.poll_s=0.5", "serving.stuck_s=2"]
@@ -353,11 +338,11 @@ def test_a_promotion_under_load_and_a_generator_that_hangs(tmp_path: Path, ray_c
             assert {status for status, _ in answers} == {200}
             assert {version for _, version in answers} == {OLD, NEW} and answers[-1][1] == NEW
 
-            before = generator_process()
+            before = generators()
             hung = client.post("/v1/images/generations", json={"prompt": "an endless robot"})
             assert (hung.status_code, hung.json()["error"]["code"]) == (503, "unavailable"), hung.text
             assert int(hung.headers["Retry-After"]) >= 1
-            wait_until(lambda: generator_process() not in (None, before))
+            wait_until(lambda: generators() and not set(generators()) & set(before))
             wait_until(lambda: client.post("/v1/images/generations", json={"prompt": "a robot"}).status_code == 200)
             again = client.post("/v1/images/generations", json={"prompt": "a robot"})
             assert again.json()["model_version"] == NEW, "it loads what the registry names by now"
