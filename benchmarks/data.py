@@ -179,8 +179,16 @@ def apart(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, 
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         pid = pool.submit(_own_pid).result()
         with TreePeak(pid) as peak:
-            found = pool.submit(measure, *arguments).result()
+            found = pool.submit(_told, measure, *arguments).result()
     return found | {"peak_mib": peak.mib}
+
+
+def _told(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """``measure``, with errors that can leave the process; not all of Ray's can."""
+    try:
+        return measure(*arguments)
+    except Exception as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from None
 
 
 def draw(job: Job, identities: int) -> None:
