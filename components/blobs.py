@@ -18,6 +18,9 @@ import fsspec
 
 from components.errors import ConfigError
 
+#: How names of half-written files end.
+_PARTIAL = ".partial"
+
 
 class Blobs(Protocol):
     """Reading or dating what is not there raises FileNotFoundError."""
@@ -41,7 +44,7 @@ class Blobs(Protocol):
         ...
 
     def clear(self, folder: str) -> None:
-        """Remove everything below ``folder``, and the folder."""
+        """Remove everything below ``folder``, and the folder; what somebody is just writing there is theirs."""
         ...
 
     def tidy(self, prefix: str) -> None:
@@ -95,7 +98,7 @@ class LocalBlobs:
         return time.time() - (self._root / name).stat().st_mtime
 
     def clear(self, folder: str) -> None:
-        while found := self.names(folder):  # again, if somebody was still writing
+        while found := [name for name in self.names(folder) if not name.endswith(_PARTIAL)]:
             for name in found:
                 self.discard(name)
         _remove_if_empty(self._root / folder)
@@ -152,7 +155,7 @@ class RemoteBlobs:
 
 def _write(path: Path, content: bytes) -> bool:
     """Write ``path`` whole; False if somebody has cleared its folder meanwhile, and it is to be done again."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with partial.open("wb") as stream:
