@@ -119,9 +119,7 @@ def job_families(outlook: Outlook) -> tuple[Metric, ...]:
 
 def exposition(reports: Iterable[Report]) -> bytes:
     """The page that Prometheus reads: the families of all ``reports``, each sample with its replica's name."""
-    registry = CollectorRegistry()
-    registry.register(_Merged(reports))
-    return generate_latest(registry)
+    return generate_latest(_Merged(reports))
 
 
 class _Merged(Collector):
