@@ -33,6 +33,8 @@ from components.config import Config, load_config
 from components.progress import quiet_libraries, track
 from workflows.entry import one_line_errors
 
+logger = logging.getLogger(__name__)
+
 PARTS = ("decode", "end_to_end", "first_batch", "growth", "nodes")
 #: Rows whose seconds and memory are compared: the first with the last for time, the second with it for memory.
 SIZES = (2_000, 5_000, 20_000)
@@ -118,6 +120,7 @@ def growth(job: Job, rows: int) -> dict[str, Any]:
 
 def nodes(job: Job, count: int) -> dict[str, Any]:
     """Seconds of preparing on ``count`` Ray nodes of a core each, with one curator and one encoder a node."""
+    import ray
     from ray.cluster_utils import Cluster
 
     cores = sorted(os.sched_getaffinity(0))
@@ -131,6 +134,7 @@ def nodes(job: Job, count: int) -> dict[str, Any]:
     try:
         seconds, _ = _prepare(shared, f"on-{count}-nodes", job.rows, address=cluster.address)
     finally:
+        ray.shutdown()  # a node that somebody is connected to is not removed
         cluster.shutdown()
     return {"seconds": seconds}
 
@@ -179,8 +183,9 @@ def apart(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, 
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         pid = pool.submit(_own_pid).result()
         with TreePeak(pid) as peak:
-            found = pool.submit(_told, measure, *arguments).result()
-    return found | {"peak_mib": peak.mib}
+            found = pool.submit(_told, measure, *arguments).result() | {"peak_mib": peak.mib}
+    logger.info("%s %s: %s", measure.__name__, arguments[1:], found)  # a later one may fail
+    return found
 
 
 def _told(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
