@@ -20,6 +20,7 @@ def connect(slots: int) -> None:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
     else:
         ray.init(
+            "local",  # rather than any that happens to run on this machine, or left its address behind
             num_cpus=max(slots, os.cpu_count() or 1),
             include_dashboard=False,
             log_to_driver=False,
