@@ -56,6 +56,6 @@ def ray_cluster() -> Iterator[None]:
     """One local Ray, without dashboard, for every test that needs one."""
     import ray
 
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     yield
     ray.shutdown()
