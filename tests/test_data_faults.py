@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from components.config import PACKAGE_ROOT, Config, load_config
@@ -24,6 +23,7 @@ from components.data.prepare import Prepared, prepare
 from components.errors import DataError
 from components.model.miniature import MiniatureLayout
 from components.world.write import write_world
+from tests.faults import QUICK_DETECTION, environment_without_ray, kill_children, wait_for
 
 ROWS = 48
 #: Twelve units, each of which takes long enough that something can happen to it.
@@ -82,13 +82,6 @@ def written(parts: Parts) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in parts.directory.glob("*.json")}
 
 
-def wait_for(ready: Callable[[], object], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.005)
-
-
 def some_units(parts: Parts, number: int = 2) -> Callable[[], bool]:
     return lambda: parts.directory.is_dir() and len(written(parts)) >= number
 
@@ -129,19 +122,7 @@ def preparing(overrides: list[str], output: Path) -> Future[Prepared]:
 
 def kill(stage: str) -> int:
     """Kill the processes of this Ray that are at work on ``stage`` and no other; says how many there were."""
-    children = psutil.Process().children(recursive=True)
-    commands = {child: " ".join(_command(child)) for child in children}
-    victims = [child for child, words in commands.items() if f"MapBatches({stage})" in words and "->" not in words]
-    for victim in victims:
-        victim.kill()
-    return len(victims)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+    return kill_children(lambda command: f"MapBatches({stage})" in command and "->" not in command)
 
 
 @pytest.mark.slow
@@ -163,10 +144,9 @@ def test_killed_workers_cost_no_row(undisturbed: Prepared, overrides: list[str],
 def command(overrides: list[str], output: Path) -> Iterator[subprocess.Popen[str]]:
     """`workflows.prepare` in a process of its own, with a Ray of its own."""
     sets = [word for setting in (*overrides, f"data.output={output}") for word in ("--set", setting)]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(
         [sys.executable, "-m", "workflows.prepare", "--preset", "tiny", *sets],
-        cwd=PACKAGE_ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=PACKAGE_ROOT, env=environment_without_ray(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
         yield process
@@ -229,11 +209,10 @@ cluster.shutdown()
 def test_killed_node_costs_no_row(undisturbed: Prepared, overrides: list[str], tmp_path: Path) -> None:
     output = tmp_path / "prepared"
     settings = [*overrides, f"data.output={output}", "data.encoders=2"]
-    detection = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
     with tempfile.TemporaryDirectory(prefix="ray") as apart:  # or else other tests would join these nodes
         ended = subprocess.run(
             [sys.executable, "-c", _NODES, *settings],
-            cwd=PACKAGE_ROOT, env=os.environ | detection | {"RAY_TMPDIR": apart}, capture_output=True, text=True,
+            cwd=PACKAGE_ROOT, env=os.environ | QUICK_DETECTION | {"RAY_TMPDIR": apart}, capture_output=True, text=True,
             timeout=600,
         )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-3000:]

@@ -8,14 +8,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 from safetensors.torch import load_file
 from torch import Tensor
@@ -30,6 +28,7 @@ from components.training.journal import Entry
 from components.training.launch import Trained, train, training_fingerprint
 from components.training.place import Place
 from components.world.write import write_world
+from tests.faults import QUICK_DETECTION, environment_without_ray, kill_children, once, wait_for
 
 STEPS = 40
 SETTINGS = (
@@ -91,40 +90,9 @@ def step_of(place: Place) -> int:
     return json.loads(place.progress.read_text())["step"] if place.progress.exists() else 0
 
 
-@contextmanager
-def once(ready: Callable[[], bool], act: Callable[[], object]) -> Iterator[list[object]]:
-    """Act in the background as soon as something is ready; gives what came of it."""
-    done: list[object] = []
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.is_set() and not ready():
-            time.sleep(0.01)
-        if not ended.is_set():
-            done.append(act())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield done
-    finally:
-        ended.set()
-        thread.join()
-
-
 def kill_train_worker() -> int:
     """Kill the training workers of this Ray; says how many there were."""
-    victims = [p for p in psutil.Process().children(recursive=True) if any("RayTrainWorker" in w for w in _command(p))]
-    for victim in victims:
-        victim.kill()
-    return len(victims)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+    return kill_children(lambda command: "RayTrainWorker" in command)
 
 
 @pytest.mark.slow
@@ -137,6 +105,19 @@ def test_a_killed_worker_costs_no_step(overrides: list[str], undisturbed: Path, 
     assert furthest(trained.adapter, undisturbed) <= 1e-6
     check_run(config, trained)
     assert trained.best is not None and weights(trained.best).keys() == weights(undisturbed).keys()
+
+
+@pytest.mark.slow
+def test_half_a_checkpoint_is_none(overrides: list[str], undisturbed: Path, tmp_path: Path) -> None:
+    """The worker dies while its second checkpoint is on the way to the storage."""
+    config = into(overrides, tmp_path)
+    place = place_of(config)
+    stored = place.root / place.name
+    with once(lambda: len(list(stored.glob("checkpoint_*"))) >= 2, kill_train_worker) as killed:
+        trained = train(config)
+    assert killed == [1]
+    assert furthest(trained.adapter, undisturbed) <= 1e-6
+    check_run(config, trained)
 
 
 @pytest.mark.slow
@@ -224,11 +205,10 @@ def test_a_gradient_that_is_not_finite_stops_and_names_its_rows(overrides: list[
 @contextmanager
 def command(config: Config) -> Iterator[subprocess.Popen[str]]:
     """The training in a process of its own, with a Ray of its own."""
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     with tempfile.TemporaryDirectory(prefix="ray") as apart:
         process = subprocess.Popen(
             [sys.executable, "-c", _TRAIN, config.model_dump_json()],
-            cwd=PACKAGE_ROOT, env=environment | {"RAY_TMPDIR": apart}, text=True,
+            cwd=PACKAGE_ROOT, env=environment_without_ray() | {"RAY_TMPDIR": apart}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         try:
@@ -250,13 +230,6 @@ except TrainingError as error:
     print(error, file=sys.stderr)
     raise SystemExit(2)
 """
-
-
-def wait_for(ready: Callable[[], object], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -350,11 +323,10 @@ def test_workers_come_and_go(overrides: list[str], tmp_path: Path) -> None:
     steady = into(overrides, tmp_path / "steady", *settings)
     elastic = ("training.min_workers=1", "training.max_failures=5", "training.resize_every_s=5")
     config = into(overrides, tmp_path / "elastic", *settings, *elastic)
-    detection = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
     with tempfile.TemporaryDirectory(prefix="ray") as apart:  # or else other tests would join these nodes
         ended = subprocess.run(
             [sys.executable, "-c", _NODES, steady.model_dump_json(), config.model_dump_json()],
-            cwd=PACKAGE_ROOT, env=os.environ | detection | {"RAY_TMPDIR": apart}, capture_output=True, text=True,
+            cwd=PACKAGE_ROOT, env=os.environ | QUICK_DETECTION | {"RAY_TMPDIR": apart}, capture_output=True, text=True,
             timeout=1200,
         )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-3000:]
@@ -363,6 +335,72 @@ def test_workers_come_and_go(overrides: list[str], tmp_path: Path) -> None:
     assert list(losses) == list(expected) == list(range(10, 301, 10))
     assert losses == pytest.approx(expected, rel=1e-2)
     assert furthest(place_of(config).adapter, place_of(steady).adapter) < 1e-2
+
+
+_DRAIN = """
+import json, subprocess, sys, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from components.config import Config
+from components.training.launch import train, training_fingerprint
+from components.training.place import Place
+from components.training.state import read_progress
+
+config = Config.model_validate_json(sys.argv[1])
+place = Place(config.training.output.absolute(), f"{config.training.name}-{training_fingerprint(config)}")
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+ray.init(address=cluster.address, log_to_driver=False)
+cluster.wait_for_nodes()
+done = []
+thread = threading.Thread(target=lambda: done.append(train(config)))
+thread.start()
+
+def step():
+    return json.loads(place.progress.read_text())["step"] if place.progress.exists() else 0
+
+def saved():
+    files = (place.root / place.name).glob("checkpoint_*/progress.json")
+    return max((json.loads(file.read_text())["step"] for file in files), default=0)
+
+while thread.is_alive() and step() < 20:
+    time.sleep(0.05)
+subprocess.run(
+    [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", cluster.address, "--node-id",
+     nodes[1].node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "taken back",
+     "--deadline-remaining-seconds", "60"],
+    check=True,
+)
+while thread.is_alive() and not saved():
+    time.sleep(0.05)
+kept, ends = saved(), thread.is_alive()
+cluster.remove_node(nodes[1], allow_graceful=False)
+cluster.add_node(num_cpus=1)
+thread.join()
+print(json.dumps({"saved": kept, "in_the_middle": ends, "ended": len(done)}))
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_node_that_is_taken_back_saves_first(overrides: list[str], tmp_path: Path) -> None:
+    """Ray is told that a node will be preempted: the step is saved at once, without waiting for a checkpoint's turn."""
+    settings = ["training.workers=2", "training.batch_size=2", "training.steps=300", "training.sample_every=300"]
+    config = into(overrides, tmp_path, *settings, "training.checkpoint_every=1000", "training.max_failures=0")
+    with tempfile.TemporaryDirectory(prefix="ray") as apart:
+        ended = subprocess.run(
+            [sys.executable, "-c", _DRAIN, config.model_dump_json()],
+            cwd=PACKAGE_ROOT, env=os.environ | QUICK_DETECTION | {"RAY_TMPDIR": apart}, capture_output=True, text=True,
+            timeout=900,
+        )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    told = json.loads(ended.stdout.splitlines()[-1])
+    print(told)
+    assert told["in_the_middle"] and told["ended"] == 1
+    assert 20 <= told["saved"] < 300
+    assert list(losses_of(place_of(config))) == list(range(10, 301, 10))
 
 
 def losses_of(place: Place) -> dict[int, float]:
