@@ -24,7 +24,9 @@ IMPORT_PATH = "deploy.app:build"
 _HEADER = """\
 # serve deploy deploy/serve.yaml    (from the checkout, against a running cluster; see docs/serving.md)
 #
-# Made by: {command}
+# Made by:
+#   {command}
+# Make keys with `realcustom key create`, with the same serving.store and serving.database (docs/security.md).
 # The options below are those that the arguments lead to, and take precedence over them: do not change one alone, make
 # the file again. On several machines add the code: runtime_env's working_dir takes the URI of a zip of the checkout.
 """
@@ -56,7 +58,7 @@ def describe(args: BuildArgs) -> dict[str, Any]:
 def render(args: BuildArgs) -> str:
     """The config file, with a header that says how it was made."""
     words = ["python -m deploy.serve_config", f"--preset {args.preset}", *(f"--set {each}" for each in args.overrides)]
-    command = " ".join([*words, *([f"--model-uri {args.model_uri}"] if args.model_uri else [])])
+    command = " \\\n#     ".join([*words, *([f"--model-uri {args.model_uri}"] if args.model_uri else [])])
     return _HEADER.format(command=command) + yaml.safe_dump(describe(args), sort_keys=False, width=120)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from components.config import PACKAGE_ROOT, load_config
-from tests.faults import QUICK_DETECTION, wait_for
+from tests.faults import QUICK_DETECTION, environment_without_ray, wait_for
 from tests.killing import family, kill_all
 from tests.postgres import free_port
 from tests.serving_process import QUICK, running
@@ -156,11 +156,13 @@ class Service:
 
     def __init__(self, store: Path) -> None:
         self._store, self._port = store, free_port()
+        # Ray notes there which cluster was started last: nobody else is to join this one.
+        self._folder = tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True)
         self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
         command = [sys.executable, "-m", "tests.serving_cluster", str(self._store), str(self._port), *SETTINGS]
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | QUICK_DETECTION
+        environment = environment_without_ray() | QUICK_DETECTION | {"RAY_TMPDIR": self._folder.name}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process = subprocess.Popen(command, cwd=PACKAGE_ROOT, env=environment, **pipes)
         assert self._process.stdout is not None
@@ -192,6 +194,7 @@ class Service:
     def stop(self) -> None:
         if self._process.poll() is None:
             self.kill_everything()
+        self._folder.cleanup()
 
 
 def command_line(process: psutil.Process) -> str:
