@@ -130,6 +130,7 @@ class GenerationService:
             encoded = time.monotonic()
             handles = self._engine.submit_all(self._requests(order, cast, deadline, previews))
             end = asyncio.gather(*(self._drawing(order, cast, handle) for handle in handles))
+            end.add_done_callback(lambda done: done.cancelled() or done.exception())  # who leaves does not ask
             watch = Watch(handles)
             async for progress in watch.until(end):
                 yield progress

@@ -55,7 +55,7 @@ class Studio:
     loads: list[str]
 
     async def draw(self, prompt: str = "a robot", **fields: Any) -> httpx.Response:
-        return await self.client.post("/v1/images/generations", json={"prompt": prompt, "steps": 3, **fields})
+        return await self.client.post("/v1/images/generations", json={"prompt": prompt, "steps": 3} | fields)
 
     async def until_version(self, version: str, within_s: float = 10) -> None:
         """Wait until ``version`` is what is served."""

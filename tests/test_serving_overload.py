@@ -254,7 +254,7 @@ def test_late_requests_are_refused_in_json(tmp_path: Path) -> None:
 
     async def ask() -> None:
         async with studio(load_config("tiny", settings)) as service:
-            late = await service.draw("a sluggish robot")
+            late = await service.draw("a sluggish robot", steps=60)
             assert late.status_code == 503 and late.json()["error"]["type"] == "server_error"
             assert int(late.headers["Retry-After"]) >= 1
             assert (await service.draw()).status_code == 200
