@@ -15,7 +15,7 @@ from components.jobs.tables import TABLES
 def main(database: str, directory: str, mode: str) -> None:
     """Finish every job there is (``drain``), or keep one for ever (``hold``); print what was claimed."""
     engine = open_database(Path(directory), database, TABLES)
-    queue = JobQueue(engine, ResultFiles(Path(directory)), lease_s=0.5, max_attempts=3)
+    queue = JobQueue(engine, ResultFiles(Path(directory)), lease_s=0.5 if mode == "hold" else 60, max_attempts=3)
     print("ready", flush=True)
     sys.stdin.readline()
     while (lease := queue.claim()) is not None:
