@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
@@ -67,6 +67,7 @@ def test_what_is_no_key_has_no_id(wrong: str) -> None:
     assert key_id(wrong) is None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_no_text_is_a_key_by_chance(text: str) -> None:
     assert not is_key(text, new_key()[2]) and not is_key(text, None)
@@ -130,6 +131,7 @@ def test_a_scope_of_a_later_release_gives_nothing_here(local: sa.Engine) -> None
 # Limits
 
 
+@settings(deadline=None)
 @given(
     per_minute=st.integers(1, 600),
     pauses=st.lists(st.floats(0, 30, allow_nan=False), min_size=1, max_size=60),
@@ -146,6 +148,7 @@ def test_a_bucket_never_gives_more_than_its_rate_allows(per_minute: int, pauses:
         assert given_out <= per_minute + now * per_minute / 60 + 1e-6
 
 
+@settings(deadline=None)
 @given(per_minute=st.integers(1, 600), late=st.floats(1e-3, 1e3))
 def test_what_a_bucket_says_of_the_wait_is_true(per_minute: int, late: float) -> None:
     bucket = Bucket(per_minute / 60, per_minute)
