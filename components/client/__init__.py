@@ -1,6 +1,6 @@
 """The service from Python, over HTTP.
 
-    client = Client("http://127.0.0.1:8000", api_key="rc-…")
+    client = Client("http://127.0.0.1:8000", api_key="rc-...")
     rob = client.characters.create("Rob", ["rob.png"], description="a red robot with a hat")
     pictures = client.generate("a robot on the beach", characters=[rob], n=2, seed=7)
     pictures[0].save("beach.png")
