@@ -228,7 +228,7 @@ class JobStore:
             self._results.discard(row["id"], row["token"])
 
 
-def _queued(owner: str | None = None) -> sa.Select[tuple[int]]:
+def _queued(owner: str | None = None) -> sa.Select[int]:
     """How many jobs wait, of one owner or of all."""
     count = sa.select(sa.func.count()).where(jobs.c.state == State.QUEUED)
     return count if owner is None else count.where(jobs.c.owner == owner)

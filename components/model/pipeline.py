@@ -66,6 +66,8 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
 
     vision: VisionEncoder
     adapter: RealCustomAdapter
+    #: Of diffusers.
+    scheduler: Any
     #: How influence masks are found where a call does not say.
     guidance: MaskGuidance
     _no_subject: Tensor | None = None
