@@ -24,8 +24,8 @@ _LIMITS = {
     "exclusiveMinimum": "> {}",
     "maximum": "≤ {}",
     "exclusiveMaximum": "< {}",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
+    "minLength": "length ≥ {}",
+    "maxLength": "length ≤ {}",
     "minItems": "at least {}",
     "maxItems": "at most {}",
     "pattern": "`{}`",
@@ -52,7 +52,7 @@ def _operations(document: Schema) -> Iterator[str]:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             yield f"### {method.upper()} {path}\n"
-            yield f"{operation['summary']}.\n"
+            yield f"{operation.get('description') or operation['summary']}".rstrip(".") + ".\n"
             if operation.get("parameters"):
                 yield "| Parameter | In | Type | Default | Limits |\n|---|---|---|---|---|"
                 for each in operation["parameters"]:
@@ -105,8 +105,13 @@ def _fields(schema: Schema) -> Iterator[str]:
 def _row(field: Schema, required: bool) -> str:
     """Type, default and limits, as cells."""
     default = "required" if required else f"`{_json(field['default'])}`" if "default" in field else ""
-    limits = [text.format(str(value).replace("|", "\\|")) for value, text in _limits_of(field)]
+    limits = [text.format(_limit(value)) for value, text in _limits_of(field)]
     return f"{_type(field)} | {default} | {', '.join(limits)} |"
+
+
+def _limit(value: Any) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value).replace("|", "\\|")
 
 
 def _limits_of(field: Schema) -> list[tuple[Any, str]]:
@@ -124,7 +129,8 @@ def _type(schema: Schema) -> str:
     if "const" in schema or "enum" in schema:
         return ", ".join(f"`{_json(value)}`" for value in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
-        return f"list of {_type(schema['items'])}" if "items" in schema else "list"
+        items = _type(schema["items"]) if "items" in schema else "anything"
+        return f"list of ({items})" if " or " in items else f"list of {items}"
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), Mapping):
         return f"object of {_type(schema['additionalProperties'])}"
     if schema.get("format") in ("binary", "base64"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +91,45 @@ def check_service(client: httpx.Client) -> None:
     refused = next(a for a in answers if a.status_code == 503)
     assert refused.json()["error"]["code"] == "overloaded" and int(refused.headers["Retry-After"]) >= 1
 
+    check_streams(client, chosen)
+    check_edits(client)
+    check_leaving(client)
+
     assert client.delete(f"/v1/characters/{chosen[0]['id']}").status_code == 200
     assert generate("a robot").status_code == 404
+
+
+def check_streams(client: httpx.Client, chosen: list[dict[str, str]]) -> None:
+    asked = {"prompt": "a slow robot", "characters": chosen, "stream": True, "partial_images": 2}
+    with client.stream("POST", "/v1/images/generations", json=asked) as answer:
+        names = [line.removeprefix("event: ") for line in answer.iter_lines() if line.startswith("event: ")]
+    assert names[-1] == "image_generation.completed" and "image_generation.partial_image" in names
+    refused = client.post("/v1/images/generations", json=asked | {"scheduler": "realcustom"})
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "scheduler"
+
+
+def check_edits(client: httpx.Client) -> None:
+    """With a word, and with one that the trained miniature finds."""
+    for form in ({"prompt": "a robot", "target_word": "robot"}, {"prompt": "on the beach"}):
+        drawn = client.post("/v1/images/edits", data=form, files=[("image", ("rob.png", photograph()))])
+        assert drawn.status_code == 200, drawn.text
+        assert len(drawn.json()["target_words"]) == 1
+
+
+def check_leaving(client: httpx.Client) -> None:
+    """Who goes away makes room: four are worked on, and none of them is drawn to its end."""
+
+    def leave(stream: bool) -> None:
+        asked = {"prompt": "a sluggish robot", "stream": stream}
+        leaver = httpx.Client(base_url=client.base_url, timeout=0.7)
+        with leaver, suppress(httpx.ReadTimeout), leaver.stream("POST", "/v1/images/generations", json=asked) as answer:
+            next(answer.iter_raw())  # and the stream has begun
+
+    with ThreadPoolExecutor(4) as crowd:
+        list(crowd.map(leave, [False, True, False, True]))
+    started = time.monotonic()
+    assert client.post("/v1/images/generations", json={"prompt": "a robot"}).status_code == 200
+    assert time.monotonic() - started < 1.5
 
 
 def photograph() -> bytes:

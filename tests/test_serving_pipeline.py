@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,13 +15,15 @@ from PIL import Image, ImageDraw
 
 from components.characters.character import Reference
 from components.characters.store import CharacterStore
-from components.config import Config
+from components.config import Config, load_config
 from components.errors import WordError
 from components.jobs.job import Preview
+from components.model.naming import WordNamer
 from components.model.pipeline import RealCustomPipeline
+from components.pictures import cut_out, to_png
 from deploy.characters import CharacterService
 from deploy.generation import GenerationService
-from deploy.protocols import Delivery, Order, Subject
+from deploy.protocols import Delivery, Order, Shown, Subject, SubjectSource
 
 
 @pytest.fixture(scope="module")
@@ -63,4 +68,19 @@ def test_the_real_pipeline_serves_orders(config: Config, reference: Reference) -
     late = Order("very " * 90 + "robot", "", 64, 72, 2, 3.5, (1,), (subject,), None)
     with pytest.raises(WordError, match="tokens"):
         asyncio.run(service.generate(late))
+    assert service.close(10)
+
+
+def test_a_subject_that_is_only_shown_is_named_and_drawn(reference: Reference) -> None:
+    config = load_config("tiny")
+    namer = partial(WordNamer.from_config, config.model, config.naming)
+    service = GenerationService(RealCustomPipeline.from_config(config), cast(SubjectSource, None), namer=namer)
+    shown = Shown((to_png(cut_out(reference.picture, reference.mask, 96)),), (None,))
+    order = Order("on the beach", "", 64, 64, 2, 3.5, (1,), (Subject("", "", shown=shown),), None)
+    delivery = asyncio.run(service.generate(order))
+    (word,) = delivery.words
+    assert word in WordNamer.from_config(config.model, config.naming).nouns
+    assert delivery.prompt.endswith(f"{word} on the beach") and delivery.drawings[0].masks
+    given = replace(order, prompt=delivery.prompt, subjects=(replace(order.subjects[0], word=word),))
+    assert asyncio.run(service.generate(given)).drawings[0].picture == delivery.drawings[0].picture
     assert service.close(10)
