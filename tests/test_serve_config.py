@@ -49,7 +49,7 @@ def test_serve_build_says_the_same(shipped: dict[str, Any], tmp_path: Path) -> N
         cwd=PACKAGE_ROOT,
         env=os.environ | {"PYTHONPATH": str(PACKAGE_ROOT)},
         check=True,
-        timeout=120,
+        timeout=400,
     )
     (built,) = yaml.safe_load((tmp_path / "built.yaml").read_text())["applications"]
     assert built["deployments"] == application["deployments"]
