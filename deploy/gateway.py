@@ -11,7 +11,7 @@ from deploy.document import install_document
 from deploy.door import Door, documented
 from deploy.edits import edit_routes
 from deploy.envelope import install_error_handlers
-from deploy.guards import HideErrors, LimitRequest
+from deploy.guards import HideErrors, LimitBody
 from deploy.image_routes import image_routes
 from deploy.job_routes import job_routes
 from deploy.measure import Measure, RequestMetrics
@@ -40,7 +40,7 @@ def create_app(
     patience, metrics = Patience(board, config.serving), RequestMetrics()
     app = FastAPI(title="RealCustom Studio")
     # The last one added is the first one met.
-    app.add_middleware(LimitRequest, max_bytes=config.serving.max_upload_bytes)
+    app.add_middleware(LimitBody, max_bytes=config.serving.max_upload_bytes)
     if config.serving.access.keys == "required":
         app.add_middleware(Door, config=config)
     app.add_middleware(HideErrors)

@@ -12,23 +12,13 @@ from deploy.envelope import ApiError, envelope
 log = logging.getLogger(__name__)
 
 
-class LimitRequest:
-    """ASGI middleware: what no route could make sense of is refused.
-
-    A body of more than ``max_bytes``, announced or not, is answered with 413, and the character NUL in an address,
-    which no database of ours keeps in a text, with 400.
-    """
+class LimitBody:
+    """ASGI middleware: a request body of more than ``max_bytes``, announced or not, is answered with 413."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app, self._max_bytes = app, max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
-            await envelope(400, "the address must not hold the character NUL")(scope, receive, send)
-            return
         announced = dict(scope.get("headers", ())).get(b"content-length", b"0")
         received = 0
 
@@ -40,7 +30,7 @@ class LimitRequest:
                 raise ApiError(413, f"the request has more than {self._max_bytes:,} bytes", code="too_large")
             return message
 
-        await self._app(scope, limited, send)
+        await self._app(scope, limited if scope["type"] == "http" else receive, send)
 
 
 class HideErrors:

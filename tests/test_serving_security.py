@@ -268,6 +268,9 @@ def test_odd_texts_are_no_fault_of_the_service_over_either_database(tmp_path: Pa
     for path in ("/v1/characters", "/v1/jobs"):
         answers += [client.get(f"{path}/{place}"), client.delete(f"{path}/{place}")]
         answers += [client.get(f"{path}?after={place}"), client.get(f"{path}?limit={place}")]
+    there = f"/v1/characters/{upload(client, photograph()).json()['id']}/pictures/{place}"
+    answers += [client.delete(there), client.get(f"{there}/cutout.png")]
+    post("/v1/characters", {"name": "R", "target_word": "robot", "candidates": odd, "choice": 0})
     answers.append(client.get("/v1/characters", headers={"Authorization": odd.encode("utf-8", "surrogatepass")}))
     assert {answer.status_code for answer in answers} <= {200, 201, 202, 307, 400, 404}, [a.text for a in answers]
 
