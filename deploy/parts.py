@@ -22,14 +22,14 @@ from components.config import Config
 from components.errors import RegistryError
 from deploy.board import Board, Report, keep_reporting
 from deploy.gateway import create_app
-from deploy.health import UnhealthyError, check_moving
 from deploy.jobs import JobService
+from deploy.lineup import Lineup
 from deploy.loading import Loader, Registry, lineup
 from deploy.metrics import GeneratorMetrics
 from deploy.pictures_out import ModelName
 from deploy.protocols import Characters, Generator, Jobs, SubjectSource
 from deploy.remote import Remote, RemoteGenerator
-from deploy.rollout import Fleet, Lineup, watch
+from deploy.rollout import Fleet, watch
 from deploy.schema import ModelResponse
 
 log = logging.getLogger(__name__)
@@ -86,13 +86,7 @@ class GeneratorDeployment(Fleet):
 
     async def check_health(self) -> None:
         """Serve replaces a replica that raises here a few times."""
-        try:
-            check_moving(self.stats().values(), self._stuck_s)
-        except UnhealthyError:
-            self.abandon()  # nobody waits for it any longer
-            raise
-        if self.outdated:
-            raise UnhealthyError("another version is to be served, and not beside this one (serving.rollout.beside)")
+        self.check(self._stuck_s)
 
     async def __del__(self) -> None:
         for task in self._tasks:

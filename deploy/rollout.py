@@ -1,4 +1,4 @@
-"""Which version of the model draws an order, and how versions come and go while orders are drawn.
+"""Versions of the model come and go while orders are drawn.
 
 A new version is loaded and warmed beside the old one. Then new orders go to it, and the old one ends what it has begun.
 A few old ones stay loaded, so that the way back takes no time. What cannot be loaded changes nothing.
@@ -7,22 +7,22 @@ A few old ones stay loaded, so that the way back takes no time. What cannot be l
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import random
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from components.config import RolloutConfig
 from components.engine.stats import Stats
 from components.jobs.job import Preview, Progress
 from deploy.board import Report, Serving
 from deploy.generation import GenerationService
+from deploy.health import UnhealthyError, check_moving
+from deploy.lineup import Lineup, chosen
 from deploy.metrics import GeneratorMetrics
-from deploy.protocols import Delivery, Order
+from deploy.protocols import BusyError, Delivery, Order
 
 log = logging.getLogger(__name__)
 
@@ -30,29 +30,8 @@ log = logging.getLogger(__name__)
 Load = Callable[[str, GenerationService | None], GenerationService]
 #: Seconds before a version that could not be loaded is tried again.
 _RETRY_S = 60.0
-
-
-@dataclass(frozen=True)
-class Lineup:
-    """The versions that are to be served; the challenger gets a share of the orders."""
-
-    champion: str
-    challenger: str | None = None
-
-
-def chosen(lineup: Lineup, order: Order, canary: float) -> str:
-    """The version that draws an order.
-
-    An owner always gets the same one. Without owners the seed decides, so that an order sent again is drawn alike.
-    """
-    if lineup.challenger is None or place(order.owner or str(order.seeds[0])) >= canary:
-        return lineup.champion
-    return lineup.challenger
-
-
-def place(name: str) -> float:
-    """Where in [0, 1) a name lies; names lie evenly, and always at the same place."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
+#: Seconds until whoever is refused by a replica that is being replaced is likely to reach another.
+_REPLACED_S = 5.0
 
 
 class Fleet:
@@ -77,8 +56,7 @@ class Fleet:
         #: Who was served last is last.
         self._loaded = self._begin(first)
         self._lineup = Lineup(*self._loaded)
-        #: Another version is to be served, and is not to be loaded here.
-        self.outdated = False
+        self._outdated = self._stuck = False
         self._drawing: Counter[str] = Counter()
         self._leaving: set[asyncio.Task[bool]] = set()
 
@@ -90,7 +68,12 @@ class Fleet:
         return delivery
 
     async def draw(self, order: Order, previews: int = 0) -> AsyncGenerator[Progress | Preview | Delivery, None]:
-        """Draw an order with the version whose turn it is, and keep that loaded until it is done."""
+        """Draw an order with the version whose turn it is, and keep that loaded until it is done.
+
+        It raises what `GenerationService.generate` raises.
+        """
+        if self._stuck:
+            raise BusyError("a generator is being replaced; try again", _REPLACED_S)
         version = chosen(self._lineup, order, self._rollout.canary)
         self._drawing[version] += 1
         try:
@@ -106,7 +89,7 @@ class Fleet:
     async def follow(self, wanted: Lineup) -> None:
         """Serve ``wanted`` as soon as it is loaded, and whatever of it cannot be loaded not at all."""
         if not self._rollout.beside:
-            self.outdated = wanted.champion != self._lineup.champion and wanted.champion not in self._failed
+            self._outdated = wanted.champion != self._lineup.champion and wanted.champion not in self._failed
             return
         champion = wanted.champion if await self._has(wanted.champion) else self._lineup.champion
         challenger = wanted.challenger if self._rollout.canary and wanted.challenger != champion else None
@@ -137,10 +120,23 @@ class Fleet:
         backlog_s = sum(stats.backlog_s for stats in engines.values())
         return Report("generator", replica, backlog_s=backlog_s, versions=versions, metrics=families)
 
-    def abandon(self) -> None:
-        """Give everything up."""
-        for service in self._loaded.values():
-            service.abandon()
+    def check(self, stuck_s: float) -> None:
+        """Raise UnhealthyError, and from then on always, if this fleet is to be replaced.
+
+        That is if an engine has been silent for ``stuck_s`` seconds, when everything is given up, for nobody is to wait
+        any longer; and if another version is to be served, and not beside this one.
+        """
+        if self._stuck:
+            raise UnhealthyError("its engines were given up")
+        try:
+            check_moving(self.stats().values(), stuck_s)
+        except UnhealthyError:
+            self._stuck = True
+            for service in self._loaded.values():
+                service.abandon()
+            raise
+        if self._outdated:
+            raise UnhealthyError("another version is to be served, and not beside this one (serving.rollout.beside)")
 
     async def close(self, timeout: float | None = None) -> bool:
         """Finish what was begun and take nothing more; False if that took longer than ``timeout`` seconds."""

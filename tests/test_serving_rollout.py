@@ -27,9 +27,11 @@ from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from deploy import app
 from deploy.generation import GenerationService
+from deploy.health import UnhealthyError
+from deploy.lineup import Lineup, chosen
 from deploy.pictures_out import ModelName, PictureWriter
-from deploy.protocols import Order
-from deploy.rollout import Fleet, Lineup, chosen
+from deploy.protocols import BusyError, Order, UnavailableError
+from deploy.rollout import Fleet
 from tests.serving_fakes import BROKEN, FakePipeline, point
 from tests.serving_fleet import Studio, generators, studio, wait_until
 from tests.test_serving_generation import Kept
@@ -183,15 +185,37 @@ def test_where_two_do_not_fit_the_replica_is_outdated() -> None:
     async def promote() -> None:
         fleet = fleet_of(rollout=RolloutConfig(poll_s=1, beside=False))
         await fleet.follow(Lineup(OLD))
-        assert not fleet.outdated
+        fleet.check(60)
         await fleet.follow(Lineup(NEW))
-        assert fleet.outdated and [s.version for s in fleet.versions()] == [OLD]
+        assert [s.version for s in fleet.versions()] == [OLD]
+        with pytest.raises(UnhealthyError, match="beside"):
+            fleet.check(60)
+        assert (await fleet.generate(ORDER)).model_version == OLD, "it draws until it is replaced"
         restarted = fleet_of(BROKEN, rollout=RolloutConfig(poll_s=1, beside=False))
         await restarted.follow(Lineup(BROKEN))
-        assert not restarted.outdated, "another restart would not help"
+        restarted.check(60)  # another restart would not help
         assert await fleet.close(10) and await restarted.close(10)
 
     asyncio.run(promote())
+
+
+def test_a_fleet_with_a_stuck_engine_stays_unhealthy_and_takes_nothing_more() -> None:
+    async def hang() -> None:
+        fleet = fleet_of()
+        begun = asyncio.create_task(fleet.generate(replace(ORDER, prompt="an endless robot")))
+        await asyncio.sleep(0.3)
+        fleet.check(60)
+        with pytest.raises(UnhealthyError, match="nothing has moved"):
+            fleet.check(0.1)
+        with pytest.raises(UnavailableError):
+            await begun
+        with pytest.raises(UnhealthyError, match="given up"):
+            fleet.check(60)
+        with pytest.raises(BusyError) as refused:  # so that a job is given back, and loses no attempt
+            await fleet.generate(ORDER)
+        assert refused.value.retry_after_s
+
+    asyncio.run(hang())
 
 
 def test_a_share_of_requests_and_jobs_goes_to_the_challenger(tmp_path: Path) -> None:
