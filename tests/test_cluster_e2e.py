@@ -7,6 +7,7 @@ import io
 import json
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -105,11 +106,16 @@ class Head:
         assert done.returncode == 0, f"{command}:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
         return done.stdout
 
-    def submit(self, stage: str, *arguments: str) -> str:
-        """Run a stage as a job on the cluster, from the checkout's own files; returns what it printed."""
+    def submit(self, stage: str, *arguments: str, there: str = "") -> str:
+        """Run a stage as a job on the cluster, from the checkout's own files; returns what it printed.
+
+        Args:
+            there: more arguments, as a shell on the cluster reads them.
+        """
         began = time.monotonic()
-        words = ["ray", "job", "submit", "--working-dir", str(PACKAGE_ROOT), "--", "python", "-m", stage, *arguments]
-        printed = self.call(*words)
+        words = ["python", "-m", stage, *arguments]
+        words = ["sh", "-c", f"{shlex.join(words)} {there}"] if there else words
+        printed = self.call("ray", "job", "submit", "--working-dir", str(PACKAGE_ROOT), "--", *words)
         assert "succeeded" in printed, printed[-6000:]
         print(f"{stage}: {time.monotonic() - began:.0f} s")
         return printed
@@ -152,7 +158,7 @@ def test_from_pictures_to_a_served_character(head: Head, tmp_path: Path) -> None
     refused = httpx.get(f"{head.dashboard}/api/jobs/")
     assert refused.status_code in (401, 403), "whoever has no token runs nothing"
 
-    head.submit("workflows.prepare", *sets, "--set", "data.source=$REALCUSTOM_STORE/raw")  # known to the nodes
+    head.submit("workflows.prepare", *sets, there="--set data.source=$REALCUSTOM_STORE/raw")
     assert "models:/realcustom-tiny/1" in head.submit("workflows.train", *sets)
     head.submit("workflows.promote", *sets)
     draw_table(head, tmp_path, sets)

@@ -271,7 +271,8 @@ def test_a_character_is_drawn_chosen_and_used(client: TestClient, config: Config
     created = client.post("/v1/characters", json=chosen).json()
     assert (created["description"], created["target_word"]) == ("a blue robot", "robot")
     assert middle(client.get(created["reference"]).content) == middle(shown[1])
-    other = client.post("/v1/characters", data=chosen | {"description": "a cat", "choice": "2"}).json()
+    form = {key: (None, value) for key, value in (chosen | {"description": "a cat", "choice": "2"}).items()}
+    other = client.post("/v1/characters", files=form).json()
     assert other["target_word"] == "cat" and middle(client.get(other["reference"]).content) == middle(shown[2])
     assert client.delete(f"/v1/characters/{created['id']}").status_code == 200
     for wrong in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -415,3 +416,15 @@ def test_notes_of_edits(client: TestClient) -> None:
 def test_certificates_and_key_belong_together(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="belong together"):
         load_config("tiny", [f"serving.c2pa.key={tmp_path}/key.pem"])
+
+
+def test_names_are_an_owners_own(config: Config) -> None:
+    characters = CharacterService(config)
+
+    async def found() -> list[list[str]]:
+        for owner, name in (("ada", "Zoë"), ("bob", "Zoë"), ("ada", "other")):
+            await characters.create(name, "", "robot", [photograph()], [], owner)
+        names = ("zoë", "ZOE\u0308", "zoe", "Zoë ")
+        return [[c.owner for c in await characters.find(name, "ada")] for name in names]
+
+    assert asyncio.run(found()) == [["ada"], ["ada"], [], []]

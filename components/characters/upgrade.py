@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 
 from components.blobs import Blobs
 from components.characters.character import Picture
 from components.characters.tables import characters, pack
+from components.data.schema import Box
+
+_FACES = TypeAdapter(list[Box | None])
 
 
 def upgrade(engine: sa.Engine, blobs: Blobs) -> int:
@@ -18,16 +20,16 @@ def upgrade(engine: sa.Engine, blobs: Blobs) -> int:
         rows = connection.execute(sa.select(characters.c.id, characters.c.pictures).where(old)).all()
     for row in rows:
         faces = _faces(blobs, row.id) or [None] * row.pictures
-        pictures = tuple(Picture(str(i), face and tuple(face)) for i, face in enumerate(faces))
+        pictures = tuple(Picture(str(i), face) for i, face in enumerate(faces))
         filled = characters.update().where(characters.c.id == row.id, old).values(gallery=pack(pictures))
         with engine.begin() as connection:
             connection.execute(filled)
     return len(rows)
 
 
-def _faces(blobs: Blobs, identifier: str) -> list[list[int] | None]:
+def _faces(blobs: Blobs, identifier: str) -> list[Box | None]:
     """The face box of each picture, where any were looked for."""
     try:
-        return list(json.loads(blobs.read(f"{identifier}/faces.json")))
+        return _FACES.validate_json(blobs.read(f"{identifier}/faces.json"))
     except FileNotFoundError:
         return []
