@@ -59,7 +59,8 @@ class Head:
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_API_SERVER_ADDRESS": self.dashboard,
+            "RAY_API_SERVER_ADDRESS": self.dashboard,  # for `ray job`
+            "RAY_DASHBOARD_ADDRESS": self.dashboard,  # for `serve`
             "RAY_TRAIN_V2_ENABLED": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1",
