@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from components.config import ContentConfig
+from components.config.access import Finding
 from components.errors import ConfigError, RealCustomError
 
 
@@ -38,12 +39,13 @@ class NudityCheck:
         ConfigError: the extra is not installed.
     """
 
-    def __init__(self, refused: Mapping[str, float]) -> None:
+    def __init__(self, refused: Mapping[Finding, float]) -> None:
         try:
             from nudenet import NudeDetector
         except ImportError:
             raise ConfigError("serving.content needs the extra 'content': pip install 'realcustom[content]'") from None
-        self._detector, self._refused = NudeDetector(), dict(refused)
+        self._detector = NudeDetector()
+        self._refused: dict[str, float] = {**refused}
 
     def __call__(self, picture: Image.Image) -> bool:
         found = self._detector.detect(np.asarray(picture.convert("RGB"))[..., ::-1].copy())
