@@ -45,7 +45,7 @@ class NudityCheck:
         except ImportError:
             raise ConfigError("serving.content needs the extra 'content': pip install 'realcustom[content]'") from None
         self._detector = NudeDetector()
-        self._refused: dict[str, float] = {**refused}
+        self._refused = {str(kind): score for kind, score in refused.items()}
 
     def __call__(self, picture: Image.Image) -> bool:
         found = self._detector.detect(np.asarray(picture.convert("RGB"))[..., ::-1].copy())

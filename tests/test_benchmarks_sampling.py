@@ -153,6 +153,7 @@ def test_peak_memory_sees_what_was_held_and_freed() -> None:
     assert 60 < peak.mib < 90
 
 
+@pytest.mark.slow
 def test_json_is_the_last_line_and_has_the_named_figures(
     config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import ray.data
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 from components.batch.album import Album, result_row
 from components.batch.draw import DrawRows, Task, registry_at, task_block
@@ -137,7 +138,7 @@ def _write(rows: list[dict[str, Any]], file: Path) -> None:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial)
 
 
-def _alone(root: Path) -> AcquireReturnProxy:
+def _alone(root: Path) -> AbstractContextManager[object]:
     """A lock that is held by the one run that writes to ``root``.
 
     Raises:
