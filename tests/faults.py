@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import psutil
@@ -51,6 +51,24 @@ def kill_children(wanted: Callable[[str], bool]) -> int:
     return len(victims)
 
 
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all that it and they have started."""
+    first = psutil.Process(pid)
+    return [first, *first.children(recursive=True)]
+
+
+def kill_all(victims: Iterable[psutil.Process]) -> int:
+    """Kill processes, and wait until they run no more; says how many there were."""
+    victims = list(victims)
+    for victim in victims:
+        try:
+            victim.kill()
+        except psutil.NoSuchProcess:  # another's death was its own
+            continue
+    wait_for(lambda: not any(_runs(victim) for victim in victims), 30)
+    return len(victims)
+
+
 def environment_without_ray() -> dict[str, str]:
     """This process's environment, but for a Ray that a child would join."""
     return {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -61,3 +79,11 @@ def _command_line(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
+
+
+def _runs(process: psutil.Process) -> bool:
+    """What nobody has buried yet runs no more."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -35,7 +35,7 @@ from components.errors import DataError
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.pictures import cut_out
-from tests.killing import family, kill_all
+from tests.faults import family, kill_all
 
 FAKES = "tests.batch_fakes"
 SAMPLING = SamplingConfig(steps=3, height=64, width=64)

@@ -25,8 +25,7 @@ from PIL import Image
 
 from components.config import PACKAGE_ROOT, load_config
 from components.world.write import write_world
-from tests.faults import wait_for
-from tests.killing import family, kill_all
+from tests.faults import family, kill_all, wait_for
 from tests.postgres import free_port
 
 BIN = Path(sys.executable).parent

@@ -19,8 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from components.config import PACKAGE_ROOT, load_config
-from tests.faults import QUICK_DETECTION, environment_without_ray, wait_for
-from tests.killing import family, kill_all
+from tests.faults import QUICK_DETECTION, environment_without_ray, family, kill_all, wait_for
 from tests.postgres import free_port
 from tests.serving_process import QUICK, running
 

@@ -15,8 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
-import ray.data
 from filelock import FileLock, Timeout
 
 from components.batch.album import Album, result_row
@@ -24,11 +22,10 @@ from components.batch.draw import DrawRows, Task, registry_at, task_block
 from components.batch.table import Table, read_table
 from components.cluster import connect
 from components.config import Config, for_workers
-from components.data.blocks import read_done
+from components.crew import run_crew
 from components.data.parts import appearing, room_for
 from components.errors import DataError
 from components.fingerprint import fingerprint
-from components.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -106,22 +103,15 @@ def _draw(config: Config, tasks: Sequence[Task], album: Album, arguments: tuple[
     blocks = [task_block(tasks[start : start + size]) for start in range(0, len(tasks), size)]
     workers = min(batch.workers, len(blocks))
     connect(workers * threads + 1)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    with ray.data.DataContext.current(context):
-        settled = ray.data.from_arrow(blocks).map_batches(
-            DrawRows,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_constructor_args=(for_workers(config), *arguments, album),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-            num_cpus=threads,
-            num_gpus=config.serving.generator_gpus,
-        )
-        finished = settled.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-        for _ in track((row for block in finished for row in range(read_done(block))), "generate", len(tasks)):
-            continue
+    run_crew(
+        DrawRows,
+        (for_workers(config), *arguments, album),
+        blocks,
+        workers,
+        num_cpus=threads,
+        num_gpus=config.serving.generator_gpus,
+        description="generate",
+    )
 
 
 def _results(table: Table, marks: dict[str, str], album: Album) -> list[dict[str, Any]]:

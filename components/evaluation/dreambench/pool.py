@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import ray
-import ray.data
 
 from components.cluster import connect
 from components.config import Config, for_workers
-from components.data.blocks import done_block, failed_block, read_done
+from components.crew import run_crew
+from components.data.blocks import done_block, failed_block
 from components.errors import RealCustomError
 from components.evaluation.dreambench.protocol import Shot
-from components.progress import quiet_libraries, track
+from components.progress import quiet_libraries
 
 #: Does something with every shot of a batch, and skips those that it finds done.
 Worker = Callable[[Sequence[Shot]], None]
@@ -37,22 +36,7 @@ def run_pool(
     blocks = [pa.Table.from_pylist([s.row() for s in shots[i : i + size]]) for i in range(0, len(shots), size)]
     connect(config.evaluation.workers + 1)
     workers = min(config.evaluation.workers, len(blocks))
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    with ray.data.DataContext.current(context):
-        done = ray.data.from_arrow(blocks).map_batches(
-            _Member,
-            batch_size=None,
-            batch_format="pyarrow",
-            fn_constructor_args=(worker, for_workers(config), arguments),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-            num_cpus=1,
-            num_gpus=_gpus(config),
-        )
-        finished = done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-        for _ in track((row for block in finished for row in range(read_done(block))), name, len(shots)):
-            continue
+    run_crew(_Member, (worker, for_workers(config), arguments), blocks, workers, 1, _gpus(config), name)
 
 
 class _Member:
