@@ -156,14 +156,16 @@ class RemoteBlobs:
 def _write(path: Path, content: bytes) -> bool:
     """Write ``path`` whole; False if somebody has cleared its folder meanwhile, and it is to be done again."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
-    except FileNotFoundError:
+    except (FileNotFoundError, FileExistsError):  # the latter: it was there, and is gone before mkdir looks again
+        if path.parent.exists() and not path.parent.is_dir():
+            raise
         return False
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -18,7 +18,16 @@ from tests.postgres import postgres_server, postgres_url
 
 __all__ = ["postgres_server", "postgres_url"]
 
+#: What a slow test may take: the slowest, the whole way on a real cluster, takes eight minutes alone.
+SLOW_TIMEOUT_S = 1800
+
 CAPTIONS = ["a red cat on the left on the beach", "a robot in the snow", "a bird and a car at night"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -65,12 +65,20 @@ def test_folders_come_and_go_under_several_hands(place: Place) -> None:
     with ThreadPoolExecutor(3) as pool:
         clearing = pool.submit(clear)
         writing = [pool.submit(lambda n=n: [blobs.write(f"a/{n}-{i}", b"x") for i in range(50)]) for n in range(2)]
-        for each in writing:
-            each.result()
+        wait(writing)
         stop.set()
-        clearing.result()
+        for each in (*writing, clearing):
+            each.result()
     blobs.clear("a")
     assert blobs.names() == []
+
+
+def test_a_file_in_a_folder_s_place_is_an_error(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    blobs.write("a", b"a file")
+    with pytest.raises(OSError, match="a"):
+        blobs.write("a/1", b"below it")
+    assert blobs.names() == ["a"]
 
 
 def test_results_of_jobs_lie_wherever_blobs_do(place: Place) -> None:
