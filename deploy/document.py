@@ -1,4 +1,4 @@
-"""The interface's document (OpenAPI), as it is: errors in their envelope, and the events of streams."""
+"""The interface's document (OpenAPI), as it is: errors in their envelope, refusals, and the events of streams."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ from deploy.image_schema import CompletedImageEvent, PartialImageEvent
 _SCHEMAS = "#/components/schemas/{model}"
 #: What FastAPI says of wrong requests, which `deploy.envelope` answers otherwise.
 _FASTAPIS = ("HTTPValidationError", "ValidationError")
+
+#: What stands before the routes may answer in their place: the first two where a key is to be sent.
+_KEY_REFUSALS = {
+    "401": "There is no key, or it is unknown, revoked or expired",
+    "403": "The key has not the scope that this needs",
+}
+_REFUSALS_FOR_NOW = {
+    "429": "That is too much for this key, or for what may be queued",
+    "503": "The service is overloaded, or has just begun or ended",
+}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds until it is worth another try", "schema": {"type": "integer"}}}
 
 
 class ErrorContent(BaseModel):
@@ -49,8 +60,22 @@ def _corrected(document: dict[str, Any]) -> dict[str, Any]:
     _, defined = models_json_schema([(model, "serialization") for model in models], ref_template=_SCHEMAS)
     schemas.update(defined["$defs"])
     error = {"schema": {"$ref": _SCHEMAS.format(model="ErrorResponse")}}
-    for path in document["paths"].values():
-        for operation in path.values():
+    content = {"content": {"application/json": error}}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
             operation["responses"].pop("422", None)
-            operation["responses"]["default"] = {"description": "An error", "content": {"application/json": error}}
+            keyed = "security" in operation
+            operation["responses"] |= _refusals(keyed, keyed or path.startswith("/v1/"), content)
+            operation["responses"]["default"] = {"description": "An error"} | content
     return document
+
+
+def _refusals(keyed: bool, limited: bool, content: dict[str, Any]) -> dict[str, Any]:
+    """What an operation may answer that asks for a key, and that is refused where there is too much to do."""
+    of_keys = {status: {"description": told} | content for status, told in _KEY_REFUSALS.items() if keyed}
+    for_now = {
+        status: {"description": told, "headers": _RETRY_AFTER} | content
+        for status, told in _REFUSALS_FOR_NOW.items()
+        if limited
+    }
+    return of_keys | for_now

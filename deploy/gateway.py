@@ -48,7 +48,7 @@ def create_app(
     app.add_middleware(Measure, metrics=metrics)
     install_error_handlers(app, patience.retry_after_s)
     keys = documented(config)
-    app.include_router(operation_routes(config, model, board, metrics))
+    app.include_router(operation_routes(config, model, board, metrics, keys))
     app.include_router(character_routes(config, model.id, characters, generator), dependencies=keys)
     app.include_router(image_routes(config, model.id, characters, generator), dependencies=keys)
     app.include_router(edit_routes(config, model.id, characters, generator), dependencies=keys)

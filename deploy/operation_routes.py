@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections.abc import Sequence
+
+from fastapi import APIRouter, params
 from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -15,35 +17,42 @@ from deploy.metrics import exposition
 from deploy.schema import ModelPage, ModelResponse, ServedVersion
 
 
-def operation_routes(config: Config, model: ModelResponse, board: Board, metrics: RequestMetrics) -> APIRouter:
+def operation_routes(
+    config: Config, model: ModelResponse, board: Board, metrics: RequestMetrics, keys: Sequence[params.Depends] = ()
+) -> APIRouter:
     """``/healthz``, ``/readyz``, ``/metrics`` and ``/v1/models``.
 
     Args:
         model: what is served where no generator says otherwise.
         metrics: this gateway's own.
+        keys: what has the document say that a key is to be sent to those that need one.
     """
     router = APIRouter()
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:
+        """Whether this gateway is alive; it needs no key."""
         return {"status": "ok"}
 
     @router.get("/readyz")
     async def readyz() -> dict[str, str]:
+        """Whether all parts are ready to draw; if not, 503 says which are not. It needs no key."""
         found = troubles(await posted(board), config.serving.min_replicas)
         if found:
             told = "; ".join(f"{part}: {trouble}" for part, trouble in found.items())
             raise ApiError(503, f"not ready: {told}", code="not_ready")
         return {"status": "ready"}
 
-    @router.get("/metrics", response_class=PlainTextResponse)
+    @router.get("/metrics", response_class=PlainTextResponse, dependencies=keys)
     async def prometheus() -> PlainTextResponse:
+        """What the service has done and is doing, for Prometheus."""
         own = Report("gateway", "gateway", metrics=metrics.families())
         page = exposition([own, *await posted(board)])
         return PlainTextResponse(page, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", dependencies=keys)
     async def list_models() -> ModelPage:
+        """The model that is served, and its versions."""
         return ModelPage(data=[served(model, await posted(board))])
 
     return router

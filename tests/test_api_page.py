@@ -8,11 +8,12 @@ import pytest
 
 from components.config import PACKAGE_ROOT, load_config
 from deploy.api_page import interface, page
+from deploy.door import OPEN
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return interface(load_config("tiny"))
+    return interface(load_config("tiny", ["serving.access.keys=required"]))
 
 
 def test_the_page_is_up_to_date(document: dict[str, Any]) -> None:
@@ -36,6 +37,23 @@ def test_the_document_is_sound(document: dict[str, Any]) -> None:
         for operation in operations.values():
             assert "422" not in operation["responses"]
             assert "ErrorResponse" in str(operation["responses"]["default"])
+
+
+def test_refusals_are_described_where_they_can_be(document: dict[str, Any]) -> None:
+    """With keys, all but the two open routes may refuse one; without them, none, but there may be too much to do."""
+
+    def refusing(found: dict[str, Any], status: str) -> set[str]:
+        return {
+            path
+            for path, operations in found["paths"].items()
+            if status in next(iter(operations.values()))["responses"]
+        }
+
+    paths = set(document["paths"])
+    assert refusing(document, "401") == refusing(document, "403") == paths - OPEN
+    assert refusing(document, "429") == refusing(document, "503") == paths - OPEN
+    open_to_all = interface(load_config("tiny"))
+    assert refusing(open_to_all, "401") == set() and refusing(open_to_all, "429") == paths - OPEN - {"/metrics"}
 
 
 def test_every_operation_and_schema_is_on_the_page(document: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -10,8 +11,12 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
+from components.access.key import Limits, Scope
+from components.access.store import TABLES, KeyStore
 from components.config import load_config
+from components.database import open_database
 from deploy.characters import CharacterService
+from deploy.door import OPEN
 from deploy.gateway import create_app
 from deploy.generation import GenerationService
 from deploy.jobs import JobService
@@ -33,18 +38,27 @@ GOOD: set[str] = set()
 PATIENT = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
+@dataclass
+class Service:
+    app: FastAPI
+    key: dict[str, str]
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    """The service with its parts; only the pipeline is a fake."""
-    config = load_config("tiny", [f"serving.store={tmp_path_factory.mktemp('characters')}", *SMALL])
+def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """The service with its parts, asking for keys; only the pipeline is a fake."""
+    store = tmp_path_factory.mktemp("characters")
+    config = load_config("tiny", [f"serving.store={store}", "serving.access.keys=required", *SMALL])
     characters = CharacterService(config)
     generator = GenerationService(FakePipeline(), characters, namer=FakeNamer)
-    return create_app(config, MODEL, characters, generator, JobService(config, generator))
+    app = create_app(config, MODEL, characters, generator, JobService(config, generator))
+    _, key = KeyStore(open_database(store, None, TABLES)).create("ada", "test", [Scope.ADMIN], Limits())
+    return Service(app, {"Authorization": f"Bearer {key}"})
 
 
 @INTERFACE.parametrize()
 @settings(PATIENT, max_examples=10)
-def test_no_request_makes_the_service_fail(case: Any, service: FastAPI) -> None:
+def test_no_request_makes_the_service_fail(case: Any, service: Service) -> None:
     check(case, service)
 
 
@@ -57,16 +71,25 @@ def test_good_requests_were_among_them() -> None:
 @pytest.mark.slow
 @INTERFACE.parametrize()
 @settings(PATIENT, max_examples=300)
-def test_no_request_of_many_makes_the_service_fail(case: Any, service: FastAPI) -> None:
+def test_no_request_of_many_makes_the_service_fail(case: Any, service: Service) -> None:
     check(case, service)
 
 
-def check(case: Any, service: FastAPI) -> None:
-    """An answer, or an error in its envelope."""
-    answer = case.call(app=service)
+def check(case: Any, service: Service) -> None:
+    """An answer, or an error in its envelope; without a key, always an error."""
+    if case.operation.path not in OPEN:
+        refused = case.call(app=service.app)
+        assert refused.status_code == 401 and error(refused)["code"] == "invalid_api_key"
+    answer = case.call(app=service.app, headers=service.key)
     assert answer.status_code < 500, answer.text
     if answer.status_code < 400:
         GOOD.add(case.operation.label)
     else:
-        assert set(answer.json()) == {"error"}
-        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+        error(answer)
+
+
+def error(answer: Any) -> dict[str, Any]:
+    """What an envelope holds."""
+    assert set(answer.json()) == {"error"}
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    return dict(answer.json()["error"])
