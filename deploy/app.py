@@ -14,11 +14,11 @@ from ray import serve
 from ray.serve import Application
 
 from components.config import Config, for_workers, load_config
+from components.provenance.pictures import ModelName
 from deploy.board import Board
 from deploy.characters import CharacterService
 from deploy.door import require_door
 from deploy.parts import GatewayDeployment, GeneratorDeployment, JobsDeployment, find_registry
-from deploy.pictures_out import ModelName
 from deploy.schema import ModelResponse
 
 NAME = "realcustom"

@@ -27,9 +27,9 @@ from components.jobs.job import Preview, Progress
 from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
+from components.provenance.pictures import Marks, PictureWriter
 from deploy.casting import Cast, Casting, Encoder, Namer
 from deploy.metrics import GeneratorMetrics
-from deploy.pictures_out import Marks, PictureWriter
 from deploy.progress import Watch
 from deploy.protocols import (
     BusyError,

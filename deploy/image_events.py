@@ -16,11 +16,11 @@ from PIL import Image
 
 from components.errors import RealCustomError
 from components.jobs.job import Preview, Progress
+from components.provenance.pictures import encode
 from deploy.envelope import answer_to
 from deploy.guards import places
 from deploy.image_schema import CompletedImageEvent, PartialImageEvent, PictureRequest
 from deploy.orders import revised, to_base64
-from deploy.pictures_out import encode
 from deploy.protocols import Delivery, Order
 
 log = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ from components.engine.request import Request, Size
 from components.engine.warmup import warm_up
 from components.model.naming import WordNamer
 from components.model.subjects import Subject
+from components.provenance.manifests import picture_writer
+from components.provenance.pictures import ModelName
 from deploy.generation import GenerationService, Limits, Pipeline
 from deploy.lineup import Lineup
-from deploy.manifests import picture_writer
 from deploy.metrics import GeneratorMetrics
-from deploy.pictures_out import ModelName
 from deploy.protocols import SubjectSource
 
 #: The alias of the version that is on trial.

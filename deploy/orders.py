@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from components.config import Config
 from components.errors import NotFoundError, WordError
 from components.model.words import find_word
+from components.provenance.pictures import Output
 from deploy.envelope import ApiError
 from deploy.image_schema import CharacterChoice, ImageData, ImageRequest, ImageResponse, PictureRequest
 from deploy.mentions import resolve_mentions
-from deploy.pictures_out import Output
 from deploy.protocols import Characters, Delivery, Drawing, Order, Subject
 
 

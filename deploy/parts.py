@@ -20,13 +20,13 @@ from ray.serve.handle import DeploymentHandle
 
 from components.config import Config
 from components.errors import RegistryError
+from components.provenance.pictures import ModelName
 from deploy.board import Board, Report, keep_reporting
 from deploy.gateway import create_app
 from deploy.jobs import JobService
 from deploy.lineup import Lineup
 from deploy.loading import Loader, Registry, lineup
 from deploy.metrics import GeneratorMetrics
-from deploy.pictures_out import ModelName
 from deploy.protocols import Characters, Generator, Jobs, SubjectSource
 from deploy.remote import Remote, RemoteGenerator
 from deploy.rollout import Fleet, watch

@@ -13,7 +13,7 @@ from components.characters.character import Character, Portraits, SubjectTokens
 from components.data.schema import Box
 from components.errors import RealCustomError
 from components.jobs.job import Job, NewJob, News, Preview, Progress
-from deploy.pictures_out import Output
+from components.provenance.pictures import Output
 
 
 class OrderError(RealCustomError):

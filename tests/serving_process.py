@@ -15,12 +15,12 @@ from contextlib import contextmanager
 import uvicorn
 
 from components.config import Config, load_config
+from components.provenance.manifests import picture_writer
+from components.provenance.pictures import ModelName
 from deploy.characters import CharacterService
 from deploy.gateway import create_app
 from deploy.generation import GenerationService
 from deploy.jobs import JobService
-from deploy.manifests import picture_writer
-from deploy.pictures_out import ModelName
 from deploy.protocols import Generator
 from deploy.schema import ModelResponse
 from tests.serving_fakes import FakeNamer, FakePipeline

@@ -35,6 +35,7 @@ from components.errors import DataError
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.pictures import cut_out
+from components.provenance.pictures import MACHINE_MADE, Marks, ModelName, Output, PictureWriter
 from tests.faults import family, kill_all
 
 FAKES = "tests.batch_fakes"
@@ -147,9 +148,12 @@ def test_a_table_that_cannot_be_read_is_one_error(tmp_path: Path, name: str, con
 def test_a_picture_says_what_it_was_drawn_from(tmp_path: Path) -> None:
     album = Album(tmp_path)
     album.make()
-    facts = Facts("mark", "m", "1", "a café in 東京", ["café"], 3, "64x64", 4, 3.5, 0.1)
-    album.save("a", Image.new("RGB", (8, 8)), facts)
-    assert album.facts("a") == facts and album.has("a", "mark") and not album.has("a", "other")
+    marks = Marks(3, ("café",), 4, 3.5, None, "a café in 東京")
+    writer = PictureWriter(ModelName("m", "1"), with_prompt=True)
+    album.save("a", writer(Image.new("RGB", (8, 8)), Output(), marks, mark="mark", size="64x64", seconds=0.1))
+    assert album.facts("a") == Facts("mark", "m", "1", "a café in 東京", 3, "64x64", 4, 3.5, 0.1, ["café"])
+    assert album.has("a", "mark") and not album.has("a", "other")
+    assert MACHINE_MADE.encode() in album.picture("a").read_bytes()
     Image.new("RGB", (8, 8)).save(album.picture("b"))
     assert album.facts("b") is None and album.facts("c") is None
     album.fail("a", "why")

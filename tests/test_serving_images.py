@@ -18,12 +18,12 @@ from components.config import Config, load_config
 from components.errors import ConfigError
 from components.model.official import official_scheduler
 from components.model.schedulers import SCHEDULERS
+from components.provenance.manifests import picture_writer
+from components.provenance.pictures import MACHINE_MADE, NAMESPACE, ModelName
 from deploy.characters import CharacterService
 from deploy.generation import GenerationService
 from deploy.image_schema import ImageRequest
-from deploy.manifests import picture_writer
 from deploy.mentions import find_mentions, replace_mentions
-from deploy.pictures_out import MACHINE_MADE, NAMESPACE, ModelName
 from tests.serving_fakes import FakeNamer, FakePipeline
 from tests.test_serving_gateway import SECRET, client_of, create, error, generate, photograph, picture
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from components.config import Config, ServingConfig, for_workers, load_config
 from components.errors import ConfigError
+from components.provenance.manifests import picture_writer
+from components.provenance.pictures import MACHINE_MADE, Marks, ModelName, Output
 from deploy.characters import CharacterService
 from deploy.generation import GenerationService
-from deploy.manifests import picture_writer
-from deploy.pictures_out import MACHINE_MADE, Marks, ModelName, Output
 from tests.certificates import Signer, make_signer
 from tests.serving_fakes import FakePipeline
 from tests.test_serving_gateway import client_of, generate

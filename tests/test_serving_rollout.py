@@ -25,11 +25,11 @@ from components.errors import ArtifactError, ConfigError
 from components.model.adapter import RealCustomAdapter
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
+from components.provenance.pictures import ModelName, PictureWriter
 from deploy import app
 from deploy.generation import GenerationService
 from deploy.health import UnhealthyError
 from deploy.lineup import Lineup, chosen
-from deploy.pictures_out import ModelName, PictureWriter
 from deploy.protocols import BusyError, Order, UnavailableError
 from deploy.rollout import Fleet
 from tests.serving_fakes import BROKEN, FakePipeline, point

@@ -11,23 +11,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
 from pydantic import TypeAdapter, ValidationError
 
 from components.data.parts import appearing
-
-#: The key of the facts among a PNG's texts, where the service's pictures have theirs.
-_KEY = "realcustom"
+from components.provenance.pictures import TEXT_KEY
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a picture was drawn from.
+    """What a picture was drawn from, as its file says it.
 
     Args:
         mark: names everything that it depends on.
@@ -39,12 +36,12 @@ class Facts:
     model: str
     model_version: str
     prompt: str
-    target_words: list[str]
     seed: int
     size: str
     steps: int
     guidance_scale: float
     seconds: float
+    target_words: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -66,18 +63,17 @@ class Album:
             for file in (self.root / name).iterdir():
                 file.unlink(missing_ok=True)
 
-    def save(self, identifier: str, picture: Image.Image, facts: Facts) -> None:
-        text = PngInfo()
-        text.add_text(_KEY, json.dumps(asdict(facts)))
+    def save(self, identifier: str, file: bytes) -> None:
+        """Put a picture there, a PNG that says its `Facts`."""
         with appearing(self.picture(identifier)) as partial:
-            picture.save(partial, "PNG", pnginfo=text)
+            partial.write_bytes(file)
         self._begun(identifier).unlink(missing_ok=True)
 
     def facts(self, identifier: str) -> Facts | None:
         """What the picture says of itself; None if there is none, or one that is not ours."""
         try:
             with Image.open(self.picture(identifier), formats=("PNG",)) as picture:
-                text = picture.info.get(_KEY, "")
+                text = picture.info.get(TEXT_KEY, "")
         except (FileNotFoundError, UnidentifiedImageError):
             return None
         try:

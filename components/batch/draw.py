@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 import pyarrow as pa
 
-from components.batch.album import Album, Facts
+from components.batch.album import Album
 from components.batch.row import BatchRow
 from components.config import Config
 from components.data.blocks import done_block, failed_block
@@ -21,6 +21,8 @@ from components.data.parts import room_for
 from components.data.store import Store
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
 from components.progress import quiet_libraries
+from components.provenance.manifests import picture_writer
+from components.provenance.pictures import Marks, ModelName, Output, PictureWriter
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ class DrawRows:
         missing = [task for task in tasks if not self._settled(task)]
         if not missing:
             return
-        _ = self._studio  # a model that cannot be loaded is the fault of no row
+        _ = self._file, self._studio  # a key or a model that cannot be loaded is the fault of no row
         begun = {task.row.id: self._album.begun(task.row.id) for task in missing}
         together = [task for task in missing if begun[task.row.id] < _SUSPECT]
         with ThreadPoolExecutor(max(1, len(together)), thread_name_prefix="row") as threads:
@@ -113,9 +115,14 @@ class DrawRows:
             logger.exception("row %s failed", row.id)
             self._album.fail(row.id, f"internal error ({type(error).__name__})")
             return
-        settings = {name: getattr(row, name) for name in ("seed", "size", "steps", "guidance_scale")}
-        facts = Facts(task.mark, *self._model, drawn.prompt, drawn.words, seconds=drawn.seconds, **settings)
-        self._album.save(row.id, drawn.picture, facts)
+        marks = Marks(row.seed, tuple(drawn.words), row.steps, row.guidance_scale, None, drawn.prompt)
+        more = {"mark": task.mark, "size": row.size, "seconds": drawn.seconds}
+        self._album.save(row.id, self._file(drawn.picture, Output(), marks, **more))
+
+    @cached_property
+    def _file(self) -> PictureWriter:
+        # The prompt is theirs who have the table, and what the row is known by.
+        return picture_writer(self._config.serving, ModelName(*self._model), with_prompt=True)
 
     @cached_property
     def _studio(self) -> Any:

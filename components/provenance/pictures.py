@@ -70,7 +70,7 @@ class PictureWriter:
 
     Args:
         with_prompt: the prompt is one of the marks.
-        sign: adds a signed manifest to the bytes of a picture of a MIME type (`deploy.manifests.ManifestSigner`).
+        sign: adds a signed manifest to the bytes of a picture of a MIME type, see `components.provenance.manifests`.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class PictureWriter:
     ) -> None:
         self.model, self._with_prompt, self._sign = model, with_prompt, sign
 
-    def __call__(self, picture: Image.Image, output: Output, marks: Marks) -> bytes:
-        """The bytes of a file."""
-        said = self._said(marks)
+    def __call__(self, picture: Image.Image, output: Output, marks: Marks, **more: Any) -> bytes:
+        """The bytes of a file, which says ``more`` beside its marks."""
+        said = self._said(marks) | more
         extra: dict[str, Any] = {"xmp": _xmp(said)}
         if output.format == "png":
             extra = {"pnginfo": _chunks(said)}

@@ -9,7 +9,15 @@ from PIL import Image
 
 from components.config import C2paConfig, ServingConfig
 from components.errors import ConfigError
-from deploy.pictures_out import MACHINE_MADE, SOFTWARE, ModelName, Output, PictureWriter, encode, software_version
+from components.provenance.pictures import (
+    MACHINE_MADE,
+    SOFTWARE,
+    ModelName,
+    Output,
+    PictureWriter,
+    encode,
+    software_version,
+)
 
 
 class ManifestSigner:
@@ -49,14 +57,17 @@ class ManifestSigner:
         return signed.getvalue()
 
 
-def picture_writer(config: ServingConfig, model: ModelName) -> PictureWriter:
+def picture_writer(config: ServingConfig, model: ModelName, with_prompt: bool | None = None) -> PictureWriter:
     """What writes pictures of ``model`` as the configuration has it: signed where there is a key.
+
+    Args:
+        with_prompt: whether a file says its prompt; as configured by default.
 
     Raises:
         ConfigError: see `ManifestSigner`.
     """
     sign = None if config.c2pa.key is None else ManifestSigner(config.c2pa, model)
-    return PictureWriter(model, config.prompt_in_pictures, sign)
+    return PictureWriter(model, config.prompt_in_pictures if with_prompt is None else with_prompt, sign)
 
 
 def _manifest(model: ModelName) -> dict[str, Any]:
