@@ -19,8 +19,13 @@ from components.config.section import Place
 @pytest.fixture(params=["directory", "memory"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """An empty place for files: a directory, or below a URL."""
-    if request.param == "directory":
-        yield tmp_path / "store"
+    yield from empty(request.param, tmp_path)
+
+
+def empty(kind: str, folder: Path) -> Iterator[Place]:
+    """An empty place of a kind, as long as somebody waits for the next."""
+    if kind == "directory":
+        yield folder / "store"
         return
     url = f"memory://characters-{secrets.token_hex(4)}/store"
     yield url

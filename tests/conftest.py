@@ -15,8 +15,9 @@ import pytest
 from components.config import Config, load_config
 from components.model.miniature import MiniatureLayout, save_untrained
 from tests.postgres import postgres_server, postgres_url
+from tests.s3 import s3_bucket, s3_server
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["postgres_server", "postgres_url", "s3_bucket", "s3_server"]
 
 #: What a slow test may take: the slowest, the whole way on a real cluster, takes eight minutes alone.
 SLOW_TIMEOUT_S = 1800

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -13,9 +14,16 @@ from components.blobs import LocalBlobs, below, open_blobs
 from components.config.section import Place
 from components.jobs.job import JobNotFoundError
 from components.jobs.results import ResultFiles
-from tests.characters_office import place
+from tests import characters_office
 
-__all__ = ["place"]
+
+@pytest.fixture(params=["directory", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """An empty place for files."""
+    if request.param == "s3":
+        yield f"{request.getfixturevalue('s3_bucket')}/store"
+    else:
+        yield from characters_office.empty(request.param, tmp_path)
 
 
 def test_what_is_written_is_read_listed_dated_and_gone(place: Place) -> None:

@@ -57,6 +57,22 @@ def test_pictures_come_back_unchanged_and_cut_out(store: CharacterStore) -> None
     assert color(store.reference(created.id, created.pictures[1].id).picture) == BLUE
 
 
+def test_characters_live_on_s3(s3_bucket: str, tmp_path: Path) -> None:
+    store = CharacterStore(f"{s3_bucket}/characters", f"sqlite:///{tmp_path}/rows.db")
+    kept, gone = add(store, "Rob", reference("red")), add(store, "Tom", reference("blue"))
+    store.put_tokens(kept.id, "model", 1, tokens())
+    store.blobs.write("char-half/picture-0.png", b"of a process that has died")
+    assert store.sweep() == 0, "what is young may still be in the making"
+    assert store.sweep(older_than_s=0) == 1
+    store.delete(gone.id)
+    again = CharacterStore(f"{s3_bucket}/characters", f"sqlite:///{tmp_path}/rows.db")
+    assert [character.id for character in again.page()] == [kept.id]
+    assert color(again.portraits(kept.id, 32).cut_outs[0].picture) == RED
+    found = again.tokens(kept.id, "model")
+    assert found is not None and torch.equal(found.tokens, tokens().tokens)
+    assert len(left(again)) == 3, "picture, mask and tokens"
+
+
 def test_pages_are_newest_first_and_survive_deletions(store: CharacterStore) -> None:
     ids = [add(store, f"c{i}").id for i in range(5)]
     first = store.page(limit=2)

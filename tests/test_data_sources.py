@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -502,8 +503,18 @@ def test_world_reads_what_the_world_drew_and_says_how_to_draw_it(tmp_path: Path)
     assert all(source.store.read(r["subject"]["image"]) for r in source.rows)
 
 
+@pytest.fixture(params=["memory", "s3"])
+def elsewhere(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a place for sources."""
+    if request.param == "s3":
+        yield f"{request.getfixturevalue('s3_bucket')}/remote"
+        return
+    yield "memory://remote"
+    fsspec.filesystem("memory").rm("/remote", recursive=True)
+
+
 @pytest.mark.parametrize("form", ["jsonl", "csv", "folder", "parquet", "webdataset", "dreambench", "datasets"])
-def test_remote_sources_read_as_local_ones(tmp_path: Path, form: Any) -> None:
+def test_remote_sources_read_as_local_ones(tmp_path: Path, elsewhere: str, form: Any) -> None:
     (tmp_path / "cat").mkdir()
     for name in ("cat/1.png", "cat/2.png"):
         (tmp_path / name).write_bytes(name.encode())
@@ -515,17 +526,14 @@ def test_remote_sources_read_as_local_ones(tmp_path: Path, form: Any) -> None:
     pq.write_table(content, tmp_path / "part-0.parquet")
     save_to_disk(tmp_path, content)
     tar(tmp_path / "x.tar", {"1.png": b"one", "1.txt": "a cat"})
-    memory = fsspec.filesystem("memory")
-    memory.put(f"{tmp_path}/", "/remote/", recursive=True)
-    try:
-        local = read_source(DataConfig(format=form, source=tmp_path))
-        remote = read_source(DataConfig(format=form, source="memory://remote"))
-        assert remote.rows == local.rows and len(local.rows) >= 1
-        for one in local.rows:
-            address = one["subject"]["image"]
-            assert remote.store.read(address) == local.store.read(address)
-    finally:
-        memory.rm("/remote", recursive=True)
+    filesystem, root = fsspec.core.url_to_fs(elsewhere)
+    filesystem.put(f"{tmp_path}/", f"{root}/", recursive=True)
+    local = read_source(DataConfig(format=form, source=tmp_path))
+    remote = read_source(DataConfig(format=form, source=elsewhere))
+    assert remote.rows == local.rows and len(local.rows) >= 1
+    for one in local.rows:
+        address = one["subject"]["image"]
+        assert remote.store.read(address) == local.store.read(address)
 
 
 def test_remote_paths_may_not_leave_the_source_either() -> None:
