@@ -3,8 +3,9 @@
     python -m benchmarks.serving --json
     python -m benchmarks.serving --rounds 0 --soak 600 --json
 
-Both servers run in processes of their own, with as many threads, and take turns: what one is asked, the other is asked
-next. docs/performance.md says what each figure means. ``--json`` prints one object on the last line.
+Both servers have the whole machine, in processes of their own, and take turns: what one is asked, the other is asked
+next. The service fills the processors with replicas, whose pipelines have as many threads each as the plain server's.
+docs/performance.md says what each figure means. ``--json`` prints one object on the last line.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +43,7 @@ AIMS = {
     "overhead_over_limit": "at most 1",
     "stored_character_saves_s": "the more the better",
 }
+_ASKED = ("rounds", "replicas", "threads", "clients", "requests", "preset", "seed")
 #: Steps of a short picture and of a long one, and clients that ask for long ones.
 _STEPS, _LONGS = (4, 50), 4
 
@@ -64,7 +67,8 @@ def measure(arguments: argparse.Namespace, work: str) -> dict[str, Any]:
         f"registry.artifacts={work}/artifacts",
         f"serving.store={work}/store",
         "serving.port=0",
-        "serving.max_replicas=1",
+        f"serving.min_replicas={arguments.replicas}",
+        f"serving.max_replicas={arguments.replicas}",
         f"serving.generator_threads={arguments.threads}",
         *(["serving.jobs.max_queued=50"] if arguments.soak else []),
         *arguments.set,
@@ -72,7 +76,7 @@ def measure(arguments: argparse.Namespace, work: str) -> dict[str, Any]:
     register_adapter(arguments.preset, overrides)
     case = cases(1, arguments.seed, load_config(arguments.preset, overrides))[0]
     scene = Scene(case.wanted.prompt, case.identity.kind, case.reference)
-    asked = {name: getattr(arguments, name) for name in ("rounds", "clients", "requests", "preset", "seed")}
+    asked = {name: getattr(arguments, name) for name in _ASKED}
     with running("benchmarks.service.ours", arguments.preset, overrides, arguments.threads) as (url, process):
         report: dict[str, Any] = {}
         if arguments.rounds:
@@ -175,11 +179,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--single", type=int, default=8, help="requests that are alone, in a round")
     parser.add_argument("--shorts", type=int, default=12, help="short requests among long ones, in a round")
     parser.add_argument("--steps", type=int, help="of a picture; the preset's by default")
-    parser.add_argument("--threads", type=int, default=1, help="processor threads of either pipeline")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads of every pipeline")
+    parser.add_argument("--replicas", type=int, help="of the generator; as many as there are processors by default")
     parser.add_argument("--soak", type=float, default=0, metavar="SECONDS", help="of twice the service's capacity")
     parser.add_argument("--seed", type=int, default=20_000)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="configuration override")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.replicas = arguments.replicas or max(1, (os.cpu_count() or 1) // arguments.threads)
+    return arguments
 
 
 if __name__ == "__main__":

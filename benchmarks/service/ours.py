@@ -18,7 +18,7 @@ from deploy import app
 def main(preset: str, *overrides: str) -> None:
     quiet_libraries()
     config = load_config(preset, overrides)
-    connect(config.serving.generator_threads + 2)
+    connect(config.serving.generator_threads * config.serving.max_replicas + 2)
     url = app.start(config)
     print(url, flush=True)
     sys.stdin.read()
