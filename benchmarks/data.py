@@ -99,16 +99,21 @@ def end_to_end(job: Job) -> dict[str, Any]:
     """Rows a second from the source to shards, each way once, with the start of its workers and encoders."""
     from benchmarks.loading.script import prepare_by_script
 
-    seconds, prepared = _prepare(job, "by-ray", job.rows)
+    seconds, ours = _prepare(job, "by-ray", job.rows)
     start = time.perf_counter()
     done = prepare_by_script(job.config("by-script"), job.root / "by-script", job.processes)
     by_script = time.perf_counter() - start
-    if not done == prepared == job.rows:
-        raise RuntimeError(f"of {job.rows} rows {prepared} were prepared here, {done} by the script")
+    if not done == ours == job.rows:
+        raise RuntimeError(f"of {job.rows} rows {ours} were prepared here, {done} by the script")
     return {
         "end_to_end_over_dataloader": by_script / seconds,
         "end_to_end_rows_per_second": {"ray_data": job.rows / seconds, "data_loader": job.rows / by_script},
     }
+
+
+def prepared(job: Job) -> dict[str, Any]:
+    """The dataset that `end_to_end` leaves, without the script's."""
+    return {"seconds": _prepare(job, "by-ray", job.rows)[0]}
 
 
 def growth(job: Job, rows: int) -> dict[str, Any]:
@@ -148,15 +153,11 @@ def first_batch(job: Job) -> dict[str, Any]:
 
     connect(job.processes)
     started = ray.data.range(job.processes, override_num_blocks=job.processes)
-    started.map_batches(_own_block).materialize()  # what a process imports for its first task is not the dataset's
+    started.map_batches(lambda batch: batch).materialize()  # what a process imports for its first task is not the dataset's
     config = job.config("by-ray")
     start = time.perf_counter()
     batch = next(read_batches(config.data.output, config.training))
     return {"first_batch_s": time.perf_counter() - start, "first_batch_rows": len(batch["latents"])}
-
-
-def _own_block(batch: dict[str, Any]) -> dict[str, Any]:
-    return batch
 
 
 def _prepare(job: Job, name: str, rows: int, address: str | None = None) -> tuple[float, int]:
@@ -172,8 +173,8 @@ def _prepare(job: Job, name: str, rows: int, address: str | None = None) -> tupl
     connect(job.processes)
     config = job.config(name, rows)
     start = time.perf_counter()
-    prepared = prepare(config)
-    return time.perf_counter() - start, prepared.manifest.rows_out
+    made = prepare(config)
+    return time.perf_counter() - start, made.manifest.rows_out
 
 
 def apart(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
@@ -196,14 +197,16 @@ def _told(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, 
         raise RuntimeError(f"{type(error).__name__}: {error}") from None
 
 
-def draw(job: Job, identities: int) -> None:
-    """Write the world, lists of its first so many rows, and photographs to decode."""
+def draw(job: Job, identities: int, photographs: bool) -> None:
+    """Write the world, lists of its first so many rows and, if they are wanted, photographs to decode."""
     from components.world.write import PAIRS, write_world
 
     world = load_config("tiny", [f"world.identities={identities}", f"world.output={job.root}/world"]).world
     lines = (write_world(world, seed=0) / PAIRS).read_text().splitlines()
     for rows in {job.rows, *SIZES, FEW}:
         (world.output / f"{rows}.jsonl").write_text("\n".join(lines[:rows]))
+    if not photographs:
+        return
     files = [world.output / json.loads(line)["image"] for line in lines[: job.rows]]
     (job.root / "photographs").mkdir()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -222,6 +225,8 @@ def measure(job: Job, only: Sequence[str]) -> dict[str, Any]:
         report |= apart(decode, job)
     if "end_to_end" in only:
         report |= apart(end_to_end, job)
+    elif "first_batch" in only:
+        apart(prepared, job)
     if "first_batch" in only:
         report |= apart(first_batch, job)
     if "growth" in only:
@@ -247,7 +252,7 @@ def main() -> None:
         overrides = tuple(arguments.set)
         job = Job(Path(work), arguments.rows, arguments.processes, arguments.rounds, overrides)
         most = max(job.rows, *SIZES) if "growth" in arguments.only else job.rows
-        draw(job, -(-most // load_config("tiny").world.pictures_per_identity))
+        draw(job, -(-most // load_config("tiny").world.pictures_per_identity), "decode" in arguments.only)
         report = measure(job, arguments.only) | {"rows": job.rows, "processes": job.processes, "machine": machine()}
     table = Table("figure", "measured", "aim")
     for name, aim in AIMS.items():
