@@ -153,7 +153,7 @@ def first_batch(job: Job) -> dict[str, Any]:
 
     connect(job.processes)
     started = ray.data.range(job.processes, override_num_blocks=job.processes)
-    started.map_batches(lambda batch: batch).materialize()  # what a process imports for its first task is not the dataset's
+    started.map_batches(lambda batch: batch).materialize()  # what a process imports first is not the dataset's
     config = job.config("by-ray")
     start = time.perf_counter()
     batch = next(read_batches(config.data.output, config.training))
