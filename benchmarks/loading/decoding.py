@@ -51,13 +51,16 @@ def ray_data(files: Sequence[str], side: int, processes: int) -> Callable[[], in
     context.enable_progress_bars = False
     context.target_max_block_size = _BATCH * side * side * 3  # a batch is a block, and is copied once
     context.op_resource_reservation_enabled = False  # with one operator it only delays the second task, by a second
-    # One task a process, which hands over its blocks as it goes: between two tasks Ray Data lets seconds go by.
-    dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=processes).map_batches(
+    # As many tasks wait at the node as run, since Ray Data lets time go by between two, and several a process, so that
+    # no process waits long for the other's last. It plans with twice the processors that Ray, which runs them, has.
+    waiting = 2 * processes
+    dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=2 * waiting).map_batches(
         _shrink_batch,
         batch_size=_BATCH,
         fn_kwargs={"side": side},
-        compute=ray.data.TaskPoolStrategy(size=processes),
+        compute=ray.data.TaskPoolStrategy(size=waiting),
     )
+    dataset.context.execution_options.resource_limits = ray.data.ExecutionResources(cpu=waiting)
 
     def run() -> int:
         return sum(len(batch["picture"]) for batch in dataset.iter_batches(batch_size=None, batch_format="numpy"))
