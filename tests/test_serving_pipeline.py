@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw
 from components.characters.character import Reference
 from components.characters.store import CharacterStore
 from components.config import Config, load_config
+from components.engine.request import Request
+from components.engine.warmup import warm_up
 from components.errors import WordError
 from components.jobs.job import Preview
 from components.model.naming import WordNamer
@@ -69,6 +71,31 @@ def test_the_real_pipeline_serves_orders(config: Config, reference: Reference) -
     with pytest.raises(WordError, match="tokens"):
         asyncio.run(service.generate(late))
     assert service.close(10)
+
+
+@pytest.mark.slow
+def test_a_compiled_generator_draws_the_same(config: Config, reference: Reference) -> None:
+    """`serving.compile`, warmed up as a generator is, alone and in a crowd."""
+    store = CharacterStore(Path(config.serving.store))
+    subject = Subject(store.create("Rob", "a robot", "robot", [reference]).id, "robot")
+    order = Order("a robot in the snow", "", 64, 64, 3, 3.5, (4,), (subject,), 0.3)
+
+    async def draw(service: GenerationService) -> list[Delivery]:
+        other = replace(order, prompt="a red cat and a robot", seeds=(9,))
+        alone = await service.generate(order)
+        return [alone, *await asyncio.gather(service.generate(order), service.generate(other))]
+
+    drawn = []
+    for compiled in (False, True):
+        pipeline = RealCustomPipeline.from_config(config)
+        if compiled:
+            pipeline.compile()
+            warm_up(pipeline, [Request("a thing", seed=0, width=64, height=64, steps=3, guidance_scale=3.5)])
+        service = GenerationService(pipeline, CharacterService(config))
+        drawn.append(asyncio.run(draw(service)))
+        assert service.close(60)
+    for plain, quick in zip(*drawn, strict=True):
+        assert np.abs(pixels(plain.drawings[0].picture) - pixels(quick.drawings[0].picture)).max() <= 2
 
 
 def test_a_subject_that_is_only_shown_is_named_and_drawn(reference: Reference) -> None:
