@@ -42,6 +42,7 @@ def poisoned(miniature: MiniatureLayout, tmp_path_factory: pytest.TempPathFactor
         "data.rows_per_shard=8",
         "data.batch_size=9",
         "data.validation_share=0.3",
+        "data.in_flight_gb=1e-6",  # less than a single unit, which must not stop anybody
     )
     root = config.data.source
     write_world(config.world, seed=3)

@@ -47,6 +47,8 @@ class DataConfig(Section):
     #: Most processes that encode at the same time, and most that read and cut pictures (none given: all other cores).
     encoders: int = Field(1, ge=1)
     curators: int | None = Field(None, ge=1)
+    #: Gigabytes of pictures that may wait for each process that encodes.
+    in_flight_gb: float = Field(0.25, gt=0)
     #: Leave out pictures that nearly equal an earlier one, or keep them.
     duplicates: Literal["reject", "keep"] = "reject"
     #: What to do when `output` holds this source as other encoders encoded it.

@@ -39,7 +39,7 @@ def run_units(config: Config, store: Store, units: Sequence[Unit], parts: Parts)
     connect(data.encoders + 1)
     workers = for_workers(config)
     rows, gpus = sum(len(unit.jobs) for unit in units), _gpus(config)
-    with _quietly():
+    with _context(data.in_flight_gb * data.encoders):
         dataset = (
             ray.data.from_items([unit_row(unit) for unit in units], override_num_blocks=len(units))
             .map_batches(
@@ -87,10 +87,12 @@ def _gpus(config: Config) -> int:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Progress is shown in rows, in Ray's stead."""
+def _context(in_flight_gb: float) -> Iterator[None]:
+    """Progress is shown in rows, in Ray's stead; and curation, which may be the quicker, does not run far ahead."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
+    limits = ray.data.ExecutionResources.for_limits(object_store_memory=in_flight_gb * 2**30)
+    context.execution_options.resource_limits = limits
     with ray.data.DataContext.current(context):
         yield
