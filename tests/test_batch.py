@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -35,7 +36,7 @@ from components.errors import DataError
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.pictures import cut_out
-from components.provenance.pictures import MACHINE_MADE, Marks, ModelName, Output, PictureWriter
+from components.provenance.pictures import MACHINE_MADE, TEXT_KEY, Marks, ModelName, Output, PictureWriter
 from tests.faults import family, kill_all
 
 FAKES = "tests.batch_fakes"
@@ -223,6 +224,26 @@ def alone(pipeline: RealCustomPipeline, row: BatchRow, folder: Path) -> Image.Im
         generator=torch.Generator().manual_seed(row.seed),
     )
     return drawn.images[0]
+
+
+def test_a_picture_that_cannot_be_signed_costs_no_other(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sign(picture: bytes, mime: str) -> bytes:
+        with Image.open(io.BytesIO(picture)) as written:
+            if json.loads(written.info[TEXT_KEY])["seed"] == 2:
+                raise OSError("nobody tells the time")
+        return picture
+
+    writer = PictureWriter(ModelName("m", "1"), with_prompt=True, sign=sign)
+    monkeypatch.setattr("components.batch.draw.picture_writer", lambda *_, **__: writer)
+    table = write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "a bird", "seed": seed, "steps": 2} for seed in (1, 2, 3)])
+    rows, album = read_table(table, config.sampling).rows, Album(tmp_path / "out")
+    album.make()
+    worker = DrawRows(config, ("m", "1"), FAKES, Store.at(tmp_path), album)
+    assert read_done(worker(task_block([Task(row, "mark") for row in rows]))) == 3
+    assert [album.has(row.id, "mark") for row in rows] == [True, False, True]
+    assert album.reason(rows[1].id) == "internal error (OSError)"
 
 
 def test_a_word_is_found_where_none_is_given(config: Config, pipeline: RealCustomPipeline, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ class DrawRows:
         missing = [task for task in tasks if not self._settled(task)]
         if not missing:
             return
-        _ = self._file, self._studio  # a key or a model that cannot be loaded is the fault of no row
+        _ = self._writer, self._studio  # a key or a model that cannot be loaded is the fault of no row
         begun = {task.row.id: self._album.begun(task.row.id) for task in missing}
         together = [task for task in missing if begun[task.row.id] < _SUSPECT]
         with ThreadPoolExecutor(max(1, len(together)), thread_name_prefix="row") as threads:
@@ -105,7 +105,7 @@ class DrawRows:
         row = task.row
         self._album.begin(row.id)
         try:
-            drawn = self._studio.draw(row)
+            file = self._picture(task)
         except (DataError, NotFoundError, WordError) as error:
             self._album.fail(row.id, str(error))
             return
@@ -115,12 +115,16 @@ class DrawRows:
             logger.exception("row %s failed", row.id)
             self._album.fail(row.id, f"internal error ({type(error).__name__})")
             return
+        self._album.save(row.id, file)
+
+    def _picture(self, task: Task) -> bytes:
+        row, drawn = task.row, self._studio.draw(task.row)
         marks = Marks(row.seed, tuple(drawn.words), row.steps, row.guidance_scale, None, drawn.prompt)
         more = {"mark": task.mark, "size": row.size, "seconds": drawn.seconds}
-        self._album.save(row.id, self._file(drawn.picture, Output(), marks, **more))
+        return self._writer(drawn.picture, Output(), marks, **more)
 
     @cached_property
-    def _file(self) -> PictureWriter:
+    def _writer(self) -> PictureWriter:
         # The prompt is theirs who have the table, and what the row is known by.
         return picture_writer(self._config.serving, ModelName(*self._model), with_prompt=True)
 

@@ -2,7 +2,7 @@
 
 The marks are XMP, which all three formats hold: the IPTC's digital source type of pictures by trained models, and
 seed, model, version, words, steps, guidance scale and scheduler; PNG has them as text chunks too. The prompt is among
-them only where the configuration says so.
+them only where that is wanted.
 """
 
 from __future__ import annotations
