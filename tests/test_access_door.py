@@ -30,6 +30,7 @@ from deploy.generation import GenerationService
 from deploy.jobs import JobService
 from deploy.protocols import Delivery, Order, UnavailableError
 from deploy.schema import ModelResponse
+from tests.envelope import error
 from tests.serving_fakes import FakePipeline
 from tests.serving_process import running
 
@@ -98,12 +99,6 @@ def draw(client: TestClient, headers: dict[str, str], **fields: Any) -> httpx.Re
 def submit(client: TestClient, headers: dict[str, str], **fields: Any) -> httpx.Response:
     body = {"prompt": "a robot", "size": "64x64", "steps": 1} | fields
     return client.post("/v1/jobs", json=body, headers=headers)
-
-
-def error(answer: httpx.Response) -> dict[str, Any]:
-    body = answer.json()
-    assert list(body) == ["error"] and set(body["error"]) == {"message", "type", "param", "code"}
-    return dict(body["error"])
 
 
 def routes(service: Service) -> set[tuple[str, str]]:

@@ -21,6 +21,7 @@ from deploy.gateway import create_app
 from deploy.generation import GenerationService
 from deploy.jobs import JobService
 from deploy.schema import ModelResponse
+from tests.envelope import error
 from tests.serving_fakes import FakeNamer, FakePipeline
 
 #: Pictures are small and few steps are taken, so that it is requests that take the time.
@@ -86,10 +87,3 @@ def check(case: Any, service: Service) -> None:
         GOOD.add(case.operation.label)
     else:
         error(answer)
-
-
-def error(answer: Any) -> dict[str, Any]:
-    """What an envelope holds."""
-    assert set(answer.json()) == {"error"}
-    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
-    return dict(answer.json()["error"])

@@ -31,6 +31,7 @@ from deploy.gateway import create_app
 from deploy.generation import GenerationService
 from deploy.protocols import BusyError, Jobs
 from deploy.schema import ModelResponse
+from tests import envelope
 from tests.serving_fakes import FakePipeline
 from tests.serving_process import running
 
@@ -90,9 +91,7 @@ def error(answer: Any, status: int) -> dict[str, Any]:
     """The envelope's content, which every error must have and which never holds the secret."""
     assert answer.status_code == status, answer.text
     assert SECRET not in answer.text
-    body = answer.json()
-    assert list(body) == ["error"] and set(body["error"]) == {"message", "type", "param", "code"}
-    return dict(body["error"])
+    return envelope.error(answer)
 
 
 def files(config: Config) -> list[str]:

@@ -20,6 +20,7 @@ from deploy.gateway import create_app
 from deploy.generation import GenerationService
 from deploy.protocols import Delivery, Jobs, Order, UnavailableError
 from deploy.schema import ModelResponse
+from tests import envelope
 from tests.serving_fakes import READ_WORDS, FakePipeline
 
 SECRET = "sekrit-value"
@@ -73,9 +74,7 @@ def picture(encoded: str) -> Image.Image:
 def error(answer: Any) -> dict[str, Any]:
     """The envelope's content, which every error must have and which never holds the secret."""
     assert SECRET not in answer.text
-    body = answer.json()
-    assert list(body) == ["error"] and set(body["error"]) == {"message", "type", "param", "code"}
-    return dict(body["error"])
+    return envelope.error(answer)
 
 
 def test_a_character_is_created_shown_and_deleted(client: TestClient) -> None:

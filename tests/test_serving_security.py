@@ -40,6 +40,7 @@ from deploy.generation import GenerationService
 from deploy.jobs import JobService
 from deploy.protocols import Delivery, Order
 from deploy.schema import ModelResponse
+from tests.envelope import error
 from tests.jobs_office import database
 from tests.serving_fakes import FakePipeline
 from tests.test_data_fuzz import SEEDS, encoded, noise
@@ -82,12 +83,6 @@ def client(config: Config) -> TestClient:
 def upload(client: Any, data: bytes, name: str = "a.png", **headers: str) -> httpx.Response:
     form = {"name": "Rob", "target_word": "robot"}
     return client.post("/v1/characters", data=form, files=[("pictures", (name, data))], headers=headers)  # type: ignore[no-any-return]
-
-
-def error(answer: httpx.Response) -> dict[str, Any]:
-    body = answer.json()
-    assert list(body) == ["error"] and set(body["error"]) == {"message", "type", "param", "code"}
-    return dict(body["error"])
 
 
 def photograph(colour: str = "red", form: str = "PNG", **options: Any) -> bytes:
