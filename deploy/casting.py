@@ -95,7 +95,7 @@ class Casting:
     async def _known(self, prompt: str, subject: Subject) -> SubjectTokens:
         if not find_word(prompt, subject.word):
             raise WordError("the prompt must contain the character's target word as a whole word")
-        identity = self._encoder.token_identity
+        identity = self._identity
         tokens = await self._characters.tokens(subject.character, identity)
         self._count("computed" if tokens is None else "kept")
         if tokens is None:
@@ -110,6 +110,11 @@ class Casting:
         pictures = [cut_out.picture for cut_out in cut_outs]
         naming: Naming = await self._await(lambda: self._namer.name(prompt, pictures))
         return naming
+
+    @cached_property
+    def _identity(self) -> str:
+        """The encoder's, which is a hash of all its weights: too much for every order."""
+        return self._encoder.token_identity
 
     @cached_property
     def _namer(self) -> Namer:

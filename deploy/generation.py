@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
 from components.provenance.pictures import Marks, PictureWriter
+from deploy.begun import Begun
 from deploy.casting import Cast, Casting, Encoder, Namer
 from deploy.metrics import GeneratorMetrics
 from deploy.progress import Watch
@@ -111,51 +112,23 @@ class GenerationService:
             UnavailableError: it took longer than the order allows, or the generator is closing.
             BusyError: too many pictures wait; ExcessError if they are the owner's own.
         """
-        async with aclosing(self.draw(order)) as told:
-            *_, delivery = [news async for news in told]
-        assert isinstance(delivery, Delivery), "which is what a drawing ends with"
-        return delivery
+        async with self._begun(order) as begun:
+            return begun.delivery(await begun.end)
 
     async def draw(self, order: Order, previews: int = 0) -> AsyncGenerator[Progress | Preview | Delivery, None]:
         """Draw an order's pictures and tell how far they are, with ``previews`` of each, until they are delivered.
 
         It raises what `generate` raises.
         """
-        started = time.monotonic()
-        timeout = self._limits.timeout_s if order.timeout_s is None else order.timeout_s
-        deadline = None if timeout is None else started + timeout
-        handles: list[Handle] = []
-        try:
-            cast = await self._casting.cast(order)
-            encoded = time.monotonic()
-            handles = self._engine.submit_all(self._requests(order, cast, deadline, previews))
-            end = asyncio.gather(*(self._drawing(order, cast, handle) for handle in handles))
-            end.add_done_callback(lambda done: done.cancelled() or done.exception())  # who leaves does not ask
-            watch = Watch(handles)
-            async for progress in watch.until(end):
+        async with self._begun(order, previews) as begun:
+            watch = Watch(begun.handles)
+            async for progress in watch.until(begun.end):
                 yield progress
                 for picture, seen in watch.looks().items():
                     small = await asyncio.wrap_future(self._engine.beside(self.pipeline.preview, seen.latents))
                     if await self._may_pass(small):
                         yield Preview(picture, seen.step, await asyncio.to_thread(to_png, small))
-            drawings = await end
-        except engine.ExcessError:
-            raise ExcessError("too many of your own pictures are waiting; try again later", self._room_s) from None
-        except FullError:
-            raise BusyError("too many pictures are waiting; try again later", self._room_s) from None
-        except ClosedError:
-            raise UnavailableError("a part of the service is being restarted; try again") from None
-        except ExpiredError:
-            raise UnavailableError("the pictures were not done in time; try again later", self._room_s) from None
-        finally:
-            for handle in handles:  # whatever became of one, nobody waits for the others any more
-                handle.cancel()
-                self._metrics.count_first_step(self.version, handle)
-        draw_s = max(drawing.seconds for drawing in drawings)
-        wait_s = time.monotonic() - encoded - draw_s
-        timings = {"subject_s": encoded - started, "wait_s": wait_s, "draw_s": draw_s}
-        notes = [*order.notes, *_notes(order, cast)]
-        yield Delivery(drawings, timings, notes, cast.prompt, cast.words, self.version)
+            yield begun.delivery(await begun.end)
 
     @property
     def version(self) -> str:
@@ -178,6 +151,33 @@ class GenerationService:
     def abandon(self) -> None:
         """Give everything up: the pipeline does not come back from a call."""
         self._engine.abandon()
+
+    @asynccontextmanager
+    async def _begun(self, order: Order, previews: int = 0) -> AsyncIterator[Begun]:
+        """An order whose pictures are being drawn; whatever the block ends with, nothing of it goes on after it."""
+        started = time.monotonic()
+        timeout = self._limits.timeout_s if order.timeout_s is None else order.timeout_s
+        deadline = None if timeout is None else started + timeout
+        handles: list[Handle] = []
+        try:
+            cast = await self._casting.cast(order)
+            encoded = time.monotonic()
+            handles = self._engine.submit_all(self._requests(order, cast, deadline, previews))
+            end = asyncio.gather(*(self._drawing(order, cast, handle) for handle in handles))
+            end.add_done_callback(lambda done: done.cancelled() or done.exception())  # who leaves does not ask
+            yield Begun(order, cast, handles, end, started, encoded, self.version)
+        except engine.ExcessError:
+            raise ExcessError("too many of your own pictures are waiting; try again later", self._room_s) from None
+        except FullError:
+            raise BusyError("too many pictures are waiting; try again later", self._room_s) from None
+        except ClosedError:
+            raise UnavailableError("a part of the service is being restarted; try again") from None
+        except ExpiredError:
+            raise UnavailableError("the pictures were not done in time; try again later", self._room_s) from None
+        finally:
+            for handle in handles:  # whatever became of one, nobody waits for the others any more
+                handle.cancel()
+                self._metrics.count_first_step(self.version, handle)
 
     async def _may_pass(self, picture: Image.Image) -> bool:
         return self._content is None or await asyncio.to_thread(self._content, picture)
@@ -222,13 +222,3 @@ class GenerationService:
             return None if name is None else new_scheduler(name, self.pipeline.scheduler)
         except ConfigError as error:
             raise OrderError(str(error), "scheduler") from None
-
-
-def _notes(order: Order, cast: Cast) -> list[str]:
-    """What was asked for and had no effect."""
-    faceless = [
-        ("", "the pictures") if subject.shown else (f"characters[{i}].", "this character's pictures")
-        for i, (subject, kept) in enumerate(zip(order.subjects, cast.tokens, strict=True))
-        if kept.face is None and subject.face_strength != 1
-    ]
-    return [f"{who}face_strength: no face is known on {where}, so it has no effect" for who, where in faceless]

@@ -11,8 +11,8 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 
 from components.config import RolloutConfig
 from components.engine.stats import Stats
@@ -62,29 +62,19 @@ class Fleet:
 
     async def generate(self, order: Order) -> Delivery:
         """Draw an order's pictures; see `GenerationService.generate`."""
-        async with aclosing(self.draw(order)) as told:
-            *_, delivery = [news async for news in told]
-        assert isinstance(delivery, Delivery), "which is what a drawing ends with"
-        return delivery
+        with self._turn(order) as service:
+            delivery = await service.generate(order)
+            self._metrics.count_order(service.version)
+            return delivery
 
     async def draw(self, order: Order, previews: int = 0) -> AsyncGenerator[Progress | Preview | Delivery, None]:
-        """Draw an order with the version whose turn it is, and keep that loaded until it is done.
-
-        It raises what `GenerationService.generate` raises.
-        """
-        if self._stuck:
-            raise BusyError("a generator is being replaced; try again", _REPLACED_S)
-        version = chosen(self._lineup, order, self._rollout.canary)
-        self._drawing[version] += 1
-        try:
-            async with aclosing(self._loaded[version].draw(order, previews)) as told:
+        """Draw an order's pictures; see `GenerationService.draw`."""
+        with self._turn(order) as service:
+            async with aclosing(service.draw(order, previews)) as told:
                 async for news in told:
                     if isinstance(news, Delivery):
-                        self._metrics.count_order(version)
+                        self._metrics.count_order(service.version)
                     yield news
-        finally:
-            self._drawing[version] -= 1
-            self._dismiss()
 
     async def follow(self, wanted: Lineup) -> None:
         """Serve ``wanted`` as soon as it is loaded, and whatever of it cannot be loaded not at all."""
@@ -150,6 +140,19 @@ class Fleet:
             except Exception:
                 self._note_failure(version, first[-1])
         return {first[-1]: self._load(first[-1], None)}
+
+    @contextmanager
+    def _turn(self, order: Order) -> Iterator[GenerationService]:
+        """The version whose turn it is, which stays loaded until it is done."""
+        if self._stuck:
+            raise BusyError("a generator is being replaced; try again", _REPLACED_S)
+        version = chosen(self._lineup, order, self._rollout.canary)
+        self._drawing[version] += 1
+        try:
+            yield self._loaded[version]
+        finally:
+            self._drawing[version] -= 1
+            self._dismiss()
 
     def _note_failure(self, version: str, served: str) -> None:
         """Of whatever kind it was: what is served is served on."""

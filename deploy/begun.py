@@ -1,0 +1,48 @@
+"""An order between its first step and its delivery."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from components.engine.handle import Handle
+from deploy.casting import Cast
+from deploy.protocols import Delivery, Drawing, Order
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An order that is being drawn.
+
+    Args:
+        end: of all its pictures.
+        started, encoded: when it came and when its subjects were known, by `time.monotonic`.
+    """
+
+    order: Order
+    cast: Cast
+    handles: Sequence[Handle]
+    end: asyncio.Future[list[Drawing]]
+    started: float
+    encoded: float
+    version: str
+
+    def delivery(self, drawings: Sequence[Drawing]) -> Delivery:
+        """What is delivered now that all pictures are there."""
+        draw_s = max(drawing.seconds for drawing in drawings)
+        wait_s = time.monotonic() - self.encoded - draw_s
+        timings = {"subject_s": self.encoded - self.started, "wait_s": wait_s, "draw_s": draw_s}
+        notes = [*self.order.notes, *_notes(self.order, self.cast)]
+        return Delivery(list(drawings), timings, notes, self.cast.prompt, self.cast.words, self.version)
+
+
+def _notes(order: Order, cast: Cast) -> list[str]:
+    """What was asked for and had no effect."""
+    faceless = [
+        ("", "the pictures") if subject.shown else (f"characters[{i}].", "this character's pictures")
+        for i, (subject, kept) in enumerate(zip(order.subjects, cast.tokens, strict=True))
+        if kept.face is None and subject.face_strength != 1
+    ]
+    return [f"{who}face_strength: no face is known on {where}, so it has no effect" for who, where in faceless]
