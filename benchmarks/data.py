@@ -39,7 +39,7 @@ PARTS = ("decode", "end_to_end", "first_batch", "growth", "nodes")
 #: Rows whose seconds and memory are compared: the first with the last for time, the second with it for memory.
 SIZES = (2_000, 5_000, 20_000)
 #: Rows that one node and two are given.
-FEW = 1_000
+FEW = 4_000
 AIMS = {
     "decode_over_dataloader": "at least 1.0",
     "end_to_end_over_dataloader": "at least 1.2",
