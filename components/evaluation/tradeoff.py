@@ -162,6 +162,6 @@ def draw_tradeoff(points: Sequence[Point]) -> Figure:
                 xytext=(6 + 26 * (place % 3), 3), textcoords="offset points", fontsize=7, color=f"C{place}",
             )  # fmt: skip
     axes.set(xlabel="text control (kind, place, position)", ylabel="subject similarity, masked to the subject")
-    axes.margins(x=0.12)  # room for the names
+    axes.margins(x=0.25)  # room for the names
     axes.legend(frameon=False, fontsize=8, loc="lower left")
     return figure
