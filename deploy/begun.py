@@ -29,13 +29,14 @@ class Begun:
     encoded: float
     version: str
 
-    def delivery(self, drawings: Sequence[Drawing]) -> Delivery:
-        """What is delivered now that all pictures are there."""
+    async def delivery(self) -> Delivery:
+        """What is delivered once all pictures are there."""
+        drawings = await self.end
         draw_s = max(drawing.seconds for drawing in drawings)
         wait_s = time.monotonic() - self.encoded - draw_s
         timings = {"subject_s": self.encoded - self.started, "wait_s": wait_s, "draw_s": draw_s}
         notes = [*self.order.notes, *_notes(self.order, self.cast)]
-        return Delivery(list(drawings), timings, notes, self.cast.prompt, self.cast.words, self.version)
+        return Delivery(drawings, timings, notes, self.cast.prompt, self.cast.words, self.version)
 
 
 def _notes(order: Order, cast: Cast) -> list[str]:

@@ -113,7 +113,7 @@ class GenerationService:
             BusyError: too many pictures wait; ExcessError if they are the owner's own.
         """
         async with self._begun(order) as begun:
-            return begun.delivery(await begun.end)
+            return await begun.delivery()
 
     async def draw(self, order: Order, previews: int = 0) -> AsyncGenerator[Progress | Preview | Delivery, None]:
         """Draw an order's pictures and tell how far they are, with ``previews`` of each, until they are delivered.
@@ -128,7 +128,7 @@ class GenerationService:
                     small = await asyncio.wrap_future(self._engine.beside(self.pipeline.preview, seen.latents))
                     if await self._may_pass(small):
                         yield Preview(picture, seen.step, await asyncio.to_thread(to_png, small))
-            yield begun.delivery(await begun.end)
+            yield await begun.delivery()
 
     @property
     def version(self) -> str:

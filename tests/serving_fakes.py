@@ -55,14 +55,19 @@ class FakePipeline:
     reference_size = 32
 
     def __init__(self, token_identity: str = "fake-1") -> None:
-        self.token_identity = token_identity
-        #: How many pictures each step advanced, and how often a subject was encoded.
+        self._token_identity = token_identity
+        #: How many pictures each step advanced, how often a subject was encoded, and how often the encoders identified.
         self.calls: list[int] = []
-        self.encoded = 0
+        self.encoded = self.identified = 0
         self.compiled = False
         #: What requests brought of their own.
         self.schedulers: list[Any] = []
         self.scheduler = DDIMScheduler()
+
+    @property
+    def token_identity(self) -> str:
+        self.identified += 1
+        return self._token_identity
 
     def encode_subject(self, pictures: list[Image.Image]) -> Tensor:
         self.encoded += 1

@@ -129,7 +129,7 @@ class Studio:
 
     def _read_character(self, identifier: str) -> tuple[str, SubjectTokens]:
         """A stored character's word and tokens, which are computed and kept if they are not there yet."""
-        identity, characters = self._pipeline.token_identity, self._characters
+        identity, characters = self._identity, self._characters
         word = characters.get(identifier).target_word
         kept = characters.tokens(identifier, identity)
         if kept is None:
@@ -138,6 +138,11 @@ class Studio:
             kept = SubjectTokens(tokens.cpu(), self._pipeline.face_group([each.face for each in shown.cut_outs]))
             characters.put_tokens(identifier, identity, shown.revision, kept)
         return word, kept
+
+    @cached_property
+    def _identity(self) -> str:
+        """The encoders', which is a hash of all their weights: too much for every character."""
+        return self._pipeline.token_identity
 
     @cached_property
     def _namer(self) -> WordNamer:
