@@ -19,6 +19,7 @@ from components.model.naming import Naming
 from components.model.words import find_word
 from components.pictures import CutOut
 from deploy.protocols import Order, OrderError, Shown, Subject, SubjectSource
+from deploy.token_cache import TokenCache
 
 
 class Encoder(Protocol):
@@ -56,7 +57,8 @@ class Casting:
     Args:
         beside: runs a function of the pipeline's parts beside the engine's steps.
         namer: made when it is first needed, for it may take much memory; None where every word has to be given.
-        count: told of each character whether its tokens were ``kept`` or had to be ``computed``.
+        count: told of each character whether its tokens were ``cached`` here, ``kept`` or had to be ``computed``.
+        cache_s: seconds for which tokens that were fetched stay here.
     """
 
     def __init__(
@@ -66,9 +68,10 @@ class Casting:
         beside: Callable[..., Future[Any]],
         namer: Callable[[], Namer] | None = None,
         count: Callable[[str], None] = lambda _: None,
+        cache_s: float = 0,
     ) -> None:
         self._encoder, self._characters, self._beside, self._make_namer = encoder, characters, beside, namer
-        self._count = count
+        self._count, self._cache = count, TokenCache(cache_s)
 
     async def cast(self, order: Order) -> Cast:
         """The subjects of an order; a character's tokens are computed if the store has none of this encoder's identity.
@@ -95,13 +98,19 @@ class Casting:
     async def _known(self, prompt: str, subject: Subject) -> SubjectTokens:
         if not find_word(prompt, subject.word):
             raise WordError("the prompt must contain the character's target word as a whole word")
-        identity = self._identity
-        tokens = await self._characters.tokens(subject.character, identity)
-        self._count("computed" if tokens is None else "kept")
-        if tokens is None:
-            shown = await self._characters.portraits(subject.character, self._encoder.reference_size)
-            tokens = await self._await(self._encode, shown.cut_outs)
-            await self._characters.put_tokens(subject.character, identity, shown.revision, tokens)
+        if (cached := self._cache.get(subject)) is not None:
+            self._count("cached")
+            return cached
+        kept = await self._characters.tokens(subject.character, self._identity)
+        self._count("computed" if kept is None else "kept")
+        tokens = await self._computed(subject.character) if kept is None else kept
+        self._cache.put(subject, tokens)
+        return tokens
+
+    async def _computed(self, character: str) -> SubjectTokens:
+        shown = await self._characters.portraits(character, self._encoder.reference_size)
+        tokens: SubjectTokens = await self._await(self._encode, shown.cut_outs)
+        await self._characters.put_tokens(character, self._identity, shown.revision, tokens)
         return tokens
 
     async def _name(self, prompt: str, cut_outs: Sequence[CutOut]) -> Naming:

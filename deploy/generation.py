@@ -55,12 +55,14 @@ class Limits:
         pixels: drawn at the same time.
         queued, owned: pictures that may wait in the engine, of all and of one owner; any number by default.
         timeout_s: for orders that do not say how long they may take; none is for ever.
+        cache_s: for which a character's tokens stay in memory.
     """
 
     pixels: int = PIXEL_BUDGET
     queued: int | None = None
     owned: int | None = None
     timeout_s: float | None = None
+    cache_s: float = 0
 
 
 class Pipeline(engine.Pipeline, Encoder, Protocol):
@@ -99,7 +101,8 @@ class GenerationService:
         self._write = write or PictureWriter()
         self._metrics, self._content = metrics or GeneratorMetrics(), content
         self._engine = Engine(pipeline, limits.pixels, max_queued=limits.queued, max_owned=limits.owned)
-        self._casting = Casting(pipeline, characters, self._engine.beside, namer, self._metrics.count_tokens)
+        beside, count = self._engine.beside, self._metrics.count_tokens
+        self._casting = Casting(pipeline, characters, beside, namer, count, limits.cache_s)
 
     async def generate(self, order: Order) -> Delivery:
         """Draw an order's pictures.

@@ -46,7 +46,7 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
             )
         order = replace(await read_order(request, config, model, characters, by.owner), timeout_s=limits.timeout_s)
         new = NewJob(
-            payload=JobOrder(order, request.return_masks, request.partial_images, model).pack(),
+            payload=JobOrder(order.for_later(), request.return_masks, request.partial_images, model).pack(),
             digest=fingerprint(request.model_dump(mode="json", exclude_defaults=True)),
             steps=order.steps * len(order.seeds),
             pictures=len(order.seeds),

@@ -76,10 +76,17 @@ class Loader:
         warm_up(pipeline, probes)
         if self._pixels is None:
             self._pixels = measured_budget(pipeline, self._config.sampling)
+        limits = Limits(
+            self._pixels,
+            serving.max_queued_pictures,
+            serving.max_queued_per_owner,
+            serving.request_timeout_s,
+            serving.token_cache_s,
+        )
         return GenerationService(
             pipeline,
             self._characters,
-            Limits(self._pixels, serving.max_queued_pictures, serving.max_queued_per_owner, serving.request_timeout_s),
+            limits,
             picture_writer(serving, ModelName(self._model, version)),
             self._namer,
             self._metrics,

@@ -32,7 +32,7 @@ class GeneratorMetrics:
         )
         self._tokens = Counter(
             "realcustom_subject_tokens",
-            "Characters in orders, by whether their vision tokens were kept or had to be computed",
+            "Characters in orders, by whether their vision tokens were cached, kept or had to be computed",
             ["source"],
             registry=self._registry,
         )
@@ -52,7 +52,7 @@ class GeneratorMetrics:
             self._first_step.labels(version).observe(handle.first_step - handle.since[Phase.QUEUED])
 
     def count_tokens(self, source: str) -> None:
-        """A character's tokens were ``kept`` or had to be ``computed``."""
+        """A character's tokens were ``cached`` here, ``kept`` or had to be ``computed``."""
         self._tokens.labels(source).inc()
 
     def count_order(self, version: str) -> None:

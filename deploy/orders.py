@@ -103,7 +103,8 @@ async def _subject(chosen: CharacterChoice, index: int, characters: Characters, 
     except NotFoundError as error:
         raise ApiError(404, str(error), f"characters[{index}].id", "character_not_found") from None
     word = chosen.target_word or character.target_word
-    return Subject(character.id, word, chosen.strength, chosen.face_strength, chosen.body_strength)
+    strengths = chosen.strength, chosen.face_strength, chosen.body_strength
+    return Subject(character.id, word, *strengths, revision=character.revision)
 
 
 def _shared_words(subjects: Sequence[Subject]) -> list[str]:

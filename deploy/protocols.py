@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pydantic import TypeAdapter
@@ -55,7 +55,8 @@ class Shown:
 class Subject:
     """A character in an order: its id, its word in the prompt, and how strongly it acts (1 is normal, 0 not at all).
 
-    A subject that is ``shown`` has no id, and without a word it is given one by its looks.
+    A subject that is ``shown`` has no id, and without a word it is given one by its looks. ``revision`` is that of the
+    character's pictures as it was just read; none where that is some time ago.
     """
 
     character: str
@@ -64,6 +65,7 @@ class Subject:
     face_strength: float = 1.0
     body_strength: float = 1.0
     shown: Shown | None = None
+    revision: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,10 @@ class Order:
     output: Output = field(default_factory=Output)
     #: What was asked for and is known to have no effect.
     notes: tuple[str, ...] = ()
+
+    def for_later(self) -> Order:
+        """The same, for when its characters may have changed."""
+        return replace(self, subjects=tuple(replace(subject, revision=None) for subject in self.subjects))
 
 
 @dataclass(frozen=True)

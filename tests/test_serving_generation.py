@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from contextlib import aclosing
 from dataclasses import replace
 from itertools import pairwise
@@ -87,6 +89,46 @@ def test_an_order_that_takes_too_long_is_given_up() -> None:
     result, patient = deliver(service, slow, replace(slow, timeout_s=60))
     assert isinstance(result, UnavailableError) and isinstance(patient, Delivery)
     assert service.stats().ended == {Phase.EXPIRED: 2, Phase.DONE: 2}
+
+
+class Counted(Kept):
+    """Knows which tokens were fetched, and whether somebody still has them."""
+
+    def __init__(self) -> None:
+        self.fetched: list[weakref.ref[SubjectTokens]] = []
+
+    async def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
+        tokens = await super().tokens(identifier, identity)
+        assert tokens is not None
+        self.fetched.append(weakref.ref(tokens))
+        return tokens
+
+
+def test_tokens_of_a_revision_just_read_are_fetched_once_and_then_forgotten() -> None:
+    characters = Counted()
+    service = GenerationService(FakePipeline(), characters, Limits(cache_s=0.5))
+    first, changed = (replace(WITH, subjects=(Subject("red", "robot", revision=revision),)) for revision in (1, 2))
+
+    async def story() -> None:
+        drawn = [await service.generate(order) for order in (first, first, changed, first)]
+        assert len(characters.fetched) == 2 and len({str(pictures(delivery)) for delivery in drawn}) == 1
+        await service.generate(first.for_later())
+        assert len(characters.fetched) == 3, "what was read some time ago is not trusted"
+        await asyncio.sleep(0.6)
+        gc.collect()
+        assert not any(tokens() for tokens in characters.fetched)
+        await service.generate(first)
+        assert len(characters.fetched) == 4
+
+    asyncio.run(story())
+
+
+def test_nothing_is_cached_where_that_is_not_wanted() -> None:
+    characters = Counted()
+    service = GenerationService(FakePipeline(), characters)
+    order = replace(WITH, subjects=(Subject("red", "robot", revision=1),))
+    assert pictures(deliver(service, order)[0]) == pictures(deliver(service, order)[0])
+    assert len(characters.fetched) == 2
 
 
 def test_to_leave_is_to_cancel() -> None:

@@ -83,7 +83,7 @@ def test_a_page_holds_what_the_service_has_done(tmp_path: Path) -> None:
     assert 3 <= one(page, "realcustom_engine_steps_total", version="7") <= 21
     assert one(page, "realcustom_first_step_seconds_count", version="7") == 7
     assert one(page, "realcustom_subject_tokens_total", source="computed") == 1
-    assert one(page, "realcustom_subject_tokens_total", source="kept") == 2
+    assert one(page, "realcustom_subject_tokens_total", source="cached") == 2
     assert one(page, "realcustom_jobs", state="done") == 1 and one(page, "realcustom_jobs", state="queued") == 0
     assert one(page, "realcustom_model_info", model=MODEL, version="7", role="champion") == 1
     assert one(page, "realcustom_engine_pixel_budget", version="7") >= 64 * 64

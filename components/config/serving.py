@@ -120,6 +120,8 @@ class ServingConfig(Section):
     generator_gpus: float = Field(0, ge=0)
     generator_threads: int = Field(1, ge=1)
     request_timeout_s: float = Field(300, gt=0)
+    #: Seconds for which a generator has the vision tokens of a character that it has drawn in memory; 0 keeps none.
+    token_cache_s: float = Field(60, ge=0)
     #: Sizes that are drawn once before a generator takes requests, ``<width>x<height>``; by default that of `sampling`.
     warm_sizes: tuple[Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")], ...] = ()
     #: Compile the U-Net: slow to warm up, quicker afterwards, on GPUs.
