@@ -37,7 +37,7 @@ def best_batch(step_s: Callable[[int], float | None], gain: float = 0.05, most: 
     return next((count for count, rate in rates.items() if rate * (1 + gain) >= best), 1)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def measure_budget(pipeline: Pipeline, probe: Request, gain: float = 0.05, most: int = 32) -> int:
     """The pixel budget of an engine over ``pipeline``, from a few steps of 1, 2, 4, ... requests like ``probe``.
 
