@@ -18,7 +18,10 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from components.characters.rows import CharacterRows
+from components.characters.tables import TABLES
 from components.config import Config
+from components.database import open_database
 from components.errors import RegistryError
 from components.provenance.pictures import ModelName
 from deploy.board import Board, Report, keep_reporting
@@ -28,6 +31,7 @@ from deploy.lineup import Lineup
 from deploy.loading import Loader, Registry, lineup
 from deploy.metrics import GeneratorMetrics
 from deploy.protocols import Characters, Generator, Jobs, SubjectSource
+from deploy.reading import ReadCharacters
 from deploy.remote import Remote, RemoteGenerator
 from deploy.rollout import Fleet, watch
 from deploy.schema import ModelResponse
@@ -52,7 +56,9 @@ class GatewayDeployment:
         self._characters, self._generator, self._jobs = characters, generator, jobs
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        characters, jobs = cast(Characters, Remote(self._characters)), cast(Jobs, Remote(self._jobs))
+        serving, jobs = self._config.serving, cast(Jobs, Remote(self._jobs))
+        rows = CharacterRows(open_database(serving.store, serving.database, TABLES))
+        characters = cast(Characters, ReadCharacters(self._characters, rows))
         generator = cast(Generator, RemoteGenerator(self._generator))
         return create_app(self._config, self._model, characters, generator, jobs, cast(Board, Remote(self._board)))
 

@@ -22,6 +22,8 @@ from components.access.key import Limits, Scope
 from components.access.store import TABLES, KeyStore
 from components.blobs import open_blobs
 from components.characters import candidates
+from components.characters.rows import CharacterRows
+from components.characters.tables import TABLES as CHARACTER_TABLES
 from components.config import PACKAGE_ROOT, Config, load_config
 from components.database import open_database
 from components.faces import FaceDetector
@@ -30,6 +32,7 @@ from deploy.characters import CharacterService
 from deploy.gateway import create_app
 from deploy.generation import GenerationService
 from deploy.protocols import BusyError, Jobs
+from deploy.reading import ReadCharacters
 from deploy.schema import ModelResponse
 from tests import envelope
 from tests.serving_fakes import FakePipeline
@@ -339,6 +342,37 @@ def test_deleting_leaves_nothing(client: TestClient, config: Config) -> None:
     assert files(config) == []
     for path in (f"/v1/characters/{created['id']}", created["reference"], created["pictures"][0]["cutout"]):
         assert error(client.get(path), 404)["code"] == "character_not_found"
+
+
+class Handle:
+    """A deployment's handle over the part itself; it tells which methods were called."""
+
+    def __init__(self, part: CharacterService) -> None:
+        self._part, self.called = part, list[str]()
+
+    def __getattr__(self, method: str) -> Any:
+        def remote(*arguments: Any) -> Any:
+            self.called.append(method)
+            return getattr(self._part, method)(*arguments)
+
+        return SimpleNamespace(remote=remote)
+
+
+def test_the_gateway_reads_rows_itself_and_leaves_the_rest_to_the_part(config: Config) -> None:
+    part = CharacterService(config)
+    handle = Handle(part)
+    rows = CharacterRows(open_database(config.serving.store, config.serving.database, CHARACTER_TABLES))
+    near = cast(CharacterService, ReadCharacters(cast(Any, handle), rows))
+    client = client_of(config, near, GenerationService(FakePipeline(), part))
+    created = create(client, "red", name="Rob")
+    other = client_of(config, part)
+    for path in ("/v1/characters", f"/v1/characters/{created['id']}", "/v1/characters/char_unknown"):
+        assert client.get(path).json() == other.get(path).json()
+    mentioned = client.post("/v1/images/generations", json={"prompt": "@Rob on the beach", "seed": 1})
+    assert mentioned.json()["target_words"] == [created["target_word"]]
+    other.delete(f"/v1/characters/{created['id']}")
+    assert error(client.get(f"/v1/characters/{created['id']}"), 404)["code"] == "character_not_found"
+    assert handle.called == ["create"]
 
 
 def test_pages_hold_together(client: TestClient) -> None:
