@@ -12,6 +12,7 @@ one object on the last line.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--inversion-steps", type=int, default=Inversion.steps, help="of each pseudo-word")
     parser.add_argument("--trained", nargs="+", metavar="NAME=ADAPTER", help="compare these; the whole method first")
     arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     config, pipeline, judge = load_toy(arguments)
     if arguments.trained:
         adapters = dict(named.split("=", 1) for named in arguments.trained)
