@@ -36,7 +36,7 @@ AIMS = {
     "data_wait_share": "below 0.05",
 }
 #: Widths of the projector whose memory is measured.
-_WIDTHS = (256, 8192, 131_072)
+_WIDTHS = (256, 8192, 32_768, 131_072)
 
 
 def ray_rate(config: Config) -> dict[str, float]:
