@@ -27,6 +27,7 @@ from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.model.text import encode_prompts
 from components.model.vision import merge_views, split_views
+from tests.tolerances import additions, bound, distance, drawing_error, outputs
 
 PROMPT, WORD = "a red cat on the beach", "cat"
 SHORT = {"num_inference_steps": 3, "height": 64, "width": 64, "output_type": "latent"}
@@ -38,12 +39,21 @@ def pipeline(miniature, tmp_path_factory) -> RealCustomPipeline:  # type: ignore
     from components.config import load_config
 
     parts = [f"model.{n}={getattr(miniature, n)}" for n in ("base", "siglip", "dinov2")]
-    made = RealCustomPipeline.from_config(load_config("tiny", [*parts, "model.adapter=null"]))
     torch.manual_seed(0)
+    made = RealCustomPipeline.from_config(load_config("tiny", [*parts, "model.adapter=null"]))
     for name, parameter in made.adapter.named_parameters():
         if "to_v_vision" in name:
             nn.init.normal_(parameter, std=0.2)
     return made
+
+
+def attends_in_bf16() -> bool:
+    """False where ``ATEN_CPU_CAPABILITY`` hides instructions that bfloat16's attention asks the processor for."""
+    try:
+        torch.nn.functional.scaled_dot_product_attention(*torch.zeros(3, 1, 1, 64, 32, dtype=torch.bfloat16))
+    except RuntimeError as error:
+        return "is only supported when avx512" not in str(error)
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +63,13 @@ def tokens(pipeline: RealCustomPipeline) -> Tensor:
 
 def seed(value: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(value)
+
+
+def rounding(pipeline: RealCustomPipeline, latents: Tensor, guidance_scale: float = 3.5) -> float:
+    """How far another order of sums may move ``latents`` of `SHORT`: far less than what any subject changes."""
+    allowed = drawing_error(pipeline, latents, SHORT["num_inference_steps"], guidance_scale)
+    assert allowed < 2e-3
+    return allowed
 
 
 @pytest.fixture
@@ -81,7 +98,7 @@ def test_an_untrained_adapter_changes_nothing(config: Config) -> None:
     fresh = RealCustomPipeline.from_config(config)
     red = Subject(fresh.encode_subject([Image.new("RGB", (128, 128), "red")]), WORD)
     without = fresh(PROMPT, generator=seed(), **SHORT).images
-    assert torch.allclose(fresh(PROMPT, red, generator=seed(), **SHORT).images, without, atol=1e-4)
+    assert torch.equal(fresh(PROMPT, red, generator=seed(), **SHORT).images, without)
 
 
 def test_a_subject_makes_a_difference_and_has_a_mask(pipeline: RealCustomPipeline, cat: Subject) -> None:
@@ -96,7 +113,7 @@ def test_a_subject_makes_a_difference_and_has_a_mask(pipeline: RealCustomPipelin
 
 def test_an_empty_mask_leaves_the_picture_untouched(pipeline: RealCustomPipeline, cat: Subject) -> None:
     masked = pipeline(PROMPT, replace(cat, mask=torch.zeros(8, 8)), generator=seed(), **SHORT).images
-    assert torch.allclose(masked, pipeline(PROMPT, generator=seed(), **SHORT).images, atol=1e-4)
+    assert torch.equal(masked, pipeline(PROMPT, generator=seed(), **SHORT).images)
 
 
 def test_only_the_queries_under_the_mask_are_computed_and_the_result_is_the_same(
@@ -104,7 +121,8 @@ def test_only_the_queries_under_the_mask_are_computed_and_the_result_is_the_same
 ) -> None:
     sparse = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
     monkeypatch.setattr("components.model.attention._DENSE", 0.0)
-    assert torch.allclose(pipeline(PROMPT, cat, generator=seed(), **SHORT).images, sparse, atol=1e-4)
+    dense = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
+    assert (dense - sparse).abs().max() < rounding(pipeline, sparse)
 
 
 def test_a_constant_stands_for_no_subject_as_well_as_many_equal_tokens(
@@ -116,7 +134,7 @@ def test_a_constant_stands_for_no_subject_as_well_as_many_equal_tokens(
     monkeypatch.setattr(pipeline, "_no_subject", shades.mean(0).expand_as(shades))
     ways = [replace(pipeline.guidance, absent=absent) for absent in ("all", "mean")]
     one, other = (pipeline(PROMPT, subjects, guidance=way, generator=seed(), **SHORT).images for way in ways)
-    assert torch.allclose(one, other, atol=1e-4)
+    assert (one - other).abs().max() < rounding(pipeline, one)
     monkeypatch.setattr(pipeline, "_no_subject", 3 * shades)
     assert not torch.allclose(pipeline(PROMPT, subjects, generator=seed(), **SHORT).images, one, atol=1e-2)
 
@@ -146,7 +164,7 @@ def test_a_seed_means_the_same_alone_and_in_a_batch(pipeline: RealCustomPipeline
     assert batch.masks is not None and [len(own) for own in batch.masks] == [1, 2, 0]
     for i, own in enumerate(rows):
         alone = pipeline(prompts[i], own, generator=seed(i), **SHORT).images
-        assert torch.allclose(batch.images[i], alone[0], atol=2e-4)
+        assert (batch.images[i] - alone[0]).abs().max() < rounding(pipeline, alone)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (72, 56), (40, 64)])
@@ -160,9 +178,12 @@ def test_any_multiple_of_eight_works(pipeline: RealCustomPipeline, cat: Subject,
 def test_several_references_join_their_tokens(pipeline: RealCustomPipeline, cat: Subject) -> None:
     joined = pipeline.encode_subject([Image.new("RGB", (128, 128), color) for color in ("red", "blue")])
     assert joined.shape == (2 * len(cat.tokens), cat.tokens.shape[1])
-    assert torch.allclose(joined[: len(cat.tokens)], cat.tokens, atol=1e-5)
+    encoded = additions(pipeline.vision, pipeline.adapter)
+    allowed = bound(torch.float32, encoded, float(cat.tokens.abs().max()))
+    assert (joined[: len(cat.tokens)] - cat.tokens).abs().max() < allowed
     twice = pipeline(PROMPT, Subject(cat.tokens.repeat(2, 1), WORD), generator=seed(), **SHORT).images
-    assert torch.allclose(twice, pipeline(PROMPT, cat, generator=seed(), **SHORT).images, atol=1e-4)
+    once = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
+    assert (twice - once).abs().max() < rounding(pipeline, once)
 
 
 def test_two_subjects_share_no_position(pipeline: RealCustomPipeline, cat: Subject) -> None:
@@ -179,7 +200,7 @@ def test_strengths_scale_each_group_by_itself(pipeline: RealCustomPipeline, cat:
         return pipeline(PROMPT, replace(cat, face=face, **strengths), generator=seed(), **SHORT).images
 
     neutral = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
-    assert torch.allclose(draw(), neutral, atol=1e-5)
+    assert (draw() - neutral).abs().max() < rounding(pipeline, neutral)
     without_face, without_body = draw(face_strength=0.0), draw(body_strength=0.0)
     for changed in (without_face, without_body, draw(face_strength=2.0)):
         assert (changed - neutral).abs().max() > 0.01
@@ -225,7 +246,11 @@ def test_refining_equals_the_product_with_the_self_attention_maps() -> None:
     maps = (q @ k.transpose(-1, -2) / 8**0.5).softmax(-1).mean(1)
     product = torch.einsum("bij,bwj->bwi", maps, quantity.view(2, 3, 12)).view(6, 1, 3, 4)
     stretched = (product - product.amin((-2, -1), True)) / (product.amax((-2, -1), True) - product.amin((-2, -1), True))
-    assert torch.allclose(refine(quantity, [(q, k)]), stretched, atol=1e-3)
+    # The attention sums 12 products, both means 4 heads; what is left is divided by its range before it is stretched.
+    spread = product.amax((-2, -1)) - product.amin((-2, -1))
+    allowed = bound(torch.float32, 12 * 4, float((product.amax() / spread).max())) + 1e-6 / float(spread.min())
+    assert allowed < 1e-3
+    assert (refine(quantity, [(q, k)]) - stretched).abs().max() < allowed
 
 
 def test_arguments_that_do_not_fit_are_refused(pipeline: RealCustomPipeline, cat: Subject) -> None:
@@ -252,9 +277,10 @@ def test_watching_words_does_not_change_the_prediction(pipeline: RealCustomPipel
         watch = WordWatch(words[-count:])
         context = SubjectContext((16, 16), watch=watch)
         watched = unet(latents, 10, text, added_cond_kwargs=added, cross_attention_kwargs={"subject": context}).sample
-        assert torch.allclose(watched, stock, atol=1e-5)
+        assert (watched - stock).abs().max() < bound(torch.float32, additions(unet), float(stock.abs().max()))
         assert {tuple(m.shape) for m in watch.maps} == {(count, 2, 16, 16), (count, 2, 8, 8)}
-        assert all(torch.allclose(m[:, 1], torch.ones_like(m[:, 1]), atol=1e-4) for m in watch.maps)
+        shares = bound(torch.float32, 32 * 128)  # of 32 tokens, after sums of at most 128 products
+        assert all((m[:, 1] - 1).abs().max() < shares for m in watch.maps)
         assert all((m[:, 0] < 1).all() for m in watch.maps)
 
 
@@ -313,7 +339,7 @@ def test_a_whole_pipeline_survives_the_disk(pipeline: RealCustomPipeline, cat: S
         again.guidance = pipeline.guidance
         tokens = again.encode_subject([Image.new("RGB", (128, 128), "red")])
         drawn = again(PROMPT, Subject(tokens, WORD), generator=seed(), **SHORT).images
-        assert torch.allclose(drawn, expected, atol=1e-4)
+        assert torch.equal(drawn, expected)
     assert StableDiffusionXLPipeline.from_pretrained(tmp_path / "whole")(PROMPT, **SHORT).images.isfinite().all()
 
 
@@ -350,15 +376,26 @@ def test_layer_size_follows_the_unets_rounding() -> None:
         layer_size((16, 16), 60)
 
 
+@pytest.mark.skipif(not attends_in_bf16(), reason="PyTorch is told to use less than its processor has")
 def test_half_precision_works(pipeline: RealCustomPipeline, cat: Subject, miniature) -> None:  # type: ignore[no-untyped-def]
     half = RealCustomPipeline.from_pretrained(miniature.base, dtype=torch.bfloat16)
     half.set_adapter(copy.deepcopy(pipeline.adapter), copy.deepcopy(pipeline.vision), pipeline.guidance)
     half.to(dtype=torch.bfloat16)
     tokens = half.encode_subject([Image.new("RGB", (128, 128), "red")])
     assert tokens.dtype == torch.bfloat16
-    drawn = half(PROMPT, Subject(tokens, WORD), generator=seed(), **SHORT).images
-    full = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
-    assert drawn.isfinite().all() and (drawn.float() - full).abs().mean() < 0.1 * full.abs().mean()
+    output = half(PROMPT, Subject(tokens, WORD), generator=seed(), **SHORT)
+    assert output.images.isfinite().all()
+    assert ((output.mask_history > 0).sum((-2, -1)) == int(64 * half.guidance.scope)).all()
+
+    mask = torch.zeros(16, 16)
+    mask[4:12, 4:12] = 1
+    given = {"generator": seed(), "guidance_scale": 1.0} | SHORT
+    drawn = half(PROMPT, Subject(tokens, WORD, mask=mask), **given).images
+    full = pipeline(PROMPT, replace(cat, mask=mask), **given | {"generator": seed()}).images
+    without = pipeline(PROMPT, **given | {"generator": seed()}).images
+    encoders = outputs(half.text_encoder, half.text_encoder_2, half.vision, half.adapter)
+    allowed = bound(torch.bfloat16, encoders + SHORT["num_inference_steps"] * outputs(half.unet))
+    assert distance(drawn, full) < allowed < 0.5 * distance(without, full)
 
 
 def test_a_lora_changes_the_base_under_the_subject(
@@ -376,7 +413,7 @@ def test_a_lora_changes_the_base_under_the_subject(
     with_lora = other(PROMPT, cat, generator=seed(), **SHORT).images
     assert (with_lora - before).abs().max() > 0.01
     other.unload_lora_weights()
-    assert torch.allclose(other(PROMPT, cat, generator=seed(), **SHORT).images, before, atol=1e-5)
+    assert torch.equal(other(PROMPT, cat, generator=seed(), **SHORT).images, before)
 
 
 @pytest.mark.slow
@@ -385,4 +422,5 @@ def test_the_unet_compiles_with_a_subject(pipeline: RealCustomPipeline, cat: Sub
     compiled.set_adapter(copy.deepcopy(pipeline.adapter), pipeline.vision, pipeline.guidance)
     compiled.unet.forward = torch.compile(compiled.unet.forward)
     expected = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
-    assert torch.allclose(compiled(PROMPT, cat, generator=seed(), **SHORT).images, expected, atol=1e-3)
+    drawn = compiled(PROMPT, cat, generator=seed(), **SHORT).images
+    assert (drawn - expected).abs().max() < rounding(pipeline, expected)
