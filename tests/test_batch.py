@@ -38,6 +38,7 @@ from components.model.subjects import Subject
 from components.pictures import cut_out
 from components.provenance.pictures import MACHINE_MADE, TEXT_KEY, Marks, ModelName, Output, PictureWriter
 from tests.faults import family, kill_all
+from tests.tolerances import LEVEL
 
 FAKES = "tests.batch_fakes"
 SAMPLING = SamplingConfig(steps=3, height=64, width=64)
@@ -199,7 +200,7 @@ def test_a_row_is_the_picture_that_it_would_be_alone(
     for row, wanted in zip(rows, expected, strict=True):
         drawn = np.asarray(Image.open(album.picture(row.id)), int)
         assert drawn.shape == np.asarray(wanted).shape
-        assert np.abs(drawn - np.asarray(wanted, int)).max() <= 2, row.id
+        assert np.abs(drawn - np.asarray(wanted, int)).max() <= LEVEL, row.id
     different = [np.asarray(Image.open(album.picture(row.id)).resize((64, 64)), int) for row in rows]
     assert np.abs(different[1] - different[3]).max() > 10, "rows are not the same picture"
     facts = album.facts(rows[2].id)

@@ -20,6 +20,7 @@ from components.config import AdapterConfig, Config, GuidanceConfig
 from components.evaluation.toybench import cases
 from components.model.denoising import Denoiser
 from components.model.guidance import MaskGuidance
+from tests.tolerances import drawing_error
 
 STEPS = 4
 
@@ -30,9 +31,16 @@ def scene(config: Config) -> Scene:
     return replace(drawn, guidance=MaskGuidance(scope=0.25, steps=2))
 
 
+def rounding(scene: Scene, latents: torch.Tensor, steps: int) -> float:
+    """How far another order of sums may move ``latents``: far less than a subject does."""
+    allowed = drawing_error(scene.unet, latents, steps, scene.guidance_scale)
+    assert allowed < 1e-3 * max(1.0, float(latents.abs().max()))
+    return allowed
+
+
 def test_exact_mode_equals_the_plain_schedule(scene: Scene) -> None:
     ours = Ours(scene, exact(scene.guidance)).run(STEPS)
-    assert torch.allclose(ours, plain(scene).run(STEPS), atol=1e-3)
+    assert (ours - plain(scene).run(STEPS)).abs().max() < rounding(scene, ours, STEPS)
     assert not torch.allclose(ours, stock(scene).run(STEPS), atol=1e-2), "the subject changes nothing"
 
 
@@ -52,7 +60,8 @@ def test_all_peers_walk_the_same_way_as_stock_diffusers(scene: Scene) -> None:
         scene.size,
         scene.guidance_scale,
     )
-    assert torch.allclose(denoise(scene, denoiser, STEPS), stock(scene).run(STEPS), atol=1e-4)
+    latents = denoise(scene, denoiser, STEPS)
+    assert (latents - stock(scene).run(STEPS)).abs().max() < rounding(scene, latents, STEPS)
 
 
 def test_the_ip_adapter_acts_and_leaves_the_other_peers_alone(scene: Scene) -> None:
@@ -94,7 +103,7 @@ def test_a_random_scene_runs_through_every_peer() -> None:
     )
     drawn = random_scene(small, GuidanceConfig(steps=1), 3.5, "cpu", seed=0)
     ours = Ours(drawn, exact(drawn.guidance)).run(2)
-    assert torch.allclose(ours, plain(drawn).run(2), atol=1e-3)
+    assert (ours - plain(drawn).run(2)).abs().max() < rounding(drawn, ours, 2)
     assert ours.shape == stock(drawn).run(2).shape == ip_adapter(drawn, small.clip_width).run(2).shape == (1, 4, 16, 16)
 
 

@@ -27,16 +27,15 @@ from components.errors import WordError
 from components.model.attention import VisionAttention
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
-
-TOLERANCE = 2e-4
+from tests.tolerances import LEVEL, drawing_error
 
 
 @pytest.fixture(scope="module")
 def pipeline(miniature) -> RealCustomPipeline:  # type: ignore[no-untyped-def]
     """An adapter with random values, so that subjects make a difference."""
     parts = [f"model.{n}={getattr(miniature, n)}" for n in ("base", "siglip", "dinov2")]
-    made = RealCustomPipeline.from_config(load_config("tiny", [*parts, "model.adapter=null"]))
     torch.manual_seed(0)
+    made = RealCustomPipeline.from_config(load_config("tiny", [*parts, "model.adapter=null"]))
     for name, parameter in made.adapter.named_parameters():
         if "to_v_vision" in name:
             nn.init.normal_(parameter, std=0.2)
@@ -96,6 +95,15 @@ def drawn(pipeline: RealCustomPipeline, requests: Sequence[Request], joins: Sequ
     return [drafts[index].latents for index in range(len(requests))]
 
 
+def assert_same(pipeline: RealCustomPipeline, request: Request, one: Tensor, other: Tensor) -> None:
+    """But for the order of sums, which depends on the batch."""
+    solver = request.scheduler or pipeline.scheduler
+    evaluations = request.steps * (2 if isinstance(solver, HeunDiscreteScheduler) else 1)
+    allowed = drawing_error(pipeline.unet, one, evaluations, request.guidance_scale)
+    assert (one - other).abs().max() < allowed, request.prompt
+    assert allowed < 1e-3 * float(one.abs().max()), "far less than any subject, prompt or seed changes"
+
+
 def called(pipeline: RealCustomPipeline, request: Request) -> Tensor:
     """The same by a call of the pipeline."""
     usual = pipeline.scheduler
@@ -129,7 +137,7 @@ def test_the_same_alone_in_a_crowd_and_by_a_call(pipeline: RealCustomPipeline, r
     for joins in ([0] * 9, [0, 1, 2, 3, 4, 4, 3, 2, 1], [8, 6, 5, 5, 3, 0, 1, 0, 2]):
         crowd = drawn(pipeline, requests, joins)
         for request, one, other in zip(requests, alone, crowd, strict=True):
-            assert (one - other).abs().max() < TOLERANCE, request.prompt
+            assert_same(pipeline, request, one, other)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +155,8 @@ def test_every_guidance_is_drawn_together_as_alone(
     monkeypatch.setattr(pipeline, "guidance", replace(pipeline.guidance, **change))
     alone = [drawn(pipeline, [request], [0])[0] for request in requests[:5]]
     together = drawn(pipeline, requests[:5], [0, 2, 1, 3, 0])
-    for one, other in zip(alone, together, strict=True):
-        assert (one - other).abs().max() < TOLERANCE
+    for request, one, other in zip(requests[:5], alone, together, strict=True):
+        assert_same(pipeline, request, one, other)
 
 
 def test_keys_and_values_are_computed_once_for_each_request(
@@ -185,8 +193,8 @@ def test_what_was_seen_of_some_rows_is_not_lost_when_a_call_fails(
     monkeypatch.setattr(pipeline.unet, "forward", stumbling)
     together = drawn(pipeline, requests[:3], [0, 0, 1])
     assert len(failed) >= 4 and max(failed) == 6
-    for one, other in zip(alone, together, strict=True):
-        assert (one - other).abs().max() < TOLERANCE
+    for request, one, other in zip(requests[:3], alone, together, strict=True):
+        assert_same(pipeline, request, one, other)
 
 
 def test_sizes_do_not_mix(pipeline: RealCustomPipeline, requests: list[Request]) -> None:
@@ -213,7 +221,7 @@ def test_the_engine_draws_what_the_pipeline_draws(pipeline: RealCustomPipeline, 
             expected = pipeline.decode(called(pipeline, request))[0]
         assert picture.image.size == request.size and len(picture.masks) == len(request.subjects)
         differences = [abs(a - b) for a, b in zip(picture.image.tobytes(), expected.tobytes(), strict=True)]
-        assert max(differences) <= 2
+        assert max(differences) <= LEVEL
     assert engine.stats().steps < sum(request.steps for request in few)
 
 

@@ -33,6 +33,7 @@ from components.model.projector import build_projector
 from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder, VisionFeatures, encoder_identity
 from components.registry import tracking, versions
+from tests.tolerances import additions, bound
 from workflows.cli import app
 
 SMALL_UNET: dict[str, Any] = {
@@ -195,7 +196,9 @@ def test_the_figure_adds_the_local_views_and_the_code_drops_them() -> None:
     code.load_state_dict(figure.state_dict())
     assert torch.equal(code(features), code(other))
     assert torch.equal(figure(features)[:, 4:], code(features)[:, 4:])
-    assert torch.allclose(figure(features)[:, :4] - code(features)[:, :4], figure.across_scales(features), atol=1e-5)
+    added, expected = figure(features)[:, :4] - code(features)[:, :4], figure.across_scales(features)
+    largest = float(figure(features).abs().max())
+    assert (added - expected).abs().max() < bound(torch.float32, 2, largest)  # a sum and a difference
     assert not torch.allclose(figure(features)[:, :4], figure(other)[:, :4])
 
 
@@ -230,7 +233,9 @@ def test_the_unprojected_pooled_text_is_what_the_projection_reads(miniature: Min
     prompts = ["a red cat", ""]
     stock, raw = encode_prompts(pipeline, prompts), encode_prompts(pipeline, prompts, pooling="unprojected")
     assert torch.equal(stock.tokens, raw.tokens)
-    assert torch.allclose(pipeline.text_encoder_2.text_projection(raw.pooled), stock.pooled, atol=1e-6)
+    projected, projection = stock.pooled, pipeline.text_encoder_2.text_projection
+    allowed = bound(torch.float32, additions(projection), float(projected.abs().max()))
+    assert (projection(raw.pooled) - projected).abs().max() < allowed
     assert not torch.allclose(raw.pooled, stock.pooled)
 
 
@@ -258,11 +263,13 @@ def test_a_perfect_model_is_followed_to_the_picture(steps: int) -> None:
     """For a model that always knows x0, every solver ends there."""
     scheduler, x0 = official_scheduler(), torch.full((1, 4, 2, 2), 0.3)
     scheduler.set_timesteps(steps)
-    x = torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    x = noise = torch.randn(1, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     for t in scheduler.timesteps:
         alpha, sigma = scheduler.alpha_t[t], scheduler.sigma_t[t]
         x = scheduler.step((x - alpha * x0) / sigma, t, x).prev_sample
-    assert torch.allclose(x, x0, atol=1e-4)
+    # The last step takes x / alpha - sigma / alpha * noise: less than ten roundings, here all in one direction.
+    size = float((1 / scheduler.alpha_t).max() * noise.abs().max())
+    assert (x - x0).abs().max() < bound(torch.float32, 10**2, size) < 1e-4
 
 
 class _Named(type):
@@ -331,8 +338,9 @@ def _scatter(model: nn.Module) -> None:
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
 
 
-def _compare(theirs: nn.Module, mine: list[Tensor], pixels: Tensor, tolerance: float) -> None:
-    """Block by block, un-normalised, patch tokens only."""
+def _compare(theirs: nn.Module, mine: list[Tensor], pixels: Tensor, approximation: float = 0) -> None:
+    """Block by block, un-normalised, patch tokens only; ``approximation`` is how far another GELU may lead."""
+    tolerance = bound(torch.float32, additions(theirs)) + approximation
     listed = theirs.eval().forward_intermediates(pixels, norm=False, output_fmt="NLC", intermediates_only=True)  # type: ignore[operator]
     assert len(listed) == DEPTH
     for block, features in enumerate(listed):
@@ -409,7 +417,7 @@ def test_siglip_features_are_those_of_timm(timm: ModuleType) -> None:
     encoder, pixels = _encoder(), _pixels()
     theirs = _timm_siglip(timm, encoder)
     with torch.no_grad():
-        _compare(theirs, _features(encoder, pixels)[0], pixels, 1e-5)
+        _compare(theirs, _features(encoder, pixels)[0], pixels)
 
 
 def test_siglip_features_of_the_published_configuration_are_close_to_timm(timm: ModuleType) -> None:
@@ -454,7 +462,7 @@ def test_dinov2_features_are_those_of_timm(timm: ModuleType, side: int) -> None:
     assert not left.unexpected_keys and all(name.startswith("norm.") for name in left.missing_keys)
     mean, std = (torch.tensor(theirs.default_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     with torch.no_grad():
-        _compare(theirs, _features(encoder, pixels)[1], ((pixels + 1) / 2 - mean) / std, 1e-5)
+        _compare(theirs, _features(encoder, pixels)[1], ((pixels + 1) / 2 - mean) / std)
     if side == SIDE:
         with pytest.raises(AssertionError):  # the registers in the place of patches would be noticed
-            _compare(theirs, [x.roll(4, 1) for x in _features(encoder, pixels)[1]], pixels, 1e-5)
+            _compare(theirs, [x.roll(4, 1) for x in _features(encoder, pixels)[1]], pixels)

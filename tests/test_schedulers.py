@@ -10,7 +10,7 @@ from components.errors import ConfigError
 from components.model.official import OfficialScheduler, official_scheduler
 from components.model.pipeline import RealCustomPipeline
 from components.model.schedulers import NAMES, OFFICIAL, SCHEDULERS, new_scheduler
-from tests.test_engine_model import TOLERANCE, Cast, cast, drawn, pipeline
+from tests.test_engine_model import Cast, assert_same, cast, drawn, pipeline
 
 __all__ = ["cast", "pipeline"]
 
@@ -37,7 +37,7 @@ def test_every_sampler_draws_the_same_alone_and_in_a_crowd_of_all_of_them(
     for request, together in zip(requests(), crowded, strict=True):
         alone = drawn(pipeline, [request], [0])[0]
         assert alone.isfinite().all()
-        assert (alone - together).abs().max() < TOLERANCE * max(1.0, float(alone.abs().max()))
+        assert_same(pipeline, request, alone, together)
 
 
 def test_samplers_draw_different_pictures(pipeline: RealCustomPipeline) -> None:

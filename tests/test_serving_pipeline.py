@@ -26,6 +26,7 @@ from components.pictures import cut_out, to_png
 from deploy.characters import CharacterService
 from deploy.generation import GenerationService
 from deploy.protocols import Delivery, Order, Shown, Subject, SubjectSource
+from tests.tolerances import LEVEL
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_the_real_pipeline_serves_orders(config: Config, reference: Reference) -
 
     crowded = asyncio.run(together())[1]
     for alone, batched in zip(delivery.drawings, crowded.drawings, strict=True):
-        assert np.abs(pixels(alone.picture) - pixels(batched.picture)).max() <= 2
+        assert np.abs(pixels(alone.picture) - pixels(batched.picture)).max() <= LEVEL
 
     late = Order("very " * 90 + "robot", "", 64, 72, 2, 3.5, (1,), (subject,), None)
     with pytest.raises(WordError, match="tokens"):
@@ -95,7 +96,7 @@ def test_a_compiled_generator_draws_the_same(config: Config, reference: Referenc
         drawn.append(asyncio.run(draw(service)))
         assert service.close(60)
     for plain, quick in zip(*drawn, strict=True):
-        assert np.abs(pixels(plain.drawings[0].picture) - pixels(quick.drawings[0].picture)).max() <= 2
+        assert np.abs(pixels(plain.drawings[0].picture) - pixels(quick.drawings[0].picture)).max() <= LEVEL
 
 
 def test_a_subject_that_is_only_shown_is_named_and_drawn(reference: Reference) -> None:

@@ -19,6 +19,7 @@ from components.training.objective import Absent, Example, SubjectDenoiser, diff
 from components.training.state import step_generator
 from tests.test_training import CHANNELS
 from tests.test_training import rows as plain_rows
+from tests.tolerances import additions, bound
 
 CPU = torch.device("cpu")
 #: Nothing is dropped by chance, and a row's reference is its own picture.
@@ -152,7 +153,7 @@ def test_loss_is_the_mean_of_weighted_errors() -> None:
     inside, outside = squared[..., MASK == 1].sum(), squared[..., MASK == 0].sum()
     share = MASK.mean().item()
     expected = (3 * inside + outside) / (3 * share + 1 - share) / squared.numel()
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert loss.item() == pytest.approx(expected.item(), rel=bound(torch.float32, squared.numel()))
 
 
 # -- groups
@@ -247,7 +248,8 @@ def test_reference_whose_every_token_is_dropped_changes_nothing(denoiser: Subjec
             example.text_tokens,
             added_cond_kwargs={"text_embeds": example.text_pooled, "time_ids": example.time_ids},
         ).sample
-    torch.testing.assert_close(ours[silent], stock[silent], atol=1e-5, rtol=1e-4)
+    allowed = bound(torch.float32, additions(denoiser.unet), float(stock.abs().max()))
+    assert (ours[silent] - stock[silent]).abs().max() < allowed < 1e-4
     assert (ours[~silent] - stock[~silent]).abs().amax((1, 2, 3)).min() > 1e-3
 
 

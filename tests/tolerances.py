@@ -17,8 +17,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from components.model.pipeline import RealCustomPipeline
-
 #: Of 8 bit pictures whose values before rounding lie far less than one level apart: either side of a half.
 LEVEL = 1
 
@@ -44,22 +42,24 @@ def outputs(*modules: nn.Module) -> int:
     return 2 * len(_layers(*modules))
 
 
-def drawing_error(
-    pipeline: RealCustomPipeline, latents: Tensor, steps: int, guidance_scale: float, evaluations: int = 1
-) -> float:
+def drawing_error(unet: nn.Module, latents: Tensor, evaluations: int, guidance_scale: float) -> float:
     """Of the float32 ``latents`` of one request, drawn twice: in another batch, order of sums or set of queries.
 
     Args:
-        evaluations: of the U-Net in one step (a second-order solver's are two).
+        evaluations: of ``unet``, one after the other (in one step of a second-order solver there are two).
     """
-    encoders = additions(pipeline.text_encoder, pipeline.text_encoder_2, pipeline.vision, pipeline.adapter)
-    operations = encoders + steps * evaluations * additions(pipeline.unet)
-    return bound(torch.float32, operations, guided(guidance_scale) * max(1.0, float(latents.abs().max())))
+    size = max(1.0, float(latents.abs().max()))  # noise, which they begin as, is of size 1
+    return bound(torch.float32, evaluations * additions(unet), guided(guidance_scale) * size)
 
 
 def guided(scale: float) -> float:
     """By how much guidance multiplies the independent errors of its two predictions, ``s * text + (1 - s) * none``."""
     return math.hypot(scale, scale - 1)
+
+
+def stored_in_half(*encoders: nn.Module, largest: float) -> dict[str, float]:
+    """For `torch.testing.assert_close`: float32 results of ``encoders`` up to ``largest``, stored as float16."""
+    return {"rtol": bound(torch.float16, 1), "atol": bound(torch.float32, additions(*encoders), largest)}
 
 
 def distance(one: Tensor, other: Tensor) -> float:
