@@ -27,7 +27,7 @@ from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.model.text import encode_prompts
 from components.model.vision import merge_views, split_views
-from tests.tolerances import additions, bound, distance, drawing_error, outputs
+from tests.tolerances import additions, attends_in_bf16, bound, distance, drawing_error, outputs
 
 PROMPT, WORD = "a red cat on the beach", "cat"
 STEPS = 3
@@ -46,15 +46,6 @@ def pipeline(miniature, tmp_path_factory) -> RealCustomPipeline:  # type: ignore
         if "to_v_vision" in name:
             nn.init.normal_(parameter, std=0.2)
     return made
-
-
-def attends_in_bf16() -> bool:
-    """False where ``ATEN_CPU_CAPABILITY`` hides instructions that bfloat16's attention asks the processor for."""
-    try:
-        torch.nn.functional.scaled_dot_product_attention(*torch.zeros(3, 1, 1, 64, 32, dtype=torch.bfloat16))
-    except RuntimeError as error:
-        return "is only supported when avx512" not in str(error)
-    return True
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,14 @@ from components.training.learner import Learner
 from components.training.rows import find_rows
 from components.training.validation import validation_loss
 from tests.prepared_dataset import write_prepared
+from tests.tolerances import attends_in_bf16
 
 STEPS = 6
 
 
 def small(config: Config, **training: object) -> Config:
     settings = {"steps": STEPS, "batch_size": 4, "warmup": 2, "learning_rate": 1e-3, "shuffle_rows": 8, "ema": 0.5}
+    settings |= {} if attends_in_bf16() else {"bf16": False}
     adapter = config.adapter.model_copy(update={"head_dim": 8, "hidden_dim": 32})
     update = {"training": config.training.model_copy(update=settings | training), "adapter": adapter}
     return config.model_copy(update=update)

@@ -67,6 +67,15 @@ def distance(one: Tensor, other: Tensor) -> float:
     return float((one.float() - other.float()).norm() / other.float().norm())
 
 
+def attends_in_bf16() -> bool:
+    """False where ``ATEN_CPU_CAPABILITY`` hides instructions that bfloat16's attention asks the processor for."""
+    try:
+        torch.nn.functional.scaled_dot_product_attention(*torch.zeros(3, 1, 1, 64, 32, dtype=torch.bfloat16))
+    except RuntimeError as error:
+        return "is only supported when avx512" not in str(error)
+    return True
+
+
 def _layers(*modules: nn.Module) -> list[nn.Module]:
     return [layer for module in modules for layer in module.modules() if not any(layer.children())]
 
