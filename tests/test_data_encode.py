@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from components.config import PACKAGE_ROOT, load_config
+from components.config import load_config
 from components.data.buckets import Bucket
 from components.data.curate import Curated, Row
 from components.data.encode import Encoder
-from components.data.identity import CODE
 from components.data.once import Failed
 from components.data.parts import Parts, UnitRecord
 from components.data.pixels import CutOut, View
@@ -184,21 +182,3 @@ def test_word_is_detected_or_the_row_is_left_out(encoder: Encoder, tmp_path: Pat
     }
     assert [(r.id, r.stage) for r in record.rejects] == [("1", "word")]
     assert {r.id: (r.word, r.word_from) for r in record.rows} == {"0": ("cat", "detected"), "2": ("a cat", "given")}
-
-
-def test_the_code_that_decides_is_all_that_curation_and_encoding_import() -> None:
-    """Modules that only carry, name, store or configure what is decided elsewhere are left out on purpose."""
-    carrying = ("address", "cells", "marks", "parts", "store", "units")
-    neutral = {"config", "errors", "fingerprint", *(f"data/{name}" for name in carrying)}
-    found: set[str] = set()
-    waiting = [f"components.data.{name}" for name in ("plan", "curate", "prepared")]
-    while waiting:
-        file = waiting.pop().replace(".", "/") + ".py"
-        if file in found or not (PACKAGE_ROOT / file).is_file():
-            continue
-        found.add(file)
-        nodes = [
-            node for node in ast.walk(ast.parse((PACKAGE_ROOT / file).read_text())) if isinstance(node, ast.ImportFrom)
-        ]
-        waiting += [node.module for node in nodes if node.module and node.module.startswith("components.")]
-    assert found - {f"components/{name}.py" for name in neutral} == set(CODE)

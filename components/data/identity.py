@@ -1,40 +1,39 @@
-"""Which models and which code make a dataset: what other ones made must not be mixed with it."""
+"""Which models and which versions of the stages make a dataset: what other ones made must not be mixed with it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from components.config import PACKAGE_ROOT, Config
+from components.config import Config
 from components.errors import ArtifactError
-from components.fingerprint import digest_files
+from components.fingerprint import digest_files, fingerprint
 from components.model.vision import encoder_identity
 
 #: The folders of a base model that preparation depends on.
 _PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-#: The modules that decide what a prepared row holds. A change elsewhere makes no finished work useless.
-CODE = (
-    "components/data/buckets.py",
-    "components/data/captions.py",
-    "components/data/crop.py",
-    "components/data/curate.py",
-    "components/data/duplicates.py",
-    "components/data/encode.py",
-    "components/data/once.py",
-    "components/data/picture.py",
-    "components/data/pixels.py",
-    "components/data/plan.py",
-    "components/data/prepared.py",
-    "components/data/region.py",
-    "components/data/schema.py",
-    "components/faces.py",
-    "components/model/faces.py",
-    "components/model/naming.py",
-    "components/model/phrases.py",
-    "components/model/text.py",
-    "components/model/vision.py",
-    "components/model/words.py",
-    "components/pictures.py",
-)
+#: The versions of the stages. Raise a stage's number in the change after which it gives something else for the same
+#: input; what was prepared before is then prepared again. A move, a new name, a message or more speed raises none.
+#: `tests/test_data_versions.py` compares what each stage gives with what its version gave.
+STAGES: Mapping[str, int] = {
+    # The caption's clean form, the word, the split, and the other pictures of a row (`plan`, `captions`).
+    "plan": 1,
+    # Pixels: decoding, the subject's region, buckets and crops, cut-outs, face boxes, perceptual hashes (`curate`).
+    "curate": 1,
+    # The phrases that may name a subject, and which of them is taken (`components.model.naming`).
+    "word": 1,
+    # Latents, text tokens, reference features, masks and face groups at their resolution (`encode`).
+    "encode": 1,
+    # Which rows become a unit's shards, with which columns (`prepared`); for the columns see also `SCHEMA_VERSION`.
+    "write": 1,
+    # Which rows are near-duplicates of others (`duplicates`, `assemble`).
+    "assemble": 1,
+}
+#: Releases that had no versions named their stages by a hash of source files, which their datasets carry.
+RELEASED: Mapping[str, Mapping[str, int]] = {
+    # 0.1.0, commit 11882ae
+    "9d229501c615df00": {"plan": 1, "curate": 1, "word": 1, "encode": 1, "write": 1, "assemble": 1},
+}
 
 
 def encoder_identities(config: Config) -> dict[str, str]:
@@ -49,9 +48,10 @@ def encoder_identities(config: Config) -> dict[str, str]:
     }
 
 
-def code_identity() -> str:
-    """A hash of `CODE`."""
-    return digest_files(PACKAGE_ROOT, CODE)
+def stages_identity(stages: Mapping[str, int] = STAGES) -> str:
+    """Names the versions of the stages: as the release did that had the same ones, so that its work is recognised."""
+    known = (name for name, versions in RELEASED.items() if versions == stages)
+    return next(known, None) or fingerprint(dict(stages))
 
 
 def base_identity(base: str) -> str:

@@ -26,7 +26,7 @@ class Manifest(BaseModel):
     schema_version: int = SCHEMA_VERSION
     #: Column -> type; lengths that differ between buckets are stars. `components.data.schema` says what they hold.
     columns: dict[str, str]
-    #: Names the content of the source, the settings, the encoders and the code.
+    #: Names the content of the source, the settings, the encoders and the versions of the stages.
     fingerprint: str
     rows_in: int
     rows_out: int
@@ -41,7 +41,7 @@ class Manifest(BaseModel):
     units: list[str]
     #: Identity of the base model's parts and of the vision encoders.
     encoders: dict[str, str]
-    #: A hash of the code that decides about the content.
+    #: Names the versions of the stages (`components.data.identity`).
     code: str
     config: dict[str, Any]
 

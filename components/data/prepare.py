@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from components.config import Config, NamingConfig
 from components.data.assemble import Assembled, assemble
-from components.data.identity import code_identity, encoder_identities
+from components.data.identity import encoder_identities, stages_identity
 from components.data.manifest import MANIFEST, REJECTS, Manifest, find_manifest
 from components.data.parts import Parts, room_for
 from components.data.pipeline import run_units
@@ -60,9 +60,9 @@ def prepare(config: Config) -> Prepared:
     """Prepare ``config.data.source`` into ``config.data.output``, which appears whole or not at all.
 
     A row that cannot be used is listed in ``rejects.parquet`` with its reason and stops nothing. Nothing is done when
-    the output was prepared from the same content, settings, encoders and code. Finished units are kept beside the
-    output, in a directory of its name with ``.parts`` added: an interrupted preparation goes on where it was, and one
-    of a source that has grown encodes what is new.
+    the output was prepared from the same content, settings and encoders by the same versions of the stages. Finished
+    units are kept beside the output, in a directory of its name with ``.parts`` added: an interrupted preparation goes
+    on where it was, and one of a source that has grown encodes what is new.
 
     Raises:
         DataError: the source is missing, empty or breaks its schema; no row of it can be used; no space is left; or
@@ -108,7 +108,7 @@ def plan_work(config: Config, source: Source) -> Work:
         CurateSettings.of(config, source.store).facts(),
         [data.batch_size, config.vision.model_dump(), config.model.dtype, data.encode],
         encoders,
-        code_identity(),
+        stages_identity(),
     ]
     jobs = mark_jobs(plan.jobs, content, settings, _naming_facts(config.naming))
     layout = [data.rows_per_shard, data.duplicates, data.validation_share]
@@ -155,7 +155,7 @@ def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject],
         buckets=made.buckets,
         units=units,
         encoders=work.encoders,
-        code=code_identity(),
+        code=stages_identity(),
         config=config.model_dump(mode="json", include={"data", "model", "vision", "naming"}),
     )
     if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:

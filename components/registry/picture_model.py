@@ -4,8 +4,10 @@
     drawn = model.predict(pd.DataFrame([{"prompt": "a robot in the snow", "reference": file.read_bytes()}]))
     (folder / "robot.png").write_bytes(drawn["picture"][0])
 
-It needs this package and the base model and encoders that the version names; `components.registry.orders` says what the
-columns hold. Where a part lies elsewhere, ``load_model(uri, model_config={"base": "/models/sdxl"})`` says so.
+Registered versions import `PictureModel` from this module (`components.registry.model_script`): it keeps its place and
+its name. It needs this package and the base model and encoders that the version names; `components.registry.orders`
+says what the columns hold. Where a part lies elsewhere, ``load_model(uri, model_config={"base": "/models/sdxl"})`` says
+so.
 """
 
 from __future__ import annotations
