@@ -105,7 +105,9 @@ def train_base(
 
 
 @torch.no_grad()
-def sheet(vae: AutoencoderKL, base: Base, tokenizer: CLIPTokenizer, prompts: list[str], columns: int = 8) -> Image.Image:
+def sheet(
+    vae: AutoencoderKL, base: Base, tokenizer: CLIPTokenizer, prompts: list[str], columns: int = 8
+) -> Image.Image:
     """One picture a prompt, seeds 0, 1, ..., 20 steps, guidance 3.5."""
     pipeline = assemble(vae, base, tokenizer)
     pipeline.set_progress_bar_config(disable=True)

@@ -1,6 +1,6 @@
 """Make the 128-pixel miniature: autoencoder, latents, text encoders and U-Net, each stage resumable.
 
-    python -m components.pretraining.storybook.run --work runs/storybook --output weights/tiny128
+python -m components.pretraining.storybook.run --work runs/storybook --output weights/tiny128
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from transformers import CLIPTokenizer
 
 from components.pretraining.loop import Schedule
 from components.pretraining.storybook.base import encode, export, train_base
+from components.pretraining.storybook.handover import take_over
 from components.pretraining.storybook.model import build_tokenizer
 from components.pretraining.storybook.pictures import draw_pictures
 from components.pretraining.storybook.vae import train_vae
@@ -33,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("runs/storybook"))
     parser.add_argument("--output", type=Path, default=None, help="where the trained parts go")
+    parser.add_argument("--start", type=Path, default=None, help="directory with `<stage>_unfinished.safetensors`")
     parser.add_argument("--vae-steps", type=int, default=2200)
     parser.add_argument("--pictures", type=int, default=16_000)
     parser.add_argument("--steps", type=int, default=12_000, help="of the base; the cosine spans them")
@@ -40,6 +42,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=None, help="stop the base cleanly after this time")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for stage in ("vae", "base"):
+        if options.start is not None and (options.start / f"{stage}_unfinished.safetensors").exists():
+            take_over(options.start / f"{stage}_unfinished.safetensors", options.work / stage)
     deadline = time.time() + 60 * options.minutes if options.minutes else None
 
     vae = _vae(options.work, options.vae_steps)

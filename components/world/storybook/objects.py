@@ -50,10 +50,15 @@ def _fish(pen: Pen, who: Identity, pose: Pose, primary: Rgb, secondary: Rgb, acc
     pen.oval(0.275, y - 0.055, 0.024, 0.028, DARK, edge=False)
     pen.line(arc(0.4, y + 0.05, 0.07, 0.05, 100, 190, 6), DARK, 0.024)
     if who.feature == "scarf":
-        pen.polygon([(0.1, y - 0.95 * tall), (0.17, y - 0.93 * tall), (0.17, y + 0.93 * tall), (0.1, y + 0.95 * tall)], accent)
+        pen.polygon(
+            [(0.1, y - 0.95 * tall), (0.17, y - 0.93 * tall), (0.17, y + 0.93 * tall), (0.1, y + 0.95 * tall)], accent
+        )
     elif who.feature == "bow":
         for side in (-1, 1):
-            pen.polygon([(0.1, y - tall - 0.02), (0.1 + side * 0.13, y - tall - 0.1), (0.1 + side * 0.13, y - tall + 0.04)], accent)
+            pen.polygon(
+                [(0.1, y - tall - 0.02), (0.1 + side * 0.13, y - tall - 0.1), (0.1 + side * 0.13, y - tall + 0.04)],
+                accent,
+            )
     elif who.feature == "boots":
         pen.oval(-0.36, y, 0.07, 0.09, accent)
 
@@ -62,7 +67,17 @@ def _mushroom(pen: Pen, who: Identity, pose: Pose, primary: Rgb, secondary: Rgb,
     wide, lean, stem = 0.44 * HEADS[who.head], 0.03 * pose.sway, COLORS[who.head_color]
     foot = 0.17 * BODIES[who.body]
     stem = mix(stem, WHITE, 0.0)
-    pen.polygon([(-0.75 * foot + lean, -0.5), (0.75 * foot + lean, -0.5), (foot, -0.06), (0.6 * foot, 0), (-0.6 * foot, 0), (-foot, -0.06)], stem)
+    pen.polygon(
+        [
+            (-0.75 * foot + lean, -0.5),
+            (0.75 * foot + lean, -0.5),
+            (foot, -0.06),
+            (0.6 * foot, 0),
+            (-0.6 * foot, 0),
+            (-foot, -0.06),
+        ],
+        stem,
+    )
     if who.feature == "scarf":
         pen.box(-foot, -0.24, foot, -0.15, accent, round_by=0.03)
     elif who.feature == "bow":
@@ -71,7 +86,10 @@ def _mushroom(pen: Pen, who: Identity, pose: Pose, primary: Rgb, secondary: Rgb,
     elif who.feature == "boots":
         pen.box(-1.15 * foot, -0.08, 1.15 * foot, 0, accent, round_by=0.03)
     cap = [(lean + u, v) for u, v in arc(0, -0.44, wide, 0.46, 180, 360, 22)]
-    pen.polygon([*cap, *((lean + u, v) for u, v in arc(0, -0.44, wide, 0.08, 0, 180, 12))], texture(who.pattern, primary, secondary, lean, -0.64, wide, 0.27))
+    pen.polygon(
+        [*cap, *((lean + u, v) for u, v in arc(0, -0.44, wide, 0.08, 0, 180, 12))],
+        texture(who.pattern, primary, secondary, lean, -0.64, wide, 0.27),
+    )
 
 
 def _rocket(pen: Pen, who: Identity, pose: Pose, primary: Rgb, secondary: Rgb, accent: Rgb) -> None:
@@ -79,10 +97,34 @@ def _rocket(pen: Pen, who: Identity, pose: Pose, primary: Rgb, secondary: Rgb, a
     flame = 0.03 * pose.sway
     pen.polygon([(-0.1, -0.16), (-0.07, -0.02), (0, 0.02 + flame), (0.07, -0.02), (0.1, -0.16)], (255, 176, 50))
     for side in (-1, 1):
-        pen.polygon([(side * wide * 0.8, -0.42), (side * (wide + 0.17), -0.12), (side * (wide + 0.15), -0.04), (side * wide * 0.7, -0.16)], secondary)
+        pen.polygon(
+            [
+                (side * wide * 0.8, -0.42),
+                (side * (wide + 0.17), -0.12),
+                (side * (wide + 0.15), -0.04),
+                (side * wide * 0.7, -0.16),
+            ],
+            secondary,
+        )
     peak = -0.8 - 0.26 * HEADS[who.head]
-    pen.polygon([(-wide * 0.93, -0.72), (-wide * 0.6, -0.5 + peak / 2), (0, peak), (wide * 0.6, -0.5 + peak / 2), (wide * 0.93, -0.72)], nose)
-    hull = [(-wide * 0.93, -0.74), (wide * 0.93, -0.74), (wide * 1.05, -0.45), (wide * 0.75, -0.14), (-wide * 0.75, -0.14), (-wide * 1.05, -0.45)]
+    pen.polygon(
+        [
+            (-wide * 0.93, -0.72),
+            (-wide * 0.6, -0.5 + peak / 2),
+            (0, peak),
+            (wide * 0.6, -0.5 + peak / 2),
+            (wide * 0.93, -0.72),
+        ],
+        nose,
+    )
+    hull = [
+        (-wide * 0.93, -0.74),
+        (wide * 0.93, -0.74),
+        (wide * 1.05, -0.45),
+        (wide * 0.75, -0.14),
+        (-wide * 0.75, -0.14),
+        (-wide * 1.05, -0.45),
+    ]
     pen.polygon(hull, texture(who.pattern, primary, secondary, 0, -0.44, wide, 0.3))
     pen.oval(0, -0.55, 0.1, 0.1, WHITE)
     pen.oval(0, -0.55, 0.068, 0.068, accent, edge=False)

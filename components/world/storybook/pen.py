@@ -62,9 +62,7 @@ class Pen:
         self._matrix = np.array([[side, 0.0, 0.0], [0.0, side, 0.0]])
 
     @contextmanager
-    def frame(
-        self, x: float, y: float, scale: float = 1.0, turn: float = 0.0, mirror: bool = False
-    ) -> Iterator[None]:
+    def frame(self, x: float, y: float, scale: float = 1.0, turn: float = 0.0, mirror: bool = False) -> Iterator[None]:
         """Draw with the origin at (``x``, ``y``), enlarged, turned by ``turn`` degrees, mirrored left to right."""
         outer = self._matrix
         c, s = math.cos(math.radians(turn)) * scale, math.sin(math.radians(turn)) * scale
@@ -186,7 +184,9 @@ class Pen:
         filled = np.empty((*mask.shape, 3), np.uint8)
         filled[:] = self._washed(texture.base)
         for shape in texture.shapes:
-            cv2.fillPoly(filled, [_fixed(self.place(shape) - (x0, y0))], self._washed(texture.color), cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(
+                filled, [_fixed(self.place(shape) - (x0, y0))], self._washed(texture.color), cv2.LINE_AA, _SHIFT
+            )
         area = self.canvas[y0:y1, x0:x1]
         alpha = mask[..., None].astype(np.uint16)
         area[:] = ((filled * alpha + area * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -53,7 +53,10 @@ def _beach(pen: Pen, rng: random.Random, y: float) -> None:
     pen.box(-0.1, y - 0.14, 1.1, y + 0.02, (58, 152, 216))
     _ground(pen, y, (246, 222, 160))
     lean = 0.05 if x < 0.5 else -0.05
-    pen.polygon([(x - 0.025, y + 0.06), (x + 0.025, y + 0.06), (x + lean + 0.015, 0.28), (x + lean - 0.015, 0.28)], (158, 112, 66))
+    pen.polygon(
+        [(x - 0.025, y + 0.06), (x + 0.025, y + 0.06), (x + lean + 0.015, 0.28), (x + lean - 0.015, 0.28)],
+        (158, 112, 66),
+    )
     for turn in (-30, 20, 160, 210):
         pen.oval(x + lean + 0.1 * (1 if abs(turn) < 90 else -1), 0.29 + (0.05 if turn in (20, 160) else -0.03), 0.115, 0.032, (64, 164, 84), turn=turn if abs(turn) < 90 else turn - 180)  # fmt: skip
 
