@@ -126,12 +126,8 @@ def sheet(
 
 
 def export(vae: AutoencoderKL, trained: Trained, tokenizer: CLIPTokenizer, directory: Path) -> None:
-    """Write the averaged parts as a float16 pipeline; the raw module, to train on, in bfloat16 beside it."""
-    from safetensors.torch import save_file
-
-    assert isinstance(trained.averaged, Base) and isinstance(trained.raw, Base)
+    """Write the averaged parts as a float16 pipeline."""
+    assert isinstance(trained.averaged, Base)
     directory.mkdir(parents=True, exist_ok=True)
     use_plain_layout(trained.averaged.unet)
     assemble(vae, trained.averaged, tokenizer).to(dtype=torch.float16).save_pretrained(directory / "base")
-    raw = {k: v.to(torch.bfloat16).contiguous() for k, v in trained.raw.state_dict().items() if v.is_floating_point()}
-    save_file(raw, directory / "raw.safetensors")

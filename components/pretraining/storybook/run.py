@@ -20,7 +20,7 @@ from transformers import CLIPTokenizer
 
 from components.pretraining.loop import Schedule
 from components.pretraining.storybook.base import encode, export, train_base
-from components.pretraining.storybook.handover import take_over
+from components.pretraining.storybook.handover import hand_over, take_over
 from components.pretraining.storybook.model import build_tokenizer
 from components.pretraining.storybook.pictures import draw_pictures
 from components.pretraining.storybook.vae import train_vae
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=16_000)
     parser.add_argument("--steps", type=int, default=12_000, help="of the base; the cosine spans them")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--minutes", type=float, default=None, help="stop the base cleanly after this time")
+    parser.add_argument("--minutes", type=float, default=None, help="stop cleanly after this time")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for stage in ("vae", "base"):
@@ -47,7 +47,9 @@ def main() -> None:
             take_over(options.start / f"{stage}_unfinished.safetensors", options.work / stage)
     deadline = time.time() + 60 * options.minutes if options.minutes else None
 
-    vae = _vae(options.work, options.vae_steps)
+    vae = _vae(options.work, options.vae_steps, deadline)
+    if vae is None:
+        return
     latents, captions = _latents(vae, options.work / "latents", options.pictures)
     tokenizer = _tokenizer(options.work)
     schedule = Schedule(options.steps, 1e-3, options.batch, warmup=200, ema=0.998, seed=2, checkpoint_every=200)
@@ -56,7 +58,7 @@ def main() -> None:
     )
     if options.output is not None:
         export(vae, trained, tokenizer, options.output)
-        (options.output / "progress.json").write_text(json.dumps({"base": trained.step, "vae": options.vae_steps}))
+        hand_over(options.work / "base", options.output / "base_unfinished.safetensors")
 
 
 def sample_prompts(count: int, seed: int = 7) -> list[str]:
@@ -65,11 +67,16 @@ def sample_prompts(count: int, seed: int = 7) -> list[str]:
     return [caption_of(sample_scene(rng, split="held_out"), rng) for _ in range(count)]
 
 
-def _vae(work: Path, steps: int) -> AutoencoderKL:
-    if not (work / "vae_trained").exists():
-        schedule = Schedule(steps, 2e-3, 16, warmup=100, ema=0.995, seed=1, checkpoint_every=200)
-        train_vae(draw_pictures(10_000, seed=1), schedule, work / "vae").save_pretrained(work / "vae_trained")
-    vae: AutoencoderKL = AutoencoderKL.from_pretrained(work / "vae_trained")
+def _vae(work: Path, steps: int, deadline: float | None) -> AutoencoderKL | None:
+    """The trained autoencoder; None where ``deadline`` came before it was."""
+    finished = work / "vae_trained"
+    if not finished.exists():
+        schedule = Schedule(steps, 2e-3, 16, warmup=100, ema=0.995, seed=1, checkpoint_every=100)
+        trained = train_vae(draw_pictures(10_000, seed=1), schedule, work / "vae", deadline)
+        if trained is None:
+            return None
+        trained.save_pretrained(finished)
+    vae: AutoencoderKL = AutoencoderKL.from_pretrained(finished)
     return vae.requires_grad_(False).eval()
 
 

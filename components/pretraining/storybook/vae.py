@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
 from components.precision import autocast
-from components.pretraining.loop import Schedule, fit
+from components.pretraining.loop import Schedule
+from components.pretraining.storybook.loop import fit
 from components.pretraining.storybook.model import build_vae
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
 from components.pretraining.storybook.pictures import Pictures
@@ -19,8 +22,13 @@ from components.pretraining.vae import standardise, to_pixels
 SUBJECT_WEIGHT = 3.0
 
 
-def train_vae(pictures: Pictures, schedule: Schedule, checkpoint: Path) -> AutoencoderKL:
-    """Fit the autoencoder; each latent channel has zero mean and unit spread."""
+def train_vae(
+    pictures: Pictures, schedule: Schedule, checkpoint: Path, deadline: float | None = None
+) -> AutoencoderKL | None:
+    """Fit the autoencoder, each latent channel with zero mean and unit spread; None where ``deadline`` came first.
+
+    Sheets of pictures and their reconstructions go beside ``checkpoint`` as PNG.
+    """
     torch.manual_seed(schedule.seed)
     vae = use_channels_last(build_vae())
 
@@ -34,11 +42,26 @@ def train_vae(pictures: Pictures, schedule: Schedule, checkpoint: Path) -> Autoe
         kl = (posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()).mean() / 2
         return _reconstruction(decoded.float(), pixels, weights) + 1e-4 * kl
 
-    trained = fit(vae, loss_of, schedule, checkpoint)
-    assert isinstance(trained, AutoencoderKL)
-    use_plain_layout(trained)
-    standardise(trained, pictures.pixels[:512])
-    return trained
+    def show(averaged: nn.Module, step: int) -> None:
+        assert isinstance(averaged, AutoencoderKL)
+        reconstructions(averaged, pictures.pixels[:8]).save(checkpoint.parent / f"reconstructions_{step:06d}.png")
+
+    trained = fit(vae, loss_of, schedule, checkpoint, deadline, show, show_every=200)
+    if trained.step < schedule.steps:
+        return None
+    assert isinstance(trained.averaged, AutoencoderKL)
+    use_plain_layout(trained.averaged)
+    standardise(trained.averaged, pictures.pixels[:512])
+    return trained.averaged
+
+
+@torch.no_grad()
+def reconstructions(vae: AutoencoderKL, pixels: np.ndarray) -> Image.Image:
+    """uint8 ``pixels`` [n, s, s, 3] side by side, and below them what is left after the latents."""
+    with autocast(torch.device("cpu")):
+        decoded = vae.decode(vae.encode(to_pixels(pixels)).latent_dist.mean).sample
+    shown = ((decoded.float().clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).numpy()
+    return Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in (pixels, shown)]))
 
 
 def _reconstruction(decoded: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:

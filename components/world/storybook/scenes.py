@@ -76,10 +76,10 @@ def sample_act(rng: random.Random, identity: Identity) -> Act:
     expression = rng.choice(EXPRESSIONS[1:]) if rng.random() < 0.6 and action != "sleeping" else "calm"
     modifier = rng.choice(MODIFIERS[1:]) if rng.random() < 0.4 else "none"
     if (
-        modifier == "umbrella"
-        and action not in ("standing", "jumping")
-        or modifier == "glasses"
-        and action == "sleeping"
+        (modifier == "umbrella"
+        and action not in ("standing", "jumping"))
+        or (modifier == "glasses"
+        and action == "sleeping")
     ):
         modifier = "none"
     return Act(action, expression, modifier)
