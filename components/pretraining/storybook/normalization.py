@@ -6,10 +6,12 @@ needs two sums over the positions and one multiply-add a pass, with statistics i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Part = TypeVar("Part", bound=nn.Module)
 
 
 class ChannelsLastGroupNorm(nn.GroupNorm):
@@ -22,20 +24,24 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
         return normalized
 
 
-def use_channels_last(module: nn.Module) -> nn.Module:
+def use_channels_last(module: Part) -> Part:
     """Lay ``module``'s weights out channels-last and exchange its group normalisations; returns it."""
-    for part in module.modules():
-        if type(part) is nn.GroupNorm:
-            part.__class__ = ChannelsLastGroupNorm
-    return module.to(memory_format=torch.channels_last)
+    _exchange(module, nn.GroupNorm, ChannelsLastGroupNorm)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
 
 
-def use_plain_layout(module: nn.Module) -> nn.Module:
+def use_plain_layout(module: Part) -> Part:
     """Undo `use_channels_last`."""
+    _exchange(module, ChannelsLastGroupNorm, nn.GroupNorm)
+    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return module
+
+
+def _exchange(module: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> None:
     for part in module.modules():
-        if type(part) is ChannelsLastGroupNorm:
-            part.__class__ = nn.GroupNorm
-    return module.to(memory_format=torch.contiguous_format)
+        if type(part) is old:
+            part.__class__ = new
 
 
 class _GroupNorm(torch.autograd.Function):

@@ -17,6 +17,7 @@ from components.world.storybook.scenes import Scene
 
 _STYLES = {"flat": "", "ink": ", ink drawing", "pixel art": ", pixel art", "lamplight": ", by lamplight at night"}
 _WORN = {"none": "", "glasses": "wearing glasses", "crown": "wearing a crown", "umbrella": "with an umbrella"}
+_ORDINARY = Act()
 _POSITIONS = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
 
 
@@ -25,7 +26,7 @@ class Told:
     """What a caption tells of one subject; colours only where the base model learns them."""
 
     kind: str
-    act: Act = Act()
+    act: Act = _ORDINARY
     size: str | None = None
     position: str | None = None
     colors: str | None = None

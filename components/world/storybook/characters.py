@@ -76,7 +76,9 @@ def texture(pattern: str, base: Rgb, color: Rgb, x: float, y: float, rx: float, 
     """``pattern`` on a shape with centre (x, y) and half extents (rx, ry)."""
 
     def rectangle(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
-        return np.array([(x + x0 * rx, y + y0 * ry), (x + x1 * rx, y + y0 * ry), (x + x1 * rx, y + y1 * ry), (x + x0 * rx, y + y1 * ry)])  # fmt: skip
+        corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+        placed: np.ndarray = (x, y) + corners * (rx, ry)
+        return placed
 
     if pattern == "stripes":
         return Texture(base, color, [rectangle(-1.2, at, 1.2, at + 0.36) for at in (-0.86, -0.14, 0.58)])

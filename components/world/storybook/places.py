@@ -57,8 +57,9 @@ def _beach(pen: Pen, rng: random.Random, y: float) -> None:
         [(x - 0.025, y + 0.06), (x + 0.025, y + 0.06), (x + lean + 0.015, 0.28), (x + lean - 0.015, 0.28)],
         (158, 112, 66),
     )
-    for turn in (-30, 20, 160, 210):
-        pen.oval(x + lean + 0.1 * (1 if abs(turn) < 90 else -1), 0.29 + (0.05 if turn in (20, 160) else -0.03), 0.115, 0.032, (64, 164, 84), turn=turn if abs(turn) < 90 else turn - 180)  # fmt: skip
+    for side in (-1, 1):
+        for dy, turn in ((-0.03, -30), (0.05, 20)):
+            pen.oval(x + lean + side * 0.1, 0.29 + dy, 0.115, 0.032, (64, 164, 84), turn=side * turn)
 
 
 def _forest(pen: Pen, rng: random.Random, y: float) -> None:
@@ -89,11 +90,13 @@ def _snow(pen: Pen, rng: random.Random, y: float) -> None:
     shift = rng.uniform(-0.1, 0.1)
     for x, top in ((0.22 + shift, 0.26), (0.75 + shift, 0.2)):
         pen.polygon([(x - 0.36, y + 0.02), (x, top), (x + 0.36, y + 0.02)], (132, 152, 186))
-        pen.polygon([(x - 0.12, top + 0.13), (x, top), (x + 0.12, top + 0.13), (x + 0.05, top + 0.1), (x, top + 0.15), (x - 0.05, top + 0.1)], _WHITE, edge=False)  # fmt: skip
+        cap = [(-0.12, 0.13), (0, 0), (0.12, 0.13), (0.05, 0.1), (0, 0.15), (-0.05, 0.1)]
+        pen.polygon([(x + u, top + v) for u, v in cap], _WHITE, edge=False)
     _ground(pen, y, (240, 246, 253))
     x = _side(rng)
     for k in range(3):
-        pen.polygon([(x - 0.1 + 0.02 * k, y + 0.04 - 0.1 * k), (x, y - 0.14 - 0.1 * k), (x + 0.1 - 0.02 * k, y + 0.04 - 0.1 * k)], (62, 128, 104))  # fmt: skip
+        wide, low = 0.1 - 0.02 * k, y - 0.1 * k
+        pen.polygon([(x - wide, low + 0.04), (x, low - 0.14), (x + wide, low + 0.04)], (62, 128, 104))
 
 
 def _desert(pen: Pen, rng: random.Random, y: float) -> None:
@@ -145,7 +148,8 @@ def _sea(pen: Pen, rng: random.Random, y: float) -> None:
         x += rng.uniform(-0.04, 0.05)
         for k, height in enumerate((0.3, 0.42, 0.26)):
             foot = x + 0.045 * (k - 1)
-            pen.polygon([(foot - 0.02, low + 0.05), (foot + 0.02, low + 0.05), (foot + 0.02 * (k - 1), low - height)], (44, 150, 110))  # fmt: skip
+            leaf = [(foot - 0.02, low + 0.05), (foot + 0.02, low + 0.05), (foot + 0.02 * (k - 1), low - height)]
+            pen.polygon(leaf, (44, 150, 110))
     _ground(pen, low, (226, 210, 160))
     for _ in range(4):
         x, top, r = _side(rng) + rng.uniform(-0.06, 0.06), rng.uniform(0.06, 0.45), rng.uniform(0.018, 0.034)

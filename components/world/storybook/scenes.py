@@ -75,11 +75,8 @@ def sample_act(rng: random.Random, identity: Identity) -> Act:
     action = rng.choice(ACTIONS[1:]) if rng.random() < 0.6 else "standing"
     expression = rng.choice(EXPRESSIONS[1:]) if rng.random() < 0.6 and action != "sleeping" else "calm"
     modifier = rng.choice(MODIFIERS[1:]) if rng.random() < 0.4 else "none"
-    if (
-        (modifier == "umbrella"
-        and action not in ("standing", "jumping"))
-        or (modifier == "glasses"
-        and action == "sleeping")
+    if (modifier == "umbrella" and action not in ("standing", "jumping")) or (
+        modifier == "glasses" and action == "sleeping"
     ):
         modifier = "none"
     return Act(action, expression, modifier)
