@@ -10,11 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
 from torch import nn
 
+from components.pretraining.loop import Schedule
+from components.pretraining.storybook.base import encode, export, train_base
 from components.pretraining.storybook.handover import hand_over, take_over
-from components.pretraining.storybook.model import MAX_TOKENS, build_tokenizer
+from components.pretraining.storybook.model import MAX_TOKENS, build_tokenizer, build_vae
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
+from components.pretraining.storybook.pictures import draw_pictures
+from components.pretraining.storybook.recognizer import (
+    QUESTIONS,
+    accuracies,
+    answers,
+    load_recognizer,
+    reliable,
+    save_recognizer,
+    train_recognizer,
+)
+from components.pretraining.storybook.vae import train_vae
 from components.training.state import load_state, save_state
 from components.world.storybook.attributes import ACTIONS, EXPRESSIONS, MODIFIERS, POSITIONS, SIZES, STYLES
 from components.world.storybook.captions import caption_of
@@ -234,3 +248,52 @@ def test_a_stage_goes_on_from_weights_alone(tmp_path: Path) -> None:
         torch.testing.assert_close(others[name].state_dict(), modules[name].state_dict(), rtol=1e-3, atol=1e-3)
     others["module"](torch.ones(1, 3)).sum().backward()
     fresh.step()
+
+
+def test_answers_are_what_the_scene_says() -> None:
+    for scene in scenes(200, 15):
+        found = {name: QUESTIONS[name][index] for name, index in answers(scene).items() if name in QUESTIONS}
+        assert found["place"] == scene.place and found["style"] == scene.style
+        if len(scene.subjects) > 1:
+            assert "kind" not in found
+            continue
+        placed = scene.subjects[0]
+        assert found["kind"] == placed.identity.kind and found["primary"] == placed.identity.primary
+        assert ("action" in found) == placed.identity.is_character
+        assert ("expression" in found) == (placed.identity.is_character and placed.act.action != "sleeping")
+
+
+def test_the_recognizer_learns_and_is_read_back(tmp_path: Path) -> None:
+    pictures = draw_pictures(96, seed=3)
+    schedule = Schedule(steps=30, learning_rate=2e-3, batch_size=24, warmup=3, ema=0.8, checkpoint_every=30)
+    model = train_recognizer(pictures, schedule, tmp_path / "state")
+    assert model is not None
+    found = accuracies(model.eval(), pictures)
+    assert found["style"] > 0.5 and set(found) >= set(QUESTIONS)
+    assert reliable({"kind": 0.99, "size": 0.96}) == ["kind"]
+    save_recognizer(model, tmp_path / "saved")
+    assert accuracies(load_recognizer(tmp_path / "saved"), pictures)["style"] == pytest.approx(found["style"], abs=0.03)
+
+
+def test_training_stops_at_its_deadline_and_goes_on(tmp_path: Path) -> None:
+    pictures = draw_pictures(8, seed=4)
+    schedule = Schedule(steps=2, learning_rate=1e-3, batch_size=2, checkpoint_every=10)
+    assert train_vae(pictures, schedule, tmp_path / "vae", deadline=time.time() - 1) is None
+    vae = train_vae(pictures, schedule, tmp_path / "vae")
+    assert vae is not None
+    latents = encode(vae, pictures.pixels)
+    assert latents.shape == (8, 4, SIZE // 8, SIZE // 8)
+
+
+def test_the_base_trains_shows_and_ships(tmp_path: Path) -> None:
+    pictures = draw_pictures(8, seed=5)
+    tokenizer = build_tokenizer(pictures.captions)
+    vae, latents = build_vae(), torch.randn(8, 4, SIZE // 8, SIZE // 8).half()
+    schedule = Schedule(steps=2, learning_rate=1e-3, batch_size=2, checkpoint_every=10)
+    prompts = pictures.captions[:2]
+    trained = train_base(latents, pictures.captions, vae, tokenizer, schedule, tmp_path / "base", prompts)
+    assert trained.step == 2
+    export(vae, trained, tokenizer, tmp_path / "out")
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tmp_path / "out" / "base")
+    drawn = pipeline(prompts, num_inference_steps=1, height=SIZE, width=SIZE, output_type="np").images
+    assert drawn.shape == (2, SIZE, SIZE, 3) and np.isfinite(drawn).all()

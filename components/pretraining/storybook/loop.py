@@ -79,6 +79,8 @@ def fit(
         with torch.no_grad():
             decay = min(schedule.ema, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(averaged.parameters()), list(module.parameters()), 1 - decay)
+            for kept, new in zip(averaged.buffers(), module.buffers(), strict=True):
+                kept.copy_(new)
         window.append(loss.item())
         step += 1
         if step % 25 == 0:
