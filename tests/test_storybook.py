@@ -14,11 +14,12 @@ from diffusers import StableDiffusionXLPipeline
 from torch import nn
 
 from components.pretraining.loop import Schedule
+from components.pretraining.storybook import run
 from components.pretraining.storybook.base import encode, export, train_base
 from components.pretraining.storybook.handover import hand_over, take_over
 from components.pretraining.storybook.model import MAX_TOKENS, build_tokenizer, build_vae
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
-from components.pretraining.storybook.pictures import draw_pictures
+from components.pretraining.storybook.pictures import Pictures, draw_pictures
 from components.pretraining.storybook.recognizer import (
     QUESTIONS,
     accuracies,
@@ -33,7 +34,7 @@ from components.training.state import load_state, save_state
 from components.world.storybook.attributes import ACTIONS, EXPRESSIONS, MODIFIERS, POSITIONS, SIZES, STYLES
 from components.world.storybook.captions import caption_of
 from components.world.storybook.characters import Act
-from components.world.storybook.identities import CHARACTERS, COLORS, KINDS, sample_identity
+from components.world.storybook.identities import CHARACTERS, COLORS, KINDS, Split, sample_identity
 from components.world.storybook.places import PLACES
 from components.world.storybook.scenes import SIZE, Scene, SceneOptions, render, sample_scene
 
@@ -294,6 +295,26 @@ def test_the_base_trains_shows_and_ships(tmp_path: Path) -> None:
     trained = train_base(latents, pictures.captions, vae, tokenizer, schedule, tmp_path / "base", prompts)
     assert trained.step == 2
     export(vae, trained, tokenizer, tmp_path / "out")
-    pipeline = StableDiffusionXLPipeline.from_pretrained(tmp_path / "out" / "base")
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tmp_path / "out" / "base", torch_dtype=torch.float32)
     drawn = pipeline(prompts, num_inference_steps=1, height=SIZE, width=SIZE, output_type="np").images
     assert drawn.shape == (2, SIZE, SIZE, 3) and np.isfinite(drawn).all()
+
+
+def test_one_command_makes_everything_and_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = dict.fromkeys(("--vae-steps", "--judge-steps", "--steps"), "1") | {"--pictures": "4", "--batch": "2"}
+    few |= {"--work": str(tmp_path / "work"), "--output": str(tmp_path / "out")}
+    monkeypatch.setattr("sys.argv", ["run", *(part for pair in few.items() for part in pair)])
+    monkeypatch.setattr(run, "_CHUNK", 4)
+    drawn: list[int] = []
+
+    def fewer(count: int, seed: int, split: Split = "train", colors: float = 0.5, processes: int = 1) -> Pictures:
+        drawn.append(seed)
+        return draw_pictures(min(count, 20), seed, split, colors, processes)
+
+    monkeypatch.setattr(run, "draw_pictures", fewer)
+    run.main()
+    assert (tmp_path / "out" / "base" / "model_index.json").exists()
+    assert (tmp_path / "out" / "evaluation" / "recognizer.safetensors").exists()
+    assert drawn == [1, 1000, 21, 22]
+    run.main()
+    assert drawn == [1, 1000, 21, 22]

@@ -34,7 +34,11 @@ class _Stop:
 
     def __init__(self, deadline: float | None) -> None:
         self._deadline, self._asked = deadline, False
-        signal.signal(signal.SIGTERM, self._ask)
+        self._before = signal.signal(signal.SIGTERM, self._ask)
+
+    def release(self) -> None:
+        """Give SIGTERM back to whom it belonged."""
+        signal.signal(signal.SIGTERM, self._before)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
@@ -94,4 +98,5 @@ def fit(
             show(averaged, step)
             clock = time.monotonic()
     save_state(checkpoint, modules, optimizer, {"step": step})
+    stop.release()
     return Trained(averaged.eval(), module, step)

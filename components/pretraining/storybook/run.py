@@ -1,4 +1,4 @@
-"""Make the 128-pixel miniature: autoencoder, latents, text encoders and U-Net, each stage resumable.
+"""Make the 128-pixel miniature: autoencoder, latents, judge, text encoders and U-Net, each stage resumable.
 
 python -m components.pretraining.storybook.run --work runs/storybook --output weights/tiny128
 """
@@ -23,6 +23,7 @@ from components.pretraining.storybook.base import encode, export, train_base
 from components.pretraining.storybook.handover import hand_over, take_over
 from components.pretraining.storybook.model import build_tokenizer
 from components.pretraining.storybook.pictures import draw_pictures
+from components.pretraining.storybook.recognizer import accuracies, reliable, save_recognizer, train_recognizer
 from components.pretraining.storybook.vae import train_vae
 from components.world.storybook.captions import caption_of
 from components.world.storybook.scenes import sample_scene
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=None, help="where the trained parts go")
     parser.add_argument("--start", type=Path, default=None, help="directory with `<stage>_unfinished.safetensors`")
     parser.add_argument("--vae-steps", type=int, default=2200)
+    parser.add_argument("--judge-steps", type=int, default=1500)
     parser.add_argument("--pictures", type=int, default=16_000)
     parser.add_argument("--steps", type=int, default=12_000, help="of the base; the cosine spans them")
     parser.add_argument("--batch", type=int, default=32)
@@ -51,6 +53,8 @@ def main() -> None:
     if vae is None:
         return
     latents, captions = _latents(vae, options.work / "latents", options.pictures)
+    if not _judge(options.work, options.output, options.judge_steps, deadline):
+        return
     tokenizer = _tokenizer(options.work)
     schedule = Schedule(options.steps, 1e-3, options.batch, warmup=200, ema=0.998, seed=2, checkpoint_every=200)
     trained = train_base(
@@ -93,6 +97,21 @@ def _latents(vae: AutoencoderKL, cache: Path, count: int) -> tuple[Tensor, list[
         latents.append(load_file(file)["latents"])
         captions += json.loads(file.with_suffix(".json").read_text())
     return torch.cat(latents), captions
+
+
+def _judge(work: Path, output: Path | None, steps: int, deadline: float | None) -> bool:
+    """Train the judge, and write beside it how often it reads each attribute of unseen identities right."""
+    directory = (output or work) / "evaluation"
+    if (directory / "accuracies.json").exists():
+        return True
+    schedule = Schedule(steps, 2e-3, 32, warmup=50, ema=0.99, seed=21, checkpoint_every=100)
+    judge = train_recognizer(draw_pictures(12_000, seed=21), schedule, work / "judge", deadline)
+    if judge is None:
+        return False
+    found = accuracies(judge.eval(), draw_pictures(1_000, seed=22, split="held_out"))
+    save_recognizer(judge, directory)
+    (directory / "accuracies.json").write_text(json.dumps({"read": found, "bars": reliable(found)}, indent=1))
+    return True
 
 
 def _tokenizer(work: Path) -> CLIPTokenizer:
