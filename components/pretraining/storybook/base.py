@@ -16,13 +16,11 @@ from transformers import CLIPTokenizer
 from components.precision import autocast
 from components.pretraining.base import NOISE, BaseModel, assemble
 from components.pretraining.loop import Schedule
-from components.pretraining.storybook.loop import Trained, fit
+from components.pretraining.storybook.loop import Trained, fit, training_device
 from components.pretraining.storybook.model import build_text_encoders, build_unet
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
 from components.pretraining.vae import to_pixels
 from components.world.storybook.scenes import SIZE
-
-_CPU = torch.device("cpu")
 
 
 class Base(BaseModel):
@@ -33,7 +31,7 @@ class Base(BaseModel):
         first = self.text_encoder(input_ids, output_hidden_states=True).hidden_states[-2]
         second = self.text_encoder_2(input_ids, output_hidden_states=True)
         size = float(SIZE)
-        time_ids = torch.tensor([[size, size, 0.0, 0.0, size, size]]).expand(len(latents), 6)
+        time_ids = torch.tensor([[size, size, 0.0, 0.0, size, size]], device=latents.device).expand(len(latents), 6)
         prediction: Tensor = self.unet(
             latents,
             timesteps,
@@ -49,22 +47,27 @@ def encode(vae: AutoencoderKL, pixels: np.ndarray, batch: int = 50) -> Tensor:
     """Posterior means of uint8 ``pixels`` [n, s, s, 3] as float16 [n, 4, s/8, s/8]."""
     chunks = []
     for start in range(0, len(pixels), batch):
-        with autocast(_CPU):
-            mean = vae.encode(to_pixels(pixels[start : start + batch])).latent_dist.mean
-        chunks.append(mean.half())
-    return torch.cat(chunks)
+        with autocast(vae.device):
+            mean = vae.encode(to_pixels(pixels[start : start + batch]).to(vae.device)).latent_dist.mean
+        chunks.append(mean.half().cpu())
+    return torch.cat(chunks).contiguous()
 
 
-def build_base(tokenizer: CLIPTokenizer) -> Base:
-    """Untrained text encoders and U-Net, laid out for training on a CPU."""
+def build_base(tokenizer: CLIPTokenizer, device: torch.device) -> Base:
+    """Untrained text encoders and U-Net, laid out for training on ``device``."""
     text_encoders = build_text_encoders(tokenizer)
     for encoder in text_encoders:
         encoder.set_attn_implementation("eager")
-    base = Base(*text_encoders, build_unet())
-    # On a CPU the fused attention's backward pass is slow for small heads (docs/experiments.md).
-    base.unet.set_attn_processor(AttnProcessor())
+    base = Base(*text_encoders, build_unet()).to(device)
+    _choose_attention(base)
     use_channels_last(base.unet)
     return base
+
+
+def _choose_attention(base: Base) -> None:
+    """On a CPU the fused attention's backward pass is slow for small heads (docs/experiments.md)."""
+    if base.unet.device.type == "cpu":
+        base.unet.set_attn_processor(AttnProcessor())
 
 
 def train_base(
@@ -79,7 +82,8 @@ def train_base(
 ) -> Trained:
     """Fit to float16 ``latents`` [n, 4, h, w]; sheets of ``prompts`` go beside ``checkpoint`` as PNG."""
     torch.manual_seed(schedule.seed)
-    base = build_base(tokenizer)
+    device = training_device()
+    base = build_base(tokenizer, device)
     scheduler = DDPMScheduler(**NOISE)
     ids = tokenizer([*captions, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
 
@@ -92,10 +96,11 @@ def train_base(
         # One timestep from each of `batch_size` equal ranges: the loss varies less from step to step.
         spread = (torch.arange(len(rows)) + torch.rand(len(rows), generator=generator)) / len(rows)
         timesteps = (spread * scheduler.config.num_train_timesteps).long()
-        noisy = scheduler.add_noise(clean, noise, timesteps).contiguous(memory_format=torch.channels_last)
-        with autocast(_CPU):
-            predicted = base(noisy, timesteps, tokens)
-        return F.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, timesteps))
+        noisy = scheduler.add_noise(clean, noise, timesteps).to(device, memory_format=torch.channels_last)
+        wanted = scheduler.get_velocity(clean, noise, timesteps).to(device)
+        with autocast(device):
+            predicted = base(noisy, timesteps.to(device), tokens.to(device))
+        return F.mse_loss(predicted.float(), wanted)
 
     def show(averaged: nn.Module, step: int) -> None:
         assert isinstance(averaged, Base)
@@ -114,12 +119,12 @@ def sheet(
     pictures: list[Image.Image] = []
     for start in range(0, len(prompts), 16):
         seeds = [torch.Generator().manual_seed(start + i) for i in range(len(prompts[start : start + 16]))]
-        with autocast(_CPU):
+        with autocast(vae.device):
             pictures += pipeline(
                 prompts[start : start + 16],
                 num_inference_steps=20, guidance_scale=3.5, height=SIZE, width=SIZE, generator=seeds,
             ).images  # fmt: skip
-    base.unet.set_attn_processor(AttnProcessor())
+    _choose_attention(base)
     cells = [np.asarray(p) for p in pictures]
     rows = [np.concatenate(cells[i : i + columns], 1) for i in range(0, len(cells), columns)]
     return Image.fromarray(np.concatenate(rows))
@@ -129,5 +134,5 @@ def export(vae: AutoencoderKL, trained: Trained, tokenizer: CLIPTokenizer, direc
     """Write the averaged parts as a float16 pipeline."""
     assert isinstance(trained.averaged, Base)
     directory.mkdir(parents=True, exist_ok=True)
-    use_plain_layout(trained.averaged.unet)
-    assemble(vae, trained.averaged, tokenizer).to(dtype=torch.float16).save_pretrained(directory / "base")
+    use_plain_layout(trained.averaged.cpu().unet)
+    assemble(vae.cpu(), trained.averaged, tokenizer).to(dtype=torch.float16).save_pretrained(directory / "base")

@@ -20,6 +20,11 @@ from components.training.state import load_state, save_state, step_generator
 logger = logging.getLogger(__name__)
 
 
+def training_device() -> torch.device:
+    """The GPU, where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass(frozen=True)
 class Trained:
     """The averaged and the raw module after ``step`` steps."""

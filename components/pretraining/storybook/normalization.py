@@ -25,8 +25,9 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
 
 
 def use_channels_last(module: Part) -> Part:
-    """Lay ``module``'s weights out channels-last and exchange its group normalisations; returns it."""
-    _exchange(module, nn.GroupNorm, ChannelsLastGroupNorm)
+    """Lay ``module``'s weights out channels-last and exchange its group normalisations on a CPU; returns it."""
+    if next(module.parameters()).device.type == "cpu":
+        _exchange(module, nn.GroupNorm, ChannelsLastGroupNorm)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
 

@@ -17,7 +17,7 @@ from transformers import ResNetConfig, ResNetModel
 
 from components.precision import autocast
 from components.pretraining.loop import Schedule
-from components.pretraining.storybook.loop import fit
+from components.pretraining.storybook.loop import fit, training_device
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
 from components.pretraining.storybook.pictures import Pictures
 from components.pretraining.vae import to_pixels
@@ -105,16 +105,17 @@ def train_recognizer(
 ) -> Recognizer | None:
     """Fit the recogniser; None where ``deadline`` came first."""
     torch.manual_seed(schedule.seed)
-    model = use_channels_last(build_recognizer())
+    device = training_device()
+    model = use_channels_last(build_recognizer().to(device))
     labels = _labels(pictures.scenes, list(model.heads))
 
     def loss_of(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(pictures), (schedule.batch_size,), generator=generator)
         pixels = worsen(to_pixels(pictures.pixels[rows.numpy()]), generator)
-        with autocast(torch.device("cpu")):
-            logits = model(pixels.contiguous(memory_format=torch.channels_last))
+        with autocast(device):
+            logits = model(pixels.to(device, memory_format=torch.channels_last))
         terms = [
-            F.cross_entropy(answer.float(), labels[name][rows], ignore_index=_OPEN, reduction="sum")
+            F.cross_entropy(answer.float(), labels[name][rows].to(device), ignore_index=_OPEN, reduction="sum")
             for name, answer in logits.items()
         ]
         return torch.stack(terms).sum() / len(rows)
@@ -123,7 +124,7 @@ def train_recognizer(
     if trained.step < schedule.steps:
         return None
     assert isinstance(trained.averaged, Recognizer)
-    return use_plain_layout(trained.averaged)
+    return use_plain_layout(trained.averaged.cpu())
 
 
 @torch.no_grad()

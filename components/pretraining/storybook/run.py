@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import random
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from transformers import CLIPTokenizer
 from components.pretraining.loop import Schedule
 from components.pretraining.storybook.base import encode, export, train_base
 from components.pretraining.storybook.handover import hand_over, take_over
+from components.pretraining.storybook.loop import training_device
 from components.pretraining.storybook.model import build_tokenizer
 from components.pretraining.storybook.pictures import draw_pictures
 from components.pretraining.storybook.recognizer import accuracies, reliable, save_recognizer, train_recognizer
@@ -76,12 +78,12 @@ def _vae(work: Path, steps: int, deadline: float | None) -> AutoencoderKL | None
     finished = work / "vae_trained"
     if not finished.exists():
         schedule = Schedule(steps, 2e-3, 16, warmup=100, ema=0.995, seed=1, checkpoint_every=100)
-        trained = train_vae(draw_pictures(10_000, seed=1), schedule, work / "vae", deadline)
+        trained = train_vae(draw_pictures(10_000, seed=1, processes=_processes()), schedule, work / "vae", deadline)
         if trained is None:
             return None
         trained.save_pretrained(finished)
     vae: AutoencoderKL = AutoencoderKL.from_pretrained(finished)
-    return vae.requires_grad_(False).eval()
+    return vae.to(training_device()).requires_grad_(False).eval()
 
 
 def _latents(vae: AutoencoderKL, cache: Path, count: int) -> tuple[Tensor, list[str]]:
@@ -91,7 +93,7 @@ def _latents(vae: AutoencoderKL, cache: Path, count: int) -> tuple[Tensor, list[
     for part in range(-(-count // _CHUNK)):
         file = cache / f"{part:04d}.safetensors"
         if not file.exists():
-            drawn = draw_pictures(_CHUNK, seed=1_000 + part)
+            drawn = draw_pictures(_CHUNK, seed=1_000 + part, processes=_processes())
             file.with_suffix(".json").write_text(json.dumps(drawn.captions))
             save_file({"latents": encode(vae, drawn.pixels)}, file)
         latents.append(load_file(file)["latents"])
@@ -105,13 +107,18 @@ def _judge(work: Path, output: Path | None, steps: int, deadline: float | None) 
     if (directory / "accuracies.json").exists():
         return True
     schedule = Schedule(steps, 2e-3, 32, warmup=50, ema=0.99, seed=21, checkpoint_every=100)
-    judge = train_recognizer(draw_pictures(12_000, seed=21), schedule, work / "judge", deadline)
+    judge = train_recognizer(draw_pictures(12_000, seed=21, processes=_processes()), schedule, work / "judge", deadline)
     if judge is None:
         return False
     found = accuracies(judge.eval(), draw_pictures(1_000, seed=22, split="held_out"))
     save_recognizer(judge, directory)
     (directory / "accuracies.json").write_text(json.dumps({"read": found, "bars": reliable(found)}, indent=1))
     return True
+
+
+def _processes() -> int:
+    """Beside a GPU, pictures are drawn by several processes; on a small machine, by this one."""
+    return min(8, os.cpu_count() or 1) if training_device().type == "cuda" else 1
 
 
 def _tokenizer(work: Path) -> CLIPTokenizer:

@@ -174,7 +174,7 @@ def _fitting(placed: Placed) -> float:
     """The height, less where an umbrella, a crown, long ears or a jump would leave the picture."""
     tall = 1.0
     if placed.identity.kind == "rabbit":
-        tall = 1.24
+        tall = 1.3
     elif placed.identity.is_character:
         tall = 1.1
     if placed.act.modifier == "umbrella":
