@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+from PIL import Image
 from torch import nn
 
 from components.pretraining.loop import Schedule
@@ -31,6 +33,7 @@ from components.pretraining.storybook.recognizer import (
 )
 from components.pretraining.storybook.vae import train_vae
 from components.training.state import load_state, save_state
+from components.world.storybook.album import draw_reference, write_albums
 from components.world.storybook.attributes import ACTIONS, EXPRESSIONS, MODIFIERS, POSITIONS, SIZES, STYLES
 from components.world.storybook.captions import caption_of
 from components.world.storybook.characters import Act
@@ -318,3 +321,30 @@ def test_one_command_makes_everything_and_goes_on_where_it_was(tmp_path: Path, m
     assert drawn == [1, 1000, 21, 22]
     run.main()
     assert drawn == [1, 1000, 21, 22]
+
+
+def test_albums_tell_everything_but_the_looks(tmp_path: Path) -> None:
+    root = write_albums(tmp_path / "raw", identities=12, pictures=4, seed=1)
+    rows = [json.loads(line) for line in (root / "pairs.jsonl").read_text().splitlines()]
+    assert len(rows) == 48 and len({row["group"] for row in rows}) == 12
+    for row in rows:
+        assert not set(row["caption"].replace(",", "").split()) & set(COLORS)
+        assert row["word"] in row["caption"] and row["group"].startswith(row["word"])
+        mask = np.asarray(Image.open(root / row["mask"]))
+        x0, y0, x1, y1 = row["box"]
+        assert (mask[y0:y1, x0:x1] > 0).sum() == (mask > 0).sum() > 150
+        groups = {other["group"] for other in rows if other["image"] in row["references"]}
+        assert groups == {row["group"]} and len(row["references"]) == 3 and row["image"] not in row["references"]
+    again = write_albums(tmp_path / "again", identities=12, pictures=4, seed=1)
+    for file in root.rglob("*.*"):
+        assert file.read_bytes() == (again / file.relative_to(root)).read_bytes()
+
+
+def test_references_differ_in_act_place_and_crop() -> None:
+    rng = random.Random(16)
+    identity = sample_identity(rng, kind="cat")
+    drawn = [np.asarray(draw_reference(identity, 96, rng)) for _ in range(40)]
+    assert all(picture.shape == (96, 96, 3) for picture in drawn)
+    white = [bool((picture[[0, 0, -1, -1], [0, -1, 0, -1]] > 250).all()) for picture in drawn]
+    assert 8 < sum(white) < 32
+    assert len({picture.tobytes() for picture in drawn}) == 40
