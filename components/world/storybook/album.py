@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def write_albums(output: Path, identities: int, pictures: int, seed: int, split:
         for folder in ("images", "masks"):
             (staging / folder).mkdir()
         draw = partial(write_album, root=staging)
-        pages = map(draw, albums)
+        pages: Iterable[list[dict[str, Any]]] = map(draw, albums)
         if len(albums) >= _WORTH_WORKERS:
             pool = stack.enter_context(ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")))
             pages = pool.map(draw, albums, chunksize=16)
