@@ -24,7 +24,7 @@ test-slow: $(VENV)/.installed-dev  ## Run the tests that take minutes.
 lint: $(VENV)/.installed-dev  ## Check style, format and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy components deploy workflows
+	$(BIN)/mypy components deploy tools workflows
 
 format: $(VENV)/.installed-dev  ## Rewrite the code in the project's format.
 	$(BIN)/ruff check --fix .

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from benchmarks.machine import machine
 from benchmarks.toy import load_toy, toy_parser
-from components.evaluation.groups import SETTINGS, GroupScores, score_groups
+from components.evaluation.group_separation import SETTINGS, GroupScores, score_groups
 
 
 def main() -> None:

@@ -34,7 +34,13 @@ from benchmarks.machine import machine
 from components.config import AdapterConfig
 from components.errors import DataError
 from components.model.adapter import RealCustomAdapter
-from components.model.attention import Influence, SubjectAttnProcessor, SubjectContext, VisionAttention, WordWatch
+from components.model.attention import (
+    AttentionRecorder,
+    SubjectAttention,
+    SubjectAttnProcessor,
+    SubjectContext,
+    VisionAttention,
+)
 from components.model.guidance import MaskGuidance, Norm, SelfNorm
 from components.model.official import meta_adapter, meta_unet, official_scheduler
 from components.model.projector import build_projector
@@ -164,7 +170,7 @@ def _attention_outputs(data: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     layer.set_processor(SubjectAttnProcessor("layer", vision))
     one = data["in.vision"]
 
-    def run(*influences: Influence, watch: WordWatch | None = None) -> Tensor:
+    def run(*influences: SubjectAttention, watch: AttentionRecorder | None = None) -> Tensor:
         subject = SubjectContext((size[0], size[1]), list(influences), watch)
         out: Tensor = layer(data["in.hidden_states"], data["in.text"], subject=subject)
         return out
@@ -182,14 +188,14 @@ def _attention_outputs(data: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
             masks = next(data[k] for k in data if k.startswith("in.mask_multi"))
             masked = not name.endswith("nomask")
             parts = enumerate(data["in.vision_multi"].unbind(1))
-            yield name, run(*(Influence(v, mask=masks[:, i : i + 1] if masked else None) for i, v in parts))
+            yield name, run(*(SubjectAttention(v, mask=masks[:, i : i + 1] if masked else None) for i, v in parts))
         elif name == "vision_nomask":
-            yield name, run(Influence(one))
+            yield name, run(SubjectAttention(one))
         elif name == "vision_mask_perlayer":
             masks = next(data[k] for k in data if k.startswith("in.mask_perlayer"))
-            yield name, run(Influence(one, mask=masks[:, :, _LAYER_ID]))
+            yield name, run(SubjectAttention(one, mask=masks[:, :, _LAYER_ID]))
         elif name.startswith("vision_mask"):
-            yield name, run(Influence(one, mask=data[f"in.{name.removeprefix('vision_')}"]))
+            yield name, run(SubjectAttention(one, mask=data[f"in.{name.removeprefix('vision_')}"]))
         else:
             raise DataError(f"recording {key}: what it is cannot be told from its name")
 
@@ -224,10 +230,10 @@ class RecordedUNet:
         time_ids: Tensor,
         vision: Tensor | None = None,
         mask: Tensor | None = None,
-        watch: WordWatch | None = None,
+        watch: AttentionRecorder | None = None,
     ) -> Tensor:
         """The noise prediction of one call, as the authors make it: one condition, unbatched."""
-        influences = [] if vision is None else [Influence(vision, mask=mask)]
+        influences = [] if vision is None else [SubjectAttention(vision, mask=mask)]
         height, width = sample.shape[-2:]
         out: Tensor = self.unet(
             sample,
@@ -313,7 +319,7 @@ def run_loop(
 
     for index, timestep in enumerate(scheduler.timesteps):
         if index < max(1, reuse):
-            watch = WordWatch(word)
+            watch = AttentionRecorder(word)
             note(eps_text=model(latent, timestep, *positive, watch=watch))
             quantity = guidance.merge([m[:, 0] for m in watch.maps], size)
             mask = guidance.select(quantity)
@@ -474,9 +480,9 @@ def _features(inputs: list[Tensor]) -> VisionFeatures:
     return VisionFeatures(deep, local, tuple(shallow))
 
 
-def _watch_all(text: Tensor) -> WordWatch:
+def _watch_all(text: Tensor) -> AttentionRecorder:
     """Watch every token as a word of its own."""
-    return WordWatch(torch.eye(text.shape[1]).expand(len(text), -1, -1))
+    return AttentionRecorder(torch.eye(text.shape[1]).expand(len(text), -1, -1))
 
 
 def _numbered(data: dict[str, Tensor], prefix: str) -> list[Tensor]:

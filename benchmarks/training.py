@@ -43,11 +43,11 @@ def ray_rate(config: Config) -> dict[str, float]:
     """Samples a second between the first and last metrics of a run over Ray Train, and the share spent waiting."""
     from components.training.journal import Entry
     from components.training.launch import train, training_fingerprint
-    from components.training.place import Place
+    from components.training.run_directory import RunDirectory
 
     train(config)
     name = f"{config.training.name}-{training_fingerprint(config)}"
-    lines = Place(config.training.output.absolute(), name).journal.read_text().splitlines()
+    lines = RunDirectory(config.training.output.absolute(), name).journal.read_text().splitlines()
     entries = [entry for line in lines if "loss" in (entry := Entry(**json.loads(line))).metrics]
     first, last = entries[0], entries[-1]
     rows = (last.step - first.step) * config.training.batch_size * config.training.lanes

@@ -15,11 +15,11 @@ from ray.serve import Application
 
 from components.config import Config, for_workers, load_config
 from components.provenance.pictures import ModelName
-from deploy.board import Board
-from deploy.characters import CharacterService
-from deploy.door import require_door
-from deploy.parts import GatewayDeployment, GeneratorDeployment, JobsDeployment, find_registry
-from deploy.schema import ModelResponse
+from deploy.api.authentication import require_door
+from deploy.api.schema import ModelResponse
+from deploy.characters.service import CharacterService
+from deploy.deployments import GatewayDeployment, GeneratorDeployment, JobsDeployment, find_registry
+from deploy.status.replica_status import ReplicaStatus
 
 NAME = "realcustom"
 #: Module that pipelines come from by default.
@@ -43,7 +43,7 @@ class BuildArgs(BaseModel):
     overrides: list[str] = []
     #: ``models:/name@alias`` or ``models:/name/version``; by default the configured model and alias.
     model_uri: str | None = None
-    #: Module with what `deploy.loading.Registry` has.
+    #: Module with what `deploy.generator.loading.PipelineSource` has.
     registry: str = REGISTRY
 
 
@@ -84,7 +84,7 @@ def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY)
     }
     replicas = {"max_replicas": limits.max_replicas, "downscale_delay_s": limits.scale_down_s}
     board = serve.deployment(
-        Board,
+        ReplicaStatus,
         name="Board",
         num_replicas=1,
         max_ongoing_requests=_OPEN_REQUESTS,

@@ -14,8 +14,8 @@ import pytest
 
 from components.config import Config, load_config
 from components.model.miniature import MiniatureLayout, save_untrained
-from tests.postgres import postgres_server, postgres_url
-from tests.s3 import s3_bucket, s3_server
+from tests.fixtures.postgres import postgres_server, postgres_url
+from tests.fixtures.s3 import s3_bucket, s3_server
 
 __all__ = ["postgres_server", "postgres_url", "s3_bucket", "s3_server"]
 

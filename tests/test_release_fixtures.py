@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from components.access.key import Limits, Scope
+from components.access.key import KeyLimits, Scope
 from components.access.store import TABLES as KEY_TABLES
 from components.access.store import KeyStore
 from components.characters.store import CharacterStore
@@ -30,10 +30,10 @@ from components.jobs.store import JobStore
 from components.jobs.tables import TABLES as JOB_TABLES
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
-from components.registry import decisions, orders, promotion, tracking, versions
+from components.registry import columns, decisions, promotion, tracking, versions
 from components.training.launch import train
 from components.training.rows import find_rows, read_all
-from tests.tolerances import LEVEL
+from tests.fixtures.tolerances import LEVEL
 
 RELEASE = Path(__file__).parent / "fixtures" / "release_11882ae"
 MODEL = "models:/realcustom-tiny@champion"
@@ -98,7 +98,7 @@ def test_mlflow_loads_a_version_by_the_script_that_was_kept_with_it(release: Pat
     tracking.client(config.registry)
     parts = {name: str(release / "parts" / name) for name in ("base", "siglip", "dinov2")}
     model = mlflow.pyfunc.load_model(MODEL, model_config=parts)
-    table = model.predict(orders.example().assign(seed=5), params={"steps": 2})
+    table = model.predict(columns.example().assign(seed=5), params={"steps": 2})
     assert table["picture"][0].startswith(b"\x89PNG") and table["word"][0] == "robot"
 
 
@@ -197,7 +197,7 @@ def test_jobs_are_read_and_worked_on(release: Path) -> None:
 def test_keys_are_read(release: Path) -> None:
     store = KeyStore(open_database(release / "store", None, KEY_TABLES))
     laptop, operator, lost = store.all()
-    assert (laptop.owner, laptop.limits) == ("alice", Limits(60, 10**9))
+    assert (laptop.owner, laptop.limits) == ("alice", KeyLimits(60, 10**9))
     assert laptop.scopes == {Scope.IMAGES, Scope.JOBS_READ}
     assert operator.allows(Scope.METRICS) and operator.expires is not None and lost.revoked is not None
     assert store.good() == [laptop, operator]

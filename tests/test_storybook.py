@@ -15,6 +15,7 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from torch import nn
 
+from components.checkpoint import load_state, save_state
 from components.pretraining.loop import Schedule
 from components.pretraining.storybook import run
 from components.pretraining.storybook.base import encode, export, train_base
@@ -32,7 +33,6 @@ from components.pretraining.storybook.recognizer import (
     train_recognizer,
 )
 from components.pretraining.storybook.vae import train_vae
-from components.training.state import load_state, save_state
 from components.world.storybook.album import draw_reference, write_albums
 from components.world.storybook.attributes import ACTIONS, EXPRESSIONS, MODIFIERS, POSITIONS, SIZES, STYLES
 from components.world.storybook.captions import caption_of

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from components.config import presets as known_presets
-from workflows import characters, keys
+from workflows import character, key
 from workflows.entry import launch, one_line_errors, resolve
 from workflows.options import Overrides, Preset
 from workflows.service import URL, draw
@@ -23,8 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(keys.app, name="key")
-app.add_typer(characters.app, name="character")
+app.add_typer(key.app, name="key")
+app.add_typer(character.app, name="character")
 
 
 def _stage(name: str, preset: str, overrides: list[str] | None, **arguments: Any) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from components.config import Config
 from components.errors import ArtifactError, ConfigError
-from components.evaluation.dreambench import table as dreambench
+from components.evaluation.dreambench import result_tables as dreambench
 from components.evaluation.dreambench.run import GALLERY, PICTURES, Outcome, evaluate_dreambench
 from components.evaluation.judges import Judge
 from components.evaluation.toybench import SubjectScores, score_subjects

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from components.config import Config
-from components.data.picture import decode_picture
+from components.data.decode import decode_picture
 from components.data.region import subject_mask
 from components.errors import DataError, WordError
 from components.model.naming import WordNamer

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from components.data.picture import decode_picture
+from components.data.decode import decode_picture
 
 _MAX_PIXELS = 50_000_000
 #: Pictures that cross from one process to another at a time, either way.

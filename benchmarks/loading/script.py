@@ -19,11 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 from components.config import Config
 from components.data.curate import Curated, Row, curate
 from components.data.encode import Encoder
-from components.data.parts import Parts
-from components.data.pixels import CurateSettings, CutOut, View
+from components.data.finished_units import FinishedUnits
 from components.data.prepare import plan_work
-from components.data.prepared import prepare_unit
 from components.data.sources import read_source
+from components.data.subject_image import CurateSettings, CutOut, View
+from components.data.unit_writer import prepare_unit
 from components.data.units import MarkedJob, Unit
 
 
@@ -61,7 +61,7 @@ def prepare_by_script(config: Config, directory: Path, processes: int) -> int:
         multiprocessing_context="spawn",
     )
     directory.mkdir(parents=True)
-    encoder, parts = Encoder(config.model, config.vision), Parts(directory)
+    encoder, parts = Encoder(config.model, config.vision), FinishedUnits(directory)
     done = 0
     for packed in loader:
         unit, curated = Unit(tuple(packed.jobs)), _unpack(packed)

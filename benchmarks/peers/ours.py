@@ -1,4 +1,4 @@
-"""RealCustom as this project draws it: `components.model.denoising.Denoiser` over a scene.
+"""RealCustom as this project draws it: `benchmarks.peers.denoiser.Denoiser` over a scene.
 
 A subject's vision tokens are computed once a character, so they are there before the clock starts; the keys and values
 of text and vision are computed once a picture, and count.
@@ -11,10 +11,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from benchmarks.peers.denoiser import Denoiser
 from benchmarks.peers.scene import Peer, Scene, denoise, twin
-from components.model.denoising import Denoiser
 from components.model.guidance import MaskGuidance
-from components.model.subjects import Slot
+from components.model.subjects import SubjectBatch
 
 
 class Ours:
@@ -25,7 +25,7 @@ class Ours:
         scene.adapter.attach(self.unet)
         with torch.no_grad():
             self._absent = scene.adapter(scene.absent)[0]
-            self._slot = Slot(
+            self._slot = SubjectBatch(
                 tokens=scene.adapter(scene.reference),
                 words=scene.words,
                 strength=torch.ones(len(scene.noise)).to(scene.noise),

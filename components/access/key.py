@@ -29,7 +29,7 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True)
-class Limits:
+class KeyLimits:
     """How much a key may do; none is as much as it likes."""
 
     requests_per_minute: int | None = None
@@ -46,7 +46,7 @@ class ApiKey:
     owner: str
     name: str
     scopes: frozenset[Scope]
-    limits: Limits
+    limits: KeyLimits
     #: SHA-256 of the key, in hex.
     digest: str = field(repr=False)
     created: float

@@ -60,7 +60,7 @@ class Receipt:
     amount: int
 
 
-class Ledger:
+class UsageLedger:
     """What keys spend, day by day.
 
     Args:

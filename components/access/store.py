@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 import sqlalchemy as sa
 
-from components.access.key import ApiKey, Limits, Scope, new_key
+from components.access.key import ApiKey, KeyLimits, Scope, new_key
 from components.errors import ConfigError, NotFoundError
 
 _OWNER = r"[A-Za-z0-9._@-]{0,200}"
@@ -59,7 +59,7 @@ class KeyStore:
         owner: str,
         name: str,
         scopes: Iterable[Scope],
-        limits: Limits | None = None,
+        limits: KeyLimits | None = None,
         lifetime_s: float | None = None,
     ) -> tuple[ApiKey, str]:
         """Make a key; the second is what its holder sends, and can never be had again.
@@ -78,7 +78,7 @@ class KeyStore:
             owner=owner,
             name=name,
             scopes=frozenset(scopes),
-            limits=limits or Limits(),
+            limits=limits or KeyLimits(),
             digest=digest,
             created=now,
             expires=None if lifetime_s is None else now + lifetime_s,
@@ -121,7 +121,7 @@ class KeyStore:
 
 def _key(row: sa.RowMapping) -> ApiKey:
     same = ("id", "owner", "name", "digest", "created", "expires", "revoked")
-    limits = Limits(row["requests_per_minute"], row["pixel_steps_per_day"])
+    limits = KeyLimits(row["requests_per_minute"], row["pixel_steps_per_day"])
     # A scope that a later version has given out says nothing here.
     scopes = frozenset(Scope(scope) for scope in row["scopes"] if scope in set(Scope))
     return ApiKey(scopes=scopes, limits=limits, **{name: row[name] for name in same})

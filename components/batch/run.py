@@ -17,15 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from components.batch.album import Album, result_row
-from components.batch.draw import DrawRows, Task, registry_at, task_block
-from components.batch.table import Table, read_table
+from components.batch.prompt_table import Table, read_table
+from components.batch.ray_stage import DrawRows, Task, registry_at, task_block
+from components.batch.row_results import RowResults, result_row
 from components.cluster import connect
 from components.config import Config, for_workers
-from components.crew import run_crew
-from components.data.parts import appearing, room_for
+from components.data.finished_units import appearing, room_for
 from components.errors import DataError
 from components.fingerprint import fingerprint
+from components.ray_pool import run_ray_pool
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def draw_table(
     was drawn from the same row, references and model is not drawn again.
 
     Args:
-        registry: module where the model is found, see `components.batch.draw.Registry`.
+        registry: module where the model is found, see `components.batch.ray_stage.PipelineSource`.
 
     Raises:
         DataError: the table cannot be read, no space is left, or another run writes to ``output``.
@@ -67,7 +67,7 @@ def draw_table(
     found = registry_at(registry).resolve(config, f"models:/{config.registry.model}@{config.registry.alias}")
     model = (found.name, found.version)
     tasks = _tasks(config, table, model)
-    album = Album(output.absolute())
+    album = RowResults(output.absolute())
     with room_for(album.root, "--output"):
         album.root.mkdir(parents=True, exist_ok=True)
         with _alone(album.root):
@@ -94,7 +94,7 @@ def _tasks(config: Config, table: Table, model: tuple[str, str]) -> list[Task]:
     ]
 
 
-def _draw(config: Config, tasks: Sequence[Task], album: Album, arguments: tuple[Any, ...]) -> None:
+def _draw(config: Config, tasks: Sequence[Task], album: RowResults, arguments: tuple[Any, ...]) -> None:
     """Hand ``tasks`` to processes that hold a pipeline each. One that dies is started again, and its rows with it."""
     if not tasks:
         return
@@ -103,7 +103,7 @@ def _draw(config: Config, tasks: Sequence[Task], album: Album, arguments: tuple[
     blocks = [task_block(tasks[start : start + size]) for start in range(0, len(tasks), size)]
     workers = min(batch.workers, len(blocks))
     connect(workers * threads + 1)
-    run_crew(
+    run_ray_pool(
         DrawRows,
         (for_workers(config), *arguments, album),
         blocks,
@@ -114,7 +114,7 @@ def _draw(config: Config, tasks: Sequence[Task], album: Album, arguments: tuple[
     )
 
 
-def _results(table: Table, marks: dict[str, str], album: Album) -> list[dict[str, Any]]:
+def _results(table: Table, marks: dict[str, str], album: RowResults) -> list[dict[str, Any]]:
     """A row for every row of the table, in its order, if the books balance."""
     rows = [(name, result_row(name, album, table.faults.get(name), marks.get(name))) for name in table.order]
     lost = [name for name, row in rows if row is None]

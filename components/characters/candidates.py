@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from components.blobs import Blobs
 from components.characters.advice import Advice
 from components.characters.sweep import sweep
 from components.characters.tables import candidates, checked, new_id
 from components.errors import NotFoundError
+from components.object_store import ObjectStore
 
 #: Seconds for which candidates are kept.
 KEEP_S = 3600.0
@@ -51,7 +51,7 @@ class CandidateStore:
         clock: seconds since 1970.
     """
 
-    def __init__(self, engine: sa.Engine, blobs: Blobs, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, engine: sa.Engine, blobs: ObjectStore, clock: Callable[[], float] = time.time) -> None:
         self._engine, self._blobs, self._clock = engine, blobs, clock
 
     def put(self, prompt: str, pictures: Sequence[bytes], owner: str = "") -> tuple[str, float]:

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from components.characters.advice import Advice
-from components.characters.naming import Source
+from components.characters.target_word import Source
 from components.data.schema import Box
 from components.errors import NotFoundError, RealCustomError
 from components.pictures import CutOut

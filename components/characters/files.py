@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from PIL import Image
 from safetensors.torch import load, save
 
-from components.blobs import Blobs
 from components.characters.character import Character, Picture, Reference, SubjectTokens
+from components.object_store import ObjectStore
 from components.pictures import to_png
 
 #: Encoders whose tokens are kept at the same time: the served one's, another's beside it, and the one's before them.
@@ -26,7 +26,7 @@ _ENCODERS = 3
 class CharacterFiles:
     """Reading what is not there raises FileNotFoundError."""
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: ObjectStore) -> None:
         self._blobs = blobs
 
     def put(self, identifier: str, reference: Reference) -> Picture:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from components.blobs import open_blobs
 from components.characters.character import (
     Character,
     Picture,
@@ -24,13 +23,14 @@ from components.characters.character import (
     SubjectTokens,
 )
 from components.characters.files import CharacterFiles, belongs
-from components.characters.naming import TargetWord
 from components.characters.rows import CharacterRows
 from components.characters.sweep import sweep
 from components.characters.tables import TABLES, new_id
+from components.characters.target_word import TargetWord
 from components.characters.upgrade import upgrade
 from components.database import open_database
 from components.errors import NotFoundError
+from components.object_store import open_object_store
 from components.pictures import cut_out_with_face
 
 
@@ -51,7 +51,7 @@ class CharacterStore:
         Raises:
             ConfigError: ``place`` is a URL that cannot be opened, or comes without a database.
         """
-        self.engine, self.blobs = open_database(place, database, TABLES), open_blobs(place)
+        self.engine, self.blobs = open_database(place, database, TABLES), open_object_store(place)
         self._rows, self._files = CharacterRows(self.engine), CharacterFiles(self.blobs)
         upgrade(self.engine, self.blobs)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
-from components.blobs import Blobs
+from components.object_store import ObjectStore
 
 #: Folders that are compared with the database at a time.
 _CHUNK = 500
@@ -14,7 +14,7 @@ _CHUNK = 500
 Wanted = Callable[[Sequence[str], Sequence[str]], set[str]]
 
 
-def sweep(blobs: Blobs, kind: str, wanted: Wanted, older_than_s: float) -> int:
+def sweep(blobs: ObjectStore, kind: str, wanted: Wanted, older_than_s: float) -> int:
     """Remove the files in folders ``<kind>-…`` that are not wanted and too old to be in the making.
 
     Returns:
@@ -46,7 +46,7 @@ def _chunks(names: Sequence[str], kind: str) -> Iterator[tuple[list[str], list[s
         yield folders, files
 
 
-def _is_old(blobs: Blobs, name: str, older_than_s: float) -> bool:
+def _is_old(blobs: ObjectStore, name: str, older_than_s: float) -> bool:
     try:
         return blobs.age_s(name) >= older_than_s
     except FileNotFoundError:  # another process was quicker

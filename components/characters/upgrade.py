@@ -5,15 +5,15 @@ from __future__ import annotations
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from components.blobs import Blobs
 from components.characters.character import Picture
 from components.characters.tables import characters, pack
 from components.data.schema import Box
+from components.object_store import ObjectStore
 
 _FACES = TypeAdapter(list[Box | None])
 
 
-def upgrade(engine: sa.Engine, blobs: Blobs) -> int:
+def upgrade(engine: sa.Engine, blobs: ObjectStore) -> int:
     """Fill the galleries of rows that have none; returns how many. Several processes may do so at the same time."""
     old = characters.c.gallery.is_(None)
     with engine.connect() as connection:
@@ -27,7 +27,7 @@ def upgrade(engine: sa.Engine, blobs: Blobs) -> int:
     return len(rows)
 
 
-def _faces(blobs: Blobs, identifier: str) -> list[Box | None]:
+def _faces(blobs: ObjectStore, identifier: str) -> list[Box | None]:
     """The face box of each picture, where any were looked for."""
     try:
         return _FACES.validate_json(blobs.read(f"{identifier}/faces.json"))

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.data.duplicates import find_duplicates
+from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, write_shard
 from components.data.manifest import shard_folder
-from components.data.parts import Parts, RowRecord, UnitRecord, write_shard
 from components.data.plan import SPLITS
 from components.data.schema import Reject
 
@@ -33,7 +33,11 @@ class Assembled:
 
 
 def assemble(
-    parts: Parts, records: Sequence[UnitRecord], sources: Mapping[str, str], directory: Path, keep_duplicates: bool
+    parts: FinishedUnits,
+    records: Sequence[UnitRecord],
+    sources: Mapping[str, str],
+    directory: Path,
+    keep_duplicates: bool,
 ) -> Assembled:
     """Put the shards of ``records`` into the dataset ``directory``.
 

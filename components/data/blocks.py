@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from components import errors
-from components.data.buckets import Bucket
+from components.data.aspect_buckets import Bucket
 from components.data.curate import Curated, Row
-from components.data.pixels import CutOut, Pixels, View
 from components.data.schema import Reject
+from components.data.subject_image import CutOut, Pixels, View
 from components.data.units import MarkedJob, Unit
 from components.errors import RealCustomError
 

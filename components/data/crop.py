@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from components.data.buckets import Bucket
+from components.data.aspect_buckets import Bucket
 from components.data.schema import Box
 
 

@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from components.data.pixels import CurateSettings, CutOut, Refused, View, as_tuple, cut, lay_out, see
 from components.data.plan import Job, WordOrigin
-from components.data.schema import Box, Reject, Subject
+from components.data.schema import AnnotatedSubject, Box, Reject
+from components.data.subject_image import CurateSettings, CutOut, Refused, View, as_tuple, cut, lay_out, see
 from components.errors import RealCustomError
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class _Desk:
     _view_of: dict[_Look, int] = field(default_factory=dict)
     _cutout_of: dict[_Look, int | Refused] = field(default_factory=dict)
 
-    def view(self, subject: Subject) -> int:
+    def view(self, subject: AnnotatedSubject) -> int:
         """The place of the training picture that shows ``subject``; its cut-out is made with it."""
         look = _look(subject)
         if look not in self._view_of:
@@ -103,7 +103,7 @@ class _Desk:
             self._make(subject, look, wanted=True)
         return self._view_of[look]
 
-    def cutout(self, subject: Subject) -> int:
+    def cutout(self, subject: AnnotatedSubject) -> int:
         """The place of the cut-out of ``subject``."""
         look = _look(subject)
         if look not in self._cutout_of:
@@ -113,7 +113,7 @@ class _Desk:
             raise made
         return made
 
-    def other(self, others: list[Subject]) -> tuple[str, int] | None:
+    def other(self, others: list[AnnotatedSubject]) -> tuple[str, int] | None:
         """The first of ``others`` that can be read, and the place of its cut-out."""
         for subject in others:
             try:
@@ -122,7 +122,7 @@ class _Desk:
                 continue
         return None
 
-    def _make(self, subject: Subject, look: _Look, wanted: bool) -> None:
+    def _make(self, subject: AnnotatedSubject, look: _Look, wanted: bool) -> None:
         """Read ``subject`` into a cut-out, and into a view if one is ``wanted``."""
         try:
             seen = see(subject, self.settings)
@@ -145,5 +145,5 @@ class _Desk:
             self.views.append(view)
 
 
-def _look(subject: Subject) -> _Look:
+def _look(subject: AnnotatedSubject) -> _Look:
     return subject["image"], subject["mask"], as_tuple(subject["box"]), as_tuple(subject["head_box"])

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from components.config import ModelConfig, VisionConfig
 from components.data.once import Failed
-from components.data.pixels import CutOut, Pixels, View
+from components.data.subject_image import CutOut, Pixels, View
 from components.errors import ArtifactError
-from components.model.faces import face_tokens
+from components.model.face_tokens import face_tokens
 from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder
 

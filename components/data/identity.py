@@ -14,7 +14,7 @@ from components.model.vision import encoder_identity
 _PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 #: The versions of the stages. Raise a stage's number in the change after which it gives something else for the same
 #: input; what was prepared before is then prepared again. A move, a new name, a message or more speed raises none.
-#: `tests/test_data_versions.py` compares what each stage gives with what its version gave.
+#: `tests/data/test_stage_versions.py` compares what each stage gives with what its version gave.
 STAGES: Mapping[str, int] = {
     # The caption's clean form, the word, the split, and the other pictures of a row (`plan`, `captions`).
     "plan": 1,

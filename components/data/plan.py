@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import Literal, NamedTuple, TypedDict
 
 from components.data.captions import clean_caption
-from components.data.schema import Reject, SourceRow, Subject
+from components.data.schema import AnnotatedSubject, Reject, SourceRow
 from components.errors import DataError
 from components.model.words import find_word
 
@@ -28,7 +28,7 @@ class Job(TypedDict):
     row: SourceRow
     split: Split
     word_from: WordOrigin
-    others: list[Subject]
+    others: list[AnnotatedSubject]
 
 
 class Plan(NamedTuple):
@@ -85,7 +85,7 @@ def _word(given: str | None, caption: str, nouns: list[str]) -> tuple[str | None
     return shared, "group" if shared else "detected"
 
 
-def _others(row: SourceRow, members: list[SourceRow], known: dict[str, Subject]) -> list[Subject]:
+def _others(row: SourceRow, members: list[SourceRow], known: dict[str, AnnotatedSubject]) -> list[AnnotatedSubject]:
     """References of ``row`` (by default the rest of its group), starting at one that its name decides."""
     own = row["subject"]["image"]
     paths = row["references"] if row["references"] is not None else [m["subject"]["image"] for m in members]
@@ -94,4 +94,6 @@ def _others(row: SourceRow, members: list[SourceRow], known: dict[str, Subject])
         return []
     start = zlib.crc32(row["subject"]["id"].encode()) % len(paths)
     chosen = (paths[start:] + paths[:start])[:_OTHERS]
-    return [known.get(path) or Subject(id=path, image=path, mask=None, box=None, head_box=None) for path in chosen]
+    return [
+        known.get(path) or AnnotatedSubject(id=path, image=path, mask=None, box=None, head_box=None) for path in chosen
+    ]

@@ -16,16 +16,16 @@ import pyarrow.parquet as pq
 
 from components.config import Config, NamingConfig
 from components.data.assemble import Assembled, assemble
+from components.data.finished_units import FinishedUnits, room_for
 from components.data.identity import encoder_identities, stages_identity
 from components.data.manifest import MANIFEST, REJECTS, Manifest, find_manifest
-from components.data.parts import Parts, room_for
-from components.data.pipeline import run_units
-from components.data.pixels import CurateSettings
 from components.data.plan import plan_rows
-from components.data.report.album import SourceAlbum
+from components.data.ray_pipeline import run_units
 from components.data.report.page import write_report
+from components.data.report.source_pictures import SourcePictures
 from components.data.schema import SCHEMA_VERSION, Reject
 from components.data.sources import Source, read_source
+from components.data.subject_image import CurateSettings
 from components.data.units import MarkedJob, Unit, addresses_of, cut_units, mark_jobs
 from components.errors import DataError
 from components.files import replacing
@@ -77,7 +77,7 @@ def prepare(config: Config) -> Prepared:
         return Prepared(data.output, done, reused=True)
     if done:
         _check_encoders(config, done, work.encoders)
-    parts = Parts(data.output.absolute().with_name(f"{data.output.name}.parts"))
+    parts = FinishedUnits(data.output.absolute().with_name(f"{data.output.name}.parts"))
     with room_for(data.output):
         parts.directory.mkdir(parents=True, exist_ok=True)
         parts.forget_unfinished()
@@ -121,7 +121,7 @@ def _naming_facts(naming: NamingConfig) -> list[object]:
     return [naming.model_dump(mode="json", exclude={"nouns"}), nouns]
 
 
-def _publish(config: Config, work: Work, units: Sequence[Unit], parts: Parts) -> Manifest:
+def _publish(config: Config, work: Work, units: Sequence[Unit], parts: FinishedUnits) -> Manifest:
     """Put the finished ``units`` together as the output."""
     data = config.data
     records = [record for unit in units if (record := parts.find(unit.key))]
@@ -135,7 +135,7 @@ def _publish(config: Config, work: Work, units: Sequence[Unit], parts: Parts) ->
         # The report shows nothing that a library failed on, or that brought down its reader: it would read it again.
         feared = {reject.id for reject in rejects if reject.stage == "curate"}
         shown = [row for row in work.source.rows if row["subject"]["id"] not in feared]
-        album = SourceAlbum(shown, CurateSettings.of(config, work.source.store))
+        album = SourcePictures(shown, CurateSettings.of(config, work.source.store))
         write_report(staging, album, data.output.absolute().name)
     return manifest
 

@@ -87,7 +87,7 @@ class SubjectCaption(BaseModel):
         return box
 
 
-class Subject(TypedDict):
+class AnnotatedSubject(TypedDict):
     """A subject in a picture. ``image`` and ``mask`` are addresses in the source's `Store`."""
 
     id: str
@@ -100,7 +100,7 @@ class Subject(TypedDict):
 class SourceRow(TypedDict):
     """A `SubjectCaption` of a source that has been read, with its identifiers filled in."""
 
-    subject: Subject
+    subject: AnnotatedSubject
     caption: str
     word: str | None
     group: str

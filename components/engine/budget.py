@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from components.engine.request import Pipeline, Request
-from components.engine.steps import begin
+from components.engine.step import begin
 
 #: Doublings without a gain after which the search ends: a few may be hiccups.
 _PATIENCE = 3

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from components.engine.floor import Floor
-from components.engine.handle import Handle, Picture
-from components.engine.ledger import Ledger
+from components.engine.engine_state import EngineState
+from components.engine.future import ImageFuture, Picture
 from components.engine.policy import early_end
-from components.engine.request import ClosedError, Draft, Phase, Pipeline, Progress, Request
+from components.engine.request import ClosedError, DenoisingState, Phase, Pipeline, Request, StepProgress
+from components.engine.request_queue import RequestQueue
 from components.engine.stats import Stats
-from components.engine.steps import advance, begin
+from components.engine.step import advance, begin
 
 log = logging.getLogger(__name__)
 
@@ -48,24 +48,24 @@ class Engine:
         max_owned: int | None = None,
     ) -> None:
         self._pipeline, self._clock = pipeline, clock
-        self._ledger = Ledger(Floor(pixel_budget, max_queued, max_owned), clock)
+        self._ledger = EngineState(RequestQueue(pixel_budget, max_queued, max_owned), clock)
         self._starting = threading.Lock()
         self._worker: threading.Thread | None = None
         self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
         self._abandoned = False
 
-    def submit(self, request: Request) -> Handle:
+    def submit(self, request: Request) -> ImageFuture:
         """Queue a request; see `submit_all`."""
         return self.submit_all([request])[0]
 
-    def submit_all(self, requests: Sequence[Request]) -> list[Handle]:
+    def submit_all(self, requests: Sequence[Request]) -> list[ImageFuture]:
         """Queue requests of one owner, all or none.
 
         Raises:
             ClosedError: the engine is closing.
             FullError: too many requests are queued; ExcessError if it is the owner's own that are too many.
         """
-        handles = [Handle(request, self._clock, self._ledger.wake) for request in requests]
+        handles = [ImageFuture(request, self._clock, self._ledger.wake) for request in requests]
         with self._starting:
             self._ledger.enter(handles)
             if self._worker is None:
@@ -153,13 +153,13 @@ class Engine:
                 handle.move(Phase.DECODING)
                 self._beside.submit(self._decode, handle, draft)
 
-    def _tell(self, handle: Handle, draft: Draft) -> None:
+    def _tell(self, handle: ImageFuture, draft: DenoisingState) -> None:
         every = handle.request.preview_every
         wanted = every > 0 and draft.step % every == 0
-        handle.tell(Progress(draft.step, draft.total, draft.latents if wanted else None))
+        handle.tell(StepProgress(draft.step, draft.total, draft.latents if wanted else None))
 
     @torch.inference_mode()
-    def _decode(self, handle: Handle, draft: Draft) -> None:
+    def _decode(self, handle: ImageFuture, draft: DenoisingState) -> None:
         outcome: Any = None
         try:
             phase = early_end(handle.cancelled, handle.request.deadline, self._clock())

@@ -109,7 +109,7 @@ class ExcessError(FullError):
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepProgress:
     """After a step: ``step`` of ``total`` are done. ``latents`` [1, 4, h, w] are there where previews are wanted."""
 
     step: int
@@ -117,8 +117,8 @@ class Progress:
     latents: Tensor | None = None
 
 
-class Draft(Protocol):
-    """A picture in the making (`components.model.draft.Draft`)."""
+class DenoisingState(Protocol):
+    """A picture in the making (`components.model.denoising_state.DenoisingState`)."""
 
     latents: Tensor
     step: int
@@ -148,7 +148,7 @@ class Pipeline(Protocol):
     decodes. Drafts know nothing of each other; when a crowd's call fails, the same turns can be taken again.
     """
 
-    def begin(self, prompt: str, **arguments: Any) -> Draft: ...
+    def begin(self, prompt: str, **arguments: Any) -> DenoisingState: ...
 
     def crowd(self) -> Callable[[Sequence[Any]], Sequence[Any]]: ...
 

@@ -18,8 +18,8 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, ViTMod
 
 from components.config import Config, EvaluationConfig
 from components.errors import ArtifactError, ConfigError
-from components.evaluation.identity import name_of
 from components.evaluation.judges import Judge
+from components.evaluation.model_facts import name_of
 from components.pretraining.recognizer import LABELS
 
 #: DINO's preprocessing: ImageNet's statistics, the shorter side in pixels, and the side of the middle square.

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from components.training.state import step_generator
+from components.checkpoint import step_generator
 
 #: The new word.
 PSEUDO_WORD = "<subject>"

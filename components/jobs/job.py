@@ -84,7 +84,7 @@ class NewJob:
 
 
 @dataclass(frozen=True)
-class Progress:
+class JobProgress:
     """How far a job's pictures are: ``step`` of ``total`` steps of all of them together."""
 
     step: int
@@ -130,7 +130,7 @@ class Job:
     attempts: int
     #: It was asked to end, and has not yet.
     cancelling: bool
-    progress: Progress
+    progress: JobProgress
     #: Why it failed: ``message``, ``param`` and ``code``.
     error: dict[str, Any] | None
     webhook: Webhook | None

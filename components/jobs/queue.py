@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from components.jobs.job import Lease, Preview, Progress, Standing, State
+from components.jobs.job import JobProgress, Lease, Preview, Standing, State
 from components.jobs.results import ResultFiles
 from components.jobs.tables import drop_previews, ending, held, jobs, previews, swap
 
@@ -60,7 +60,7 @@ class JobQueue:
             if taken and after["state"] is State.RUNNING:
                 return Lease(row["id"], after["token"], row["payload"], after["attempts"])
 
-    def renew(self, lease: Lease, progress: Progress | None = None, seen: Iterable[Preview] = ()) -> Standing:
+    def renew(self, lease: Lease, progress: JobProgress | None = None, seen: Iterable[Preview] = ()) -> Standing:
         """Keep a job, and write down how far it is and what it looks like."""
         steps = {} if progress is None else vars(progress)
         kept = jobs.update().where(held(lease))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Container
 from pathlib import Path
 
-from components.blobs import open_blobs
 from components.jobs.job import JobNotFoundError
+from components.object_store import open_object_store
 
 
 class ResultFiles:
@@ -15,7 +15,7 @@ class ResultFiles:
     """
 
     def __init__(self, place: Path | str) -> None:
-        self._blobs = open_blobs(place)
+        self._blobs = open_object_store(place)
 
     def write(self, job: str, token: str, content: bytes) -> None:
         self._blobs.write(f"{job}.{token}", content)

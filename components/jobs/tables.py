@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from components.jobs.job import Job, Lease, Progress, State, Webhook
+from components.jobs.job import Job, JobProgress, Lease, State, Webhook
 
 _metadata = sa.MetaData()
 jobs = sa.Table(
@@ -95,6 +95,6 @@ def drop_previews(connection: sa.Connection, job: str) -> None:
 def read_job(row: sa.RowMapping) -> Job:
     url, told = row["webhook_url"], row["webhook_state"]
     webhook = url and Webhook(url, told or "waiting", row["webhook_attempts"], row["webhook_error"])
-    progress = Progress(*(row[name] for name in ("step", "total", "pictures_done", "pictures")))
+    progress = JobProgress(*(row[name] for name in ("step", "total", "pictures_done", "pictures")))
     same = ("id", "owner", "revision", "created", "started", "ended", "attempts", "cancelling", "error")
     return Job(state=State(row["state"]), progress=progress, webhook=webhook, **{name: row[name] for name in same})

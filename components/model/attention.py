@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 
-from components.model.kept import Keep, Tensors
+from components.model.kv_cache import CachedRows, Tensors
 
 #: Above this share of positions under the mask, picking them out costs more than it saves.
 _DENSE = 0.75
 
 
 @dataclass
-class Influence:
+class SubjectAttention:
     """What subjects with equally many tokens do in one or more U-Net calls, each in a row of the call.
 
     Args:
@@ -40,7 +40,7 @@ class Influence:
     gain: Tensor | None = None
     mask: Tensor | None = None
     rows: Tensor | None = None
-    keep: Keep | None = None
+    keep: CachedRows | None = None
     _resized: dict[tuple[int, int], _LayerMask] = field(default_factory=dict, init=False)
 
     def layer_mask(self, size: tuple[int, int]) -> _LayerMask | None:
@@ -76,14 +76,14 @@ class _LayerMask:
 
 
 @dataclass
-class WordWatch:
+class AttentionRecorder:
     """Which words' attention is collected on the way through the U-Net, and what was collected.
 
     Args:
         words: weights [b, t, w] of each word's tokens, b being the last rows of the call.
         layers: only these layers are watched; None watches all.
         self_size: also keep queries and keys of the self-attention layers of this (height, width).
-        stops: the call ends with `AllSeen` once all ``layers`` have been seen. A text-only pass needs nothing more.
+        stops: the call ends with `EarlyExit` once all ``layers`` have been seen. A text-only pass needs nothing more.
     """
 
     words: Tensor
@@ -106,10 +106,10 @@ class WordWatch:
         """
         self.maps.append(shares)
         if self.stops and self.layers is not None and len(self.maps) == len(self.layers):
-            raise AllSeen
+            raise EarlyExit
 
 
-class AllSeen(Exception):
+class EarlyExit(Exception):
     """A U-Net call was made for its attention maps alone, and these are complete: the rest of it would be wasted."""
 
 
@@ -125,9 +125,9 @@ class SubjectContext:
     """
 
     latent_size: tuple[int, int]
-    influences: list[Influence] = field(default_factory=list)
-    watch: WordWatch | None = None
-    keep_text: Keep | None = None
+    influences: list[SubjectAttention] = field(default_factory=list)
+    watch: AttentionRecorder | None = None
+    keep_text: CachedRows | None = None
 
 
 class VisionAttention(nn.Module):
@@ -204,7 +204,7 @@ class SubjectAttnProcessor:
         return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
 
     def _influenced(
-        self, out: Tensor, queries: Tensor, influence: Influence, heads: int, size: tuple[int, int]
+        self, out: Tensor, queries: Tensor, influence: SubjectAttention, heads: int, size: tuple[int, int]
     ) -> Tensor:
         """``out`` [b, q, c] with the subjects' attention added where their masks let it."""
         keys, values = self._vision(influence, heads)
@@ -224,7 +224,7 @@ class SubjectAttnProcessor:
             return out.flatten(0, 1).index_add(0, positions, seen.flatten(0, 1).to(out.dtype)).view_as(out)
         return out + seen if rows is None else out.index_add(0, rows, seen.to(out.dtype))
 
-    def _vision(self, influence: Influence, heads: int) -> tuple[Tensor | None, Tensor]:
+    def _vision(self, influence: SubjectAttention, heads: int) -> tuple[Tensor | None, Tensor]:
         """Keys and values [r, heads, n, c / heads]; of single tokens no keys, and values [r, 1, c]."""
 
         def compute(rows: Sequence[int]) -> Tensors:
@@ -287,7 +287,7 @@ def _merge(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def _kept(keep: Keep | None, layer: str, count: int, compute: Callable[[Sequence[int]], Tensors]) -> Tensors:
+def _kept(keep: CachedRows | None, layer: str, count: int, compute: Callable[[Sequence[int]], Tensors]) -> Tensors:
     """What ``compute`` says of all ``count`` rows, computing only what is not kept."""
     return compute(range(count)) if keep is None else keep.where.get(layer, keep.names, compute)
 

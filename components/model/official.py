@@ -12,11 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    DPMSolverSinglestepScheduler,
-    SchedulerMixin,  # noqa: F401 - a saved pipeline loads with it: diffusers looks for the base class beside ours
-    UNet2DConditionModel,
-)
+from diffusers import DPMSolverSinglestepScheduler, SchedulerMixin, UNet2DConditionModel  # noqa: F401 - a saved pipeline loads with it: diffusers looks for the base class beside ours
 from safetensors.torch import load_file
 from torch import Tensor
 

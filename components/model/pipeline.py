@@ -4,8 +4,8 @@
     robot = Subject(pipeline.encode_subject([cutout]), word="robot")
     output = pipeline("a robot on the beach", subjects=robot)
 
-Without a subject it is `StableDiffusionXLPipeline` in its U-Net calls, bit for bit. `components.model.crowd` holds
-what a step does with subjects.
+Without a subject it is `StableDiffusionXLPipeline` in its U-Net calls, bit for bit. `components.model.batched_denoiser`
+holds what a step does with subjects.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from components.config import Config
 from components.errors import ArtifactError
 from components.files import replacing
 from components.model.adapter import RealCustomAdapter
-from components.model.crowd import Crowd
-from components.model.draft import Draft
-from components.model.faces import face_tokens
+from components.model.batched_denoiser import BatchedDenoiser
+from components.model.denoising_state import DenoisingState
+from components.model.face_tokens import face_tokens
 from components.model.guidance import MaskGuidance
 from components.model.official import official_scheduler
 from components.model.preview import shrink
-from components.model.sketch import Sketch, mask_size
+from components.model.prompt_conditioning import PromptConditioning, mask_size
+from components.model.shared_weights import share_weights
 from components.model.subjects import Subjects, by_prompt, stack_subjects, to_device
 from components.model.text import TextFeatures, encode_prompts, size_conditioning
-from components.model.twin import twin
 from components.model.vision import VisionEncoder
 from components.model.words import token_mask
 
@@ -167,9 +167,9 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         """
         own = list(self.adapter.parameters())
         parts = self.components | {"scheduler": self._base_scheduler or self.scheduler}
-        copies = {n: twin(p, own) if isinstance(p, nn.Module) else copy.deepcopy(p) for n, p in parts.items()}
+        copies = {n: share_weights(p, own) if isinstance(p, nn.Module) else copy.deepcopy(p) for n, p in parts.items()}
         other = type(self)(**copies, force_zeros_for_empty_prompt=self.config.force_zeros_for_empty_prompt)
-        other.set_adapter(adapter.to(self.device, self.unet.dtype), twin(self.vision), self.guidance)
+        other.set_adapter(adapter.to(self.device, self.unet.dtype), share_weights(self.vision), self.guidance)
         other.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
         return other
 
@@ -297,7 +297,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         guidance: MaskGuidance | None = None,
         eta: float = 0.0,
         scheduler: Any = None,
-    ) -> Draft:
+    ) -> DenoisingState:
         """Encode what a call is asked for and draw the noise; steps of a `crowd` and `finish` do the rest.
 
         Args:
@@ -324,14 +324,16 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         scheduler.set_timesteps(num_inference_steps, device=device)
         shape = (len(prompts), self.unet.config.in_channels, *sketch.size)
         noise = randn_tensor(shape, generator, device, dtype) if latents is None else latents.to(device)
-        return Draft(sketch, scheduler, noise * scheduler.init_noise_sigma, generator, eta)
+        return DenoisingState(sketch, scheduler, noise * scheduler.init_noise_sigma, generator, eta)
 
-    def crowd(self) -> Crowd:
+    def crowd(self) -> BatchedDenoiser:
         """What predicts the noise of drafts of one size together, one U-Net call a step."""
-        return Crowd(self.unet)
+        return BatchedDenoiser(self.unet)
 
     @torch.no_grad()
-    def finish(self, draft: Draft, output_type: Literal["pil", "np", "pt", "latent"] = "pil") -> RealCustomOutput:
+    def finish(
+        self, draft: DenoisingState, output_type: Literal["pil", "np", "pt", "latent"] = "pil"
+    ) -> RealCustomOutput:
         """The pictures that a draft has become."""
         images = draft.latents if output_type == "latent" else self.decode(draft.latents, output_type)
         if not draft.history:
@@ -348,7 +350,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         size: tuple[int, int],
         guidance_scale: float,
         guidance: MaskGuidance,
-    ) -> Sketch:
+    ) -> PromptConditioning:
         """What one picture a prompt, of ``size`` (height, width) in pixels, is drawn from."""
         device, dtype = self._execution_device, self.unet.dtype
         text = self._encode_text(prompts)
@@ -362,7 +364,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             for slot in stack_subjects(rows, partial(self._find_words, prompts), mask_size(latent_size))
         ]
         absent = self._absent() if slots and guidance_scale > 1 else None
-        return Sketch(text, time_ids, latent_size, guidance_scale, slots, absent, guidance)
+        return PromptConditioning(text, time_ids, latent_size, guidance_scale, slots, absent, guidance)
 
     def decode(self, latents: Tensor, output_type: str = "pil") -> Any:
         """Pictures of scaled latents [b, 4, h, w]."""

@@ -22,7 +22,7 @@ class Subject:
         tokens: what `RealCustomPipeline.encode_subject` returned, [n, d].
         word: the word (or phrase) of the prompt that stands for it.
         strength: scales all of its influence, 0 to 2; 0 is stock SDXL.
-        face: bool [n], the tokens inside the face box (`components.model.faces`); None if no face is known.
+        face: bool [n], the tokens inside the face box (`components.model.face_tokens`); None if no face is known.
         face_strength: scales the face tokens' contribution, 0 to 2; no effect without ``face``.
         body_strength: scales the other tokens' contribution, 0 to 2.
         mask: a given influence mask [H, W] in [0, 1] of any size, in place of the found one.
@@ -59,7 +59,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Slot:
+class SubjectBatch:
     """The first (second, ...) subjects of all pictures, stacked.
 
     A picture with fewer subjects has zero tokens here: keys and values without bias make them act nowhere.
@@ -104,7 +104,7 @@ def by_prompt(subjects: Subjects | None, prompts: int) -> list[list[Subject]]:
 
 def stack_subjects(
     rows: Sequence[Sequence[Subject]], find_words: Callable[[int, str], Tensor], mask_size: tuple[int, int]
-) -> list[Slot]:
+) -> list[SubjectBatch]:
     """Lay the subjects of a batch side by side.
 
     Args:
@@ -134,7 +134,7 @@ def stack_subjects(
                 mask[place] = F.interpolate(given, mask_size, mode="bilinear", align_corners=False)[0]
         blank = torch.zeros_like(next(w for w in words if w is not None))
         slots.append(
-            Slot(
+            SubjectBatch(
                 tokens,
                 torch.stack([blank if w is None else w for w in words]),
                 strength,
@@ -145,8 +145,8 @@ def stack_subjects(
     return slots
 
 
-def to_device(slot: Slot, device: torch.device, dtype: torch.dtype) -> Slot:
+def to_device(slot: SubjectBatch, device: torch.device, dtype: torch.dtype) -> SubjectBatch:
     """The slot where the U-Net is, in its precision."""
     gain, mask = (None if t is None else t.to(device, dtype) for t in (slot.gain, slot.mask))
     tokens, words, strength = (t.to(device, dtype) for t in (slot.tokens, slot.words, slot.strength))
-    return Slot(tokens, words, strength, gain, mask)
+    return SubjectBatch(tokens, words, strength, gain, mask)

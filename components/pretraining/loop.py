@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from components.training.state import load_state, save_state, step_generator
+from components.checkpoint import load_state, save_state, step_generator
 
 logger = logging.getLogger(__name__)
 

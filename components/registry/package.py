@@ -19,7 +19,7 @@ from mlflow.models import Model
 
 from components.config import Config
 from components.errors import ArtifactError
-from components.registry import checksums, orders, portable
+from components.registry import checksums, columns, version_config
 
 _SCRIPT = Path(__file__).with_name("model_script.py")
 _DISTRIBUTION = "realcustom"
@@ -39,7 +39,7 @@ def write_package(config: Config, adapter: Path, run_id: str, base_identity: str
     """
     if not adapter.is_dir():
         raise ArtifactError(f"{adapter} is no adapter: give the directory that the training wrote")
-    kept = portable.pack(config)
+    kept = version_config.pack(config)
     with tempfile.TemporaryDirectory() as scratch:
         description = Path(scratch) / "description.json"
         description.write_text(json.dumps({"config": kept, "base_identity": base_identity}, indent=1))
@@ -48,8 +48,8 @@ def write_package(config: Config, adapter: Path, run_id: str, base_identity: str
             mlflow_model=Model(run_id=run_id),
             python_model=str(_SCRIPT),
             artifacts={"adapter": str(adapter.absolute()), "description": str(description)},
-            signature=orders.signature(config.sampling),
-            input_example=orders.example(),
+            signature=columns.signature(config.sampling),
+            input_example=columns.example(),
             pip_requirements=[_requirement()],
             model_config=kept["model"],
         )

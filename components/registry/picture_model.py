@@ -5,7 +5,7 @@
     (folder / "robot.png").write_bytes(drawn["picture"][0])
 
 Registered versions import `PictureModel` from this module (`components.registry.model_script`): it keeps its place and
-its name. It needs this package and the base model and encoders that the version names; `components.registry.orders`
+its name. It needs this package and the base model and encoders that the version names; `components.registry.columns`
 says what the columns hold. Where a part lies elsewhere, ``load_model(uri, model_config={"base": "/models/sdxl"})`` says
 so.
 """
@@ -27,15 +27,15 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from components.config import SamplingConfig
-from components.data.picture import decode_with_alpha
+from components.data.decode import decode_with_alpha
 from components.data.region import region_finder
 from components.errors import ConfigError, DataError
 from components.model.naming import WordNamer
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.pictures import cut_out
-from components.registry import checksums, portable, provenance
-from components.registry.orders import Order, png_bytes, read_orders
+from components.registry import checksums, origin, version_config
+from components.registry.columns import ImageRow, png_bytes, read_rows
 
 
 class _Seen(NamedTuple):
@@ -58,8 +58,8 @@ class PictureModel(PythonModel):
         description = Path(context.artifacts["description"])
         checksums.check_files(description.parents[1])  # MLflow keeps what a model is given in a folder of its own
         described = json.loads(description.read_text())
-        self._config = portable.unpack(described["config"], context.model_config or {})
-        provenance.check_base(self._config.model.base, described["base_identity"])
+        self._config = version_config.unpack(described["config"], context.model_config or {})
+        origin.check_base(self._config.model.base, described["base_identity"])
         self._lock = threading.Lock()
         self._pipeline = RealCustomPipeline.from_config(self._config, adapter=context.artifacts["adapter"])
 
@@ -79,7 +79,7 @@ class PictureModel(PythonModel):
         settings = dict(params or {})
         together = max(1, int(settings.pop("batch_size", 1)))
         sampling = _sampling(self._config.sampling, settings)
-        orders = list(read_orders(model_input))
+        orders = list(read_rows(model_input))
         drawn: list[dict[str, Any]] = []
         with self._lock:  # a pipeline draws for one caller at a time
             seen = self._look_at(orders)
@@ -87,7 +87,7 @@ class PictureModel(PythonModel):
                 drawn += self._draw(orders[first : first + together], seen, sampling)
         return pd.DataFrame(drawn, index=model_input.index, columns=["picture", "prompt", "word"])
 
-    def _look_at(self, orders: Sequence[Order]) -> dict[bytes, _Seen]:
+    def _look_at(self, orders: Sequence[ImageRow]) -> dict[bytes, _Seen]:
         seen: dict[bytes, _Seen] = {}
         for order in orders:
             if order.reference is not None and order.reference not in seen:
@@ -96,7 +96,7 @@ class PictureModel(PythonModel):
         return seen
 
     def _draw(
-        self, orders: Sequence[Order], seen: Mapping[bytes, _Seen], sampling: SamplingConfig
+        self, orders: Sequence[ImageRow], seen: Mapping[bytes, _Seen], sampling: SamplingConfig
     ) -> list[dict[str, Any]]:
         named = [self._named(order, seen) for order in orders]
         subjects = [
@@ -109,14 +109,14 @@ class PictureModel(PythonModel):
         drawn = zip(images, named, strict=True)
         return [{"picture": png_bytes(image), "prompt": prompt, "word": word} for image, (prompt, word) in drawn]
 
-    def _named(self, order: Order, seen: Mapping[bytes, _Seen]) -> tuple[str, str | None]:
+    def _named(self, order: ImageRow, seen: Mapping[bytes, _Seen]) -> tuple[str, str | None]:
         """The prompt to draw and the word that stands for the subject; None where there is none."""
         if order.word is not None or order.reference is None:
             return order.prompt, order.word
         naming = self._namer.name(order.prompt, [seen[order.reference].picture])
         return naming.prompt, naming.word
 
-    def _cut_out(self, order: Order, reference: bytes) -> Image.Image:
+    def _cut_out(self, order: ImageRow, reference: bytes) -> Image.Image:
         data = self._config.data
         try:
             decoded = decode_with_alpha(reference, data.max_pixels)

@@ -13,7 +13,7 @@ from components.config import Config
 from components.errors import RegistryError
 from components.model.adapter import RealCustomAdapter
 from components.model.pipeline import RealCustomPipeline
-from components.registry import package, provenance, tracking
+from components.registry import origin, package, tracking
 from components.registry.fetch import fetch
 
 #: Tag of a version: the sha256 of its list of checksums.
@@ -45,18 +45,18 @@ def register(config: Config, adapter: Path, run_id: str, tags: dict[str, str]) -
         ArtifactError: ``adapter`` or ``config.model.base`` is a path with nothing there.
     """
     store = tracking.client(config.registry)
-    origin = provenance.origin(config, run_id)
+    made_from = origin.origin(config, run_id)
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch) / "model"
-        digest = package.write_package(config, adapter, run_id, origin[provenance.BASE_IDENTITY], files)
+        digest = package.write_package(config, adapter, run_id, made_from[origin.BASE_IDENTITY], files)
         folder = f"model-{digest[:12]}"
         store.log_artifacts(run_id, str(files), folder)
-    provenance.tag_run(store, run_id, origin)
+    origin.tag_run(store, run_id, made_from)
     name = config.registry.model
     with tracking.made_by_another():
         store.create_registered_model(name, description="RealCustom adapter: projector and vision keys/values")
     source = f"{store.get_run(run_id).info.artifact_uri}/{folder}"
-    tags = origin | {CHECKSUMS: digest} | tags
+    tags = made_from | {CHECKSUMS: digest} | tags
     created = store.create_model_version(name, source=source, run_id=run_id, tags=tags)
     return ModelVersion(name, str(created.version), adapter, tags)
 

@@ -16,7 +16,7 @@ import torch
 from ray.data import Dataset
 
 from components.config import TrainingConfig
-from components.training.buckets import bucket_at, positions
+from components.training.bucket_order import bucket_at, positions
 from components.training.reading import read_windows
 from components.training.rows import Batch, Rows, find_rows
 

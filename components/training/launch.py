@@ -18,20 +18,20 @@ from diffusers import UNet2DConditionModel
 from mlflow.exceptions import MlflowException
 from ray.train.torch import TorchTrainer
 
+from components.checkpoint import load_module, read_progress
 from components.cluster import connect
 from components.config import Config, for_workers
 from components.data.manifest import load_manifest
 from components.errors import DataError, TrainingError
 from components.model.adapter import RealCustomAdapter
 from components.model.vision import VisionEncoder
-from components.registry import provenance, tracking
+from components.registry import origin, tracking
 from components.registry.datasets import log_dataset
 from components.registry.plots import log_curves
 from components.training.curriculum import draw_curriculum
 from components.training.journal import Journal, to_mlflow
-from components.training.place import Place
 from components.training.rows import find_rows
-from components.training.state import load_module, read_progress
+from components.training.run_directory import RunDirectory
 from components.training.watch import follow
 from components.training.worker import Job, train_worker
 
@@ -80,7 +80,7 @@ def train(config: Config) -> Trained:
         )
     connect(training.workers * training.cpus_per_worker + 2)
     fingerprint = training_fingerprint(config)
-    place = Place(training.output.absolute(), f"{training.name}-{fingerprint}")
+    place = RunDirectory(training.output.absolute(), f"{training.name}-{fingerprint}")
     place.root.mkdir(parents=True, exist_ok=True)
     for left_over in (place.progress, place.stop):  # of an earlier, killed attempt
         left_over.unlink(missing_ok=True)
@@ -124,7 +124,7 @@ def _trainer(config: Config, job: Job) -> TorchTrainer:
 
 
 @contextmanager
-def _followed(place: Place) -> Iterator[None]:
+def _followed(place: RunDirectory) -> Iterator[None]:
     """Show the workers' progress."""
     finished = threading.Event()
     watcher = threading.Thread(target=follow, args=(place.progress, finished, "train"), daemon=True)
@@ -137,7 +137,7 @@ def _followed(place: Place) -> Iterator[None]:
 
 
 @contextmanager
-def _stopped_by_sigterm(place: Place) -> Iterator[None]:
+def _stopped_by_sigterm(place: RunDirectory) -> Iterator[None]:
     """Let SIGTERM, which ends a submitted job, make the workers save and end."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -153,7 +153,7 @@ def _stopped_by_sigterm(place: Place) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _finish(config: Config, place: Place, checkpoint: ray.train.Checkpoint | None) -> Path | None:
+def _finish(config: Config, place: RunDirectory, checkpoint: ray.train.Checkpoint | None) -> Path | None:
     """Turn the last state into the adapter, and the best one into another, which is returned.
 
     Raises:
@@ -178,7 +178,7 @@ def _finish(config: Config, place: Place, checkpoint: ray.train.Checkpoint | Non
     return place.best_adapter
 
 
-def _flush(config: Config, place: Place, run_id: str) -> bool:
+def _flush(config: Config, place: RunDirectory, run_id: str) -> bool:
     """Deliver what the workers could not; False if MLflow still does not take it."""
     try:
         Journal(place.journal, to_mlflow(tracking.client(config.registry), run_id)).flush()
@@ -188,7 +188,7 @@ def _flush(config: Config, place: Place, run_id: str) -> bool:
     return True
 
 
-def _run_id(config: Config, place: Place) -> str:
+def _run_id(config: Config, place: RunDirectory) -> str:
     """The MLflow run of this training: the one noted in its place, or a new one."""
     store = tracking.client(config.registry)
     if place.run.exists():
@@ -199,7 +199,7 @@ def _run_id(config: Config, place: Place) -> str:
     run_id = tracking.open_run(config, place.name, settings)
     directory = config.training.dataset
     log_dataset(store, run_id, directory, load_manifest(directory), "training")
-    provenance.tag_run(store, run_id, provenance.origin(config, run_id))
+    origin.tag_run(store, run_id, origin.origin(config, run_id))
     store.log_figure(run_id, draw_curriculum(config.training.curriculum), "plots/curriculum.png")
     place.run.write_text(run_id)
     return run_id

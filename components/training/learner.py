@@ -13,6 +13,7 @@ from diffusers import DDPMScheduler, StableDiffusionXLPipeline, UNet2DConditionM
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from components.checkpoint import gather_state, load_state, step_generator, write_state
 from components.config import Config, TrainingConfig
 from components.model.adapter import RealCustomAdapter
 from components.model.text import encode_prompts
@@ -22,7 +23,6 @@ from components.training.encoding import StepEncoder
 from components.training.objective import Absent, Example, SubjectDenoiser, diffusion_loss, draw_example
 from components.training.rows import Batch
 from components.training.sharding import Shared
-from components.training.state import gather_state, load_state, step_generator, write_state
 
 
 @dataclass(frozen=True)

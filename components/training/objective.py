@@ -1,7 +1,8 @@
 """The training objective: noise-prediction error of the U-Net with the vision branch, everything else frozen.
 
 Paper section 3.4. In training the influence mask is 1 everywhere. Beyond the paper, and off by default: the error may
-count more on the subject, and a row may be trained on its face or body tokens alone (`components.training.groups`).
+count more on the subject, and a row may be trained on its face or body tokens alone
+(`components.training.token_groups`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from torch import Tensor, nn
 
 from components.config import TrainingConfig
 from components.model.adapter import RealCustomAdapter
-from components.model.attention import Influence, SubjectContext
+from components.model.attention import SubjectAttention, SubjectContext
 from components.model.vision import VisionFeatures
 from components.training.curriculum import choose_multi_view
-from components.training.groups import drop_groups, kept_positions, subject_weights, token_gain
+from components.training.token_groups import drop_groups, kept_positions, subject_weights, token_gain
 
 #: Turns rows of pixels, whose references are of another view where told, into what is prepared otherwise.
 Encode = Callable[[dict[str, Tensor], Tensor, float, torch.Generator], dict[str, Tensor]]
@@ -66,7 +67,7 @@ class SubjectDenoiser(nn.Module):
 
     def forward(self, noisy: Tensor, timesteps: Tensor, example: Example) -> Tensor:
         """Predict from ``noisy`` latents [b, 4, h, w] at ``timesteps`` [b]."""
-        influence = Influence(self.adapter(example.reference), example.gain)
+        influence = SubjectAttention(self.adapter(example.reference), example.gain)
         context = SubjectContext((noisy.shape[-2], noisy.shape[-1]), [influence])
         predicted: Tensor = self.unet(
             noisy,

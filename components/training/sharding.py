@@ -18,9 +18,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from components.checkpoint import whole_tensor
 from components.model.adapter import RealCustomAdapter
 from components.training.objective import SubjectDenoiser
-from components.training.state import whole_tensor
 
 
 class Shared:

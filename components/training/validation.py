@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from components.checkpoint import step_generator
 from components.config import TrainingConfig
 from components.precision import autocast
 from components.training.learner import Learner
 from components.training.objective import diffusion_loss
 from components.training.rows import Batch, held_out_batches
-from components.training.state import step_generator
 
 #: Added to the training's seed: noise of the validation.
 _STREAM = 4

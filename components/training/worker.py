@@ -17,22 +17,22 @@ import ray.train.torch
 import torch
 from ray.train import Checkpoint, CheckpointUploadMode
 
+from components.checkpoint import keep_module, read_progress
 from components.config import Config
 from components.files import write_whole
 from components.progress import quiet_libraries
 from components.registry import tracking
 from components.registry.system import system_metrics
 from components.training.batches import draw_batches
-from components.training.buckets import bucket_at
+from components.training.bucket_order import bucket_at
 from components.training.curriculum import multi_view_share
+from components.training.interruptions import Interruption, Interruptions
 from components.training.journal import Journal, to_mlflow
 from components.training.learner import Learner, Taken
-from components.training.notices import Notice, Notices
-from components.training.place import Place
 from components.training.reading import PLACE
 from components.training.rows import Batch, Rows, row_ids
+from components.training.run_directory import RunDirectory
 from components.training.samples import sample_grid
-from components.training.state import keep_module, read_progress
 from components.training.validation import validation_loss
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Job:
     config: Config
     rows: Rows
     run_id: str
-    place: Place
+    place: RunDirectory
 
 
 def train_worker(given: dict[str, Job]) -> None:
@@ -64,7 +64,7 @@ def train_worker(given: dict[str, Job]) -> None:
     if checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as directory:
             start = learner.load(Path(directory))
-    notices = Notices(job.place.stop, device)
+    notices = Interruptions(job.place.stop, device)
     batches = draw_batches(job.rows, start, training.steps, rank, world)
     with _outside(job, learner, rank) as outside:
         for step in range(start, training.steps):
@@ -78,9 +78,9 @@ def train_worker(given: dict[str, Job]) -> None:
                 return
             outside.step(done, taken, sum(len(b["time_ids"]) for _, b in micro_batches), began, waited)
             notice = notices.look()
-            if done % training.checkpoint_every == 0 or done == training.steps or notice is not Notice.NONE:
+            if done % training.checkpoint_every == 0 or done == training.steps or notice is not Interruption.NONE:
                 outside.checkpoint(done, taken.loss)
-            if notice is Notice.STOP:
+            if notice is Interruption.STOP:
                 return
 
 

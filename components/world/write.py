@@ -17,8 +17,8 @@ from components.config import WorldConfig
 from components.files import replacing
 from components.fingerprint import digest_sources, fingerprint
 from components.progress import track
-from components.world.album import Album, write_album
 from components.world.identities import Identity, sample_identity
+from components.world.identity_pictures import IdentityPictures, write_identity_pictures
 
 PAIRS = "pairs.jsonl"
 _FINGERPRINT = "fingerprint"
@@ -38,7 +38,7 @@ def write_world(world: WorldConfig, seed: int) -> Path:
     if _drawn(world.output) == mark:
         return world.output
     albums = [
-        Album(number, identity, world.pictures_per_identity, world.picture_size, seed * 1_000_003 + number)
+        IdentityPictures(number, identity, world.pictures_per_identity, world.picture_size, seed * 1_000_003 + number)
         for number, identity in enumerate(_distinct_identities(world, seed))
     ]
     with replacing(world.output) as staging:
@@ -69,9 +69,9 @@ def _distinct_identities(world: WorldConfig, seed: int) -> list[Identity]:
     return list(identities)
 
 
-def _write_albums(albums: list[Album], root: Path) -> Iterator[dict[str, Any]]:
+def _write_albums(albums: list[IdentityPictures], root: Path) -> Iterator[dict[str, Any]]:
     """Draw ``albums`` below ``root``, in worker processes where that pays; yields their rows in order."""
-    draw = partial(write_album, root=root)
+    draw = partial(write_identity_pictures, root=root)
     with ExitStack() as stack:
         pages: Iterable[list[dict[str, Any]]] = map(draw, albums)
         if len(albums) >= _WORTH_WORKERS:

@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from components.data.address import Cell
 from components.data.cells import descend
+from components.data.source_files import SourceFiles
+from components.data.sources.columnar import Layout, lay_out, readable, records
 from components.data.sources.record import Columns, Record, only_folder, read_text
-from components.data.sources.table import Layout, lay_out, readable, records
-from components.data.store import Store
 from components.errors import DataError
 
 
-def read_datasets(store: Store, file: str | None, columns: Columns) -> Iterator[Record]:
+def read_datasets(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
     """The rows of one split; the schemas of all its files are checked first."""
     only_folder(store, file)
     files = _data_files(store)
@@ -28,7 +28,7 @@ def read_datasets(store: Store, file: str | None, columns: Columns) -> Iterator[
             yield from _records(name, stream, layouts[name])
 
 
-def _data_files(store: Store) -> list[str]:
+def _data_files(store: SourceFiles) -> list[str]:
     if "dataset_dict.json" in (files := store.files()) and "state.json" not in files:
         splits = sorted({name.partition("/")[0] for name in files if name.endswith("/state.json")})
         raise DataError(f"data.source: {store.url} holds the splits {', '.join(splits)}; name one: {store.url}/…")

@@ -6,15 +6,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
+from components.data.source_files import SourceFiles
 from components.data.sources.record import Columns, Record, is_picture, only_folder, read_text
-from components.data.store import Store
 from components.errors import DataError
 
 CLASSES = "prompts_and_classes.txt"
 _TEMPLATE = re.compile(r"""^\s*(?P<quote>["'])(?P<template>.*)(?P=quote)\.format\(""", re.MULTILINE)
 
 
-def read_dreambench(store: Store, file: str | None, columns: Columns) -> Iterator[Record]:
+def read_dreambench(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
     """A subject's class is the caption's word, and its photographs are each other's references."""
     only_folder(store, file)
     classes = read_classes(read_text(store, CLASSES))
@@ -34,7 +34,7 @@ def read_dreambench(store: Store, file: str | None, columns: Columns) -> Iterato
             )
 
 
-def list_photographs(store: Store) -> dict[str, list[str]]:
+def list_photographs(store: SourceFiles) -> dict[str, list[str]]:
     """Subject -> its photographs, both in order."""
     subjects: dict[str, list[str]] = defaultdict(list)
     for name in store.files():

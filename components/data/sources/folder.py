@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from components.data.source_files import SourceFiles
 from components.data.sources.record import Columns, Record, is_picture, only_folder, read_text, require_columns
 from components.data.sources.text import csv_columns, csv_records, jsonl_records
-from components.data.store import Store
 
 logger = logging.getLogger(__name__)
 #: Describe the pictures of their folder, in columns of which ``file_name`` is one.
@@ -20,7 +20,7 @@ MASK = ".mask.png"
 _THREADS = 16
 
 
-def read_folder(store: Store, file: str | None, columns: Columns) -> Iterator[Record]:
+def read_folder(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
     """The rows of all metadata, then each other picture that has a ``.txt`` of its name.
 
     Where there is no metadata every picture is a row, and one without a caption is refused.
@@ -35,7 +35,7 @@ def read_folder(store: Store, file: str | None, columns: Columns) -> Iterator[Re
     yield from _captioned(store, set(files), rest, columns, skip=bool(listed))
 
 
-def _metadata(store: Store, file: str, columns: Columns) -> Iterator[Record]:
+def _metadata(store: SourceFiles, file: str, columns: Columns) -> Iterator[Record]:
     """The records of a metadata file; ``file_name`` is their image."""
     text, folder = read_text(store, file), posixpath.dirname(file)
     if file.endswith(".csv"):
@@ -61,7 +61,9 @@ def _paths(record: Record, columns: Columns) -> Iterator[str]:
                     yield posixpath.normpath(posixpath.join(record.folder, path))
 
 
-def _captioned(store: Store, there: set[str], pictures: list[str], columns: Columns, skip: bool) -> Iterator[Record]:
+def _captioned(
+    store: SourceFiles, there: set[str], pictures: list[str], columns: Columns, skip: bool
+) -> Iterator[Record]:
     """``pictures`` with the texts beside them; without one they are skipped, or left to the schema to refuse."""
     texts = [text for name in pictures if (text := _beside(name, ".txt")) in there]
     with ThreadPoolExecutor(_THREADS) as threads:

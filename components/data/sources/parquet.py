@@ -8,15 +8,15 @@ import pyarrow.parquet as pq
 
 from components.data.address import Cell
 from components.data.cells import descend
+from components.data.source_files import SourceFiles
+from components.data.sources.columnar import Layout, lay_out, readable, records
 from components.data.sources.record import Columns, Record, container_files
-from components.data.sources.table import Layout, lay_out, readable, records
-from components.data.store import Store
 
 #: Rows that are decoded at a time to see which hold bytes, in a file that does not state it.
 _ROWS = 64
 
 
-def read_parquet(store: Store, file: str | None, columns: Columns) -> Iterator[Record]:
+def read_parquet(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
     """The rows of every ``.parquet`` file; the schemas of all are checked first."""
     files = container_files(store, file, (".parquet",))
     layouts = {}

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from components.config import DataConfig
 from components.data.address import parse
 from components.data.schema import SourceRow, SubjectCaption
+from components.data.source_files import SourceFiles
 from components.data.sources.datasets import read_datasets
 from components.data.sources.dreambench import read_dreambench
 from components.data.sources.folder import read_folder
@@ -20,7 +21,6 @@ from components.data.sources.parquet import read_parquet
 from components.data.sources.record import REQUIRED, Columns, Held, Reader, Record, match_columns, missing_column
 from components.data.sources.text import read_csv, read_jsonl
 from components.data.sources.webdataset import read_webdataset
-from components.data.store import Store
 from components.errors import DataError
 
 _READERS: dict[str, Reader] = {
@@ -41,7 +41,7 @@ _SHOWN = 3
 class Source:
     """A source that has been read: all rows, in a fixed order, and where their pictures are."""
 
-    store: Store
+    store: SourceFiles
     rows: list[SourceRow]
 
 
@@ -64,10 +64,10 @@ def read_source(data: DataConfig) -> Source:
     return Source(store, checked.rows)
 
 
-def _locate(data: DataConfig) -> tuple[Store, str | None]:
+def _locate(data: DataConfig) -> tuple[SourceFiles, str | None]:
     """The store at ``data.source``, or at the folder of the file that it names."""
     try:
-        store = Store.at(data.source)
+        store = SourceFiles.at(data.source)
         kind = store.filesystem.info(store.root or "/")["type"]
     except DataError as error:
         raise DataError(f"data.source: {error}") from None
@@ -81,14 +81,14 @@ def _locate(data: DataConfig) -> tuple[Store, str | None]:
     if kind == "directory":
         return store, None
     folder, _, name = store.url.rpartition("/")
-    return Store.at(folder or "/"), name
+    return SourceFiles.at(folder or "/"), name
 
 
 @dataclass
 class _Checked:
     """Rows that follow the schema, and what is wrong with those that do not."""
 
-    store: Store
+    store: SourceFiles
     columns: Columns
     rows: list[SourceRow] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -140,7 +140,7 @@ class _Checked:
         return {name: value for name, value in values.items() if value is not None}
 
 
-def _address(store: Store, folder: str, field: str, value: Any) -> Any:
+def _address(store: SourceFiles, folder: str, field: str, value: Any) -> Any:
     """The address of a picture (or a list of them); what is neither is left for the schema to refuse."""
     if isinstance(value, Held):
         return value.address
@@ -149,7 +149,7 @@ def _address(store: Store, folder: str, field: str, value: Any) -> Any:
     return _inside(store, folder, field, value) if isinstance(value, str) and value else value
 
 
-def _inside(store: Store, folder: str, field: str, path: str) -> str:
+def _inside(store: SourceFiles, folder: str, field: str, path: str) -> str:
     """``path`` relative to the store's root, links followed."""
     try:
         real = store.path(posixpath.normpath(posixpath.join(folder, path)))

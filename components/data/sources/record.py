@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from components.data.schema import SubjectCaption
-from components.data.store import Store
+from components.data.source_files import SourceFiles
 from components.errors import DataError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -41,7 +41,7 @@ class Record:
 #: The source's name of every field.
 Columns = Mapping[str, str]
 #: Reads the rows of a store: of the file that is named, or (None) of the whole folder.
-Reader = Callable[[Store, str | None, Columns], Iterator[Record]]
+Reader = Callable[[SourceFiles, str | None, Columns], Iterator[Record]]
 
 
 def match_columns(given: Mapping[str, str]) -> Columns:
@@ -72,7 +72,7 @@ def require_columns(where: str, columns: Columns, there: Collection[str]) -> Non
             raise DataError(f"data.source: {where}: {missing_column(field, column, there)}")
 
 
-def read_text(store: Store, file: str) -> str:
+def read_text(store: SourceFiles, file: str) -> str:
     """The text of ``file`` below the store's root.
 
     Raises:
@@ -86,7 +86,7 @@ def read_text(store: Store, file: str) -> str:
         raise DataError(f"data.source: {store.url}/{file}: {error}") from None
 
 
-def only_folder(store: Store, file: str | None) -> None:
+def only_folder(store: SourceFiles, file: str | None) -> None:
     """Refuse a single file where the format is a whole folder."""
     if file is not None:
         raise DataError(f"data.source: {store.url}/{file} is a file; name the folder that it stands in")
@@ -96,7 +96,7 @@ def is_picture(name: str) -> bool:
     return posixpath.splitext(name)[1].lower() in PICTURES
 
 
-def container_files(store: Store, file: str | None, endings: tuple[str, ...]) -> list[str]:
+def container_files(store: SourceFiles, file: str | None, endings: tuple[str, ...]) -> list[str]:
     """The file that is named, or every file below the root with one of ``endings``, in order.
 
     Raises:

@@ -8,20 +8,20 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from components.data.source_files import SourceFiles
 from components.data.sources.record import Columns, Record, read_text, require_columns
-from components.data.store import Store
 from components.errors import DataError
 
 #: The fields that a CSV cell holds as a JSON list.
 _LISTS = ("box", "head_box", "references")
 
 
-def read_jsonl(store: Store, file: str | None, columns: Columns) -> Iterator[Record]:
+def read_jsonl(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
     """One JSON object a line; of a folder, its ``pairs.jsonl``."""
     return jsonl_records(read_text(store, file or "pairs.jsonl"))
 
 
-def read_csv(store: Store, file: str | None, columns: Columns) -> Iterator[Record]:
+def read_csv(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
     """One row a line; of a folder, its ``pairs.csv``. An empty cell is a missing value, lists are written as JSON."""
     name = file or "pairs.csv"
     text = read_text(store, name)

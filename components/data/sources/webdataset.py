@@ -10,8 +10,8 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from components.data.address import Span, member
+from components.data.source_files import SourceFiles
 from components.data.sources.record import Columns, Held, Record, container_files, is_picture
-from components.data.store import Store
 from components.errors import DataError
 
 #: A sample's name and the ending, as the library webdataset splits them; names that begin with a dot are no samples.
@@ -29,7 +29,7 @@ class _Member(NamedTuple):
     fault: str = ""
 
 
-def read_webdataset(store: Store, file: str | None, columns: Columns) -> Iterator[Record]:
+def read_webdataset(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
     """One row a sample of every ``.tar``.
 
     Columns are the endings (``txt``, ``mask.png``, …) and the fields of the sample's ``json``. Unless they are there,

@@ -11,10 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from components.config import Config
 from components.data.report.drawing import Thumbnail, thumbnail
-from components.evaluation.dreambench.album import Album
+from components.evaluation.dreambench.image_store import ImageStore
 from components.evaluation.dreambench.photographs import read_photographs
 from components.evaluation.dreambench.protocol import BenchSubject, Protocol, Shot
-from components.evaluation.dreambench.table import BY_OTHERS, TITLES, Table, as_text
+from components.evaluation.dreambench.result_tables import BY_OTHERS, TITLES, Table, as_text
 
 #: Most subjects and most pictures of each; side of the pictures in pixels.
 SUBJECTS, PICTURES, SIDE = 40, 6, 176
@@ -42,7 +42,7 @@ def write_gallery(
     file: Path,
     config: Config,
     protocol: Protocol,
-    album: Album,
+    album: ImageStore,
     rows: Sequence[Mapping[str, Any]],
     tables: Sequence[Table],
 ) -> None:
@@ -72,7 +72,7 @@ def write_gallery(
 def _shown(
     config: Config,
     protocol: Protocol,
-    album: Album,
+    album: ImageStore,
     subject: BenchSubject,
     pairs: Sequence[tuple[Shot, Mapping[str, Any]]],
     metrics: Sequence[str],

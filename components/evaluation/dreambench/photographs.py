@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from PIL import Image
 
 from components.config import DataConfig
-from components.data.picture import decode_picture
+from components.data.decode import decode_picture
 from components.data.region import region_finder
-from components.data.store import Store
+from components.data.source_files import SourceFiles
 from components.errors import DataError
 from components.pictures import cut_out
 
 
-def read_photographs(data: DataConfig, store: Store, addresses: Sequence[str]) -> list[Image.Image]:
+def read_photographs(data: DataConfig, store: SourceFiles, addresses: Sequence[str]) -> list[Image.Image]:
     """Photographs as RGB pictures.
 
     Raises:

@@ -10,11 +10,11 @@ import ray
 
 from components.cluster import connect
 from components.config import Config, for_workers
-from components.crew import run_crew
 from components.data.blocks import done_block, failed_block
 from components.errors import RealCustomError
 from components.evaluation.dreambench.protocol import Shot
 from components.progress import quiet_libraries
+from components.ray_pool import run_ray_pool
 
 #: Does something with every shot of a batch, and skips those that it finds done.
 Worker = Callable[[Sequence[Shot]], None]
@@ -36,7 +36,7 @@ def run_pool(
     blocks = [pa.Table.from_pylist([s.row() for s in shots[i : i + size]]) for i in range(0, len(shots), size)]
     connect(config.evaluation.workers + 1)
     workers = min(config.evaluation.workers, len(blocks))
-    run_crew(_Member, (worker, for_workers(config), arguments), blocks, workers, 1, _gpus(config), name)
+    run_ray_pool(_Member, (worker, for_workers(config), arguments), blocks, workers, 1, _gpus(config), name)
 
 
 class _Member:

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
 from components.config import DreamBenchConfig
+from components.data.source_files import SourceFiles
 from components.data.sources.dreambench import CLASSES, list_photographs, read_classes, read_prompts
 from components.data.sources.record import read_text
-from components.data.store import Store
 from components.errors import DataError
 from components.fingerprint import fingerprint
 
@@ -61,7 +61,7 @@ class Protocol:
     stay the same when fewer ``subjects`` or prompts are asked for.
     """
 
-    store: Store
+    store: SourceFiles
     subjects: tuple[BenchSubject, ...]
     shots: tuple[Shot, ...]
     missing: tuple[str, ...]
@@ -79,7 +79,7 @@ def read_protocol(bench: DreamBenchConfig, seed: int) -> Protocol:
         DataError: the source is no DreamBench folder, or a subject's folder is in no list.
     """
     try:
-        store = Store.at(bench.source)
+        store = SourceFiles.at(bench.source)
         text = read_text(store, CLASSES)
         classes, (objects, live) = read_classes(text), read_prompts(text)
         photographs = list_photographs(store)

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.config import Config
-from components.evaluation.dreambench.album import Album
-from components.evaluation.dreambench.draw import draw_missing
 from components.evaluation.dreambench.gallery import write_gallery
+from components.evaluation.dreambench.generate import draw_missing
+from components.evaluation.dreambench.image_store import ImageStore
 from components.evaluation.dreambench.protocol import Protocol, read_protocol
+from components.evaluation.dreambench.result_tables import BY_OTHERS, TITLES, Table, as_text, tables
 from components.evaluation.dreambench.score import real_row, score_missing
-from components.evaluation.dreambench.table import BY_OTHERS, TITLES, Table, as_text, tables
 from components.evaluation.encoders import encoder_names
-from components.evaluation.identity import model_facts
+from components.evaluation.model_facts import model_facts
 from components.fingerprint import fingerprint
 
 PICTURES, TABLES, GALLERY, PROTOCOL = "pictures.parquet", "tables.md", "gallery.html", "protocol.json"
@@ -49,7 +49,7 @@ def evaluate_dreambench(config: Config, adapter: Path) -> Outcome:
     protocol = read_protocol(config.evaluation.dreambench, config.evaluation.seed)
     facts = _facts(config, adapter, protocol)
     root = config.evaluation.output.absolute() / "dreambench" / fingerprint(facts["drawing"])
-    album = Album(root, fingerprint(facts["scoring"]))
+    album = ImageStore(root, fingerprint(facts["scoring"]))
     drawn = draw_missing(config, adapter, protocol, album)
     scored = score_missing(config, protocol, album)
     return _report(config, protocol, album, facts, (drawn, scored))
@@ -77,7 +77,9 @@ def _facts(config: Config, adapter: Path, protocol: Protocol) -> dict[str, Any]:
     return {"drawing": drawing, "scoring": scoring}
 
 
-def _report(config: Config, protocol: Protocol, album: Album, facts: dict[str, Any], done: tuple[int, int]) -> Outcome:
+def _report(
+    config: Config, protocol: Protocol, album: ImageStore, facts: dict[str, Any], done: tuple[int, int]
+) -> Outcome:
     directory = album.root / "reports" / album.scores
     directory.mkdir(parents=True, exist_ok=True)
     nouns = {subject.name: subject for subject in protocol.subjects}

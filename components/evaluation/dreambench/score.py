@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from components.config import Config
-from components.evaluation.dreambench.album import Album
+from components.evaluation.dreambench.image_store import ImageStore
 from components.evaluation.dreambench.photographs import read_photographs, without_surroundings
 from components.evaluation.dreambench.pool import run_pool
 from components.evaluation.dreambench.protocol import Protocol, Shot
@@ -32,7 +32,7 @@ _CUT_OUT_SIDE = 512
 Vectors = dict[str, Tensor]
 
 
-def score_missing(config: Config, protocol: Protocol, album: Album) -> int:
+def score_missing(config: Config, protocol: Protocol, album: ImageStore) -> int:
     """Score the pictures in ``album`` that have no row yet; returns how many."""
     missing = [shot for shot in protocol.shots if not album.has_row(shot.name)]
     run_pool(config, "score", ScoreShots, (protocol, album), missing)
@@ -42,7 +42,7 @@ def score_missing(config: Config, protocol: Protocol, album: Album) -> int:
 class ScoreShots:
     """Scores drawn shots, a batch at a time; the first one loads the encoders."""
 
-    def __init__(self, config: Config, protocol: Protocol, album: Album) -> None:
+    def __init__(self, config: Config, protocol: Protocol, album: ImageStore) -> None:
         self._config, self._protocol, self._album = config, protocol, album
         self._real = lru_cache(maxsize=4)(self._see)
 

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from components.training.state import read_progress, write_state
+from components.checkpoint import read_progress, write_state
 
 _PARTS = ("module|", "ema|")
 

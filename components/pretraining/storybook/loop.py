@@ -14,8 +14,8 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 
+from components.checkpoint import load_state, save_state, step_generator
 from components.pretraining.loop import Schedule
-from components.training.state import load_state, save_state, step_generator
 
 logger = logging.getLogger(__name__)
 

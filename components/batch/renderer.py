@@ -1,0 +1,167 @@
+"""Draws rows on one pipeline through the denoising engine, for as many threads as call it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Protocol
+
+from PIL import Image
+from torch import Tensor
+
+from components.batch.row import BatchRow, SubjectRow
+from components.characters.character import SubjectTokens
+from components.characters.store import CharacterStore
+from components.config import Config
+from components.data.decode import decode_picture
+from components.data.region import subject_mask
+from components.data.source_files import SourceFiles
+from components.engine import request as engine
+from components.engine.budget import measure_budget
+from components.engine.engine import Engine
+from components.engine.request import Phase, Request
+from components.errors import DataError
+from components.model.naming import WordNamer
+from components.model.subjects import Subject
+from components.pictures import cut_out
+
+#: Cut-outs and vision tokens that are kept; rows of one subject tend to stand together.
+_KEPT = 256
+
+
+class Pipeline(engine.Pipeline, Protocol):
+    """The part of `components.model.pipeline.RealCustomPipeline` that is used here."""
+
+    @property
+    def token_identity(self) -> str: ...
+
+    @property
+    def reference_size(self) -> int: ...
+
+    def encode_subject(self, pictures: list[Image.Image]) -> Tensor: ...
+
+    def face_group(self, boxes: Sequence[tuple[float, float, float, float] | None]) -> Tensor | None: ...
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A row's picture, the prompt and target words that it was drawn from, and how many seconds it took."""
+
+    picture: Image.Image
+    prompt: str
+    words: list[str]
+    seconds: float
+
+
+class Renderer:
+    """Rows of all callers share the engine's steps.
+
+    Args:
+        pipeline: nobody else may call it meanwhile.
+        store: where the rows' references are.
+    """
+
+    def __init__(self, config: Config, pipeline: Pipeline, store: SourceFiles) -> None:
+        self._config, self._pipeline, self._store = config, pipeline, store
+        self._engine = Engine(pipeline, config.serving.pixel_budget or _budget(config, pipeline))
+        self._cut_out = lru_cache(_KEPT)(self._read_cut_out)
+        self._tokens = lru_cache(_KEPT)(self._encode)
+        self._character = lru_cache(_KEPT)(self._read_character)
+
+    def draw(self, row: BatchRow) -> Drawn:
+        """Draw a row; returns when it is drawn.
+
+        Raises:
+            DataError: a reference cannot be read.
+            NotFoundError: there is no such character.
+            WordError: the prompt does not hold a subject's word.
+        """
+        prompt, subjects = row.prompt, []
+        for wanted in row.subjects:
+            for reference in wanted.references:
+                self._cut_out(reference)  # here, while others are drawn
+            subject, prompt = self._engine.beside(self._subject, wanted, prompt).result()
+            subjects.append(subject)
+        request = Request(
+            prompt=prompt,
+            seed=row.seed,
+            width=row.width,
+            height=row.height,
+            steps=row.steps,
+            guidance_scale=row.guidance_scale,
+            negative_prompt=row.negative_prompt,
+            subjects=tuple(subjects),
+            mask_scope=row.mask_scope,
+        )
+        handle = self._engine.submit(request)
+        picture = handle.result()
+        seconds = handle.seconds(Phase.ENCODING, Phase.DONE)
+        return Drawn(picture.image, prompt, [subject.word for subject in subjects], seconds)
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def _subject(self, wanted: SubjectRow, prompt: str) -> tuple[Subject, str]:
+        """The subject, and the prompt that holds its word; called where nobody else uses the encoders."""
+        word = wanted.word
+        if wanted.character is not None:
+            known, kept = self._character(wanted.character)
+            word = word or known
+        else:
+            kept = SubjectTokens(self._tokens(wanted.references))
+        if word is None:
+            naming = self._namer.name(prompt, [self._cut_out(reference) for reference in wanted.references])
+            prompt, word = naming.prompt, naming.word
+        strengths = wanted.strength, kept.face, wanted.face_strength, wanted.body_strength
+        return Subject(kept.tokens, word, *strengths), prompt
+
+    def _read_cut_out(self, reference: str) -> Image.Image:
+        data = self._config.data
+        try:
+            picture = decode_picture(self._store.read(reference, data.max_bytes), data.max_pixels)
+        except DataError as error:
+            raise DataError(f"reference: {error}") from None
+        return cut_out(picture, subject_mask(picture), self._pipeline.reference_size)
+
+    def _encode(self, references: tuple[str, ...]) -> Tensor:
+        return self._pipeline.encode_subject([self._cut_out(reference) for reference in references]).cpu()
+
+    def _read_character(self, identifier: str) -> tuple[str, SubjectTokens]:
+        """A stored character's word and tokens, which are computed and kept if they are not there yet."""
+        identity, characters = self._identity, self._characters
+        word = characters.get(identifier).target_word
+        kept = characters.tokens(identifier, identity)
+        if kept is None:
+            shown = characters.portraits(identifier, self._pipeline.reference_size)
+            tokens = self._pipeline.encode_subject([each.picture for each in shown.cut_outs])
+            kept = SubjectTokens(tokens.cpu(), self._pipeline.face_group([each.face for each in shown.cut_outs]))
+            characters.put_tokens(identifier, identity, shown.revision, kept)
+        return word, kept
+
+    @cached_property
+    def _identity(self) -> str:
+        """The encoders', which is a hash of all their weights: too much for every character."""
+        return self._pipeline.token_identity
+
+    @cached_property
+    def _namer(self) -> WordNamer:
+        return WordNamer.from_config(self._config.model, self._config.naming)
+
+    @cached_property
+    def _characters(self) -> CharacterStore:
+        return CharacterStore(self._config.serving.store, self._config.serving.database)
+
+
+def _budget(config: Config, pipeline: Pipeline) -> int:
+    """The pixel budget that pays here, for pictures of the configured size."""
+    sampling = config.sampling
+    probe = Request(
+        prompt="a thing",
+        seed=0,
+        width=sampling.width,
+        height=sampling.height,
+        steps=sampling.steps,
+        guidance_scale=sampling.guidance_scale,
+    )
+    return measure_budget(pipeline, probe)

@@ -1,0 +1,162 @@
+"""Finished units on disk: their shards, and for each a record that is written last, so that what it lists is there.
+
+::
+
+    prepared.parts/
+      3f0c….64x64.parquet      rows of one unit and bucket
+      3f0c….json               the unit's record
+      3f0c….tries              a byte for each time that this run began to work on the unit
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.data.plan import Split, WordOrigin
+from components.data.schema import SCHEMA_VERSION, Reject
+from components.errors import DataError
+
+_PARTIAL = ".partial"
+
+
+class RowRecord(BaseModel):
+    """A row that came out: its ``image``'s address, perceptual hash, whole size and bucket; its word, and whence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    image: str
+    picture_hash: str
+    size: tuple[int, int]
+    bucket: str
+    word: str
+    word_from: WordOrigin
+
+
+class UnitRecord(BaseModel):
+    """What became of a unit: every one of its rows is in ``rows`` or in ``rejects``.
+
+    ``marks`` are those of its rows (`MarkedJob`), and ``files`` the bytes of each bucket's shard.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    key: str
+    split: Split
+    marks: list[str]
+    rows: list[RowRecord]
+    rejects: list[Reject]
+    files: dict[str, int]
+
+
+@dataclass(frozen=True)
+class FinishedUnits:
+    """The directory of finished units. Every node of a cluster must see it at the same path."""
+
+    directory: Path
+
+    def shard(self, key: str, bucket: str) -> Path:
+        return self.directory / f"{key}.{bucket}.parquet"
+
+    def record(self, key: str) -> Path:
+        return self.directory / f"{key}.json"
+
+    def _tries(self, key: str) -> Path:
+        return self.directory / f"{key}.tries"
+
+    def finished(self) -> dict[str, UnitRecord]:
+        """The records of units whose shards are there in full."""
+        records = {}
+        for file in self.directory.glob("*.json"):
+            if (record := self.find(file.stem)) is not None:
+                records[record.key] = record
+        return records
+
+    def find(self, key: str) -> UnitRecord | None:
+        """The record of unit ``key``; None if it is not finished, or its shards were lost since."""
+        try:
+            record = UnitRecord.model_validate_json(self.record(key).read_bytes())
+            sizes = {bucket: self.shard(key, bucket).stat().st_size for bucket in record.files}
+        except (OSError, ValidationError):
+            return None
+        return record if record.schema_version == SCHEMA_VERSION and sizes == record.files else None
+
+    def begin(self, key: str) -> int:
+        """Note that work on a unit begins; says how often this run had begun it before."""
+        file = self._tries(key)
+        with file.open("ab") as stream:
+            stream.write(b".")
+            return stream.tell() - 1
+
+    def finish(self, record: UnitRecord) -> None:
+        """Write ``record``, after its shards. Doing so again changes nothing."""
+        with appearing(self.record(record.key)) as partial:
+            partial.write_text(record.model_dump_json())
+        self._tries(record.key).unlink(missing_ok=True)
+
+    def sweep(self, kept: Collection[str]) -> None:
+        """Remove what belongs to no unit of ``kept``."""
+        for file in self.directory.iterdir():
+            if file.name.split(".")[0] not in kept:
+                file.unlink(missing_ok=True)
+
+    def forget_unfinished(self) -> None:
+        """Remove what a run that was killed left of units that it had begun."""
+        for pattern in (f".*{_PARTIAL}", "*.tries"):
+            for file in self.directory.glob(pattern):
+                file.unlink(missing_ok=True)
+
+
+def write_shard(file: Path, tables: Iterable[pa.Table]) -> int:
+    """Write ``tables``, a row group each, to ``file``, which appears whole; none makes no file. Returns its bytes."""
+    tables = iter(tables)
+    first = next(tables, None)
+    if first is None:
+        return 0
+    with appearing(file) as partial:
+        with pq.ParquetWriter(partial, first.schema, compression="zstd") as writer:
+            for table in chain([first], tables):
+                writer.write_table(table)
+        return partial.stat().st_size
+
+
+@contextmanager
+def appearing(file: Path) -> Iterator[Path]:
+    """A hidden sibling to write into; it becomes ``file``, safe on the disk, when the block ends without an error."""
+    partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}{_PARTIAL}")
+    try:
+        yield partial
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def room_for(place: Path, field: str = "data.output") -> Iterator[None]:
+    """Say what to do when the disk of ``place``, which ``field`` names, is full.
+
+    Raises:
+        DataError: no space is left.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataError(
+            f"{field}: no space left for {place}: free some and run again; finished work is kept"
+        ) from error

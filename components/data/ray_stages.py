@@ -1,0 +1,97 @@
+"""Curation and encoding as Ray Data runs them: a block of one row is a unit, and none is ever cut."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+
+from components.config import ModelConfig, NamingConfig, VisionConfig
+from components.data.blocks import curated_block, done_block, failed_block, read_curated, read_units, stopped_block
+from components.data.crash_screening import screen
+from components.data.curate import Curated, curate
+from components.data.finished_units import FinishedUnits, room_for
+from components.data.subject_image import CurateSettings
+from components.data.units import Unit
+from components.errors import RealCustomError
+from components.progress import quiet_libraries
+
+if TYPE_CHECKING:
+    from components.data.encode import Encoder
+    from components.model.naming import WordNamer
+
+
+logger = logging.getLogger(__name__)
+
+#: Attempts at a unit after which each of its pictures is suspected to be what kills them.
+_ATTEMPTS = 3
+
+
+def curate_units(batch: pa.Table, settings: CurateSettings, parts: FinishedUnits) -> Iterator[pa.Table]:
+    """Turn units into curated ones, each a block."""
+    for unit in read_units(batch):
+        try:
+            yield curated_block(unit, _curate(unit, settings, parts))
+        except RealCustomError as error:
+            yield stopped_block(error)
+
+
+def _curate(unit: Unit, settings: CurateSettings, parts: FinishedUnits) -> Curated:
+    jobs = [job.job for job in unit.jobs]
+    with room_for(parts.directory):
+        suspect = parts.begin(unit.key) >= _ATTEMPTS
+    if not suspect:
+        return curate(jobs, settings)
+    logger.warning("unit %s was begun %d times and never finished: screening its pictures", unit.key, _ATTEMPTS)
+    screened = screen(jobs, settings)
+    curated = curate(screened.jobs, settings)
+    return curated._replace(rejects=[*screened.rejects, *curated.rejects])
+
+
+class EncodeUnits:
+    """Encodes curated units and writes them; holds the frozen parts, which the first unit loads."""
+
+    def __init__(
+        self,
+        parts: FinishedUnits,
+        model: ModelConfig,
+        vision: VisionConfig,
+        naming: NamingConfig,
+        batch_size: int,
+        encode: Literal["all", "text"],
+    ) -> None:
+        quiet_libraries()
+        self.parts, self.model, self.vision, self.naming = parts, model, vision, naming
+        self.batch_size, self.encode = batch_size, encode
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for row in range(len(batch)):
+            try:
+                yield done_block(self._prepare(batch, row))
+            except RealCustomError as error:
+                yield failed_block(error)
+
+    def _prepare(self, batch: pa.Table, row: int) -> int:
+        # Imported here: the processes that only curate need none of the model libraries.
+        from components.data.unit_writer import prepare_unit
+
+        unit, curated = read_curated(batch, row)
+        if self.parts.find(unit.key) is None:  # else the process that wrote it died before it could say so
+            with room_for(self.parts.directory):
+                prepare_unit(unit, curated, self.parts, self._encoder, lambda: self._namer, self.batch_size)
+        return len(unit.jobs)
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        from components.data.encode import Encoder, TextOnly
+
+        return (TextOnly if self.encode == "text" else Encoder)(self.model, self.vision)
+
+    @cached_property
+    def _namer(self) -> WordNamer:
+        from components.model.naming import WordNamer
+
+        return WordNamer.from_config(self.model, self.naming)

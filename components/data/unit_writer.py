@@ -1,0 +1,165 @@
+"""A curated unit becomes shards of prepared rows, encoded in small batches so that memory stays bounded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from components.data.curate import Curated, Row
+from components.data.encode import Encoder, TextTokens, mask_shares
+from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, write_shard
+from components.data.once import Failed, Once
+from components.data.schema import Reject
+from components.data.subject_image import Refused
+from components.data.units import Unit
+from components.model.naming import WordNamer
+
+T = TypeVar("T")
+
+_NO_WORD = "no target word is given, and no phrase of the caption names what the picture shows"
+
+
+def prepare_unit(
+    unit: Unit,
+    curated: Curated,
+    parts: FinishedUnits,
+    encoder: Encoder,
+    namer: Callable[[], WordNamer],
+    batch_size: int,
+) -> UnitRecord:
+    """Encode ``curated`` into the shards of ``unit``, and then write its record.
+
+    ``namer`` is called where a row has no word.
+
+    Raises:
+        OSError: the shards cannot be written.
+        ArtifactError: the namer cannot be loaded.
+    """
+    encoding = _Encoding(curated, encoder, namer, batch_size)
+    key, files = unit.key, {}
+    for bucket in sorted({view.bucket for view in curated.views}):
+        rows = [row for row in curated.rows if curated.views[row.view].bucket == bucket]
+        if size := write_shard(parts.shard(key, bucket.name), encoding.tables(rows)):
+            files[bucket.name] = size
+    record = UnitRecord(
+        key=key,
+        split=unit.split,
+        marks=unit.marks,
+        rows=encoding.kept,
+        rejects=[*curated.rejects, *encoding.rejects],
+        files=files,
+    )
+    parts.finish(record)
+    return record
+
+
+@dataclass
+class _Encoding:
+    """One unit while it is encoded; every picture, caption and cut-out of it is encoded once."""
+
+    curated: Curated
+    encoder: Encoder
+    namer: Callable[[], WordNamer]
+    batch_size: int
+    kept: list[RowRecord] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        views, cutouts, encoder = self.curated.views, self.curated.cutouts, self.encoder
+        self._pictures: Once[int, Any] = Once(lambda at: encoder.pictures([views[i] for i in at]), self.batch_size)
+        self._texts: Once[str, TextTokens] = Once(encoder.texts, self.batch_size)
+        self._references: Once[int, Any] = Once(
+            lambda at: encoder.references([cutouts[i] for i in at]), self.batch_size
+        )
+        #: How often each cut-out will still be asked for.
+        self._uses = Counter(place for row in self.curated.rows for place in (row.cutout, row.other_cutout))
+
+    def tables(self, rows: Sequence[Row]) -> Iterator[pa.Table]:
+        """Prepared rows of one bucket, a batch at a time; those that fail are noted in ``rejects``."""
+        for start in range(0, len(rows), self.batch_size):
+            batch = rows[start : start + self.batch_size]
+            encoded = list(self._encode(batch))
+            self._drop_references(batch)
+            if encoded:
+                yield _table(encoded)
+
+    def _encode(self, batch: Sequence[Row]) -> Iterator[dict[str, Any]]:
+        self._references.get([place for row in batch for place in (row.cutout, row.other_cutout)])
+        pictures = self._pictures.get([row.view for row in batch])
+        texts = self._texts.get([row.caption for row in batch])
+        for row, picture, text in zip(batch, pictures, texts, strict=True):
+            try:
+                yield self._row(row, _usable(picture), _usable(text))
+            except Refused as refused:
+                self.rejects.append(Reject(row.id, row.source, refused.stage, refused.reason))
+
+    def _row(self, row: Row, picture: Any, text: TextTokens) -> dict[str, Any]:
+        view = self.curated.views[row.view]
+        own, other = self._references.get([row.cutout, row.other_cutout])
+        own = _usable(own)
+        other_id, other = (row.id, own) if isinstance(other, Failed) else (row.other_id, other)
+        word = row.word or self._detect(row)
+        shape = self.encoder.latent_size(view)
+        self.kept.append(
+            RowRecord(
+                id=row.id,
+                image=row.image,
+                picture_hash=view.picture_hash,
+                size=view.size,
+                bucket=view.bucket.name,
+                word=word,
+                word_from=row.word_from,
+            )
+        )
+        return {
+            **{name: getattr(row, name) for name in ("id", "group", "caption", "word_from", "source", "licence")},
+            "word": word,
+            "picture_hash": view.picture_hash,
+            **picture._asdict(),
+            "text_tokens": text.tokens,
+            "text_pooled": text.pooled,
+            "time_ids": np.asarray(view.time_ids, np.float32),
+            "mask": mask_shares(view.mask, shape),
+            "head": np.zeros(shape, np.float16) if view.head is None else mask_shares(view.head, shape),
+            **own._asdict(),
+            "other_id": other_id,
+            **{f"other_{name}": value for name, value in other._asdict().items()},
+        }
+
+    def _detect(self, row: Row) -> str:
+        """The phrase of the caption that names what the cut-out shows."""
+        cutout = Image.fromarray(self.curated.cutouts[row.cutout].pixels)
+        naming = self.namer().name(row.caption, [cutout])
+        if naming.how == "generated":
+            raise Refused("word", _NO_WORD)
+        return naming.word
+
+    def _drop_references(self, batch: Sequence[Row]) -> None:
+        """Drop features that no later row needs: they are the largest part."""
+        used = [place for row in batch for place in (row.cutout, row.other_cutout)]
+        self._uses.subtract(used)
+        self._references.forget(place for place in set(used) if not self._uses[place])
+
+
+def _usable(result: T | Failed) -> T:
+    if isinstance(result, Failed):
+        raise Refused("encode", result.reason)
+    return result
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """Rows as a table: arrays become tensors, everything else text."""
+    columns = {}
+    for name, value in rows[0].items():
+        values = [row[name] for row in rows]
+        if isinstance(value, np.ndarray):
+            columns[name] = pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(values))
+        else:
+            columns[name] = pa.array(values, pa.string())
+    return pa.table(columns)

@@ -1,0 +1,87 @@
+"""Where drawn pictures and their scores are kept: what is there is finished, whoever was killed meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from components.data.decode import decode_picture
+from components.errors import ArtifactError, DataError
+from components.evaluation.dreambench.protocol import Shot
+
+#: Most pixels of a drawn picture.
+_MAX_PIXELS = 100_000_000
+
+
+@dataclass(frozen=True)
+class ImageStore:
+    """Pictures below ``root`` and, below ``root/scores``, a row of scores each; nodes share the folder."""
+
+    root: Path
+    #: Folder name of the scores; another name for other encoders.
+    scores: str
+
+    def has_picture(self, shot: Shot) -> bool:
+        return self.picture_file(shot).exists()
+
+    def picture_file(self, shot: Shot) -> Path:
+        return self.root / "pictures" / f"{shot.name}.png"
+
+    def save(self, shot: Shot, picture: Image.Image, mask: Image.Image) -> None:
+        """Keep ``picture`` and its influence ``mask`` (L); the picture comes last, so that it says both are there."""
+        self._save_png(mask, self._mask_file(shot))
+        self._save_png(picture, self.picture_file(shot))
+
+    def picture(self, shot: Shot) -> Image.Image:
+        """What was drawn (RGB)."""
+        return self._open(self.picture_file(shot))
+
+    def mask(self, shot: Shot) -> Image.Image:
+        """The influence mask (L)."""
+        return self._open(self._mask_file(shot)).convert("L")
+
+    def has_row(self, name: str) -> bool:
+        return self._row_file(name).exists()
+
+    def save_row(self, name: str, row: dict[str, float | None]) -> None:
+        """Keep the scores of the picture (or subject) ``name``."""
+        file = self._row_file(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = _partial(file)
+        partial.write_text(json.dumps(row))
+        partial.replace(file)
+
+    def row(self, name: str) -> dict[str, float | None]:
+        """The scores of the picture (or subject) ``name``."""
+        file = self._row_file(name)
+        try:
+            return json.loads(file.read_text())  # type: ignore[no-any-return]
+        except (OSError, ValueError):
+            raise ArtifactError(f"{file} is missing or damaged: delete it and evaluate again") from None
+
+    def _row_file(self, name: str) -> Path:
+        return self.root / "scores" / self.scores / f"{name}.json"
+
+    def _mask_file(self, shot: Shot) -> Path:
+        return self.root / "masks" / f"{shot.name}.png"
+
+    def _save_png(self, picture: Image.Image, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = _partial(file)
+        picture.save(partial, "PNG")
+        partial.replace(file)
+
+    def _open(self, file: Path) -> Image.Image:
+        try:
+            return decode_picture(file.read_bytes(), _MAX_PIXELS)
+        except (OSError, DataError) as error:
+            raise ArtifactError(f"{file}: {error}; delete it and evaluate again") from None
+
+
+def _partial(file: Path) -> Path:
+    """A hidden name beside ``file`` that no other process writes to."""
+    return file.with_name(f".{file.name}.{os.uname().nodename}.{os.getpid()}.partial")

@@ -1,0 +1,72 @@
+"""Where a training keeps its files, on a disk that every node sees."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.files import write_whole
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one training.
+
+    ::
+
+        <root>/<name>/                  Ray Train's: the checkpoints
+        <root>/<name>.run               id of the MLflow run
+        <root>/<name>.progress.json     step, number of steps and loss, for the progress bar
+        <root>/<name>.journal.jsonl     metrics, delivered to MLflow from here
+        <root>/<name>.samples/          sample grids
+        <root>/<name>.stop              is there while somebody asks the workers to save and end
+        <root>/<name>.not_finite/       the rows of a step whose gradient was not finite
+        <root>/<name>-best/             state of the adapter with the least validation loss
+        <root>/<name>-adapter/          the trained adapter; -best-adapter/, the best one
+    """
+
+    root: Path
+    name: str
+
+    def _file(self, ending: str) -> Path:
+        return self.root / f"{self.name}{ending}"
+
+    @property
+    def run(self) -> Path:
+        return self._file(".run")
+
+    @property
+    def progress(self) -> Path:
+        return self._file(".progress.json")
+
+    @property
+    def journal(self) -> Path:
+        return self._file(".journal.jsonl")
+
+    @property
+    def samples(self) -> Path:
+        return self._file(".samples")
+
+    @property
+    def stop(self) -> Path:
+        return self._file(".stop")
+
+    @property
+    def not_finite(self) -> Path:
+        return self._file(".not_finite")
+
+    @property
+    def best(self) -> Path:
+        return self._file("-best")
+
+    @property
+    def adapter(self) -> Path:
+        return self._file("-adapter")
+
+    @property
+    def best_adapter(self) -> Path:
+        return self._file("-best-adapter")
+
+    def write_progress(self, step: int, total: int, loss: float) -> None:
+        write_whole(self.progress, json.dumps({"step": step, "total": total, "loss": loss}))

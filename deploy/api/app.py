@@ -1,0 +1,57 @@
+"""The HTTP interface, and only that: requests become calls of the service's parts, results become JSON."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from components.config import Config
+from deploy.api.authentication import Authentication, documented
+from deploy.api.characters.routes import character_routes
+from deploy.api.error_responses import install_error_handlers
+from deploy.api.images.edit_routes import edit_routes
+from deploy.api.images.routes import image_routes
+from deploy.api.jobs.routes import job_routes
+from deploy.api.middleware import HideErrors, LimitBody
+from deploy.api.openapi import install_openapi
+from deploy.api.operations.routes import operation_routes
+from deploy.api.request_metrics import CountRequests, RequestMetrics
+from deploy.api.schema import ModelResponse
+from deploy.api.timeouts import LimitTime, RetryAfter
+from deploy.interfaces.protocols import Characters, Generator, Jobs
+from deploy.status.replica_status import ReplicaStatus
+
+
+def create_app(
+    config: Config,
+    model: ModelResponse,
+    characters: Characters,
+    generator: Generator,
+    jobs: Jobs,
+    board: ReplicaStatus | None = None,
+) -> FastAPI:
+    """The application over its parts.
+
+    Args:
+        config: the defaults (``sampling``) and limits (``serving``) of requests.
+        model: what is served.
+        board: where the parts say how they are; one of its own, where nobody does, by default.
+    """
+    board = board or ReplicaStatus()
+    patience, metrics = RetryAfter(board, config.serving), RequestMetrics()
+    app = FastAPI(title="RealCustom Studio")
+    # The last one added is the first one met.
+    app.add_middleware(LimitBody, max_bytes=config.serving.max_upload_bytes)
+    if config.serving.access.keys == "required":
+        app.add_middleware(Authentication, config=config)
+    app.add_middleware(HideErrors)
+    app.add_middleware(LimitTime, seconds=config.serving.request_timeout_s, patience=patience)
+    app.add_middleware(CountRequests, metrics=metrics)
+    install_error_handlers(app, patience.retry_after_s)
+    keys = documented(config)
+    app.include_router(operation_routes(config, model, board, metrics, keys))
+    app.include_router(character_routes(config, model.id, characters, generator), dependencies=keys)
+    app.include_router(image_routes(config, model.id, characters, generator), dependencies=keys)
+    app.include_router(edit_routes(config, model.id, characters, generator), dependencies=keys)
+    app.include_router(job_routes(config, model.id, characters, jobs), dependencies=keys)
+    install_openapi(app)
+    return app

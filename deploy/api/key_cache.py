@@ -1,0 +1,66 @@
+"""The keys that are good now, read anew every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from components.access.key import ApiKey, is_key, key_id
+from components.access.store import KeyStore
+from deploy.interfaces.protocols import UnavailableError
+
+log = logging.getLogger(__name__)
+#: Seconds that a request waits for the keys to be read.
+_PATIENCE_S = 2.0
+
+
+class KeyCache:
+    """Finds a key by what its holder sends.
+
+    Args:
+        refresh_s: how old what was read of the keys may be.
+        stale_s: how old it may be while the database does not answer.
+        clock: seconds since 1970, for keys that expire.
+    """
+
+    def __init__(
+        self, store: KeyStore, refresh_s: float, stale_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store, self._refresh_s, self._stale_s, self._clock = store, refresh_s, stale_s, clock
+        self._keys: dict[str, ApiKey] = {}
+        self._read_at = float("-inf")
+        self._reading: asyncio.Task[None] | None = None
+
+    async def find(self, text: str) -> ApiKey | None:
+        """The key that ``text`` is; None, after the same time, if it is none, or one that has ended.
+
+        Raises:
+            UnavailableError: the database has not answered for too long.
+        """
+        await self._refresh()
+        key = self._keys.get(key_id(text) or "")
+        known = is_key(text, None if key is None else key.digest)
+        return key if known and key is not None and key.good(self._clock()) else None
+
+    async def _refresh(self) -> None:
+        """See that the keys are as new as they must be; those who ask at the same time wait for the same answer."""
+        if time.monotonic() - self._read_at <= self._refresh_s:
+            return
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read())
+        await asyncio.wait({self._reading}, timeout=_PATIENCE_S)
+        if time.monotonic() - self._read_at > max(self._stale_s, self._refresh_s):
+            raise UnavailableError("keys cannot be checked at the moment; try again")
+
+    async def _read(self) -> None:
+        asked = time.monotonic()
+        try:
+            found = await asyncio.to_thread(self._store.good)
+        except SQLAlchemyError as error:
+            log.error("keys: %s", type(error).__name__)
+            return
+        self._keys, self._read_at = {key.id: key for key in found}, asked

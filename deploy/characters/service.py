@@ -1,0 +1,146 @@
+"""The characters part: pictures in, a stored character and advice out. Knows nothing of HTTP or Serve."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from components.characters.candidates import Candidate, Candidates, CandidateStore
+from components.characters.character import MAX_PICTURES, Character, Portraits, SubjectTokens
+from components.characters.store import CharacterStore
+from components.config import Config
+from components.content import ContentCheck
+from components.data.schema import Box
+from components.pictures import to_png
+from deploy.characters.references import ReferenceReader
+from deploy.generator.subjects import Namer
+from deploy.interfaces.protocols import UploadedSubject
+
+
+class CharacterService:
+    """`Characters` and `SubjectSource` over a `CharacterStore`; the work runs in threads.
+
+    Args:
+        content, namer: see `ReferenceReader`.
+    """
+
+    def __init__(
+        self, config: Config, content: ContentCheck | None = None, namer: Callable[[], Namer] | None = None
+    ) -> None:
+        self._reader = ReferenceReader(config, content, namer)
+        self._store = CharacterStore(config.serving.store, config.serving.database)
+        self._candidates = CandidateStore(self._store.engine, self._store.blobs)
+        self._store.sweep()
+        self._candidates.expire()
+        self._candidates.sweep()
+
+    async def create(
+        self,
+        name: str,
+        description: str,
+        target_word: str,
+        pictures: list[bytes],
+        faces: list[Box | None],
+        owner: str = "",
+    ) -> Character:
+        """Find the subject in each picture, and its face where none of ``faces`` is given, and keep it.
+
+        Raises:
+            DataError: a picture cannot be read.
+            ContentError: the policy refuses one.
+            WordError: there is neither a word nor a description that has one, and words are not looked for.
+        """
+
+        def create() -> Character:
+            references = self._reader.read(pictures, "pictures", faces)
+            word = self._reader.word(target_word, description, references)
+            return self._store.create(name, description, word, references, owner)
+
+        return await asyncio.to_thread(create)
+
+    async def page(self, limit: int, after: str | None, owner: str = "") -> list[Character]:
+        return await asyncio.to_thread(self._store.page, limit, after, owner)
+
+    async def get(self, identifier: str, owner: str = "") -> Character:
+        return await asyncio.to_thread(self._store.get, identifier, owner)
+
+    async def find(self, name: str, owner: str = "") -> list[Character]:
+        return await asyncio.to_thread(self._store.find, name, owner)
+
+    async def describe(
+        self, identifier: str, name: str | None, description: str | None, target_word: str | None, owner: str = ""
+    ) -> Character:
+        return await asyncio.to_thread(self._store.describe, identifier, name, description, target_word, owner)
+
+    async def add_pictures(
+        self, identifier: str, pictures: list[bytes], faces: list[Box | None], owner: str = ""
+    ) -> Character:
+        """As in `create`, to what is there.
+
+        Raises:
+            DataError: a picture cannot be read.
+            ContentError: the policy refuses one.
+            PictureCountError: they would be more than `MAX_PICTURES`.
+        """
+
+        def add() -> Character:
+            self._store.get(identifier, owner)
+            references = self._reader.read(pictures, "pictures", faces)
+            return self._store.add_pictures(identifier, references, MAX_PICTURES, owner)
+
+        return await asyncio.to_thread(add)
+
+    async def remove_picture(self, identifier: str, picture: str, owner: str = "") -> Character:
+        return await asyncio.to_thread(self._store.remove_picture, identifier, picture, owner)
+
+    async def cut_out(self, identifier: str, picture: str | None, owner: str = "") -> bytes:
+        """A picture's cut-out, by default the first one's, as the model sees it, as PNG."""
+
+        def show() -> bytes:
+            return to_png(self._reader.cut_out(self._store.reference(identifier, picture, owner)).picture)
+
+        return await asyncio.to_thread(show)
+
+    async def delete(self, identifier: str, owner: str = "") -> None:
+        await asyncio.to_thread(self._store.delete, identifier, owner)
+
+    async def show(self, pictures: list[bytes], field: str) -> UploadedSubject:
+        """The subject of pictures that are not kept.
+
+        Raises:
+            DataError: a picture cannot be read; the message begins with its place in ``field``.
+            ContentError: the policy refuses one.
+        """
+
+        def show() -> UploadedSubject:
+            cut_outs = [self._reader.cut_out(reference) for reference in self._reader.read(pictures, field)]
+            return UploadedSubject(tuple(to_png(c.picture) for c in cut_outs), tuple(c.face for c in cut_outs))
+
+        return await asyncio.to_thread(show)
+
+    async def offer(self, prompt: str, pictures: list[bytes], owner: str = "") -> Candidates:
+        """Keep pictures that were drawn of ``prompt`` for an hour, so that one can be chosen."""
+
+        def offer() -> Candidates:
+            references = self._reader.read(pictures, "candidates")
+            identifier, expires = self._candidates.put(prompt, pictures, owner)
+            return Candidates(identifier, expires, [r.advice for r in references if r.advice is not None])
+
+        return await asyncio.to_thread(offer)
+
+    async def candidate(self, identifier: str, choice: int, owner: str = "") -> Candidate:
+        """What `offer` has kept.
+
+        Raises:
+            CandidateNotFoundError: there is none, any more, or it is another owner's.
+        """
+        return await asyncio.to_thread(self._candidates.get, identifier, choice, owner)
+
+    async def portraits(self, identifier: str, size: int) -> Portraits:
+        return await asyncio.to_thread(self._store.portraits, identifier, size)
+
+    async def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
+        return await asyncio.to_thread(self._store.tokens, identifier, identity)
+
+    async def put_tokens(self, identifier: str, identity: str, revision: int, subject: SubjectTokens) -> bool:
+        return await asyncio.to_thread(self._store.put_tokens, identifier, identity, revision, subject)

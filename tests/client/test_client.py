@@ -1,0 +1,236 @@
+"""The client of the service, and the commands that use it, over real HTTP."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from components.client import Choice, Client, ServiceError
+from components.client.transport import Transport
+from components.config import Config, load_config
+from components.errors import DataError
+from tests.deploy.test_serving_api import photograph
+from tests.fakes.service_process import QUICK, running
+from workflows import serve, service
+from workflows.cli import app
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return load_config("tiny", [f"serving.store={tmp_path}/characters", *QUICK])
+
+
+@pytest.fixture
+def url(config: Config) -> Iterator[str]:
+    with running(config) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url) as client:
+        yield client
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def test_characters_and_pictures(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "rob.png").write_bytes(photograph())
+    rob = client.characters.create("Rob", tmp_path / "rob.png", description="a red robot")
+    assert (rob.name, rob.target_word) == ("Rob", "robot") and isinstance(rob.advice, list)
+    assert client.characters.get(rob.id) == rob
+    drawn = client.generate("a robot on the beach", [rob], n=2, seed=7, return_masks=True, output_format="webp")
+    assert [picture.seed for picture in drawn] == [7, 8] and len(drawn) == 2
+    assert all(opened(picture.data).format == "WEBP" and len(picture.masks) == 1 for picture in drawn)
+    assert (drawn.model_version, drawn.target_words, drawn.notes) == ("7", ["robot"], [])
+    assert drawn.revised_prompt is None
+    assert Image.open(drawn[0].save(tmp_path / "beach.webp")).size == (64, 64)
+    told = client.generate("@rob", [Choice(rob.id, "machine", 0.5)])
+    assert (told.revised_prompt, told.target_words) == ("machine", ["machine"])
+    assert client.characters.rename(rob.id, "Bob").name == "Bob"
+    client.characters.delete(rob.id)
+    with pytest.raises(ServiceError) as gone:
+        client.generate("a robot", [rob.id])
+    assert (gone.value.status, gone.value.param) == (404, "characters[0].id")
+
+
+def test_characters_are_listed_over_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("components.client.client._PAGE", 2)
+    made = [client.characters.create(f"c{i}", [photograph()], target_word="thing").id for i in range(5)]
+    assert [character.id for character in client.characters.list()] == made[::-1]
+
+
+def test_one_step_pictures(client: Client) -> None:
+    drawn = client.edit(photograph(), "sitting on the beach", seed=3)
+    assert (drawn.target_words, drawn.revised_prompt) == (["robot"], "a robot sitting on the beach")
+    assert client.edit([photograph(), photograph("blue")], "a cat", target_word="cat").target_words == ["cat"]
+    with pytest.raises(DataError, match="cannot be read"):
+        client.edit("missing.png", "a robot")
+
+
+def test_jobs(client: Client) -> None:
+    job = client.jobs.submit("a slow robot", seed=3, steps=12, key="once")
+    assert client.jobs.submit("a slow robot", seed=3, steps=12, key="once").id == job.id
+    events = list(client.jobs.events(job.id))
+    assert events[-1].kind == "done" and {event.kind for event in events} <= {"progress", "preview", "done"}
+    assert all(opened(event.png).format == "PNG" for event in events if event.png)
+    drawn = client.jobs.wait(job.id, timeout_s=10)
+    assert drawn[0].data == client.generate("a slow robot", seed=3, steps=12)[0].data
+    assert [each.id for each in client.jobs.list()] == [job.id]
+    client.jobs.cancel(job.id)
+    with pytest.raises(ServiceError, match="no such job"):
+        client.jobs.get(job.id)
+
+
+def test_a_job_that_does_not_end_well_is_told(client: Client) -> None:
+    job = client.jobs.submit("a sluggish robot")
+    with pytest.raises(TimeoutError):
+        client.jobs.wait(job.id, timeout_s=0, look_every_s=0.01)
+    client.jobs.cancel(job.id)
+    with pytest.raises(ServiceError, match="cancelled"):
+        client.jobs.wait(job.id, timeout_s=10, look_every_s=0.05)
+
+
+# --- what is tried again
+
+
+def answering(*answers: httpx.Response, retries: int = 5) -> tuple[Transport, list[float], list[httpx.Request]]:
+    """A transport that is given these answers in turn, its pauses, and the requests."""
+    left, pauses, seen = list(answers), [], []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return left.pop(0)
+
+    http = httpx.Client(base_url="http://service", transport=httpx.MockTransport(answer))
+    return Transport("http://service", "rc-key", retries=retries, pause=pauses.append, http=http), pauses, seen
+
+
+def refusal(status: int, **headers: str) -> httpx.Response:
+    error = {"message": "wait", "type": "server_error", "param": None, "code": "busy"}
+    return httpx.Response(status, json={"error": error}, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+def test_a_busy_service_is_asked_again_when_it_says() -> None:
+    answers = [
+        refusal(503, retry_after="7"),
+        refusal(429),
+        refusal(429, retry_after="5000"),
+        httpx.Response(200, json={}),
+    ]
+    transport, pauses, seen = answering(*answers)
+    files = [("image", ("a.png", photograph()))]
+    assert transport.json("POST", "/v1/images/edits", data={"prompt": "x"}, files=files) == {}
+    assert pauses == [7.0, 2.0, 60.0]
+    assert all(photograph() in request.read() for request in seen)
+    assert {request.headers["authorization"] for request in seen} == {"Bearer rc-key"}
+
+
+def test_what_will_not_succeed_is_not_tried_again() -> None:
+    for refused in (refusal(400), refusal(500), refusal(429, x_should_retry="false")):
+        transport, pauses, _ = answering(refused)
+        with pytest.raises(ServiceError, match="wait") as error:
+            transport.json("GET", "/")
+        assert error.value.code == "busy" and pauses == []
+    transport, pauses, _ = answering(*[refusal(503)] * 3, retries=2)
+    with pytest.raises(ServiceError):
+        transport.json("GET", "/")
+    assert len(pauses) == 2
+
+
+def test_answers_of_others_and_no_answer_are_told() -> None:
+    transport, _, _ = answering(httpx.Response(502, text="<html>bad gateway"))
+    with pytest.raises(ServiceError, match="502"):
+        transport.json("GET", "/")
+    with pytest.raises(ServiceError, match="cannot be reached"):
+        Client("http://127.0.0.1:9").characters.get("x")
+
+
+# --- the commands
+
+
+def run(*words: str, code: int = 0, **env: str) -> Any:
+    result = CliRunner().invoke(app, list(words), env={"COLUMNS": "200", **env})
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_commands_speak_to_a_service(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rob.png").write_bytes(photograph())
+    made = run("character", "create", "Rob", "rob.png", "--description", "a red robot", "--url", url)
+    identifier = made.stdout.split()[0]
+    listed = run("character", "list", REALCUSTOM_URL=url)
+    assert identifier in listed.stdout and "Rob" in listed.stdout
+    assert "target_word: robot" in run("character", "show", "rob", "--url", url).stdout
+    drawn = run("generate", "--prompt", "a robot", "--character", "rob", "--output", "a.jpg", REALCUSTOM_URL=url)
+    assert "wrote a.jpg" in drawn.stdout and Image.open("a.jpg").format == "JPEG"
+    told = run("generate", "--prompt", "@rob at home", "--output", "b.webp", "--url", url)
+    assert "drew 'robot at home'" in told.stdout and Image.open("b.webp").format == "WEBP"
+    once = run("generate", "--prompt", "on the beach", "--reference", "rob.png", "--seed", "3", "--url", url)
+    assert "drew 'a robot on the beach'" in once.stdout and Image.open("picture.png").size == (64, 64)
+    run("character", "rename", "rob", "Bob", "--url", url)
+    run("character", "delete", "bob", "--url", url)
+    assert identifier not in run("character", "list", "--url", url).stdout
+
+
+def test_commands_end_in_one_line(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words, said in (
+        (["character", "show", "nobody", "--url", url], "no such character"),
+        (["generate", "--prompt", "@nobody", "--url", url], "the mention at character 1"),
+        (["generate", "--prompt", "x", "--output", "a.gif", "--url", url], "output"),
+        (["generate", "--prompt", "x", "--reference", "missing.png", "--url", url], "missing.png cannot be read"),
+        (["character", "list", "--url", "http://127.0.0.1:9"], "cannot be reached"),
+    ):
+        result = run(*words, code=2)
+        assert len(result.stderr.splitlines()) == 1 and said in result.stderr
+    assert "--url" in run("generate", "--prompt", "x", "--character", "rob", code=2).stderr
+    assert "--set" in run("generate", "--prompt", "x", "--set", "seed=1", "--url", url, code=2).stderr
+
+
+def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(service, "Client", lambda *arguments: seen.append(arguments))
+    monkeypatch.setenv("REALCUSTOM_API_KEY", "rc-secret")
+    service.connect("http://x")
+    monkeypatch.setenv("REALCUSTOM_API_KEY", "")
+    service.connect("http://x")
+    assert seen == [("http://x", "rc-secret"), ("http://x", None)]
+
+
+def test_serve_stays_until_it_is_told_to_go(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[Any] = []
+
+    def start(*arguments: Any) -> str:
+        told.append(arguments)
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        return "http://service"
+
+    monkeypatch.setattr(serve.app, "start", start)
+    monkeypatch.setattr(serve.app, "stop", lambda: told.append("stopped"))
+    monkeypatch.setattr(serve, "ray", SimpleNamespace(shutdown=lambda: told.append("gone")))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        config = load_config("tiny")
+        serve.run(config, "models:/realcustom-tiny/3")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert told == [(config, "models:/realcustom-tiny/3"), "stopped", "gone"]
+    assert "serving at http://service" in capsys.readouterr().out

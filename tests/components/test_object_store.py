@@ -1,0 +1,103 @@
+"""Small files by name, in a directory and behind a URL: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+import pytest
+
+from components.config.section import Place
+from components.jobs.job import JobNotFoundError
+from components.jobs.results import ResultFiles
+from components.object_store import LocalObjectStore, below, open_object_store
+from tests.fixtures import character_stores
+
+
+@pytest.fixture(params=["directory", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """An empty place for files."""
+    if request.param == "s3":
+        yield f"{request.getfixturevalue('s3_bucket')}/store"
+    else:
+        yield from character_stores.empty(request.param, tmp_path)
+
+
+def test_what_is_written_is_read_listed_dated_and_gone(place: Place) -> None:
+    blobs = open_object_store(place)
+    for name, content in {"a/1": b"one", "a/2": b"", "b": b"three", "ab/1": b"four"}.items():
+        blobs.write(name, content)
+    blobs.write("a/1", b"another")
+    assert blobs.read("a/1") == b"another" and blobs.read("a/2") == b""
+    assert sorted(blobs.names()) == ["a/1", "a/2", "ab/1", "b"]
+    assert sorted(blobs.names("a")) == ["a/1", "a/2"], "which is no prefix"
+    assert 0 <= blobs.age_s("a/1") < 60
+    blobs.discard("a/1")
+    blobs.discard("a/1")
+    with pytest.raises(FileNotFoundError):
+        blobs.read("a/1")
+    with pytest.raises(FileNotFoundError):
+        blobs.age_s("a/1")
+    blobs.clear("a")
+    blobs.clear("nothing")
+    assert sorted(blobs.names()) == ["ab/1", "b"]
+    assert open_object_store(place).read("b") == b"three", "another process finds it"
+
+
+def test_places_below_places(tmp_path: Path) -> None:
+    assert below(tmp_path, "jobs") == tmp_path / "jobs"
+    assert below("s3://bucket/store/", "jobs") == "s3://bucket/store/jobs"
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = LocalObjectStore(tmp_path)
+    blobs.write("a/1", b"old")
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "no space left")))
+        with pytest.raises(OSError, match="no space"):
+            blobs.write("a/1", b"new")
+    assert blobs.read("a/1") == b"old" and blobs.names() == ["a/1"]
+
+
+def test_folders_come_and_go_under_several_hands(place: Place) -> None:
+    """A folder goes with its last file while others write into it, and nobody notices."""
+    blobs, stop = open_object_store(place), threading.Event()
+
+    def clear() -> None:
+        while not stop.is_set():
+            blobs.clear("a")
+
+    with ThreadPoolExecutor(3) as pool:
+        clearing = pool.submit(clear)
+        writing = [pool.submit(lambda n=n: [blobs.write(f"a/{n}-{i}", b"x") for i in range(50)]) for n in range(2)]
+        wait(writing)
+        stop.set()
+        for each in (*writing, clearing):
+            each.result()
+    blobs.clear("a")
+    assert blobs.names() == []
+
+
+def test_a_file_in_a_folder_s_place_is_an_error(tmp_path: Path) -> None:
+    blobs = LocalObjectStore(tmp_path)
+    blobs.write("a", b"a file")
+    with pytest.raises(OSError, match="a"):
+        blobs.write("a/1", b"below it")
+    assert blobs.names() == ["a"]
+
+
+def test_results_of_jobs_lie_wherever_blobs_do(place: Place) -> None:
+    files = ResultFiles(below(place, "jobs"))
+    files.write("job-1", "token", b"pictures")
+    files.write("job-2", "token", b"others")
+    assert files.read("job-1", "token") == b"pictures"
+    assert files.sweep({("job-1", "token")}) == 0, "what is young may still be in the making"
+    assert files.sweep({("job-1", "token")}, older_than_s=0) == 1
+    files.discard("job-1", "token")
+    for job in ("job-1", "job-2"):
+        with pytest.raises(JobNotFoundError):
+            files.read(job, "token")
+    assert open_object_store(place).names() == []

@@ -1,0 +1,89 @@
+"""Whatever the interface's document allows or forbids, no request makes the service fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+import schemathesis
+from fastapi import FastAPI
+from hypothesis import HealthCheck, settings
+from schemathesis.config import SchemathesisConfig
+
+from components.access.key import KeyLimits, Scope
+from components.access.store import TABLES, KeyStore
+from components.config import load_config
+from components.database import open_database
+from deploy.api.app import create_app
+from deploy.api.authentication import OPEN
+from deploy.api.schema import ModelResponse
+from deploy.characters.service import CharacterService
+from deploy.generator.service import GenerationService
+from deploy.jobs.service import JobService
+from tests.fakes.pipeline import FakeNamer, FakePipeline
+from tests.fixtures.error_envelope import error
+
+#: Pictures are small and few steps are taken, so that it is requests that take the time.
+SMALL = ["serving.max_side=64", "serving.max_steps=3", "sampling.steps=2", "serving.request_timeout_s=10"]
+MODEL = ModelResponse(id="realcustom-tiny", version="7")
+NOBODY = cast(Any, None)
+#: What the service says of itself, for which it needs none of its parts.
+INTERFACE = schemathesis.openapi.from_asgi(
+    "/openapi.json",
+    create_app(load_config("tiny", SMALL), MODEL, NOBODY, NOBODY, NOBODY),
+    config=SchemathesisConfig(seed=1),
+).exclude(path="/readyz")  # whose 503 says that no replica has reported
+#: Operations that were asked for something that they gave.
+GOOD: set[str] = set()
+PATIENT = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@dataclass
+class Service:
+    app: FastAPI
+    key: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """The service with its parts, asking for keys; only the pipeline is a fake."""
+    store = tmp_path_factory.mktemp("characters")
+    config = load_config("tiny", [f"serving.store={store}", "serving.access.keys=required", *SMALL])
+    characters = CharacterService(config)
+    generator = GenerationService(FakePipeline(), characters, namer=FakeNamer)
+    app = create_app(config, MODEL, characters, generator, JobService(config, generator))
+    _, key = KeyStore(open_database(store, None, TABLES)).create("ada", "test", [Scope.ADMIN], KeyLimits())
+    return Service(app, {"Authorization": f"Bearer {key}"})
+
+
+@INTERFACE.parametrize()
+@settings(PATIENT, max_examples=10)
+def test_no_request_makes_the_service_fail(case: Any, service: Service) -> None:
+    check(case, service)
+
+
+def test_good_requests_were_among_them() -> None:
+    if not GOOD:
+        pytest.skip("nothing was requested")
+    assert {"POST /v1/images/generations", "POST /v1/jobs", "GET /v1/characters", "GET /v1/models"} <= GOOD
+
+
+@pytest.mark.slow
+@INTERFACE.parametrize()
+@settings(PATIENT, max_examples=300)
+def test_no_request_of_many_makes_the_service_fail(case: Any, service: Service) -> None:
+    check(case, service)
+
+
+def check(case: Any, service: Service) -> None:
+    """An answer, or an error in its envelope; without a key, always an error."""
+    if case.operation.path not in OPEN:
+        refused = case.call(app=service.app)
+        assert refused.status_code == 401 and error(refused)["code"] == "invalid_api_key"
+    answer = case.call(app=service.app, headers=service.key)
+    assert answer.status_code < 500, answer.text
+    if answer.status_code < 400:
+        GOOD.add(case.operation.label)
+    else:
+        error(answer)

@@ -1,0 +1,377 @@
+"""Versions come and go while orders are drawn: none fails, each is drawn by one version, and the answer names it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.config import Config, RolloutConfig, load_config
+from components.errors import ArtifactError, ConfigError
+from components.model.adapter import RealCustomAdapter
+from components.model.pipeline import RealCustomPipeline
+from components.model.subjects import Subject
+from components.provenance.pictures import ModelName, PictureWriter
+from deploy import app
+from deploy.generator.aliases import VersionAliases, chosen
+from deploy.generator.service import GenerationService
+from deploy.generator.versions import ModelVersions
+from deploy.interfaces.protocols import BusyError, Order, UnavailableError
+from deploy.status.readiness import UnhealthyError
+from tests.deploy.test_serving_generator import Kept
+from tests.fakes.in_process_service import Studio, generators, studio, wait_until
+from tests.fakes.pipeline import BROKEN, FakePipeline, point
+
+ORDER = Order("a robot", "", 64, 64, 3, 3.5, (1,), (), None)
+OLD, NEW = "7", "8"
+
+
+def configured(tmp_path: Path, *overrides: str) -> Config:
+    return load_config("tiny", [f"serving.store={tmp_path}/store", "serving.rollout.poll_s=0.02", *overrides])
+
+
+def fleet_of(*tried: str, rollout: RolloutConfig = RolloutConfig(poll_s=1), first: str = OLD) -> ModelVersions:
+    """A fleet of versions that paint; it begins with the first of ``tried`` that can be loaded, or with ``first``."""
+
+    def load(version: str, beside: GenerationService | None) -> GenerationService:
+        if version == BROKEN:
+            raise ArtifactError("model.adapter was trained with other vision encoders")
+        write = PictureWriter(ModelName("realcustom-tiny", version))
+        return GenerationService(FakePipeline(f"fake-{version}"), Kept(), write=write)
+
+    return ModelVersions(load, [*tried, first], rollout)
+
+
+# Which version draws
+
+
+@given(st.text(min_size=1, max_size=20), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_an_owner_stays_with_one_version_whatever_they_ask(owner: str, seed: int, other: int, share: float) -> None:
+    both = VersionAliases(OLD, NEW)
+    first, second = (chosen(both, replace(ORDER, owner=owner, seeds=(s,)), share) for s in (seed, other))
+    assert first == second
+    assert chosen(VersionAliases(OLD), replace(ORDER, owner=owner), share) == OLD
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1))
+def test_a_larger_share_takes_nobody_away_from_the_challenger(seed: int, one: float, other: float) -> None:
+    order, both = replace(ORDER, seeds=(seed,)), VersionAliases(OLD, NEW)
+    less, more = sorted((one, other))
+    assert chosen(both, order, less) == OLD or chosen(both, order, more) == NEW
+    assert chosen(both, order, 0) == OLD and chosen(both, order, 1) == NEW
+
+
+def test_the_challenger_gets_its_share() -> None:
+    drawn = Counter(chosen(VersionAliases(OLD, NEW), replace(ORDER, seeds=(seed,)), 0.1) for seed in range(5000))
+    assert 0.08 < drawn[NEW] / 5000 < 0.12
+
+
+def test_a_share_for_the_challenger_needs_two_versions_at_a_time() -> None:
+    for setting in ("serving.rollout.beside=false", "serving.rollout.poll_s=0"):
+        with pytest.raises(ConfigError, match="canary needs"):
+            load_config("tiny", ["serving.rollout.canary=0.1", setting])
+
+
+# How versions change
+
+
+def test_no_request_fails_while_the_alias_moves_back_and_forth(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    answers: list[tuple[str, int, str]] = []
+
+    async def ask(service: Studio, until: asyncio.Event, client: int) -> None:
+        number = 0
+        while not until.is_set():
+            prompt = "a slow robot" if client == 0 else "a robot"
+            answer = await service.draw(prompt, seed=number)
+            answers.append((answer.headers.get("X-Error-Code", ""), answer.status_code, answer.json()["model_version"]))
+            number += 1
+
+    async def move() -> int:
+        async with studio(config) as service:
+            ended = asyncio.Event()
+            clients = [asyncio.create_task(ask(service, ended, client)) for client in range(4)]
+            for version in (NEW, OLD, NEW, OLD):
+                point(config, champion=version)
+                await service.until_version(version)
+                await asyncio.sleep(0.4)
+            ended.set()
+            await asyncio.gather(*clients)
+            assert service.loads == [OLD, NEW], "the way back takes no time"
+            page = (await service.client.get("/metrics")).text
+            assert 'realcustom_rollouts_total{outcome="switched",replica="generator-1"} 4.0' in page
+        return len(answers)
+
+    assert asyncio.run(move()) > 10
+    assert {(code, status) for code, status, _ in answers} == {("", 200)}
+    assert [version for version, _ in groupby(v for *_, v in answers)][:2] == [OLD, NEW]
+    assert {version for *_, version in answers} == {OLD, NEW}
+
+
+def test_what_was_begun_is_ended_by_the_version_that_began_it() -> None:
+    async def switch() -> None:
+        fleet = fleet_of(rollout=RolloutConfig(poll_s=1, keep=0))
+        begun = asyncio.create_task(fleet.generate(replace(ORDER, prompt="a slow robot")))
+        await asyncio.sleep(0.1)
+        await fleet.follow(VersionAliases(NEW))
+        assert [s.version for s in fleet.versions()] == [OLD, NEW], "it is drawing"
+        drawn = await fleet.generate(ORDER)
+        assert drawn.model_version == NEW and not begun.done()
+        assert (await begun).model_version == OLD
+        await asyncio.sleep(0.1)
+        assert [(s.version, s.role) for s in fleet.versions()] == [(NEW, "champion")], "nothing is kept of it"
+        assert await fleet.close(10)
+
+    asyncio.run(switch())
+
+
+def test_as_many_old_versions_stay_as_are_to_be_kept() -> None:
+    async def switch() -> None:
+        fleet = fleet_of(rollout=RolloutConfig(poll_s=1, keep=1))
+        for version in ("8", "9", "8", "10"):
+            await fleet.follow(VersionAliases(version))
+        assert [(s.version, s.role) for s in fleet.versions()] == [("8", "kept"), ("10", "champion")]
+        assert await fleet.close(10)
+
+    asyncio.run(switch())
+
+
+def test_a_version_that_cannot_be_loaded_changes_nothing(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+
+    async def promote() -> None:
+        async with studio(config) as service:
+            point(config, champion=BROKEN)
+            while service.loads != [OLD, BROKEN]:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            assert service.loads == [OLD, BROKEN], "it is not tried at every look"
+            assert (await service.draw()).json()["model_version"] == OLD
+            point(config)  # the alias is gone
+            await asyncio.sleep(0.1)
+            point(config, champion=NEW)
+            await service.until_version(NEW)
+            assert 'outcome="failed"' in (await service.client.get("/metrics")).text
+
+    asyncio.run(promote())
+
+
+def test_a_replica_that_cannot_load_what_is_named_serves_what_it_was_built_with() -> None:
+    async def begin() -> None:
+        fleet = fleet_of(BROKEN)
+        assert [s.version for s in fleet.versions()] == [OLD]
+        with pytest.raises(ArtifactError):
+            fleet_of(first=BROKEN)
+        assert await fleet.close(10)
+
+    asyncio.run(begin())
+
+
+def test_where_two_do_not_fit_the_replica_is_outdated() -> None:
+    async def promote() -> None:
+        fleet = fleet_of(rollout=RolloutConfig(poll_s=1, beside=False))
+        await fleet.follow(VersionAliases(OLD))
+        fleet.check(60)
+        await fleet.follow(VersionAliases(NEW))
+        assert [s.version for s in fleet.versions()] == [OLD]
+        with pytest.raises(UnhealthyError, match="beside"):
+            fleet.check(60)
+        assert (await fleet.generate(ORDER)).model_version == OLD, "it draws until it is replaced"
+        restarted = fleet_of(BROKEN, rollout=RolloutConfig(poll_s=1, beside=False))
+        await restarted.follow(VersionAliases(BROKEN))
+        restarted.check(60)  # another restart would not help
+        assert await fleet.close(10) and await restarted.close(10)
+
+    asyncio.run(promote())
+
+
+def test_a_fleet_with_a_stuck_engine_stays_unhealthy_and_takes_nothing_more() -> None:
+    async def hang() -> None:
+        fleet = fleet_of()
+        begun = asyncio.create_task(fleet.generate(replace(ORDER, prompt="an endless robot")))
+        await asyncio.sleep(0.3)
+        fleet.check(60)
+        with pytest.raises(UnhealthyError, match="nothing has moved"):
+            fleet.check(0.1)
+        with pytest.raises(UnavailableError):
+            await begun
+        with pytest.raises(UnhealthyError, match="given up"):
+            fleet.check(60)
+        with pytest.raises(BusyError) as refused:  # so that a job is given back, and loses no attempt
+            await fleet.generate(ORDER)
+        assert refused.value.retry_after_s
+
+    asyncio.run(hang())
+
+
+def test_a_share_of_requests_and_jobs_goes_to_the_challenger(tmp_path: Path) -> None:
+    config = configured(tmp_path, "serving.rollout.canary=0.5", "serving.jobs.tick_s=0.02")
+
+    async def draw() -> None:
+        async with studio(config) as service:
+            point(config, champion=OLD, challenger=NEW)
+            while len(service.fleet.versions()) < 2:
+                await asyncio.sleep(0.01)
+            models = (await service.client.get("/v1/models")).json()["data"][0]
+            await asyncio.sleep(0.2)
+            models = (await service.client.get("/v1/models")).json()["data"][0]
+            assert models["version"] == OLD
+            assert {(v["version"], v["role"]) for v in models["versions"]} == {(OLD, "champion"), (NEW, "challenger")}
+            drawn = {seed: (await service.draw(seed=seed)).json()["model_version"] for seed in range(20)}
+            assert set(drawn.values()) == {OLD, NEW}
+            for seed in range(6):
+                sent = await service.client.post("/v1/jobs", json={"prompt": "a robot", "seed": seed, "steps": 3})
+                job: dict[str, Any] = {}
+                while "result" not in job:
+                    job = (await service.client.get(sent.headers["Location"])).json()
+                    await asyncio.sleep(0.02)
+                assert job["result"]["model_version"] == drawn[seed], "the same request is drawn alike"
+            point(config, champion=NEW, challenger=NEW)
+            await service.until_version(NEW)
+            assert service.loads == [OLD, NEW], "the challenger was loaded already"
+            assert {(s.version, s.role) for s in service.fleet.versions()} == {(OLD, "kept"), (NEW, "champion")}
+
+    asyncio.run(draw())
+
+
+# Two versions over the same weights
+
+
+def draw(pipeline: RealCustomPipeline, tokens: torch.Tensor) -> torch.Tensor:
+    seed = torch.Generator().manual_seed(3)
+    output = pipeline(
+        "a robot in the snow",
+        Subject(tokens, "robot"),
+        num_inference_steps=2,
+        generator=seed,
+        output_type="latent",
+        height=64,
+        width=64,
+    )
+    latents: torch.Tensor = output.images
+    return latents
+
+
+def trained(pipeline: RealCustomPipeline, seed: int) -> RealCustomAdapter:
+    """An adapter that fits, and acts."""
+    adapter = RealCustomAdapter.for_unet(
+        pipeline.unet, pipeline.vision.channels, pipeline.adapter.config, pipeline.vision.identity
+    )
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in adapter.parameters():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    return adapter
+
+
+def test_two_versions_share_all_weights_but_the_adapters(config: Config) -> None:
+    first = RealCustomPipeline.from_config(config)
+    first.set_adapter(trained(first, 1), first.vision, first.guidance)
+    tokens = torch.randn(8, first.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))
+    before = draw(first, tokens)
+    second = first.with_adapter(trained(first, 2))
+    assert second.token_identity != first.token_identity
+    assert torch.equal(draw(first, tokens), before), "the first is as it was"
+
+    alone = RealCustomPipeline.from_config(config)
+    alone.set_adapter(trained(alone, 2), alone.vision, alone.guidance)
+    assert torch.equal(draw(second, tokens), draw(alone, tokens)) and not torch.equal(draw(second, tokens), before)
+
+    for name in ("unet", "vae", "text_encoder", "text_encoder_2", "vision"):
+        own, other = getattr(first, name), getattr(second, name)
+        assert own is not other
+        pointers = [[p.data_ptr() for p in module.parameters()] for module in (own, other)]
+        assert pointers[0] == pointers[1] and pointers[0], name
+    assert {p.data_ptr() for p in first.adapter.parameters()}.isdisjoint(
+        p.data_ptr() for p in second.adapter.parameters()
+    )
+
+
+def test_two_versions_draw_at_the_same_time_as_they_do_alone(config: Config) -> None:
+    first = RealCustomPipeline.from_config(config)
+    first.set_adapter(trained(first, 1), first.vision, first.guidance)
+    second = first.with_adapter(trained(first, 2))
+    tokens = torch.randn(8, first.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))
+    alone = [draw(pipeline, tokens) for pipeline in (first, second)]
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(3):
+            together = list(threads.map(lambda pipeline: draw(pipeline, tokens), (first, second)))
+            assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+# On Ray Serve
+
+
+@contextmanager
+def asking(url: str, clients: int) -> Iterator[list[tuple[int, str]]]:
+    """Clients that draw one picture after the other during the block; the list is their answers."""
+    answers: list[tuple[int, str]] = []
+    ended = threading.Event()
+
+    def ask(client: int) -> None:
+        with httpx.Client(base_url=url, timeout=60) as session:
+            while not ended.is_set():
+                body = {"prompt": "a slow robot" if client == 0 else "a robot", "steps": 3}
+                answer = session.post("/v1/images/generations", json=body)
+                answers.append((answer.status_code, answer.json().get("model_version", answer.text)))
+
+    threads = [threading.Thread(target=ask, args=(client,)) for client in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+@pytest.mark.slow
+def test_a_promotion_under_load_and_a_generator_that_hangs(tmp_path: Path, ray_cluster: None) -> None:
+    overrides = ["serving.port=0", "serving.max_replicas=1", "serving.rollout.poll_s=0.5", "serving.stuck_s=2"]
+    config = configured(tmp_path, *overrides, "serving.health_check_s=0.5", "serving.drain_s=1")
+    point(config, champion=OLD)
+    url = app.start(config, registry="tests.fakes.pipeline")
+    try:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            wait_until(lambda: client.get("/readyz").status_code == 200)
+
+            def served() -> str:
+                return str(client.get("/v1/models").json()["data"][0]["version"])
+
+            with asking(url, 4) as answers:
+                for version in (NEW, OLD, NEW):
+                    point(config, champion=version)
+                    wait_until(lambda wanted=version: served() == wanted)
+                    time.sleep(0.5)
+            print(f"\n{len(answers)} requests while the alias moved three times: {Counter(answers)}")
+            assert {status for status, _ in answers} == {200}
+            assert {version for _, version in answers} == {OLD, NEW} and answers[-1][1] == NEW
+
+            before = generators()
+            hung = client.post("/v1/images/generations", json={"prompt": "an endless robot"})
+            assert (hung.status_code, hung.json()["error"]["code"]) == (503, "unavailable"), hung.text
+            assert int(hung.headers["Retry-After"]) >= 1
+            wait_until(lambda: generators() and not set(generators()) & set(before))
+            wait_until(lambda: client.post("/v1/images/generations", json={"prompt": "a robot"}).status_code == 200)
+            again = client.post("/v1/images/generations", json={"prompt": "a robot"})
+            assert again.json()["model_version"] == NEW, "it loads what the registry names by now"
+            page = client.get("/metrics").text
+            for name in ("model_info", "engine_steps_total", "request_seconds_bucket", "rejections_total", "jobs"):
+                assert f"realcustom_{name}{{" in page, name
+    finally:
+        app.stop()

@@ -1,0 +1,279 @@
+"""The engine's thread over drafts that only count: who is drawn with whom, and how requests end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from components.engine.engine import Engine
+from components.engine.future import ImageFuture
+from components.engine.request import CancelledError, ClosedError, ExpiredError, Phase, Request, StepProgress
+
+BUDGET = 4 * 64 * 64
+
+
+class CountingDraft:
+    def __init__(self, prompt: str, total: int, seed: int) -> None:
+        self.prompt, self.total, self.seed, self.step = prompt, total, seed, 0
+        self.latents = torch.zeros(1, 4, 8, 8)
+
+    @property
+    def done(self) -> bool:
+        return self.step == self.total
+
+    def turn(self) -> CountingDraft:
+        return self
+
+    def take(self, prediction: int) -> None:
+        if self.prompt == "bad step" and self.step == 1:
+            raise ValueError("bad step")
+        self.step, self.latents = self.step + 1, self.latents + prediction
+
+
+class CountingPipeline:
+    """Steps only as far as the test lets it, if it is held."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.let, self.held = threading.Semaphore(0), False
+        self.decoding_allowed = threading.Event()
+        self.decoding_allowed.set()
+        self.threads: set[str] = set()
+
+    def begin(self, prompt: str, *, num_inference_steps: int, generator: torch.Generator, **_: Any) -> CountingDraft:
+        if prompt == "bad prompt":
+            raise ValueError("bad prompt")
+        self.threads.add(threading.current_thread().name)
+        return CountingDraft(prompt, num_inference_steps, generator.initial_seed())
+
+    def crowd(self) -> Any:
+        def call(turns: Sequence[CountingDraft]) -> list[int]:
+            if self.held:
+                assert self.let.acquire(timeout=10)
+            self.calls.append([turn.prompt for turn in turns])
+            if any(turn.prompt == "bad call" for turn in turns):
+                raise RuntimeError("bad call")
+            return [turn.seed for turn in turns]
+
+        return call
+
+    def finish(self, draft: CountingDraft) -> SimpleNamespace:
+        assert self.decoding_allowed.wait(10)
+        if draft.prompt == "bad end":
+            raise RuntimeError("bad end")
+        return SimpleNamespace(images=[Image.new("L", (8, 8), int(draft.latents.max()))], masks=None)
+
+
+@pytest.fixture
+def pipeline() -> CountingPipeline:
+    return CountingPipeline()
+
+
+@pytest.fixture
+def engine(pipeline: CountingPipeline) -> Iterator[Engine]:
+    made = Engine(pipeline, BUDGET)
+    yield made
+    pipeline.held = False
+    pipeline.let.release(1000)
+    pipeline.decoding_allowed.set()
+    assert made.close(10)
+
+
+def asked(prompt: str, steps: int = 3, seed: int = 1, side: int = 64, **more: Any) -> Request:
+    return Request(prompt, seed, side, side, steps, 3.5, **more)
+
+
+def value(handle: ImageFuture) -> int:
+    return int(handle.result(10).image.getpixel((0, 0)))  # type: ignore[arg-type]
+
+
+def until_called(pipeline: CountingPipeline, count: int) -> None:
+    """Let the steps up to the ``count``-th through, and wait until it is over."""
+    while len(pipeline.calls) < count:
+        pipeline.let.release()
+        threading.Event().wait(0.01)
+
+
+def test_requests_join_and_leave_between_steps(engine: Engine, pipeline: CountingPipeline) -> None:
+    pipeline.held = True
+    first = engine.submit(asked("a", steps=4, seed=10))
+    until_called(pipeline, 1)
+    others = [engine.submit(asked("b", steps=2, seed=20)), engine.submit(asked("c", steps=9, seed=3))]
+    pipeline.held = False
+    pipeline.let.release(20)
+    assert [value(handle) for handle in (first, *others)] == [40, 40, 27]
+    companies = ["".join(sorted(call)) for call in pipeline.calls]
+    assert companies.count("ac") + companies.count("abc") + companies.count("a") == 4
+    assert "abc" in companies and companies[-1] == "c"
+    assert len(companies) < 4 + 2 + 9, "they shared steps"
+    assert first.since[Phase.QUEUED] <= first.since[Phase.ENCODING] <= first.since[Phase.DONE]
+    assert first.phase is Phase.DONE and first.seconds(Phase.QUEUED, Phase.DONE) > 0
+
+
+def test_the_budget_bounds_who_is_drawn_together(engine: Engine, pipeline: CountingPipeline) -> None:
+    handles = [engine.submit(asked(str(i), seed=i)) for i in range(10)]
+    large = engine.submit(asked("large", side=256))
+    assert [value(handle) for handle in handles] == [3 * i for i in range(10)]
+    assert value(large) == 3
+    assert max(len(call) for call in pipeline.calls) <= 4
+    assert all(call == ["large"] for call in pipeline.calls if "large" in call)
+
+
+def test_a_failing_request_fails_alone_wherever_it_fails(engine: Engine, pipeline: CountingPipeline) -> None:
+    pipeline.held = True
+    good = engine.submit(asked("good", steps=6, seed=2))
+    bad = [engine.submit(asked(prompt)) for prompt in ("bad prompt", "bad call", "bad step", "bad end")]
+    pipeline.held = False
+    pipeline.let.release(100)
+    assert value(good) == 12
+    for handle in bad:
+        with pytest.raises((ValueError, RuntimeError), match=handle.request.prompt):
+            handle.result(10)
+        assert handle.phase is Phase.FAILED
+    assert engine.stats().ended == {Phase.DONE: 1, Phase.FAILED: 4}
+    assert value(engine.submit(asked("good"))) == 3
+
+
+def test_cancelling_and_deadlines_act_at_the_next_step(pipeline: CountingPipeline) -> None:
+    now = [0.0]
+    engine = Engine(pipeline, BUDGET, clock=lambda: now[0])
+    pipeline.held = True
+    stays, gone, late = (engine.submit(asked(p, steps=50, deadline=d)) for p, d in (("s", None), ("g", None), ("l", 9)))
+    until_called(pipeline, 2)
+    gone.cancel()
+    now[0] = 9.0
+    until_called(pipeline, 5)
+    with pytest.raises(CancelledError):
+        gone.result(10)
+    with pytest.raises(ExpiredError):
+        late.result(10)
+    assert pipeline.calls[-1] == ["s"]
+    never = engine.submit(asked("n", deadline=8.0))
+    pipeline.held = False
+    pipeline.let.release(100)
+    with pytest.raises(ExpiredError):
+        never.result(10)
+    assert value(stays) == 50
+    assert never.phase is Phase.EXPIRED and Phase.ENCODING not in never.since
+    stays.cancel()
+    assert stays.phase is Phase.DONE and value(stays) == 50
+    assert engine.close(10)
+
+
+def test_what_is_cancelled_while_it_waits_for_the_decoder_is_not_decoded(
+    engine: Engine, pipeline: CountingPipeline
+) -> None:
+    pipeline.decoding_allowed.clear()
+    first, second = engine.submit(asked("a", steps=1)), engine.submit(asked("b", steps=1))
+    while second.phase is not Phase.DECODING:
+        threading.Event().wait(0.01)
+    assert engine.stats().decoding == 2
+    third = engine.submit(asked("c", steps=3))
+    while third.phase is not Phase.DECODING:  # steps go on while the decoder is busy
+        threading.Event().wait(0.01)
+    second.cancel()
+    pipeline.decoding_allowed.set()
+    assert (value(first), value(third)) == (1, 3)
+    with pytest.raises(CancelledError):
+        second.result(10)
+
+
+def test_progress_is_told_step_by_step(engine: Engine, pipeline: CountingPipeline) -> None:
+    async def follow() -> tuple[list[StepProgress], Any]:
+        pipeline.held = True
+        handle = engine.submit(asked("a", steps=5, preview_every=2))
+        seen = []
+        following = handle.steps()
+        pipeline.let.release(5)
+        async for progress in following:
+            seen.append(progress)
+        return seen, await handle.picture()
+
+    seen, picture = asyncio.run(follow())
+    assert seen and [p.step for p in seen] == list(range(seen[0].step, 6)) and {p.total for p in seen} == {5}
+    assert all((p.latents is not None) == (p.step % 2 == 0) for p in seen)
+    assert picture.image.size == (8, 8)
+
+
+def test_to_stop_waiting_is_to_cancel(engine: Engine, pipeline: CountingPipeline) -> None:
+    pipeline.held = True
+    handle = engine.submit(asked("a", steps=50))
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(handle.picture(), 0.05)
+
+    asyncio.run(give_up())
+    pipeline.let.release(2)
+    with pytest.raises(CancelledError):
+        handle.result(10)
+    assert len(pipeline.calls) <= 2
+
+
+def test_a_watcher_that_fails_disturbs_nobody(engine: Engine) -> None:
+    handle = engine.submit(asked("a", steps=30))
+    told: list[int] = []
+
+    def fail(progress: StepProgress) -> None:
+        told.append(progress.step)
+        raise RuntimeError("watcher")
+
+    handle.watch(fail)
+    assert value(handle) == 30 and len(told) <= 1
+
+
+def test_closing_drains_and_refuses(pipeline: CountingPipeline) -> None:
+    engine = Engine(pipeline, BUDGET)
+    handles = [engine.submit(asked(str(i), seed=i)) for i in range(9)]
+    assert engine.close(10)
+    assert [handle.phase for handle in handles] == [Phase.DONE] * 9
+    with pytest.raises(ClosedError):
+        engine.submit(asked("a"))
+    assert Engine(pipeline, BUDGET).close()
+    assert pipeline.threads == {"engine"}
+
+
+def test_statistics_show_a_stuck_engine(pipeline: CountingPipeline) -> None:
+    now = [0.0]
+    engine = Engine(pipeline, BUDGET, clock=lambda: now[0])
+    now[0] = 100.0
+    assert engine.stats().silent_s == 0, "an idle engine is not stuck"
+    pipeline.held = True
+    handles = [engine.submit(asked(str(i), steps=2)) for i in range(6)]
+    until_called(pipeline, 1)
+    while engine.stats().steps < 1:
+        threading.Event().wait(0.01)
+    now[0] += 30
+    stats = engine.stats()
+    assert stats.silent_s == 30
+    assert stats.queued + stats.denoising == 6 and stats.pixels <= stats.budget == BUDGET
+    pipeline.held = False
+    pipeline.let.release(100)
+    assert all(value(handle) == 2 for handle in handles)
+    assert engine.close(10)
+    stats = engine.stats()
+    assert (stats.queued, stats.denoising, stats.decoding, stats.silent_s) == (0, 0, 0, 0)
+    assert stats.ended == {Phase.DONE: 6} and stats.steps == len(pipeline.calls) >= 4
+
+
+def test_other_work_runs_beside_the_steps(engine: Engine, pipeline: CountingPipeline) -> None:
+    pipeline.held = True
+    handle = engine.submit(asked("a"))
+    assert engine.beside(lambda a, b: a + b, 2, 3).result(10) == 5
+    pipeline.let.release(3)
+    assert value(handle) == 3
+
+
+def test_a_fault_of_the_engine_itself_leaves_nobody_waiting(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("components.engine.engine.advance", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        engine.submit(asked("a")).result(10)
+    monkeypatch.undo()
+    assert value(engine.submit(asked("a"))) == 3

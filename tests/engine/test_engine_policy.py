@@ -1,0 +1,190 @@
+"""The engine's decisions, by numbers alone: fairness, admission, early ends, and how large a batch pays."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from components.engine.budget import best_batch
+from components.engine.future import ImageFuture
+from components.engine.policy import early_end, fits, next_turn
+from components.engine.request import AFTER, Phase, Request
+from components.engine.request_queue import RequestQueue
+
+
+def request(owner: str = "", side: int = 64, steps: int = 20, deadline: float | None = None) -> Request:
+    return Request("a cat", 0, side, side, steps, 3.5, owner=owner, deadline=deadline)
+
+
+def handle(asked: Request) -> ImageFuture:
+    return ImageFuture(asked, lambda: 0.0, lambda: None)
+
+
+class Draft:
+    latents, step, total, done = None, 0, 1, False
+
+
+def admitted(floor: RequestQueue) -> ImageFuture | None:
+    """Whoever is let in, in their lane."""
+    found = floor.admit()
+    if found is not None:
+        found.move(Phase.ENCODING)
+        floor.join(found, Draft(), object)  # type: ignore[arg-type]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_is_served_by_weight_whatever_its_things_cost(seed: int) -> None:
+    chance = random.Random(seed)
+    sizes = {"small": 4, "large": 300, "heavy": 20}
+    weights = {"small": 1.0, "large": 1.0, "heavy": 3.0}
+    credits: dict[str, float] = {}
+    served: Counter[str] = Counter()
+    for _ in range(3000):
+        costs = {name: chance.uniform(0.5, 1) * size for name, size in sizes.items()}
+        chosen, credits = next_turn(credits, costs, weights)
+        served[chosen] += costs[chosen]
+        assert all(0 <= credit <= 300 for credit in credits.values())
+    shares = [served[name] / weights[name] for name in sizes]
+    assert max(shares) - min(shares) <= 2 * 300
+
+
+def test_equals_take_turns_and_who_wants_nothing_saves_nothing() -> None:
+    credits: dict[str, float] = {}
+    order = ""
+    for _ in range(6):
+        chosen, credits = next_turn(credits, {"a": 1, "b": 1, "c": 1})
+        order += chosen
+    assert order == "abcabc"
+    _, credits = next_turn(credits, {"a": 5, "b": 9})
+    assert credits["b"] > 0 and "c" not in credits
+    _, credits = next_turn(credits, {"a": 5})
+    assert "b" not in credits
+
+
+def test_a_picture_fits_in_the_budget_or_alone() -> None:
+    assert fits(10, 0, 5) and fits(5, 5, 10)
+    assert not fits(6, 5, 10)
+
+
+def test_a_request_ends_early_when_cancelled_or_late() -> None:
+    assert early_end(False, None, 1e9) is None and early_end(False, 5.0, 4.9) is None
+    assert early_end(False, 5.0, 5.0) is Phase.EXPIRED
+    assert early_end(True, 5.0, 9.0) is Phase.CANCELLED
+
+
+def test_phases_lead_to_an_end_and_never_back() -> None:
+    way = [Phase.QUEUED, Phase.ENCODING, Phase.DENOISING, Phase.DECODING, Phase.DONE]
+    assert all(later in AFTER[earlier] for earlier, later in pairwise(way))
+    for phase in Phase:
+        assert not any(way.index(after) <= way.index(phase) for after in AFTER[phase] if after in way)
+        assert phase.final == (phase not in way[:-1])
+    moved = handle(request())
+    moved.move(Phase.ENCODING)
+    with pytest.raises(AssertionError, match="not followed by"):
+        moved.move(Phase.DONE)
+
+
+def test_large_pictures_do_not_starve_small_ones_nor_the_other_way() -> None:
+    floor = RequestQueue(budget=4 * 128 * 128)
+    for size in (128, 64):
+        floor.queue += [handle(request("someone", size)) for _ in range(40)]
+    let_in: Counter[int] = Counter()
+    while any(waiting.request.width == 64 for waiting in floor.queue):
+        while found := admitted(floor):
+            let_in[found.request.width] += 1
+        lane = floor.next_lane()
+        assert lane is not None
+        floor.release(lane.members[0][0])
+    assert let_in[64] == 40 and 9 <= let_in[128] <= 11, "four small ones for each large one"
+
+
+def test_an_owner_with_many_requests_does_not_starve_one_with_few() -> None:
+    floor = RequestQueue(budget=64 * 64)
+    floor.queue += [handle(request("greedy")) for _ in range(50)] + [handle(request("modest")) for _ in range(3)]
+    owners = []
+    for _ in range(6):
+        found = admitted(floor)
+        assert found is not None
+        owners.append(found.request.owner)
+        floor.release(found)
+    assert owners == ["greedy", "modest"] * 3
+
+
+def test_nobody_is_let_in_before_one_who_waits_for_room() -> None:
+    floor = RequestQueue(budget=2 * 64 * 64)
+    floor.queue = [handle(request("a")), handle(request("b", 96, steps=1)), handle(request("c", 64, steps=1))]
+    cheapest = admitted(floor)
+    assert cheapest is not None and cheapest.request.owner == "c"
+    assert admitted(floor) is None, "it is b's turn; a would fit but has to wait"
+    floor.release(cheapest)
+    large = admitted(floor)
+    assert large is not None and large.request.owner == "b" and floor.pixels > floor.budget, "alone it always fits"
+    assert admitted(floor) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_budget_is_kept_and_everybody_is_served(seed: int) -> None:
+    chance = random.Random(seed)
+    floor = RequestQueue(budget=5 * 64 * 64)
+    expected = 60
+    floor.queue = [
+        handle(request(chance.choice("abc"), chance.choice((64, 96, 128)), chance.randint(1, 50)))
+        for _ in range(expected)
+    ]
+    served = 0
+    while not floor.empty:
+        while admitted(floor):
+            assert floor.pixels <= floor.budget or len(floor.denoising) == 1
+        lane = floor.next_lane()
+        assert lane is not None
+        floor.release(chance.choice(lane.members)[0])
+        served += 1
+    assert served == expected
+
+
+def test_lanes_share_the_steps_by_pixels_and_owners() -> None:
+    floor = RequestQueue(budget=10**9)
+    floor.queue = [handle(request("a", 128)), handle(request("a", 64)), handle(request("b", 64))]
+    while admitted(floor):
+        pass
+    steps: Counter[tuple[int, int]] = Counter()
+    for _ in range(100):
+        lane = floor.next_lane()
+        assert lane is not None
+        steps[lane.members[0][0].request.size] += 1
+    # Two owners' call costs half of the large one's and has twice its weight.
+    assert steps[64, 64] == 4 * steps[128, 128]
+
+
+def test_who_is_cancelled_or_late_leaves_queue_and_lane() -> None:
+    floor = RequestQueue(budget=64 * 64)
+    running, late, gone, stays = (handle(request(deadline=d)) for d in (None, 5.0, None, 50.0))
+    floor.queue = [running, late, gone, stays]
+    assert admitted(floor) is running
+    assert floor.drop_ended(4.0) == []
+    running.cancel()
+    gone.cancel()
+    assert floor.drop_ended(5.0) == [
+        (late, Phase.EXPIRED),
+        (gone, Phase.CANCELLED),
+        (running, Phase.CANCELLED),
+    ]
+    assert floor.queue == [stays] and floor.lanes == {}
+
+
+def test_the_batch_grows_while_that_pays_and_memory_lasts() -> None:
+    def flat_from(count: int) -> float:
+        return best_batch(lambda n: max(1.0, n / count))
+
+    assert [flat_from(count) for count in (1, 4, 16)] == [1, 4, 16]
+    assert flat_from(1000) == 32
+    assert best_batch(lambda n: None if n > 4 else 1.0) == 4
+    assert best_batch(lambda n: None) == 1
+    assert best_batch(lambda n: n**1.5) == 1, "larger is slower"
+    hiccup = {1: 1.0, 2: 2.0, 4: 2.0, 8: 4.0, 16: math.inf, 32: math.inf}
+    assert best_batch(hiccup.__getitem__) == 4

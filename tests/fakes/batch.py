@@ -1,0 +1,42 @@
+"""A registry (module path ``tests.fakes.batch``) of a pipeline that a row can kill, and a run in its own process.
+
+``python -m tests.fakes.batch <table> <output> [key=value …]`` draws a table and prints what became of it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from components.batch.run import draw_table
+from components.config import Config, load_config
+from tests.fakes.pipeline import FakeDraft, FakePipeline
+
+
+class Mortal(FakePipeline):
+    """Dies of a prompt with the word "deadly"."""
+
+    def begin(self, prompt: str, **arguments: Any) -> FakeDraft:
+        if "deadly" in prompt:
+            os._exit(1)
+        return super().begin(prompt, **arguments)
+
+
+def resolve(config: Config, uri: str) -> SimpleNamespace:
+    return SimpleNamespace(name="fake", version="1")
+
+
+def load_pipeline(config: Config, uri: str) -> Mortal:
+    return Mortal()
+
+
+def main(table: str, output: str, *overrides: str) -> None:
+    report = draw_table(load_config("tiny", overrides), table, Path(output), "tests.fakes.batch")
+    print(report.rows, report.done, report.failed, report.drawn)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

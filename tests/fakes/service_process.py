@@ -1,0 +1,85 @@
+"""The whole service in a process, without Ray: a gateway over fakes on a port of its own, with jobs that are worked on.
+
+``python -m tests.fakes.service_process <store> [key=value …]`` prints its URL and serves until it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from components.config import Config, load_config
+from components.provenance.manifests import picture_writer
+from components.provenance.pictures import ModelName
+from deploy.api.app import create_app
+from deploy.api.schema import ModelResponse
+from deploy.characters.service import CharacterService
+from deploy.generator.service import GenerationService
+from deploy.interfaces.protocols import Generator
+from deploy.jobs.service import JobService
+from tests.fakes.pipeline import FakeNamer, FakePipeline
+
+#: What makes jobs quick to begin, to end and to be taken over.
+QUICK = ["serving.jobs.tick_s=0.05", "serving.jobs.lease_s=0.5"]
+
+
+async def serve(config: Config, listening: socket.socket, server: uvicorn.Server, generator: Generator | None) -> None:
+    """Serve until the server is told to exit."""
+    characters = CharacterService(config)
+    write = picture_writer(config.serving, ModelName("realcustom-tiny", "7"))
+    generator = generator or GenerationService(FakePipeline(), characters, write=write, namer=FakeNamer)
+    jobs = JobService(config, generator)
+    model = ModelResponse(id="realcustom-tiny", version="7")
+    server.config.app = create_app(config, model, characters, generator, jobs)
+    jobs.start()
+    try:
+        await server.serve([listening])
+    finally:
+        await jobs.close()
+
+
+@contextmanager
+def running(config: Config, generator: Generator | None = None) -> Iterator[str]:
+    """The service in a thread; the URL that it answers at."""
+    listening, server = _listen()
+    thread = threading.Thread(target=lambda: asyncio.run(serve(config, listening, server, generator)), daemon=True)
+    thread.start()
+    try:
+        yield _url(listening)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def main(store: str, *overrides: str) -> None:
+    config = load_config("tiny", [f"serving.store={store}", *QUICK, *overrides])
+    listening, server = _listen()
+    print(_url(listening), flush=True)
+    asyncio.run(serve(config, listening, server, None))
+
+
+def _listen() -> tuple[socket.socket, uvicorn.Server]:
+    """Requests that come before the server is up wait in the socket."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    return listening, uvicorn.Server(uvicorn.Config(app=_nothing, log_level="warning", timeout_graceful_shutdown=2))
+
+
+async def _nothing(*_: object) -> None:
+    raise AssertionError("the application is put in its place before the server runs")
+
+
+def _url(listening: socket.socket) -> str:
+    return "http://{}:{}".format(*listening.getsockname())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

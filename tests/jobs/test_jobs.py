@@ -1,0 +1,381 @@
+"""Jobs: what is accepted is not lost, what is done is done once, and whoever is late changes nothing."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from components.errors import ConfigError
+from components.jobs.job import (
+    JobNotFoundError,
+    JobProgress,
+    KeyReusedError,
+    Outlook,
+    Preview,
+    QueueBusyError,
+    QueueFullError,
+    State,
+)
+from components.jobs.job import Standing as S
+from components.jobs.queue import JobQueue
+from components.jobs.signing import read_secret, signed_headers
+from components.jobs.store import JobStore
+from components.jobs.tables import TABLES
+from tests.fixtures.job_stores import ATTEMPTS, LEASE_S, NEW, Office, database, office
+
+__all__ = ["database", "office"]
+
+
+def test_a_job_from_its_submission_to_its_sweep(office: Office, tmp_path: Path) -> None:
+    job = office.submit()
+    assert office.store.get(job).progress == JobProgress(0, 8, 0, 2) and office.store.result(job) is None
+    lease = office.queue.claim()
+    assert lease is not None and (lease.job, lease.payload, lease.attempt) == (job, NEW.payload, 1)
+    assert office.queue.claim() is None, "nobody else takes it"
+    assert office.queue.renew(lease, JobProgress(3, 8, 0, 2), [Preview(1, 2, b"look")]) is S.HELD
+    running = office.store.get(job)
+    assert running.state == "running" and running.progress.step == 3 and running.started is not None
+    assert office.queue.finish(lease, b"pictures") and office.queue.finish(lease, b"pictures"), "and again, in doubt"
+    done = office.store.get(job)
+    assert (done.state, done.progress) == ("done", JobProgress(8, 8, 2, 2)) and done.ended is not None
+    assert office.store.result(job) == b"pictures"
+    with office.engine.connect() as connection:
+        assert connection.execute(sa.select(TABLES[0].c.payload)).scalar() is None, "what was asked for is forgotten"
+    assert office.store.sweep(keep_s=60) == 0
+    office.clock.now += 61
+    assert office.store.sweep(keep_s=60) == 1
+    assert list((tmp_path / "results").iterdir()) == []
+    with pytest.raises(JobNotFoundError):
+        office.store.get(job)
+
+
+def test_a_lease_that_ran_out_is_another_workers(office: Office, tmp_path: Path) -> None:
+    job = office.submit()
+    late = office.queue.claim()
+    assert late is not None
+    office.clock.now += LEASE_S / 2
+    assert office.queue.renew(late) is S.HELD
+    office.clock.now += LEASE_S * 0.9
+    assert office.queue.claim() is None, "the heartbeat has counted"
+    office.clock.now += LEASE_S
+    assert office.queue.standing(late) is S.HELD, "nobody has asked for it yet"
+    second = office.queue.claim()
+    assert second is not None and (second.job, second.attempt) == (job, 2)
+    assert office.queue.standing(late) is S.LOST and office.queue.renew(late) is S.LOST
+    assert not office.queue.finish(late, b"late") and not office.queue.fail(late, {"message": "late"})
+    assert not office.queue.retry(late, "late") and not office.queue.release(late)
+    assert office.queue.finish(second, b"second")
+    assert not office.queue.finish(late, b"later still")
+    assert office.store.result(job) == b"second"
+    assert len(list((tmp_path / "results").iterdir())) == 1, "what is dropped leaves no file"
+
+
+def test_attempts_are_bounded_however_they_end(office: Office) -> None:
+    died, gave_up = office.submit(), office.submit()
+    for _ in range(ATTEMPTS):
+        leases = {lease.job: lease for lease in (office.queue.claim(), office.queue.claim()) if lease}
+        assert office.queue.retry(leases[gave_up], "the generator was restarted", delay_s=1)
+        office.clock.now += LEASE_S + 1
+    assert office.queue.claim() is None
+    for job, reason in ((died, "its worker died"), (gave_up, "the generator was restarted")):
+        found = office.store.get(job)
+        assert (found.state, found.attempts) == ("failed", ATTEMPTS)
+        assert found.error == {"message": f"given up after 3 attempts: {reason}", "param": None} | {
+            "code": "attempts_exhausted"
+        }
+
+
+def test_what_was_not_begun_is_no_attempt_and_waits_its_time(office: Office) -> None:
+    office.submit()
+    for _ in range(2 * ATTEMPTS):
+        lease = office.queue.claim()
+        assert lease is not None and lease.attempt == 1
+        assert office.queue.release(lease, delay_s=2)
+        assert office.queue.claim() is None
+        office.clock.now += 3
+
+
+def test_owners_take_turns_and_each_ones_oldest_is_first(office: Office) -> None:
+    many = [office.submit(owner="many") for _ in range(3)]
+    few = [office.submit(owner="few") for _ in range(2)]
+    leases = [office.queue.claim() for _ in range(5)]
+    assert [lease and lease.job for lease in leases] == [many[0], few[0], many[1], few[1], many[2]]
+
+
+def test_the_queue_is_bounded(office: Office) -> None:
+    jobs = [office.submit(key=f"k{i}") for i in range(5)]
+    with pytest.raises(QueueFullError):
+        office.submit()
+    assert office.submit(key="k0") == jobs[0], "what is known already needs no room"
+    assert office.queue.claim() is not None
+    office.submit()
+    with pytest.raises(QueueFullError):
+        office.submit()
+
+
+def test_a_key_makes_one_job(office: Office) -> None:
+    first, new = office.store.submit(replace(NEW, key="k"))
+    again, newer = office.store.submit(replace(NEW, key="k"))
+    assert (first.id, new, newer) == (again.id, True, False)
+    with pytest.raises(KeyReusedError):
+        office.store.submit(replace(NEW, key="k", digest="other"))
+    assert office.submit(key="k", owner="someone else") != first.id
+    with ThreadPoolExecutor(8) as crowd:
+        results = list(crowd.map(lambda _: office.store.submit(replace(NEW, key="together")), range(8)))
+    assert len({job.id for job, _ in results}) == 1 and sum(new for _, new in results) == 1
+
+
+def test_jobs_are_their_owners(office: Office) -> None:
+    job = office.submit(owner="a")
+    for call in (office.store.get, office.store.result, office.store.cancel):
+        with pytest.raises(JobNotFoundError):
+            call(job, "b")
+    assert office.store.page(owner="b") == [] and [j.id for j in office.store.page(owner="a")] == [job]
+
+
+def test_pages_are_newest_first_and_survive_deletions(office: Office) -> None:
+    ids = [office.submit() for _ in range(5)]
+    assert [job.id for job in office.store.page(2)] == [ids[4], ids[3]]
+    office.store.cancel(ids[3])
+    assert office.store.cancel(ids[3]) is None
+    assert [job.id for job in office.store.page(2, ids[3])] == [ids[2], ids[1]]
+
+
+@pytest.mark.parametrize("hostile", ["", "..", "job-", "job-" + "g" * 28, "job-" + "0" * 28, "x\0", "%"])
+def test_ids_are_never_paths(office: Office, hostile: str) -> None:
+    for call in (office.store.get, office.store.result, office.store.cancel):
+        with pytest.raises(JobNotFoundError):
+            call(hostile)
+
+
+def test_cancelling(office: Office) -> None:
+    waiting, running = office.submit(), office.submit()
+    cancelled = office.store.cancel(waiting)
+    assert cancelled is not None and cancelled.state == "cancelled"
+    lease = office.queue.claim()
+    assert lease is not None and lease.job == running
+    asked = office.store.cancel(running)
+    assert asked is not None and (asked.state, asked.cancelling) == ("running", True)
+    assert office.store.cancel(running) == asked, "asking twice is asking once"
+    assert office.queue.standing(lease) is S.CANCELLED and office.queue.renew(lease) is S.CANCELLED
+    assert not office.queue.finish(lease, b"too late"), "what its owner does not want is not shown"
+    assert office.state(running) == "cancelled" and office.store.result(running) is None
+    assert office.store.cancel(running) is None and office.store.cancel(waiting) is None
+    assert office.store.page() == []
+
+
+def test_a_cancelled_job_of_a_dead_worker_is_not_begun_again(office: Office) -> None:
+    job = office.submit()
+    assert office.queue.claim() is not None
+    office.store.cancel(job)
+    office.clock.now += LEASE_S + 1
+    assert office.queue.claim() is None and office.state(job) == "cancelled"
+
+
+def test_deleting_a_finished_job_removes_its_result(office: Office, tmp_path: Path) -> None:
+    job = office.submit(key="k")
+    lease = office.queue.claim()
+    assert lease is not None and office.queue.finish(lease, b"pictures")
+    assert len(list((tmp_path / "results").iterdir())) == 1
+    assert office.store.cancel(job) is None
+    assert list((tmp_path / "results").iterdir()) == []
+    assert office.submit(key="k") != job, "the key is free again"
+
+
+def test_news_are_what_is_newer(office: Office) -> None:
+    job = office.submit()
+    seen = office.store.get(job).revision
+    assert office.store.news(job, seen) is None
+    lease = office.queue.claim()
+    assert lease is not None
+    office.queue.renew(lease, JobProgress(2, 8, 0, 2), [Preview(0, 1, b"a"), Preview(1, 1, b"b")])
+    news = office.store.news(job, seen)
+    assert news is not None and [(p.picture, p.png) for p in news.previews] == [(0, b"a"), (1, b"b")]
+    middle = news.job.revision
+    office.queue.renew(lease, JobProgress(4, 8, 0, 2), [Preview(1, 2, b"c")])
+    later = office.store.news(job, middle)
+    assert later is not None and [(p.picture, p.step, p.png) for p in later.previews] == [(1, 2, b"c")]
+    everything = office.store.news(job, 0)
+    assert everything is not None and [p.png for p in everything.previews] == [b"a", b"c"], "the newest of each"
+    office.queue.finish(lease, b"pictures")
+    end = office.store.news(job, later.job.revision)
+    assert end is not None and end.job.state == "done" and end.previews == []
+
+
+def test_a_crash_between_result_and_row_leaves_nothing_for_long(office: Office, tmp_path: Path) -> None:
+    done = office.submit()
+    lease = office.queue.claim()
+    assert lease is not None and office.queue.finish(lease, b"kept")
+    orphan, half = tmp_path / "results" / f"{done}.0123", tmp_path / "results" / ".job-1.2.partial"
+    for path in (orphan, half):
+        path.write_bytes(b"x")
+    assert office.store.sweep(keep_s=1e9) == 0, "what is young may still be in the making"
+    for path in (tmp_path / "results").iterdir():
+        os.utime(path, (time.time() - 7200,) * 2)
+    assert office.store.sweep(keep_s=1e9) == 2
+    assert office.store.result(done) == b"kept"
+
+
+def test_webhooks_are_sent_until_they_arrive_or_are_given_up(office: Office) -> None:
+    good, bad, silent = (office.submit(webhook=f"https://{name}") for name in ("good", "bad", "silent"))
+    quiet = office.submit()
+    assert office.outbox.take() is None, "nothing has ended"
+    while lease := office.queue.claim():
+        office.queue.finish(lease, b"pictures")
+    told = [office.outbox.take() for _ in range(3)]
+    messages = {message.job.id: message for message in told if message}
+    assert set(messages) == {good, bad, silent} and office.outbox.take() is None
+    assert (messages[good].url, messages[good].attempt, messages[good].job.state) == ("https://good", 1, "done")
+    office.outbox.delivered(messages[good])
+    office.outbox.failed(messages[bad], "answered with 500")
+    office.clock.now += 5
+    second = office.outbox.take()
+    assert second is not None and (second.job.id, second.attempt) == (bad, 2)
+    office.outbox.failed(messages[bad], "an answer that comes late")
+    webhook = office.store.get(bad).webhook
+    assert webhook is not None and webhook.error == "answered with 500"
+    office.outbox.failed(second, "answered with 501")
+    office.clock.now += 9
+    assert office.outbox.take() is None, "each wait is twice as long"
+    office.clock.now += 1
+    third = office.outbox.take()
+    assert third is not None and third.attempt == 3
+    office.outbox.failed(third, "answered with 502")
+    for _ in range(3):  # whoever sends these dies each time
+        office.clock.now += 61
+        office.outbox.take()
+    told_of = {job: office.store.get(job).webhook for job in (good, bad, silent, quiet)}
+    assert {job: hook and (hook.state, hook.attempts, hook.error) for job, hook in told_of.items()} == {
+        good: ("delivered", 1, None),
+        bad: ("failed", 3, "answered with 502"),
+        silent: ("failed", 3, "its sender died"),
+        quiet: None,
+    }
+
+
+def test_signatures_are_those_of_the_standard() -> None:
+    """The example of the specification's libraries."""
+    secret = read_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+    headers = signed_headers(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert headers["webhook-timestamp"] == "1614265330"
+    for weak in ("", "whsec_", "whsec_!", "whsec_" + base64.b64encode(b"short").decode(), "whsec_ü"):
+        with pytest.raises(ConfigError, match="webhook_secret"):
+            read_secret(weak)
+
+
+def test_connections_that_the_server_drops_are_replaced(tmp_path: Path, postgres_url: str) -> None:
+    office = Office(tmp_path, postgres_url)
+    job = office.submit()
+    lease = office.queue.claim()
+    assert lease is not None
+    others = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    killer = sa.create_engine(postgres_url, poolclass=sa.NullPool)
+    for change in (lambda: office.queue.renew(lease) is S.HELD, lambda: office.queue.finish(lease, b"pictures")):
+        with killer.connect() as connection:
+            connection.execute(others)
+        assert change()
+    assert office.store.result(job) == b"pictures"
+
+
+def process(tmp_path: Path, database: str, mode: str) -> subprocess.Popen[str]:
+    """A worker that waits for a line on its standard input."""
+    command = [sys.executable, "-m", "tests.fakes.jobs_process", database, str(tmp_path / "results"), mode]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+    return worker
+
+
+def test_two_processes_share_a_queue(tmp_path: Path, database: str) -> None:
+    office = Office(tmp_path, database, max_queued=100)
+    jobs = {office.submit() for _ in range(60)}
+    office.engine.dispose()
+    workers = [process(tmp_path, database, "drain") for _ in range(2)]
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    claimed = [worker.communicate(timeout=60)[0].split() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert all(claimed) and sorted(job for done in claimed for job in done) == sorted(jobs)
+    found = office.store.page(100)
+    assert {(job.state, job.attempts) for job in found} == {("done", 1)} and len(found) == 60
+    assert {office.store.result(job.id) for job in found} == {b"drained"}
+
+
+def test_a_killed_workers_job_is_anothers(tmp_path: Path, database: str) -> None:
+    office = Office(tmp_path, database)
+    job = office.submit()
+    queue = JobQueue(office.engine, office.files, lease_s=30, max_attempts=3)
+    worker = process(tmp_path, database, "hold")
+    try:
+        assert worker.stdin is not None and worker.stdout is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+        assert worker.stdout.readline().strip() == job
+        time.sleep(0.7)
+        assert queue.claim() is None, "its heartbeats keep it longer than one lease"
+    finally:
+        worker.kill()
+        worker.communicate()
+    deadline, lease = time.monotonic() + 10, None
+    while lease is None and time.monotonic() < deadline:
+        lease = queue.claim()
+    assert lease is not None and (lease.job, lease.attempt) == (job, 2)
+    assert queue.finish(lease, b"by another")
+    assert (office.state(job), office.store.result(job)) == ("done", b"by another")
+
+
+def test_jobs_know_no_platform() -> None:
+    modules = ("outbox", "queue", "results", "signing", "store")
+    read = "; ".join(f"import components.jobs.{module}" for module in modules)
+    shown = subprocess.run([sys.executable, "-c", f"{read}; import sys; print(*sys.modules)"], capture_output=True)
+    loaded = {name.split(".")[0] for name in shown.stdout.decode().split()}
+    assert "sqlalchemy" in loaded
+    assert not loaded & {"ray", "fastapi", "starlette", "httpx", "requests", "mlflow", "torch"}
+
+
+def test_an_owner_may_fill_its_share_of_the_queue_and_leaves_the_rest_to_others(office: Office) -> None:
+    store = JobStore(office.engine, office.files, 5, office.clock, max_owned=2)
+
+    def submit(owner: str) -> None:
+        store.submit(replace(NEW, owner=owner))
+
+    submit("greedy")
+    submit("greedy")
+    with pytest.raises(QueueFullError):
+        submit("greedy")
+    for other in ("one", "two", "three"):
+        submit(other)
+    with pytest.raises(QueueBusyError):
+        submit("late")
+    with pytest.raises(QueueFullError):
+        submit("greedy")
+    lease = office.queue.claim()
+    assert lease is not None
+    submit("late")
+
+
+def test_the_outlook_counts_every_owners_jobs(office: Office) -> None:
+    assert office.store.outlook() == Outlook({})
+    first, second = office.submit(owner="one"), office.submit(owner="two")
+    office.clock.now += 10
+    outlook = office.store.outlook()
+    assert outlook.states == {State.QUEUED: 2} and 10 < outlook.oldest_s < 11 and outlook.mean_s == 0
+    lease = office.queue.claim()
+    assert lease is not None and lease.job == first
+    office.clock.now += 3
+    office.queue.finish(lease, b"{}")
+    outlook = office.store.outlook()
+    assert outlook.states == {State.QUEUED: 1, State.DONE: 1} and 3 < outlook.mean_s < 3.1
+    office.store.cancel(second, "two")
+    assert office.store.outlook().states == {State.CANCELLED: 1, State.DONE: 1}

@@ -1,0 +1,183 @@
+"""Any schedule of several workers, owners and accidents: no job is lost, none ends twice."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from components.jobs.job import JobProgress, Lease, Standing, State
+from components.jobs.tables import TABLES
+from tests.fixtures.job_stores import ATTEMPTS, LEASE_S, Office, database
+
+__all__ = ["database"]
+
+INDEX = st.integers(0, 99)
+
+
+@dataclass
+class Expected:
+    """What a job must be, by the simplest account of it."""
+
+    owner: str
+    state: State = State.QUEUED
+    cancelling: bool = False
+    attempts: int = 0
+    token: str | None = None
+    until: float = 0.0
+    not_before: float = 0.0
+    result: bytes | None = None
+    ends: int = field(default=0)
+
+    def end(self, state: State) -> None:
+        self.state, self.cancelling, self.ends = state, False, self.ends + 1
+
+
+class Schedule(RuleBasedStateMachine):
+    """Workers are nothing but the leases they hold; one that sleeps, dies or is late does nothing for a while."""
+
+    url: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.office = Office(Path(tempfile.mkdtemp()), self.url, max_queued=1000)
+        with self.office.engine.begin() as connection:
+            for table in TABLES:
+                connection.execute(table.delete())
+        self.jobs: dict[str, Expected] = {}
+        self.leases: list[Lease] = []
+
+    def teardown(self) -> None:
+        """Everybody but one worker is dead for good; that one finishes what there is."""
+        for _ in range(len(self.jobs) * (ATTEMPTS + 1)):
+            self.office.clock.now += LEASE_S + 100
+            while lease := self.office.queue.claim():
+                self.office.queue.finish(lease, b"last")
+        for job in self.jobs:
+            assert State(self.office.state(job, self.jobs[job].owner)).final
+        self.office.engine.dispose()
+
+    def _of(self, lease: Lease) -> Expected | None:
+        """The job of a lease that still is its."""
+        job = self.jobs.get(lease.job)
+        return job if job and job.state is State.RUNNING and job.token == lease.token else None
+
+    @rule(owner=st.sampled_from("ab"))
+    def submit(self, owner: str) -> None:
+        job = self.office.submit(owner=owner)
+        assert job not in self.jobs
+        self.jobs[job] = Expected(owner)
+
+    @rule()
+    def claim(self) -> None:
+        lease = self.office.queue.claim()
+        now = self.office.clock.now
+        for job in self.jobs.values():  # whatever was found dead on the way has ended
+            if job.state is State.RUNNING and job.until <= now:
+                if job.cancelling:
+                    self._settle(job, State.CANCELLED)
+                elif job.attempts >= ATTEMPTS:
+                    self._settle(job, State.FAILED)
+        if lease is None:
+            waiting = [j for j in self.jobs.values() if j.state is State.QUEUED and j.not_before < now - 1]
+            dead = [j for j in self.jobs.values() if j.state is State.RUNNING and j.until < now - 1]
+            assert not waiting and not dead, "there was something to claim"
+            return
+        job = self.jobs[lease.job]
+        assert job.state is State.QUEUED or (job.state is State.RUNNING and job.until <= now), "it was somebody's"
+        assert lease.attempt == job.attempts + 1 <= ATTEMPTS
+        job.state, job.token, job.attempts, job.until = State.RUNNING, lease.token, lease.attempt, now + LEASE_S
+        self.leases.append(lease)
+
+    def _settle(self, job: Expected, state: State) -> None:
+        """A claim ends dead jobs that come before the one it takes, so some may still be as they were."""
+        (name,) = (name for name, other in self.jobs.items() if other is job)
+        if self.office.state(name, job.owner) == state:
+            job.end(state)
+
+    @precondition(lambda self: self.leases)
+    @rule(index=INDEX, step=st.integers(0, 8))
+    def renew(self, index: int, step: int) -> None:
+        lease = self.leases[index % len(self.leases)]
+        job, standing = self._of(lease), self.office.queue.renew(lease, JobProgress(step, 8, 0, 2))
+        if job is None:
+            assert standing is Standing.LOST
+        else:
+            assert standing is (Standing.CANCELLED if job.cancelling else Standing.HELD)
+            job.until = self.office.clock.now + LEASE_S
+
+    @precondition(lambda self: self.leases)
+    @rule(index=INDEX)
+    def finish(self, index: int) -> None:
+        lease = self.leases[index % len(self.leases)]
+        job, expected = self._of(lease), self.jobs.get(lease.job)
+        finished = self.office.queue.finish(lease, lease.token.encode())
+        again = expected is not None and expected.state is State.DONE and expected.token == lease.token
+        assert finished is (again or (job is not None and not job.cancelling))
+        if job is not None:
+            job.end(State.CANCELLED if job.cancelling else State.DONE)
+            job.result = lease.token.encode() if finished else None
+
+    @precondition(lambda self: self.leases)
+    @rule(index=INDEX, how=st.sampled_from(["retry", "release", "fail", "cancelled"]))
+    def give_up(self, index: int, how: str) -> None:
+        lease = self.leases[index % len(self.leases)]
+        job, last = self._of(lease), how == "retry" and lease.attempt == ATTEMPTS
+        arguments: dict[str, tuple[Any, ...]] = {
+            "retry": ("why", 3.0),
+            "release": (3.0,),
+            "fail": ({"message": "why"},),
+        }
+        changed = getattr(self.office.queue, how)(lease, *arguments.get(how, ()))
+        assert changed is (job is not None and (how != "cancelled" or job.cancelling))
+        if job is None or not changed:
+            return
+        if how == "cancelled" or (job.cancelling and how != "fail" and not last):
+            job.end(State.CANCELLED)
+        elif how == "fail" or last:
+            job.end(State.FAILED)
+        else:
+            job.state, job.not_before = State.QUEUED, self.office.clock.now + 3
+            job.attempts -= how == "release"
+
+    @precondition(lambda self: self.jobs)
+    @rule(index=INDEX)
+    def cancel(self, index: int) -> None:
+        name = list(self.jobs)[index % len(self.jobs)]
+        job = self.jobs[name]
+        left = self.office.store.cancel(name, job.owner)
+        assert (left is None) is job.state.final
+        if job.state.final:
+            del self.jobs[name]
+        elif job.state is State.QUEUED:
+            job.end(State.CANCELLED)
+        else:
+            job.cancelling = True
+
+    @rule(seconds=st.sampled_from([1.0, LEASE_S / 2, LEASE_S + 2]))
+    def pass_time(self, seconds: float) -> None:
+        self.office.clock.now += seconds
+
+    @invariant()
+    def every_job_is_what_it_must_be(self) -> None:
+        found = {job.id: job for owner in "ab" for job in self.office.store.page(1000, owner=owner)}
+        assert found.keys() == self.jobs.keys(), "a job was lost, or came back"
+        for name, job in self.jobs.items():
+            assert (found[name].state, found[name].cancelling) == (job.state, job.cancelling)
+            assert job.ends <= 1 and found[name].attempts <= ATTEMPTS
+            assert self.office.store.result(name, job.owner) == job.result
+
+
+def test_any_schedule(database: str) -> None:
+    machine = type("Here", (Schedule,), {"url": database})
+    examples = 25 if database.startswith("sqlite") else 8
+    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+    run_state_machine_as_test(
+        machine,
+        settings=settings(max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=checks),
+    )

@@ -1,0 +1,147 @@
+"""Encoding in the step: what preparation would have stored, and references that the curriculum moves."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.checkpoint import step_generator
+from components.config import Config, CurriculumConfig
+from components.data.prepare import prepare
+from components.model.face_tokens import face_tokens
+from components.training.curriculum import Pose, pose_range
+from components.training.encoding import StepEncoder, draw_moves, move, moved_faces
+from components.training.learner import Learner
+from components.training.rows import Batch, read_all
+from components.world.write import write_world
+from tests.fixtures.tolerances import bound, stored_in_half
+
+STILL = Pose(0, 0, 0)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_references_are_moved_further_and_further(a: float, b: float) -> None:
+    curriculum = CurriculumConfig(ramp=0.5, rotation=30, scale=0.4, shift=0.1)
+    low, high = (pose_range(progress, curriculum) for progress in sorted((a, b)))
+    assert all(x <= y for x, y in zip(low, high, strict=True))
+    assert pose_range(0, curriculum) == STILL and pose_range(0.5, curriculum) == Pose(30, 0.4, 0.1)
+
+
+def test_nothing_moves_at_the_start() -> None:
+    pixels = torch.rand(3, 3, 32, 32, generator=generator()) * 2 - 1
+    moves = draw_moves(3, STILL, generator())
+    torch.testing.assert_close(move(pixels, moves), pixels)
+    boxes = torch.tensor([[4.0, 6, 20, 30], [0, 0, 0, 0], [0, 0, 32, 32]])
+    faces = moved_faces(boxes, moves, 32, 8)
+    given_boxes = [(4.0, 6.0, 20.0, 30.0), None, (0.0, 0.0, 32.0, 32.0)]
+    assert torch.equal(faces, torch.stack([face_tokens(box, 32, 8) for box in given_boxes]))
+
+
+@given(st.integers(0, 100))
+def test_moves_stay_within_their_range(seed: int) -> None:
+    moves = draw_moves(16, Pose(40, 0.5, 0.2), torch.Generator().manual_seed(seed))
+    scale = torch.linalg.det(moves[:, :, :2]).sqrt()
+    assert ((scale >= 1 / 1.5 - 1e-5) & (scale <= 1.5 + 1e-5)).all()
+    angle = torch.atan2(moves[:, 1, 0], moves[:, 0, 0]).abs()
+    assert (angle <= math.radians(40) + 1e-5).all()
+    assert (moves[:, :, 2].abs() <= 0.4 + 1e-5).all()
+
+
+def test_the_face_moves_with_the_picture() -> None:
+    """A box drawn black, moved with its reference, is where its face group says."""
+    box, size, grid = (20, 12, 44, 40), 64, 16
+    pixels = torch.ones(20, 3, size, size)
+    pixels[:, :, box[1] : box[3], box[0] : box[2]] = -1
+    moves = draw_moves(20, Pose(45, 0.3, 0.2), generator())
+    faces = moved_faces(torch.tensor([box]).repeat(20, 1), moves, size, grid).view(20, grid, grid)
+    dark = torch.nn.functional.avg_pool2d(move(pixels, moves)[:, 0], size // grid) < 0
+    assert (faces ^ dark).float().mean() < 0.03
+    assert faces.any((1, 2)).all()
+    off = move(pixels, draw_moves(20, Pose(0, 0, 0.5), generator()))
+    assert off.max() <= 1 + 1e-5  # what comes into view is white
+
+
+@pytest.fixture(scope="module")
+def datasets(miniature: object, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> dict[str, Config]:
+    """The same small world, prepared whole and with its texts alone."""
+    from components.config import load_config
+
+    folder = tmp_path_factory.mktemp("encoding")
+    root = miniature.root  # type: ignore[attr-defined]
+    models = [f"model.{part}={root / part}" for part in ("base", "siglip", "dinov2")]
+    world = ["world.identities=4", "world.pictures_per_identity=2", f"world.output={folder}/raw"]
+    common = [*models, "model.adapter=null", *world, f"data.source={folder}/raw", "data.validation_share=0"]
+    found = {}
+    for kind in ("all", "text"):
+        output = folder / kind
+        more = [f"data.encode={kind}", f"data.output={output}", f"training.dataset={output}", "training.workers=1"]
+        found[kind] = load_config("tiny", [*common, *more, "training.batch_size=4", "training.steps=4"])
+    write_world(found["all"].world, seed=3)
+    for config in found.values():
+        prepare(config)
+    return found
+
+
+def test_rows_of_pixels_are_encoded_as_preparation_would_have_done(datasets: dict[str, Config]) -> None:
+    stored, pixels = (read_all(config.training.dataset, "train") for config in datasets.values())
+    assert pixels["picture"].dtype == torch.uint8 and "latents" not in pixels
+    learner = Learner(datasets["text"], torch.device("cpu"))
+    encode = StepEncoder(datasets["text"], learner.vision, torch.device("cpu"))
+    stored_close = stored_in_half(encode.vae, encode.vision, largest=10)
+    for other, prefix in ((False, ""), (True, "other_")):
+        chosen = torch.full((len(pixels["time_ids"]),), other)
+        encoded = encode(pixels, chosen, 0.0, generator())
+        torch.testing.assert_close(encoded["latents"], stored["latents"].float(), **stored_close)
+        for name in ("deep", "local", "face"):
+            expected = stored[f"{prefix}{name}"].float()
+            torch.testing.assert_close(encoded[f"{prefix}{name}"], expected, **stored_close)
+        assert torch.equal(encoded["text_tokens"], stored["text_tokens"])
+
+
+def test_a_step_on_pixels_is_a_step_on_what_they_encode(datasets: dict[str, Config]) -> None:
+    """In float32, so that features stored in half precision are all the difference: twice, for the loss is a square."""
+    losses = {}
+    for kind, config in datasets.items():
+        training = config.training.model_copy(update={"bf16": False})
+        learner = Learner(config.model_copy(update={"training": training}), torch.device("cpu"))
+        losses[kind] = learner.take(0, [(0, first(read_all(config.training.dataset, "train"), 4))]).loss
+    assert losses["text"] == pytest.approx(losses["all"], rel=2 * bound(torch.float16, 2))  # latents and features
+
+
+def test_moved_references_are_other_features(datasets: dict[str, Config]) -> None:
+    config = datasets["text"]
+    curriculum = CurriculumConfig(rotation=30, scale=0.3, shift=0.1)
+    moved = config.model_copy(update={"training": config.training.model_copy(update={"curriculum": curriculum})})
+    rows = first(read_all(config.training.dataset, "train"), 2)
+    learner = Learner(moved, torch.device("cpu"))
+    start, end = (learner.example(rows, moved.training, p, step_generator(0, 0)) for p in (0.0, 1.0))
+    assert torch.equal(start.latents, end.latents)
+    assert not torch.allclose(start.reference.deep, end.reference.deep)
+
+
+def first(rows: Batch, count: int) -> Batch:
+    return {name: column[:count] for name, column in rows.items()}
+
+
+def test_a_run_over_pixels_ends_like_any_other(datasets: dict[str, Config], tmp_path: Path) -> None:
+    from components.training.launch import train
+
+    config = datasets["text"]
+    registry = config.registry.model_copy(
+        update={"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "artifacts": tmp_path / "artifacts"}
+    )
+    training = config.training.model_copy(
+        update={"output": tmp_path / "training", "checkpoint_every": 2, "sample_every": 4}
+    )
+    sampling = config.sampling.model_copy(update={"steps": 2})
+    trained = train(config.model_copy(update={"registry": registry, "training": training, "sampling": sampling}))
+    assert trained.adapter.is_dir() and trained.best is None

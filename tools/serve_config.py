@@ -1,0 +1,81 @@
+"""The config file of `serve deploy`, made from the application itself.
+
+    python -m tools.serve_config --preset sdxl --set serving.generator_gpus=1 > serve.yaml
+
+What `serve build` writes, with the builder's arguments in place of an application that is bound already: the
+deployments with their options, as the configuration has them. The model must be in the registry.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+import yaml
+from ray.serve._private.build_app import build_app
+from ray.serve.deployment import deployment_to_schema
+from ray.serve.schema import ServeDeploySchema
+
+from components.config import load_config
+from components.errors import RealCustomError
+from deploy.app import NAME, REGISTRY, BuildArgs, build
+
+IMPORT_PATH = "deploy.app:build"
+_HEADER = """\
+# serve deploy deploy/serve.yaml    (from the checkout, against a running cluster; see docs/serving.md)
+#
+# Made by:
+#   {command}
+# Make keys with `realcustom key create`, with the same serving.store and serving.database (docs/security.md).
+# The options below are those that the arguments lead to, and take precedence over them: do not change one alone, make
+# the file again. On several machines add the code: runtime_env's working_dir takes the URI of a zip of the checkout.
+"""
+
+
+def describe(args: BuildArgs) -> dict[str, Any]:
+    """The config file's content for an application that is built with ``args``.
+
+    Raises:
+        ConfigError: keys are off, and nobody has said that this is meant.
+        RegistryError: the model, version or alias is unknown.
+    """
+    limits = load_config(args.preset, args.overrides).serving
+    deployments = build_app(build(args.model_dump()), name=NAME).deployments
+    http = {"host": limits.host, "port": limits.port, "request_timeout_s": limits.proxy_timeout_s}
+    application = {
+        "name": NAME,
+        "route_prefix": "/",
+        "import_path": IMPORT_PATH,
+        "runtime_env": {},
+        "args": args.model_dump(exclude_unset=True),
+        "deployments": [deployment_to_schema(each).model_dump(mode="json", exclude_unset=True) for each in deployments],
+    }
+    content = {"proxy_location": "EveryNode", "http_options": http, "applications": [application]}
+    ServeDeploySchema.model_validate(content)
+    return content
+
+
+def render(args: BuildArgs) -> str:
+    """The config file, with a header that says how it was made."""
+    words = ["python -m tools.serve_config", f"--preset {args.preset}", *(f"--set {each}" for each in args.overrides)]
+    command = " \\\n#     ".join([*words, *([f"--model-uri {args.model_uri}"] if args.model_uri else [])])
+    return _HEADER.format(command=command) + yaml.safe_dump(describe(args), sort_keys=False, width=120)
+
+
+def main(
+    preset: str = "tiny",
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+    model_uri: Annotated[str | None, typer.Option(help="models:/name@alias or models:/name/version")] = None,
+    registry: Annotated[str, typer.Option(help="Module that finds the model.")] = REGISTRY,
+) -> None:
+    """Print the config file of `serve deploy`."""
+    given: dict[str, Any] = {"preset": preset, "overrides": overrides or [], "model_uri": model_uri}
+    given |= {} if registry == REGISTRY else {"registry": registry}
+    try:
+        typer.echo(render(BuildArgs(**{name: value for name, value in given.items() if value is not None})), nl=False)
+    except RealCustomError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    typer.run(main)
