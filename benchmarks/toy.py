@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from components.config import Config, load_config
-from components.evaluation.judges import Judge
+from components.judges.judge import Judge
 from components.model.pipeline import RealCustomPipeline
 from components.progress import quiet_libraries
 

@@ -13,8 +13,8 @@ from components.config import Config
 from components.errors import ArtifactError, ConfigError
 from components.evaluation.dreambench import result_tables as dreambench
 from components.evaluation.dreambench.run import GALLERY, PICTURES, Outcome, evaluate_dreambench
-from components.evaluation.judges import Judge
 from components.evaluation.toybench import SubjectScores, score_subjects
+from components.judges.judge import Judge
 from components.model.pipeline import RealCustomPipeline
 from components.registry import versions
 

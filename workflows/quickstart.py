@@ -20,8 +20,8 @@ from rich.console import Console
 from components.cluster import connect
 from components.config import Config
 from components.errors import ConfigError
-from components.evaluation.judges import Judge
 from components.evaluation.toybench import Case, cases, score_subjects
+from components.judges.judge import Judge
 from components.pictures import rows_of_pictures
 from components.registry import promotion, versions
 from components.training.launch import train, training_fingerprint

@@ -18,9 +18,9 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, ViTMod
 
 from components.config import Config, EvaluationConfig
 from components.errors import ArtifactError, ConfigError
-from components.evaluation.judges import Judge
 from components.evaluation.model_facts import name_of
-from components.pretraining.recognizer import LABELS
+from components.judges.judge import Judge
+from components.judges.recognizer import LABELS
 
 #: DINO's preprocessing: ImageNet's statistics, the shorter side in pixels, and the side of the middle square.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from components.config import Config
-from components.evaluation.judges import Judge
 from components.evaluation.statistics import Estimate, mean
 from components.evaluation.toybench import draw_pictures
+from components.judges.judge import Judge
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.pictures import clip_mask, frame_of

@@ -14,11 +14,11 @@ from components.config import Config
 from components.errors import ConfigError
 from components.evaluation.dreambench.run import evaluate_dreambench
 from components.evaluation.encoders import encoder_names
-from components.evaluation.judges import Judge
 from components.evaluation.model_facts import model_facts
 from components.evaluation.statistics import Estimate, bootstrap, mean
 from components.evaluation.toybench import Measured, measure_subjects
 from components.fingerprint import fingerprint
+from components.judges.judge import Judge
 from components.model.pipeline import RealCustomPipeline
 
 #: Raised when a change of the code makes other scores of the same model.

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from components.config import Config
-from components.evaluation.judges import Judge, Wanted
 from components.evaluation.statistics import Estimate, bootstrap, mean
+from components.judges.judge import Judge, Wanted
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.progress import track

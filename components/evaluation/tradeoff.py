@@ -16,9 +16,9 @@ from PIL import Image
 
 from components.config import Config
 from components.evaluation.inversion import Inversion, pseudo_word
-from components.evaluation.judges import Judge
 from components.evaluation.statistics import Estimate, bootstrap, mean
 from components.evaluation.toybench import Case, Likeness, cases, draw_pictures, mask_iou, subjects_of
+from components.judges.judge import Judge
 from components.model.guidance import MaskGuidance
 from components.model.pipeline import RealCustomPipeline
 from components.progress import track

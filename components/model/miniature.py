@@ -193,9 +193,9 @@ def save_untrained(root: Path, captions: Iterable[str], seed: int = 0) -> Miniat
     """Write a whole untrained miniature below ``root``: what tests of shapes and wiring run on."""
     import torch
 
+    from components.judges.identity import build_identity, save_identity
+    from components.judges.recognizer import build_recognizer, save_recognizer
     from components.pretraining.base import BaseModel, assemble
-    from components.pretraining.recognizer import build_recognizer, save_recognizer
-    from components.pretraining.vision import IdentityModel, save_identity
 
     torch.manual_seed(seed)
     layout = MiniatureLayout(root)
@@ -207,5 +207,5 @@ def save_untrained(root: Path, captions: Iterable[str], seed: int = 0) -> Miniat
     tokenizer.save_pretrained(layout.siglip)
     save_recognizer(build_recognizer(), layout.evaluation / "recognizer")
     build_dinov2(VISION_WIDTH).save_pretrained(layout.dinov2)
-    save_identity(IdentityModel(build_dinov2(EVALUATION_WIDTH)), layout.evaluation / "identity")
+    save_identity(build_identity(EVALUATION_WIDTH), layout.evaluation / "identity")
     return layout

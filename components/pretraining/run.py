@@ -18,18 +18,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from components.config import Config, PretrainingConfig
-from components.evaluation.judges import Judge
 from components.evaluation.toybench import TextScores, draw_pictures, prompts, score_text
 from components.files import replacing
+from components.judges.identity import save_identity
+from components.judges.judge import Judge
+from components.judges.recognizer import save_recognizer
 from components.model.miniature import EVALUATION_WIDTH, IMAGE_SIZE, VISION_WIDTH, MiniatureLayout, build_tokenizer
 from components.model.pipeline import RealCustomPipeline
 from components.pictures import rows_of_pictures
 from components.pretraining import corpus
 from components.pretraining.base import assemble, train_base
 from components.pretraining.loop import Schedule
-from components.pretraining.recognizer import save_recognizer, train_recognizer
+from components.pretraining.recognizer import train_recognizer
 from components.pretraining.vae import encode, refine_decoder, train_vae
-from components.pretraining.vision import save_identity, train_identity, train_siglip
+from components.pretraining.vision import train_identity, train_siglip
 from components.world.identities import COLORS
 
 logger = logging.getLogger(__name__)

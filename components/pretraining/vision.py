@@ -10,18 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import CLIPTokenizer, Dinov2WithRegistersModel, SiglipModel
+from torch import Tensor
+from transformers import CLIPTokenizer, SiglipModel
 
-from components.model.miniature import build_dinov2, build_siglip
-from components.model.vision import for_dinov2
+from components.judges.identity import IdentityModel, build_identity
+from components.model.miniature import build_siglip
 from components.precision import autocast
 from components.pretraining.corpus import Facts, Scenes, Views
 from components.pretraining.loop import Schedule, fit
 from components.pretraining.vae import to_pixels
 
-_PATCH = 8
 #: Longest caption of the toy world, start and end tokens included.
 TEXT_TOKENS = 12
 
@@ -94,28 +92,10 @@ def _is_true(said: Facts, of: Facts) -> bool:
     return color == said.kind or color == of.identity.split("-")[1]
 
 
-class IdentityModel(nn.Module):
-    """DINOv2 with a linear head that marks the subject's pixels, so that scores can be masked to the subject."""
-
-    def __init__(self, backbone: Dinov2WithRegistersModel) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.mask_head = nn.Linear(backbone.config.hidden_size, _PATCH * _PATCH)
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """[b, 3, h, w] in [-1, 1] -> identity vectors [b, width] of unit length, mask logits [b, h, w]."""
-        output = self.backbone(pixel_values=for_dinov2(pixels))
-        patches = output.last_hidden_state[:, 1 + self.backbone.config.num_register_tokens :]
-        side = pixels.shape[-1] // _PATCH
-        logits = self.mask_head(patches).view(-1, side, side, _PATCH, _PATCH)
-        mask = logits.permute(0, 1, 3, 2, 4).reshape(-1, side * _PATCH, side * _PATCH)
-        return F.normalize(output.pooler_output, dim=-1), mask
-
-
 def train_identity(scenes: Scenes, views: Views, width: int, schedule: Schedule, checkpoint: Path) -> IdentityModel:
     """Contrastive multi-view training on cut-outs, with the ground-truth masks of a few scenes in the same batch."""
     torch.manual_seed(schedule.seed)
-    model = IdentityModel(build_dinov2(width))
+    model = build_identity(width)
     model.backbone.set_attn_implementation("eager")
     single = [i for i, f in enumerate(scenes.facts) if f.subjects == 1]
 
@@ -140,16 +120,3 @@ def train_identity(scenes: Scenes, views: Views, width: int, schedule: Schedule,
     trained = fit(model, loss_of, schedule, checkpoint)
     assert isinstance(trained, IdentityModel)
     return trained
-
-
-def save_identity(model: IdentityModel, directory: Path) -> None:
-    """Write the backbone in transformers' layout, with the mask head beside it."""
-    model.backbone.save_pretrained(directory)
-    save_file({k: v.contiguous() for k, v in model.mask_head.state_dict().items()}, directory / "mask_head.safetensors")
-
-
-def load_identity(directory: Path) -> IdentityModel:
-    """Read what `save_identity` wrote."""
-    model = IdentityModel(Dinov2WithRegistersModel.from_pretrained(directory, dtype=torch.float32))
-    model.mask_head.load_state_dict(load_file(directory / "mask_head.safetensors"))
-    return model.requires_grad_(False).eval()

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from components.config import PACKAGE_ROOT, load_config
-from components.evaluation.judges import Judge, Wanted
 from components.evaluation.statistics import bootstrap, mean
 from components.evaluation.toybench import cases, mask_iou, prompts
+from components.judges.judge import Judge, Wanted
 from components.world.scenes import Rendered, Scene, SceneOptions, render, sample_scene
 
 SHIPPED = PACKAGE_ROOT / "weights" / "tiny" / "evaluation"

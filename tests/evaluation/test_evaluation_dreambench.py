@@ -27,9 +27,9 @@ from components.evaluation.dreambench.result_tables import BY_OTHERS, tables
 from components.evaluation.dreambench.run import GALLERY, PICTURES, TABLES, Outcome, evaluate_dreambench
 from components.evaluation.dreambench.score import self_similarity, similarity
 from components.evaluation.encoders import PublishedEncoders, ToyEncoders, dino_pixels, load_encoders, named_answers
-from components.evaluation.judges import Judge
 from components.evaluation.scores import measure
 from components.evaluation.statistics import Estimate
+from components.judges.judge import Judge
 from components.model.miniature import build_tokenizer
 from components.model.pipeline import RealCustomPipeline
 

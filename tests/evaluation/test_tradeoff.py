@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from components.config import load_config
-from components.evaluation.judges import Judge
 from components.evaluation.toybench import Likeness, cases
 from components.evaluation.tradeoff import draw_tradeoff, measure, trained_alike
+from components.judges.judge import Judge
 from components.model.adapter import RealCustomAdapter
 from components.model.pipeline import RealCustomPipeline
 from components.model.vision import VisionFeatures

@@ -1,4 +1,4 @@
-"""Judges of toy-world pictures: encoders of another seed, width or family, which never condition anything."""
+"""The judge of toy-world pictures: encoders of another seed, width or family, which never condition anything."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from components.errors import ArtifactError
+from components.judges.identity import load_identity
+from components.judges.recognizer import LABELS, load_recognizer
 from components.pictures import Frame, cut_out, frame_of
-from components.pretraining.recognizer import LABELS, load_recognizer
-from components.pretraining.vision import load_identity
 from components.world.scenes import write_caption
 
 
