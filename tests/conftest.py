@@ -13,7 +13,8 @@ os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 import pytest
 
 from components.config import Config, load_config
-from components.model.miniature import MiniatureLayout, save_untrained
+from components.model.miniature import MiniatureLayout
+from components.pretraining.untrained import save_untrained
 from tests.fixtures.postgres import postgres_server, postgres_url
 from tests.fixtures.s3 import s3_bucket, s3_server
 
