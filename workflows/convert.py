@@ -16,6 +16,6 @@ def run(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    from workflows.entry import main
+    from workflows.stage import main
 
     main(run)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from components.config import Config, load_config
@@ -15,18 +13,6 @@ from components.errors import RealCustomError
 from components.progress import quiet_libraries
 
 USER_ERROR = 2
-
-
-def main(run: Callable[..., None]) -> None:
-    """What ``python -m workflows.<stage>`` calls: the same command line as ``realcustom <stage>``.
-
-    The command runs ``workflows.<stage>.run`` as imported by that name, never as ``__main__.run``, so that Ray's
-    workers find its classes where the driver has them.
-    """
-    from workflows.cli import app
-
-    stage = Path(inspect.getfile(run)).stem
-    app([stage, *sys.argv[1:]], prog_name="realcustom")
 
 
 def launch(run: Callable[..., None], preset: str, overrides: Sequence[str], **arguments: Any) -> None:

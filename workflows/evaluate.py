@@ -75,6 +75,6 @@ def _show(outcome: Outcome) -> None:
 
 
 if __name__ == "__main__":
-    from workflows.entry import main
+    from workflows.stage import main
 
     main(run)

@@ -66,6 +66,6 @@ def _read(reference: Path, max_pixels: int) -> Image.Image:
 
 
 if __name__ == "__main__":
-    from workflows.entry import main
+    from workflows.stage import main
 
     main(run)

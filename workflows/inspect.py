@@ -100,6 +100,6 @@ def _table(title: str, *columns: str) -> Table:
 
 
 if __name__ == "__main__":
-    from workflows.entry import main
+    from workflows.stage import main
 
     main(run)

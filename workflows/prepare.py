@@ -52,6 +52,6 @@ def summary(prepared: Prepared) -> Table:
 
 
 if __name__ == "__main__":
-    from workflows.entry import main
+    from workflows.stage import main
 
     main(run)

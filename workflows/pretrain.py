@@ -23,6 +23,6 @@ def run(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    from workflows.entry import main
+    from workflows.stage import main
 
     main(run)

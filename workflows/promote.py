@@ -37,6 +37,6 @@ def _show(decision: Decision, alias: str) -> None:
 
 
 if __name__ == "__main__":
-    from workflows.entry import main
+    from workflows.stage import main
 
     main(run)

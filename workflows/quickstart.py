@@ -166,6 +166,6 @@ def _picture(encoded: str) -> Image.Image:
 
 
 if __name__ == "__main__":
-    from workflows.entry import main
+    from workflows.stage import main
 
     main(run)

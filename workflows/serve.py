@@ -26,6 +26,6 @@ def run(config: Config, model: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from workflows.entry import main
+    from workflows.stage import main
 
     main(run)
