@@ -32,7 +32,7 @@ from components.evaluation.scores import measure
 from components.evaluation.statistics import Estimate
 from components.model.miniature import build_tokenizer
 from components.model.pipeline import RealCustomPipeline
-from tests.tolerances import additions, bound
+from tests.fixtures.tolerances import additions, bound
 
 DREAMBENCH = Path(__file__).parents[3] / "shared" / "dreambench" / "dataset"
 needs_dreambench = pytest.mark.skipif(
