@@ -336,7 +336,7 @@ def test_a_killed_workers_job_is_anothers(tmp_path: Path, database: str) -> None
 
 
 def test_jobs_know_no_platform() -> None:
-    modules = ("outbox", "queue", "results", "signing", "store")
+    modules = ("webhook_queue", "queue", "results", "signing", "store")
     read = "; ".join(f"import components.jobs.{module}" for module in modules)
     shown = subprocess.run([sys.executable, "-c", f"{read}; import sys; print(*sys.modules)"], capture_output=True)
     loaded = {name.split(".")[0] for name in shown.stdout.decode().split()}

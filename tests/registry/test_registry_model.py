@@ -83,8 +83,8 @@ def pixels(png: bytes) -> NDArray[np.uint8]:
         return np.asarray(picture)
 
 
-def row(**columns: object) -> pd.DataFrame:
-    return pd.DataFrame([columns.example().iloc[0].to_dict() | columns])
+def row(**values: object) -> pd.DataFrame:
+    return pd.DataFrame([columns.example().iloc[0].to_dict() | values])
 
 
 # --- pictures
