@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from components.config import PACKAGE_ROOT, Config
 from components.errors import DataError
 from components.progress import track
-from workflows import entry
+from workflows import stage as stage_entry
 from workflows.cli import app
 
 STAGES = ["prepare", "pretrain", "train", "evaluate", "promote", "generate", "quickstart"]
@@ -127,7 +127,7 @@ def test_main_runs_the_stage_of_its_file(stage: ModuleType, monkeypatch: pytest.
     exec(compile(file.read_text(), str(file), "exec"), copy)
     monkeypatch.setattr(sys, "argv", ["train.py", "--set", "seed=9"])
     with pytest.raises(SystemExit) as ended:
-        entry.main(copy["run"])  # type: ignore[arg-type]
+        stage_entry.main(copy["run"])  # type: ignore[arg-type]
     assert ended.value.code == 0
     assert [config.seed for config in stage.seen] == [9]
 
