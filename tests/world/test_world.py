@@ -77,7 +77,7 @@ def test_interrupted_drawing_leaves_nothing_behind(tmp_path: Path, monkeypatch: 
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write, "write_album", interrupted)
+    monkeypatch.setattr(write, "write_identity_pictures", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write.write_world(WorldConfig(identities=2, output=tmp_path / "raw"), seed=0)
     assert list(tmp_path.iterdir()) == []
