@@ -337,7 +337,7 @@ def test_a_service_that_closes_gives_its_jobs_back(tmp_path: Path) -> None:
     with client_of(configured(tmp_path, "serving.jobs.lease_s=600")) as client:
         job = submit(client, prompt="a sluggish robot")["id"]
         wait(client, job, "running")
-    with client_of(configured(tmp_path)) as client:
+    with client_of(configured(tmp_path, "serving.jobs.lease_s=600")) as client:
         done = wait(client, job)
     assert (done["status"], done["attempts"]) == ("done", 1)
 
