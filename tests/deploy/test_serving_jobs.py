@@ -32,7 +32,7 @@ from deploy.jobs.service import JobService
 from deploy.jobs.webhooks import allowed
 from tests.deploy.test_serving_api import SECRET, error
 from tests.fakes.pipeline import READ_WORDS
-from tests.fakes.service_process import QUICK, running
+from tests.fakes.service_process import QUICK, SHORT_LEASE, running
 from tests.fixtures.job_stores import database
 
 __all__ = ["database"]
@@ -306,7 +306,7 @@ def test_a_generator_that_hangs_is_left(tmp_path: Path) -> None:
             async for delivery in super().draw(*arguments):
                 yield delivery
 
-    with client_of(configured(tmp_path, "serving.jobs.timeout_s=0.2"), Hanging(Exception())) as client:
+    with client_of(configured(tmp_path, "serving.jobs.timeout_s=0.2", SHORT_LEASE), Hanging(Exception())) as client:
         done = wait(client, submit(client)["id"])
     assert (done["status"], done["attempts"]) == ("done", 2)
 
@@ -327,8 +327,8 @@ def test_a_database_that_is_away_for_a_while_costs_nothing(tmp_path: Path, monke
 
     for name in away:
         monkeypatch.setattr(JobQueue, name, fault(name))
-    # Less than a lease on a busy machine, too: renewals come with the progress of each step.
-    with client_of(configured(tmp_path, "serving.jobs.lease_s=30")) as client:
+    # For less than a lease: renewals come with the progress of each step.
+    with client_of(configured(tmp_path)) as client:
         done = wait(client, submit(client, prompt="a slow robot")["id"])
     assert (done["status"], done["attempts"]) == ("done", 1) and away == {"renew": 0, "finish": 0}
 
@@ -350,6 +350,7 @@ def test_jobs_outlive_the_death_of_everything(tmp_path: Path) -> None:
             "tests.fakes.service_process",
             str(tmp_path / "store"),
             "serving.jobs.concurrency=2",
+            SHORT_LEASE,
         ]
         service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert service.stdout is not None

@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from components.config import PACKAGE_ROOT, load_config
-from tests.fakes.service_process import QUICK, running
+from tests.fakes.service_process import QUICK, SHORT_LEASE, running
 from tests.fixtures.faults import QUICK_DETECTION, environment_without_ray, family, kill_all, wait_for
 from tests.fixtures.postgres import free_port
 
@@ -244,7 +244,7 @@ def test_a_killed_cluster_costs_no_job(service: Service) -> None:
 
 @pytest.mark.slow
 def test_broken_database_connections_cost_no_job(tmp_path: Path, postgres_url: str) -> None:
-    settings = [f"serving.store={tmp_path}/store", f"serving.database={postgres_url}", *SETTINGS, *QUICK]
+    settings = [f"serving.store={tmp_path}/store", f"serving.database={postgres_url}", *SETTINGS, *QUICK, SHORT_LEASE]
     engine = sa.create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     others = sa.text(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "

@@ -25,8 +25,10 @@ from deploy.interfaces.protocols import Generator
 from deploy.jobs.service import JobService
 from tests.fakes.pipeline import FakeNamer, FakePipeline
 
-#: What makes jobs quick to begin, to end and to be taken over.
-QUICK = ["serving.jobs.tick_s=0.05", "serving.jobs.lease_s=0.5"]
+#: What makes jobs quick to begin and to end. The lease is one that a busy machine keeps.
+QUICK = ["serving.jobs.tick_s=0.05", "serving.jobs.lease_s=30"]
+#: For tests in which a job is taken over. A stall of the process may end such a lease, too.
+SHORT_LEASE = "serving.jobs.lease_s=0.5"
 
 
 async def serve(config: Config, listening: socket.socket, server: uvicorn.Server, generator: Generator | None) -> None:
