@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,22 +17,16 @@ from PIL import Image
 from torch import nn
 
 from components.checkpoint import load_state, save_state
+from components.judges.storybook import QUESTIONS, answers, load_recognizer, save_recognizer
 from components.pretraining.loop import Schedule
 from components.pretraining.storybook import run
 from components.pretraining.storybook.base import encode, export, train_base
 from components.pretraining.storybook.handover import hand_over, take_over
+from components.pretraining.storybook.loop import fit
 from components.pretraining.storybook.model import MAX_TOKENS, build_tokenizer, build_vae
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
 from components.pretraining.storybook.pictures import Pictures, draw_pictures
-from components.pretraining.storybook.recognizer import (
-    QUESTIONS,
-    accuracies,
-    answers,
-    load_recognizer,
-    reliable,
-    save_recognizer,
-    train_recognizer,
-)
+from components.pretraining.storybook.recognizer import accuracies, reliable, train_recognizer
 from components.pretraining.storybook.vae import train_vae
 from components.world.storybook.album import draw_reference, write_albums
 from components.world.storybook.attributes import ACTIONS, EXPRESSIONS, MODIFIERS, POSITIONS, SIZES, STYLES
@@ -348,3 +343,14 @@ def test_references_differ_in_act_place_and_crop() -> None:
     white = [bool((picture[[0, 0, -1, -1], [0, -1, 0, -1]] > 250).all()) for picture in drawn]
     assert 8 < sum(white) < 32
     assert len({picture.tobytes() for picture in drawn}) == 40
+
+
+def test_sigterm_goes_back_to_whom_it_belonged_when_a_step_fails(tmp_path: Path) -> None:
+    def fails(generator: torch.Generator) -> torch.Tensor:
+        raise ZeroDivisionError
+
+    before = signal.getsignal(signal.SIGTERM)
+    schedule = Schedule(steps=2, learning_rate=1e-3, batch_size=1)
+    with pytest.raises(ZeroDivisionError):
+        fit(nn.Linear(1, 1), fails, schedule, tmp_path / "state")
+    assert signal.getsignal(signal.SIGTERM) is before

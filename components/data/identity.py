@@ -24,7 +24,7 @@ STAGES: Mapping[str, int] = {
     "word": 1,
     # Latents, text tokens, reference features, masks and face groups at their resolution (`encode`).
     "encode": 1,
-    # Which rows become a unit's shards, with which columns (`prepared`); for the columns see also `SCHEMA_VERSION`.
+    # Which rows become a unit's shards, with which columns (`unit_writer`); for the columns see also `SCHEMA_VERSION`.
     "write": 1,
     # Which rows are near-duplicates of others (`duplicates`, `assemble`).
     "assemble": 1,

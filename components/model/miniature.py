@@ -66,7 +66,7 @@ class MiniatureLayout:
         return self.root / "adapter"
 
 
-def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
+def build_tokenizer(captions: Iterable[str], max_tokens: int = MAX_TOKENS) -> CLIPTokenizer:
     """Learn a CLIP byte-pair vocabulary in which every word of ``captions`` is one token.
 
     Words that were never seen fall back to characters, so that any prompt can be read.
@@ -84,21 +84,23 @@ def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in learned["merges"]]
     symbols = [*characters, *(f"{c}</w>" for c in characters), *("".join(m) for m in merges)]
     vocabulary = {s: i for i, s in enumerate(dict.fromkeys([*symbols, "<|startoftext|>", "<|endoftext|>"]))}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_TOKENS)
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=max_tokens)
 
 
-def build_text_encoders(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
-    """Two text towers of width `TEXT_WIDTH`; the second one also gives the pooled vector."""
+def build_text_encoders(
+    tokenizer: CLIPTokenizer, width: int = TEXT_WIDTH, pooled_width: int = POOLED_WIDTH
+) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
+    """Two text towers of ``width`` for the tokenizer's length; the second one also gives the pooled vector."""
 
     def config(activation: str) -> CLIPTextConfig:
         return CLIPTextConfig(
             vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=4 * TEXT_WIDTH,
+            hidden_size=width,
+            intermediate_size=4 * width,
             num_hidden_layers=3,
-            num_attention_heads=2,
-            max_position_embeddings=MAX_TOKENS,
-            projection_dim=POOLED_WIDTH,
+            num_attention_heads=width // 32,
+            max_position_embeddings=tokenizer.model_max_length,
+            projection_dim=pooled_width,
             hidden_act=activation,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -108,39 +110,45 @@ def build_text_encoders(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, CLIPTe
     return CLIPTextModel(config("quick_gelu")), CLIPTextModelWithProjection(config("gelu"))
 
 
-def build_vae() -> AutoencoderKL:
-    """A factor-4 autoencoder: [b, 3, 64, 64] pictures to [b, 4, 16, 16] latents."""
+def build_vae(size: int = IMAGE_SIZE, widths: tuple[int, ...] = (24, 48, 64)) -> AutoencoderKL:
+    """An autoencoder of [b, 3, size, size] pictures, halved between ``widths``: to [b, 4, 16, 16] by default."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
         latent_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(24, 48, 64),
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        block_out_channels=widths,
         layers_per_block=1,
         norm_num_groups=8,
-        sample_size=IMAGE_SIZE,
+        sample_size=size,
         scaling_factor=1.0,
     )
 
 
-def build_unet() -> UNet2DConditionModel:
+def build_unet(
+    latent_size: int = IMAGE_SIZE // 4,
+    widths: tuple[int, int] = (64, 128),
+    heads: tuple[int, int] = (2, 4),
+    text_width: int = TEXT_WIDTH,
+    pooled_width: int = POOLED_WIDTH,
+) -> UNet2DConditionModel:
     """A two-level SDXL U-Net with cross-attention in every down, mid and up block."""
     return UNet2DConditionModel(
-        sample_size=IMAGE_SIZE // 4,
+        sample_size=latent_size,
         in_channels=4,
         out_channels=4,
-        block_out_channels=(64, 128),
+        block_out_channels=widths,
         layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2DCrossAttn",
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         transformer_layers_per_block=1,
-        attention_head_dim=(2, 4),  # diffusers keeps the name of its first release: these are numbers of heads
-        cross_attention_dim=2 * TEXT_WIDTH,
+        attention_head_dim=heads,  # diffusers keeps the name of its first release: these are numbers of heads
+        cross_attention_dim=2 * text_width,
         addition_embed_type="text_time",
         addition_time_embed_dim=TIME_ID_WIDTH,
-        projection_class_embeddings_input_dim=POOLED_WIDTH + 6 * TIME_ID_WIDTH,
+        projection_class_embeddings_input_dim=pooled_width + 6 * TIME_ID_WIDTH,
         norm_num_groups=16,
         use_linear_projection=True,
     )

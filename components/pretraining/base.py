@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -35,17 +36,22 @@ class BaseModel(nn.Module):
     """The three parts that the diffusion loss trains together."""
 
     def __init__(
-        self, text_encoder: CLIPTextModel, text_encoder_2: CLIPTextModelWithProjection, unet: UNet2DConditionModel
+        self,
+        text_encoder: CLIPTextModel,
+        text_encoder_2: CLIPTextModelWithProjection,
+        unet: UNet2DConditionModel,
+        image_size: int = IMAGE_SIZE,
     ) -> None:
         super().__init__()
         self.text_encoder, self.text_encoder_2, self.unet = text_encoder, text_encoder_2, unet
+        self.image_size = image_size
 
     def forward(self, latents: Tensor, timesteps: Tensor, input_ids: Tensor) -> Tensor:
         """Predict v for noisy ``latents`` [b, 4, h, w] at ``timesteps`` [b], given ``input_ids`` [b, tokens]."""
         first = self.text_encoder(input_ids, output_hidden_states=True).hidden_states[-2]
         second = self.text_encoder_2(input_ids, output_hidden_states=True)
-        size = float(IMAGE_SIZE)
-        time_ids = torch.tensor([[size, size, 0.0, 0.0, size, size]]).expand(len(latents), 6)
+        size = float(self.image_size)
+        time_ids = torch.tensor([[size, size, 0.0, 0.0, size, size]], device=latents.device).expand(len(latents), 6)
         prediction: Tensor = self.unet(
             latents,
             timesteps,
@@ -61,18 +67,40 @@ def train_base(
 ) -> BaseModel:
     """Fit text encoders and U-Net to scaled ``latents`` [n, 4, h, w] and their ``captions``; a tenth is captionless."""
     torch.manual_seed(schedule.seed)
-    text_encoders = build_text_encoders(tokenizer)
-    for encoder in text_encoders:
+    model = prepare_attention(BaseModel(*build_text_encoders(tokenizer), build_unet()))
+    loss_of = denoising_loss(model, latents, captions, tokenizer, schedule.batch_size)
+    trained = fit(model, loss_of, schedule, checkpoint)
+    assert isinstance(trained, BaseModel)
+    return trained
+
+
+def prepare_attention(model: BaseModel) -> BaseModel:
+    """Choose the attention that trains fast, and return ``model``.
+
+    On CPU the fused attention's backward pass is slow for small heads: explicit products train in 0.65x the time.
+    """
+    for encoder in (model.text_encoder, model.text_encoder_2):
         encoder.set_attn_implementation("eager")
-    model = BaseModel(*text_encoders, build_unet())
-    # On CPU the fused attention's backward pass is slow for small heads: explicit products train in 0.65x the time.
-    model.unet.set_attn_processor(AttnProcessor())
+    if model.unet.device.type == "cpu":
+        model.unet.set_attn_processor(AttnProcessor())
+    return model
+
+
+def denoising_loss(
+    model: BaseModel, latents: Tensor, captions: list[str], tokenizer: CLIPTokenizer, batch_size: int
+) -> Callable[[torch.Generator], Tensor]:
+    """One step's loss: the error of v on ``batch_size`` random rows, a tenth of them without their caption.
+
+    Args:
+        latents: scaled, [n, 4, h, w], in memory of the CPU; the model may be elsewhere.
+    """
     scheduler = DDPMScheduler(**NOISE)
     ids = tokenizer([*captions, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
+    device = model.unet.device
 
     def loss_of(generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(latents), (schedule.batch_size,), generator=generator)
-        clean = latents[rows]
+        rows = torch.randint(len(latents), (batch_size,), generator=generator)
+        clean = latents[rows].float()
         dropped = torch.rand(len(rows), generator=generator) < 0.1
         tokens = torch.where(dropped[:, None], ids[-1], ids[rows])
         noise = torch.randn(clean.shape, generator=generator)
@@ -80,13 +108,11 @@ def train_base(
         spread = (torch.arange(len(rows)) + torch.rand(len(rows), generator=generator)) / len(rows)
         timesteps = (spread * scheduler.config.num_train_timesteps).long()
         noisy = scheduler.add_noise(clean, noise, timesteps)
-        with autocast(torch.device("cpu")):
-            predicted = model(noisy, timesteps, tokens)
-        return F.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, timesteps))
+        with autocast(device):
+            predicted = model(noisy.to(device), timesteps.to(device), tokens.to(device))
+        return F.mse_loss(predicted.float(), scheduler.get_velocity(clean, noise, timesteps).to(device))
 
-    trained = fit(model, loss_of, schedule, checkpoint)
-    assert isinstance(trained, BaseModel)
-    return trained
+    return loss_of
 
 
 def assemble(vae: AutoencoderKL, base: BaseModel, tokenizer: CLIPTokenizer) -> StableDiffusionXLPipeline:

@@ -39,28 +39,52 @@ class Schedule:
         return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The averaged and the raw module after ``step`` steps."""
+
+    averaged: nn.Module
+    raw: nn.Module
+    step: int
+
+
 def fit(
+    module: nn.Module, loss_of: Callable[[torch.Generator], Tensor], schedule: Schedule, checkpoint: Path
+) -> nn.Module:
+    """Train ``module`` on ``loss_of`` to the end of ``schedule``, as `fit_until` does; return its EMA copy."""
+    return fit_until(module, loss_of, schedule, checkpoint).averaged
+
+
+def fit_until(
     module: nn.Module,
     loss_of: Callable[[torch.Generator], Tensor],
     schedule: Schedule,
     checkpoint: Path,
+    stopped: Callable[[], bool] = lambda: False,
+    after_step: Callable[[nn.Module, int], None] | None = None,
     report_every: int = 50,
-) -> nn.Module:
-    """Train ``module`` on ``loss_of`` (one step's scalar loss, drawn from the step's generator); return its EMA copy.
+) -> Trained:
+    """Train ``module`` on ``loss_of`` (one step's scalar loss, drawn from the step's generator).
 
     Progress is kept in ``checkpoint``: a killed run goes on from the last one, and a finished one returns at once.
+
+    Args:
+        stopped: asked before each step; where it is true, training ends there and its state is saved.
+        after_step: called with the averaged module and the number of steps done.
     """
     trainable = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trainable, schedule.learning_rate, betas=(0.9, 0.99), weight_decay=schedule.weight_decay, fused=True
     )
     averaged = copy.deepcopy(module).requires_grad_(False)
-    modules, start = {"module": module, "ema": averaged}, 0
+    modules, step = {"module": module, "ema": averaged}, 0
     if (checkpoint / "progress.json").exists():
-        start = load_state(checkpoint, modules, optimizer)["step"]
+        step = load_state(checkpoint, modules, optimizer)["step"]
+        logger.info("%s goes on at step %d", checkpoint.name, step)
+    saved = step
     window: list[float] = []
     clock = time.monotonic()
-    for step in range(start, schedule.steps):
+    while step < schedule.steps and not stopped():
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * schedule.factor(step)
         loss = loss_of(step_generator(schedule.seed, step))
@@ -70,20 +94,28 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         _average(averaged, module, min(schedule.ema, (1 + step) / (10 + step)))
         window.append(loss.item())
-        if (step + 1) % report_every == 0:
+        step += 1
+        if step % report_every == 0:
             rate = (time.monotonic() - clock) / len(window)
             logger.info(
                 "%s step %d/%d loss %.4f (%.2f s a step)",
                 checkpoint.name,
-                step + 1,
+                step,
                 schedule.steps,
                 sum(window) / len(window),
                 rate,
             )
             window, clock = [], time.monotonic()
-        if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
-            save_state(checkpoint, modules, optimizer, {"step": step + 1})
-    return averaged.eval()
+        if step % schedule.checkpoint_every == 0:
+            save_state(checkpoint, modules, optimizer, {"step": step})
+            saved = step
+        if after_step is not None:
+            before = time.monotonic()
+            after_step(averaged, step)
+            clock += time.monotonic() - before  # is no part of a step's time
+    if step != saved:
+        save_state(checkpoint, modules, optimizer, {"step": step})
+    return Trained(averaged.eval(), module, step)
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ def train_recognizer(scenes: Scenes, schedule: Schedule, checkpoint: Path) -> Re
 
     def loss_of(generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(single), (schedule.batch_size,), generator=generator)
-        pixels = _worsen(to_pixels(scenes.pictures[single[rows.numpy()]]), generator)
+        pixels = worsen(to_pixels(scenes.pictures[single[rows.numpy()]]), generator, 0.15)
         with autocast(torch.device("cpu")):
             logits = model(pixels)
         return torch.stack([F.cross_entropy(logits[name].float(), labels[name][rows]) for name in LABELS]).sum()
@@ -38,10 +38,10 @@ def train_recognizer(scenes: Scenes, schedule: Schedule, checkpoint: Path) -> Re
     return trained
 
 
-def _worsen(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur a third of the pictures and add noise to another third."""
+def worsen(pixels: Tensor, generator: torch.Generator, noise: float) -> Tensor:
+    """Blur a third of the pictures and add ``noise`` to another third, as drawn pictures can be."""
     third = len(pixels) // 3
     blurred = F.interpolate(F.avg_pool2d(pixels[:third], 2), scale_factor=2, mode="bilinear", align_corners=False)
     noisy = pixels[third : 2 * third]
-    noisy = noisy + 0.15 * torch.randn(noisy.shape, generator=generator)
+    noisy = noisy + noise * torch.randn(noisy.shape, generator=generator)
     return torch.cat([blurred, noisy, pixels[2 * third :]])

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import torch
 from torch import Tensor, nn
 
-from components.checkpoint import load_state, save_state, step_generator
-from components.pretraining.loop import Schedule
-
-logger = logging.getLogger(__name__)
+from components.pretraining.loop import Schedule, Trained, fit_until
 
 
 def training_device() -> torch.device:
@@ -25,17 +19,8 @@ def training_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The averaged and the raw module after ``step`` steps."""
-
-    averaged: nn.Module
-    raw: nn.Module
-    step: int
-
-
 class _Stop:
-    """Becomes true at ``deadline`` (seconds of `time.time`) or when the process is asked to end."""
+    """Says true from ``deadline`` (seconds of `time.time`) on, or once the process is asked to end."""
 
     def __init__(self, deadline: float | None) -> None:
         self._deadline, self._asked = deadline, False
@@ -48,7 +33,7 @@ class _Stop:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
 
-    def __bool__(self) -> bool:
+    def __call__(self) -> bool:
         return self._asked or (self._deadline is not None and time.time() >= self._deadline)
 
 
@@ -61,47 +46,17 @@ def fit(
     show: Callable[[nn.Module, int], None] | None = None,
     show_every: int = 400,
 ) -> Trained:
-    """Train ``module`` on ``loss_of`` until ``schedule.steps`` or ``deadline``.
+    """Train ``module`` on ``loss_of`` until ``schedule.steps``, ``deadline`` or SIGTERM.
 
     ``show`` is called with the averaged module and the step every ``show_every`` steps.
     """
-    trainable = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trainable, schedule.learning_rate, betas=(0.9, 0.99), weight_decay=schedule.weight_decay, fused=True
-    )
-    averaged = copy.deepcopy(module).requires_grad_(False)
-    modules, step = {"module": module, "ema": averaged}, 0
-    if (checkpoint / "progress.json").exists():
-        step = load_state(checkpoint, modules, optimizer)["step"]
-        logger.info("%s goes on at step %d", checkpoint.name, step)
-    stop = _Stop(deadline)
-    window: list[float] = []
-    clock = time.monotonic()
-    while step < schedule.steps and not stop:
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.learning_rate * schedule.factor(step)
-        loss = loss_of(step_generator(schedule.seed, step))
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            decay = min(schedule.ema, (1 + step) / (10 + step))
-            torch._foreach_lerp_(list(averaged.parameters()), list(module.parameters()), 1 - decay)
-            for kept, new in zip(averaged.buffers(), module.buffers(), strict=True):
-                kept.copy_(new)
-        window.append(loss.item())
-        step += 1
-        if step % 25 == 0:
-            rate = (time.monotonic() - clock) / len(window)
-            logger.info("%s step %d/%d loss %.4f %.3f s a step", checkpoint.name, step, schedule.steps,
-                        sum(window) / len(window), rate)  # fmt: skip
-            window, clock = [], time.monotonic()
-        if step % schedule.checkpoint_every == 0:
-            save_state(checkpoint, modules, optimizer, {"step": step})
+
+    def after_step(averaged: nn.Module, step: int) -> None:
         if show is not None and step % show_every == 0:
             show(averaged, step)
-            clock = time.monotonic()
-    save_state(checkpoint, modules, optimizer, {"step": step})
-    stop.release()
-    return Trained(averaged.eval(), module, step)
+
+    stop = _Stop(deadline)
+    try:
+        return fit_until(module, loss_of, schedule, checkpoint, stop, after_step, report_every=25)
+    finally:
+        stop.release()
