@@ -1,4 +1,4 @@
-"""Who appears in an order's pictures: the word that stands for each subject, and its vision tokens."""
+"""Resolves the subjects of a request: the word of each in the prompt, and its vision tokens."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from components.model.naming import Naming
 from components.model.words import find_word
 from components.pictures import CutOut
 from deploy.generator.token_cache import TokenCache
-from deploy.interfaces.protocols import CharacterUse, Order, OrderError, SubjectSource, UploadedSubject
+from deploy.interfaces.errors import UnsupportedRequestError
+from deploy.interfaces.protocols import Namer, SubjectSource
+from deploy.interfaces.requests import GenerationRequest, RequestedSubject, UploadedSubject
 
 
 class Encoder(Protocol):
-    """The part of `components.model.pipeline.RealCustomPipeline` that looks at subjects."""
+    """The part of `components.model.pipeline.RealCustomPipeline` that encodes subjects."""
 
     @property
     def token_identity(self) -> str: ...
@@ -36,15 +38,9 @@ class Encoder(Protocol):
     def face_group(self, boxes: Sequence[tuple[float, float, float, float] | None]) -> Tensor | None: ...
 
 
-class Namer(Protocol):
-    """Finds the word of a prompt that stands for what pictures show (`components.model.naming.WordNamer`)."""
-
-    def name(self, prompt: str, pictures: Sequence[Image.Image]) -> Naming: ...
-
-
 @dataclass(frozen=True)
 class ResolvedSubjects:
-    """What is drawn: the prompt, and each subject's word in it and tokens."""
+    """The prompt to use, and each subject's word in it and vision tokens."""
 
     prompt: str
     words: tuple[str, ...]
@@ -52,77 +48,78 @@ class ResolvedSubjects:
 
 
 class SubjectResolver:
-    """Casts orders.
+    """Resolves the subjects of requests.
 
     Args:
-        beside: runs a function of the pipeline's parts beside the engine's steps.
-        namer: made when it is first needed, for it may take much memory; None where every word has to be given.
-        count: told of each character whether its tokens were ``cached`` here, ``kept`` or had to be ``computed``.
-        cache_s: seconds for which tokens that were fetched stay here.
+        run_beside: runs a function with the pipeline's encoders beside the engine's steps.
+        namer: factory, called on first use because a namer needs much memory; None requires a word for every subject.
+        count: called for each character with the source of its tokens: ``cached`` here, ``kept`` or ``computed``.
+        cache_s: seconds for which fetched tokens are cached.
     """
 
     def __init__(
         self,
         encoder: Encoder,
         characters: SubjectSource,
-        beside: Callable[..., Future[Any]],
+        run_beside: Callable[..., Future[Any]],
         namer: Callable[[], Namer] | None = None,
         count: Callable[[str], None] = lambda _: None,
         cache_s: float = 0,
     ) -> None:
-        self._encoder, self._characters, self._beside, self._make_namer = encoder, characters, beside, namer
+        self._encoder, self._characters, self._run_beside, self._make_namer = encoder, characters, run_beside, namer
         self._count, self._cache = count, TokenCache(cache_s)
 
-    async def cast(self, order: Order) -> ResolvedSubjects:
-        """The subjects of an order; a character's tokens are computed if the store has none of this encoder's identity.
+    async def resolve(self, request: GenerationRequest) -> ResolvedSubjects:
+        """The subjects of a request; tokens of a character are computed if none of this encoder are stored.
 
         Raises:
-            WordError: the prompt does not hold a subject's word.
-            OrderError: a word would have to be found, and there is nobody to find it.
-            NotFoundError: a character is gone.
+            WordError: the prompt does not contain a subject's word.
+            UnsupportedRequestError: a word has to be detected, and this service has no namer.
+            NotFoundError: a character was deleted.
         """
-        prompt, words, tokens = order.prompt, [], []
-        for subject in order.subjects:
+        prompt, words, tokens = request.prompt, [], []
+        for subject in request.subjects:
             word = subject.word
-            if subject.shown is not None:
-                cut_outs = await asyncio.to_thread(_opened, subject.shown, self._encoder.reference_size)
+            if subject.uploaded is not None:
+                cut_outs = await asyncio.to_thread(_decode, subject.uploaded, self._encoder.reference_size)
                 if not word:
                     naming = await self._name(prompt, cut_outs)
                     prompt, word = naming.prompt, naming.word
-                tokens.append(await self._await(self._encode, cut_outs))
+                tokens.append(await self._run(self._encode, cut_outs))
             else:
-                tokens.append(await self._known(prompt, subject))
+                tokens.append(await self._character_tokens(prompt, subject))
             words.append(word)
         return ResolvedSubjects(prompt, tuple(words), tuple(tokens))
 
-    async def _known(self, prompt: str, subject: CharacterUse) -> SubjectTokens:
+    async def _character_tokens(self, prompt: str, subject: RequestedSubject) -> SubjectTokens:
         if not find_word(prompt, subject.word):
             raise WordError("the prompt must contain the character's target word as a whole word")
         if (cached := self._cache.get(subject)) is not None:
             self._count("cached")
             return cached
-        kept = await self._characters.tokens(subject.character, self._identity)
-        self._count("computed" if kept is None else "kept")
-        tokens = await self._computed(subject.character) if kept is None else kept
+        stored = await self._characters.tokens(subject.character, self._identity)
+        self._count("computed" if stored is None else "kept")
+        tokens = await self._compute_tokens(subject.character) if stored is None else stored
         self._cache.put(subject, tokens)
         return tokens
 
-    async def _computed(self, character: str) -> SubjectTokens:
-        shown = await self._characters.portraits(character, self._encoder.reference_size)
-        tokens: SubjectTokens = await self._await(self._encode, shown.cut_outs)
-        await self._characters.put_tokens(character, self._identity, shown.revision, tokens)
+    async def _compute_tokens(self, character: str) -> SubjectTokens:
+        portraits = await self._characters.portraits(character, self._encoder.reference_size)
+        tokens: SubjectTokens = await self._run(self._encode, portraits.cut_outs)
+        await self._characters.put_tokens(character, self._identity, portraits.revision, tokens)
         return tokens
 
     async def _name(self, prompt: str, cut_outs: Sequence[CutOut]) -> Naming:
         if self._make_namer is None:
-            raise OrderError("target_word: words are not found by themselves here: give the subject's", "target_word")
+            message = "target_word: this service does not detect words: give the word that stands for the subject"
+            raise UnsupportedRequestError(message, "target_word")
         pictures = [cut_out.picture for cut_out in cut_outs]
-        naming: Naming = await self._await(lambda: self._namer.name(prompt, pictures))
+        naming: Naming = await self._run(lambda: self._namer.name(prompt, pictures))
         return naming
 
     @cached_property
     def _identity(self) -> str:
-        """The encoder's, which is a hash of all its weights: too much for every order."""
+        """The encoder's identity: a hash of all weights, too slow to compute for every request."""
         return self._encoder.token_identity
 
     @cached_property
@@ -134,19 +131,19 @@ class SubjectResolver:
         tokens = self._encoder.encode_subject([cut_out.picture for cut_out in cut_outs])
         return SubjectTokens(tokens.cpu(), self._encoder.face_group([cut_out.face for cut_out in cut_outs]))
 
-    async def _await(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.wrap_future(self._beside(function, *arguments))
+    async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.wrap_future(self._run_beside(function, *arguments))
 
 
-def _opened(shown: UploadedSubject, size: int) -> list[CutOut]:
-    """The cut-outs of ``shown``, as squares of ``size`` pixels."""
-    opened = []
-    for png, face in zip(shown.cut_outs, shown.faces, strict=True):
+def _decode(uploaded: UploadedSubject, size: int) -> list[CutOut]:
+    """The cut-outs as squares of ``size`` pixels, with their face boxes scaled."""
+    decoded = []
+    for png, face in zip(uploaded.cut_outs, uploaded.faces, strict=True):
         with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
             square = picture.convert("RGB")
         if square.width != size:
             scale = size / square.width
             square = square.resize((size, size), Image.Resampling.BICUBIC)
             face = face and (face[0] * scale, face[1] * scale, face[2] * scale, face[3] * scale)
-        opened.append(CutOut(square, face))
-    return opened
+        decoded.append(CutOut(square, face))
+    return decoded
