@@ -38,7 +38,8 @@ from deploy.api.app import create_app
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
-from deploy.interfaces.protocols import Delivery, Order
+from deploy.interfaces.requests import GenerationRequest
+from deploy.interfaces.results import GenerationResult
 from deploy.jobs.service import JobService
 from tests.data.test_data_fuzz import SEEDS, encoded, noise
 from tests.fakes.pipeline import FakePipeline
@@ -289,13 +290,13 @@ MARK = "zanzibar"
 class Broken:
     """Fails with the words that it was given."""
 
-    async def generate(self, order: Order) -> Delivery:
+    async def generate(self, order: GenerationRequest) -> GenerationResult:
         try:
             raise ValueError(f"cannot draw {order.prompt}")
         except ValueError as error:
             raise RuntimeError(f"no picture of {order.prompt}") from error
 
-    async def draw(self, order: Order, previews: int = 0) -> Any:
+    async def stream(self, order: GenerationRequest, previews: int = 0) -> Any:
         await self.generate(order)
         yield
 

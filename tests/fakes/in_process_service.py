@@ -17,12 +17,12 @@ from components.config import Config
 from deploy.api.app import create_app
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
-from deploy.generator.loading import Loader, lineup
+from deploy.generator.loading import VersionLoader, read_aliases
 from deploy.generator.service import GenerationService
-from deploy.generator.versions import ModelVersions, watch
+from deploy.generator.versions import ModelVersions, follow_aliases
 from deploy.jobs.service import JobService
 from deploy.status.metrics import GeneratorMetrics
-from deploy.status.replica_status import ReplicaStatus, keep_reporting
+from deploy.status.replica_status import ReplicaStatus, report_periodically
 from tests.fakes import pipeline as registry
 
 MODEL = "realcustom-tiny"
@@ -67,7 +67,7 @@ class Studio:
 @asynccontextmanager
 async def studio(config: Config) -> AsyncIterator[Studio]:
     characters, metrics, loads = CharacterService(config), GeneratorMetrics(), list[str]()
-    loader = Loader(config, registry, MODEL, characters, metrics)
+    loader = VersionLoader(config, registry, MODEL, characters, metrics)
 
     def load(version: str, beside: GenerationService | None) -> GenerationService:
         loads.append(version)
@@ -77,12 +77,12 @@ async def studio(config: Config) -> AsyncIterator[Studio]:
     jobs, board = JobService(config, fleet), ReplicaStatus()
     jobs.start()
     tasks = [
-        asyncio.create_task(keep_reporting(board, partial(fleet.report, MODEL, "generator-1"), every_s=0.05)),
-        asyncio.create_task(keep_reporting(board, partial(jobs.report, "jobs-1"), every_s=0.05)),
+        asyncio.create_task(report_periodically(board, partial(fleet.report, MODEL, "generator-1"), interval_s=0.05)),
+        asyncio.create_task(report_periodically(board, partial(jobs.report, "jobs-1"), interval_s=0.05)),
     ]
     if config.serving.rollout.poll_s:
-        look = partial(lineup, config, registry, MODEL, "champion")
-        tasks.append(asyncio.create_task(watch(fleet, look, config.serving.rollout.poll_s)))
+        look = partial(read_aliases, config, registry, MODEL, "champion")
+        tasks.append(asyncio.create_task(follow_aliases(fleet, look, config.serving.rollout.poll_s)))
     app = create_app(config, ModelResponse(id=MODEL, version="7"), characters, fleet, jobs, board)
     transport = httpx.ASGITransport(app)
     try:
