@@ -27,7 +27,7 @@ from components.provenance.pictures import ModelName
 from deploy.api.app import create_app
 from deploy.api.schema import ModelResponse
 from deploy.generator.loading import PipelineSource, VersionLoader, read_aliases
-from deploy.generator.versions import ModelVersions, VersionAliases, follow_aliases
+from deploy.generator.rollout import ModelVersions, VersionAliases, follow_aliases
 from deploy.handles import RemoteCharacters, RemoteGenerator, RemoteHandle
 from deploy.interfaces.protocols import Characters, Generator, Jobs, SubjectSource
 from deploy.jobs.service import JobService

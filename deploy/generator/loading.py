@@ -17,8 +17,8 @@ from components.model.naming import WordNamer
 from components.model.subjects import Subject
 from components.provenance.manifests import picture_writer
 from components.provenance.pictures import ModelName
+from deploy.generator.rollout import VersionAliases
 from deploy.generator.service import GenerationService, GeneratorLimits, Pipeline
-from deploy.generator.versions import VersionAliases
 from deploy.interfaces.protocols import SubjectSource
 from deploy.status.metrics import GeneratorMetrics
 

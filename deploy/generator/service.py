@@ -28,8 +28,8 @@ from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
 from components.provenance.pictures import Marks, PictureWriter
-from deploy.generator.progress import RequestProgress, RunningRequest
-from deploy.generator.subjects import Encoder, ResolvedSubjects, SubjectResolver
+from deploy.generator.running_request import RequestProgress, RunningRequest
+from deploy.generator.subject_resolver import Encoder, ResolvedSubjects, SubjectResolver
 from deploy.interfaces.errors import BusyError, OwnerLimitError, UnavailableError, UnsupportedRequestError
 from deploy.interfaces.protocols import Namer, SubjectSource
 from deploy.interfaces.requests import GenerationRequest
@@ -74,7 +74,7 @@ class GenerationService:
 
     Args:
         write: encodes images and marks them with the model's name and version.
-        namer: see `deploy.generator.subjects.SubjectResolver`.
+        namer: see `deploy.generator.subject_resolver.SubjectResolver`.
         content: the check that generated images and their previews must pass, if any.
     """
 

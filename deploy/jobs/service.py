@@ -24,7 +24,7 @@ from components.jobs.tables import TABLES
 from components.jobs.webhook_queue import WebhookQueue
 from components.object_store import below
 from deploy.interfaces.protocols import Generator
-from deploy.jobs.webhooks import WebhookSender
+from deploy.jobs.webhook_sender import WebhookSender
 from deploy.jobs.worker import JobWorker
 from deploy.status.metrics import job_families
 from deploy.status.replica_status import ReplicaReport

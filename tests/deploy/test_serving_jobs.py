@@ -29,7 +29,7 @@ from components.errors import ConfigError
 from components.jobs.queue import JobQueue
 from deploy.interfaces.errors import BusyError, UnavailableError
 from deploy.interfaces.results import GeneratedImage, GenerationResult
-from deploy.interfaces.webhooks import origin_allowed
+from deploy.interfaces.webhook_event import origin_allowed
 from deploy.jobs.service import JobService
 from tests.deploy.test_serving_api import SECRET, error
 from tests.fakes.pipeline import READ_WORDS

@@ -27,8 +27,8 @@ from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.provenance.pictures import ModelName, PictureWriter
 from deploy import app
+from deploy.generator.rollout import ModelVersions, VersionAliases, select_version
 from deploy.generator.service import GenerationService
-from deploy.generator.versions import ModelVersions, VersionAliases, select_version
 from deploy.interfaces.errors import BusyError, UnavailableError
 from deploy.interfaces.requests import GenerationRequest
 from deploy.status.readiness import UnhealthyError

@@ -18,8 +18,8 @@ from deploy.api.app import create_app
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
 from deploy.generator.loading import VersionLoader, read_aliases
+from deploy.generator.rollout import ModelVersions, follow_aliases
 from deploy.generator.service import GenerationService
-from deploy.generator.versions import ModelVersions, follow_aliases
 from deploy.jobs.service import JobService
 from deploy.status.metrics import GeneratorMetrics
 from deploy.status.replica_status import ReplicaStatus, report_periodically

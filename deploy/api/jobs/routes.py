@@ -21,7 +21,7 @@ from deploy.api.sse import EventStreamResponse
 from deploy.interfaces.protocols import Characters, Jobs
 from deploy.interfaces.requests import GenerationRequest, JobPayload
 from deploy.interfaces.responses import ImageResponse, JobResponse
-from deploy.interfaces.webhooks import origin_allowed
+from deploy.interfaces.webhook_event import origin_allowed
 
 #: An event stream ends after this share of the request timeout; clients then reconnect.
 _STREAM_SHARE = 0.9

@@ -13,7 +13,7 @@ from components.engine import request as engine
 from components.engine.future import ImageFuture
 from components.engine.request import Phase
 from components.jobs.job import JobProgress
-from deploy.generator.subjects import ResolvedSubjects
+from deploy.generator.subject_resolver import ResolvedSubjects
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GeneratedImage, GenerationResult
 

@@ -14,7 +14,7 @@ from components.errors import ConfigError
 from components.jobs.signing import read_secret, signed_headers
 from components.jobs.webhook_queue import Message, WebhookQueue
 from deploy.interfaces.responses import JobResponse
-from deploy.interfaces.webhooks import WebhookEvent, origin_allowed
+from deploy.interfaces.webhook_event import WebhookEvent, origin_allowed
 
 log = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
