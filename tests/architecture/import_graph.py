@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from components.config import PACKAGE_ROOT
@@ -19,17 +19,23 @@ def parse_modules(*folders: str) -> dict[str, ast.Module]:
     return {name.removesuffix(".__init__"): tree for name, tree in zip(names, trees, strict=True)}
 
 
+def imports(tree: ast.Module) -> Iterator[tuple[str, set[str]]]:
+    """Each imported module, with the dotted names of what is imported from it; also of imports inside functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, set[str]()) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module is not None, "imports are absolute"
+            yield node.module, {f"{node.module}.{alias.name}" for alias in node.names}
+
+
 def import_graph(modules: Mapping[str, ast.Module]) -> Graph:
-    """Module -> those of ``modules`` that it imports, at its top or inside a function."""
+    """Module -> those of ``modules`` that it imports."""
     graph: dict[str, set[str]] = {}
     for module, tree in modules.items():
         found: set[str] = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module is not None:
-                members = {f"{node.module}.{alias.name}" for alias in node.names}
-                found |= members & modules.keys() or {node.module}
+        for source, members in imports(tree):
+            found |= members & modules.keys() or {source}  # of a package, its modules or else its ``__init__``
         graph[module] = (found & modules.keys()) - {module}
     return graph
 
