@@ -15,7 +15,7 @@ def decode_base64(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if value[:8].lower().startswith(("http://", "https://")):
-        raise ValueError("must be the picture itself, in base64 or as a base64 data URL: URLs are not fetched")
+        raise ValueError("must be the picture itself, in base64 or as a base64 data URL: nothing is fetched")
     try:
         return base64.b64decode(value.partition(",")[2] if value.startswith("data:") else value, validate=True)
     except binascii.Error:

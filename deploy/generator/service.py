@@ -181,8 +181,8 @@ class GenerationService:
         picture = await future.picture()
         if not await self._passes_content_check(picture.image):
             raise ContentError("the content policy of this service refuses the generated image")
-        asked = future.request
-        marks = Marks(asked.seed, subjects.words, asked.steps, asked.guidance_scale, request.scheduler, subjects.prompt)
+        seed, steps, guidance = future.request.seed, request.steps, request.guidance_scale
+        marks = Marks(seed, subjects.words, steps, guidance, request.scheduler, subjects.prompt)
         image = await asyncio.to_thread(self._write, picture.image, request.output, marks)
         masks = await asyncio.to_thread(lambda: tuple(to_png(mask) for mask in picture.masks))
         return GeneratedImage(image, masks, future.seconds(Phase.ENCODING, Phase.DONE))
