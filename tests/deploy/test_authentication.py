@@ -46,10 +46,10 @@ class Rented(GenerationService):
 
     failing: Exception | None = None
 
-    async def generate(self, order: GenerationRequest) -> GenerationResult:
+    async def generate(self, request: GenerationRequest) -> GenerationResult:
         if self.failing is not None:
             raise self.failing
-        return await super().generate(order)
+        return await super().generate(request)
 
 
 @dataclass

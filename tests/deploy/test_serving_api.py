@@ -297,7 +297,7 @@ def test_a_full_queue_and_a_fault_are_told_apart(config: Config) -> None:
         def __init__(self, fault: Exception) -> None:
             self.fault = fault
 
-        async def generate(self, order: GenerationRequest) -> GenerationResult:
+        async def generate(self, request: GenerationRequest) -> GenerationResult:
             raise self.fault
 
     full = generate(client_of(config, None, Broken(UnavailableError("too many requests are waiting; try again later"))))

@@ -304,8 +304,8 @@ def test_a_generator_that_hangs_is_left(tmp_path: Path) -> None:
             if self.faults:
                 self.faults.pop()
                 await asyncio.sleep(600)
-            async for delivery in super().stream(*arguments):
-                yield delivery
+            async for result in super().stream(*arguments):
+                yield result
 
     with client_of(configured(tmp_path, "serving.jobs.timeout_s=0.2", SHORT_LEASE), Hanging(Exception())) as client:
         done = wait(client, submit(client)["id"])

@@ -125,18 +125,18 @@ class Refusing:
         raise self._errors.pop(0)
 
 
-def refused(config: Config, *errors: Exception, board: ReplicaStatus | None = None) -> tuple[list[Any], str]:
+def refused(config: Config, *errors: Exception, status: ReplicaStatus | None = None) -> tuple[list[Any], str]:
     """The answers to requests that fail with ``errors``, and the page afterwards."""
     model = ModelResponse(id=MODEL, version="7")
-    app = create_app(config, model, CharacterService(config), Refusing(*errors), None, board)  # type: ignore[arg-type]
+    app = create_app(config, model, CharacterService(config), Refusing(*errors), None, status)  # type: ignore[arg-type]
     with TestClient(app, raise_server_exceptions=False) as client:
         answers = [client.post("/v1/images/generations", json={"prompt": "a robot"}) for _ in errors]
         return answers, client.get("/metrics").text
 
 
 def test_refusals_are_counted_by_their_reason_and_say_when_to_come_back(tmp_path: Path) -> None:
-    board = ReplicaStatus()
-    asyncio.run(board.report(ReplicaReport("generator", "1", backlog_s=20)))
+    status = ReplicaStatus()
+    asyncio.run(status.report(ReplicaReport("generator", "1", backlog_s=20)))
     config = load_config("tiny", [f"serving.store={tmp_path}", "serving.max_queued_requests=8"])
     answers, page = refused(
         config,
@@ -147,7 +147,7 @@ def test_refusals_are_counted_by_their_reason_and_say_when_to_come_back(tmp_path
         QueueFullError("too many jobs are waiting"),
         QueueBusyError("too many jobs of others are waiting"),
         OperationalError("select 1", {}, Exception("the server closed the connection")),
-        board=board,
+        status=status,
     )
     told = [(a.status_code, a.json()["error"]["code"], a.headers["Retry-After"]) for a in answers]
     assert told == [

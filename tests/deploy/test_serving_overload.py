@@ -239,10 +239,10 @@ def test_an_owner_in_excess_is_told_so() -> None:
     service = GenerationService(FakePipeline(), Kept(), GeneratorLimits(pixels=64 * 64, queued=9, owned=1))
 
     async def overload() -> list[Any]:
-        orders = [replace(SLOW, owner=owner) for owner in ("greedy", "greedy", "greedy", "modest")]
-        begun = [asyncio.create_task(service.generate(orders[0]))]
+        requests = [replace(SLOW, owner=owner) for owner in ("greedy", "greedy", "greedy", "modest")]
+        begun = [asyncio.create_task(service.generate(requests[0]))]
         await asyncio.sleep(0.1)
-        begun += [asyncio.create_task(service.generate(order)) for order in orders[1:]]
+        begun += [asyncio.create_task(service.generate(request)) for request in requests[1:]]
         return await asyncio.gather(*begun, return_exceptions=True)
 
     results = asyncio.run(overload())
@@ -293,8 +293,8 @@ def test_readiness_is_told_over_http_and_liveness_apart_from_it(tmp_path: Path) 
         async with studio(config) as service:
             await asyncio.sleep(0.2)
             assert (await service.client.get("/readyz")).json() == {"status": "ready"}
-            await service.board.report(ReplicaReport("jobs", "jobs-1", problem="the database does not answer"))
-            service.board.report = _deaf  # type: ignore[method-assign]
+            await service.status.report(ReplicaReport("jobs", "jobs-1", problem="the database does not answer"))
+            service.status.report = _deaf  # type: ignore[method-assign]
             answer = await service.client.get("/readyz")
             assert answer.status_code == 503
             assert answer.json()["error"]["message"] == "not ready: jobs: the database does not answer"
@@ -330,15 +330,15 @@ def test_a_database_that_is_gone_is_trouble_and_comes_back(tmp_path: Path) -> No
 
 def test_replicas_that_are_silent_are_forgotten() -> None:
     now = [0.0]
-    board = ReplicaStatus(keep_s=10, clock=lambda: now[0])
+    status = ReplicaStatus(keep_s=10, clock=lambda: now[0])
 
     async def read(at: float) -> list[str]:
         now[0] = at
-        return [report.replica for report in await read_reports(board)]
+        return [report.replica for report in await read_reports(status)]
 
     async def post(replica: str, at: float) -> None:
         now[0] = at
-        await board.report(ReplicaReport("generator", replica))
+        await status.report(ReplicaReport("generator", replica))
 
     async def live() -> None:
         await post("a", 0)

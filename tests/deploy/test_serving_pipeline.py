@@ -43,31 +43,31 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)), np.int16)
 
 
-def test_the_real_pipeline_serves_orders(config: Config, reference: Reference) -> None:
+def test_the_real_pipeline_serves_requests(config: Config, reference: Reference) -> None:
     pipeline = RealCustomPipeline.from_config(config)
     store = CharacterStore(Path(config.serving.store))
     character = store.create("Rob", "a robot", "robot", [reference, reference])
     service = GenerationService(pipeline, CharacterService(config))
     subject = RequestedSubject(character.id, "robot")
-    order = GenerationRequest("a robot in the snow", "", 64, 72, 2, 3.5, (4, 5), (subject,), 0.3)
+    request = GenerationRequest("a robot in the snow", "", 64, 72, 2, 3.5, (4, 5), (subject,), 0.3)
 
-    delivery = asyncio.run(service.generate(order))
-    assert [pixels(d.image).shape for d in delivery.images] == [(72, 64, 3)] * 2
-    assert all([pixels(mask).shape for mask in d.masks] == [(72, 64)] for d in delivery.images)
+    result = asyncio.run(service.generate(request))
+    assert [pixels(g.image).shape for g in result.images] == [(72, 64, 3)] * 2
+    assert all([pixels(mask).shape for mask in g.masks] == [(72, 64)] for g in result.images)
     tokens = store.tokens(character.id, pipeline.token_identity)
     assert tokens is not None and tokens.tokens.ndim == 2
 
     async def looks() -> list[Preview]:
-        return [news async for news in service.stream(order, 1) if isinstance(news, Preview)]
+        return [news async for news in service.stream(request, 1) if isinstance(news, Preview)]
 
     assert [(look.step, pixels(look.png).shape) for look in asyncio.run(looks())] == [(1, (72, 64, 3))] * 2
 
     async def together() -> list[GenerationResult]:
         other = GenerationRequest("a red cat and a robot", "night", 64, 72, 3, 2.0, (9,), (subject,), 0.5)
-        return list(await asyncio.gather(service.generate(other), service.generate(order)))
+        return list(await asyncio.gather(service.generate(other), service.generate(request)))
 
     crowded = asyncio.run(together())[1]
-    for alone, batched in zip(delivery.images, crowded.images, strict=True):
+    for alone, batched in zip(result.images, crowded.images, strict=True):
         assert np.abs(pixels(alone.image) - pixels(batched.image)).max() <= LEVEL
 
     late = GenerationRequest("very " * 90 + "robot", "", 64, 72, 2, 3.5, (1,), (subject,), None)
@@ -81,12 +81,12 @@ def test_a_compiled_generator_draws_the_same(config: Config, reference: Referenc
     """`serving.compile`, warmed up as a generator is, alone and in a crowd."""
     store = CharacterStore(Path(config.serving.store))
     subject = RequestedSubject(store.create("Rob", "a robot", "robot", [reference]).id, "robot")
-    order = GenerationRequest("a robot in the snow", "", 64, 64, 3, 3.5, (4,), (subject,), 0.3)
+    request = GenerationRequest("a robot in the snow", "", 64, 64, 3, 3.5, (4,), (subject,), 0.3)
 
     async def draw(service: GenerationService) -> list[GenerationResult]:
-        other = replace(order, prompt="a red cat and a robot", seeds=(9,))
-        alone = await service.generate(order)
-        return [alone, *await asyncio.gather(service.generate(order), service.generate(other))]
+        other = replace(request, prompt="a red cat and a robot", seeds=(9,))
+        alone = await service.generate(request)
+        return [alone, *await asyncio.gather(service.generate(request), service.generate(other))]
 
     drawn = []
     for compiled in (False, True):
@@ -106,13 +106,13 @@ def test_a_subject_that_is_only_shown_is_named_and_drawn(reference: Reference) -
     namer = partial(WordNamer.from_config, config.model, config.naming)
     service = GenerationService(RealCustomPipeline.from_config(config), cast(SubjectSource, None), namer=namer)
     shown = UploadedSubject((to_png(cut_out(reference.picture, reference.mask, 96)),), (None,))
-    order = GenerationRequest(
+    request = GenerationRequest(
         "on the beach", "", 64, 64, 2, 3.5, (1,), (RequestedSubject("", "", uploaded=shown),), None
     )
-    delivery = asyncio.run(service.generate(order))
-    (word,) = delivery.words
+    result = asyncio.run(service.generate(request))
+    (word,) = result.words
     assert word in WordNamer.from_config(config.model, config.naming).nouns
-    assert delivery.prompt.endswith(f"{word} on the beach") and delivery.images[0].masks
-    given = replace(order, prompt=delivery.prompt, subjects=(replace(order.subjects[0], word=word),))
-    assert asyncio.run(service.generate(given)).images[0].image == delivery.images[0].image
+    assert result.prompt.endswith(f"{word} on the beach") and result.images[0].masks
+    given = replace(request, prompt=result.prompt, subjects=(replace(request.subjects[0], word=word),))
+    assert asyncio.run(service.generate(given)).images[0].image == result.images[0].image
     assert service.close(10)

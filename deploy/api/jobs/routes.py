@@ -58,7 +58,7 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
             key=idempotency_key,
             webhook=webhook,
         )
-        job, accepted = await _submit(jobs, new, request, caller)
+        job, accepted = await submit_job(jobs, new, request, caller)
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         if not accepted:
             response.headers["Idempotent-Replayed"] = "true"
@@ -97,7 +97,7 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
     return router
 
 
-async def _submit(jobs: Jobs, new: NewJob, request: GenerationRequest, caller: Caller) -> tuple[Job, bool]:
+async def submit_job(jobs: Jobs, new: NewJob, request: GenerationRequest, caller: Caller) -> tuple[Job, bool]:
     """Submit a job and charge for it, once per idempotency key.
 
     A repeated submission is looked up first, so that it succeeds also when the quota is used up.
