@@ -12,9 +12,12 @@ PRESETS = PACKAGE_ROOT / "components" / "presets"
 
 
 class Section(BaseModel):
-    """A part of the tree: unknown keys are refused, and nobody changes it."""
+    """A part of the tree: unknown keys are refused, and values cannot be changed after validation.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    The docstring below a field is its description: `docs/reference/configuration.md` is generated from these.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
 
 
 def _place(value: Path | str) -> Path | str:
