@@ -15,6 +15,8 @@ from components.errors import ConfigError
 
 #: The preset where neither the command line nor the file names one.
 DEFAULT_PRESET = "tiny"
+#: Path of a key: ``("training", "steps")``.
+_Key = tuple[str, ...]
 
 
 def presets() -> list[str]:
@@ -22,9 +24,7 @@ def presets() -> list[str]:
     return sorted(p.stem for p in PRESETS.glob("*.yaml"))
 
 
-def load_config(
-    preset: str | None = None, overrides: Sequence[str] = (), file: str | Path | None = None
-) -> Config:
+def load_config(preset: str | None = None, overrides: Sequence[str] = (), file: str | Path | None = None) -> Config:
     """Load a preset, merge the YAML ``file`` into it, and apply ``key.path=value`` overrides (values are YAML).
 
     The file may name its preset under the key ``preset``; without ``preset`` here, that one is taken.
@@ -36,7 +36,7 @@ def load_config(
     layer = {} if file is None else _read(Path(file))
     chosen = _choose_preset(preset, layer.pop("preset", None), file)
     tree: dict[str, Any] = yaml.safe_load((PRESETS / f"{chosen}.yaml").read_text())
-    from_file: set[tuple[str, ...]] = set()
+    from_file: set[_Key] = set()
     _merge(tree, layer, from_file)
     for override in overrides:
         from_file -= _beyond(_apply(tree, override), from_file)
@@ -101,7 +101,7 @@ def _read(file: Path) -> dict[str, Any]:
     return {str(key): value for key, value in tree.items()}
 
 
-def _merge(tree: dict[str, Any], layer: dict[str, Any], changed: set[tuple[str, ...]], path: tuple[str, ...] = ()) -> None:
+def _merge(tree: dict[str, Any], layer: dict[str, Any], changed: set[_Key], path: _Key = ()) -> None:
     """Merge ``layer`` into ``tree`` key by key, and note the path of every value that it sets."""
     for key, value in layer.items():
         here = (*path, str(key))
@@ -115,7 +115,7 @@ def _merge(tree: dict[str, Any], layer: dict[str, Any], changed: set[tuple[str, 
             changed.add(here)
 
 
-def _apply(tree: dict[str, Any], override: str) -> tuple[str, ...]:
+def _apply(tree: dict[str, Any], override: str) -> _Key:
     """Apply one override, and return its path."""
     key, equals, value = override.partition("=")
     if not equals or not key:
@@ -133,12 +133,12 @@ def _apply(tree: dict[str, Any], override: str) -> tuple[str, ...]:
     return (*parents, leaf)
 
 
-def _beyond(path: tuple[str, ...], paths: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
+def _beyond(path: _Key, paths: set[_Key]) -> set[_Key]:
     """Those of ``paths`` that setting ``path`` has replaced."""
     return {each for each in paths if each[: len(path)] == path}
 
 
-def _related(location: tuple[str, ...], paths: set[tuple[str, ...]]) -> bool:
+def _related(location: _Key, paths: set[_Key]) -> bool:
     """Whether an error at ``location`` is one of a value at, above or below it that ``paths`` names."""
     return any(each[: len(location)] == location or location[: len(each)] == each for each in paths)
 
