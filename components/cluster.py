@@ -29,7 +29,7 @@ def connect(slots: int) -> None:
         except (ConnectionError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigError(
-                f"RAY_ADDRESS={address}: no Ray cluster answers ({reason}); correct it, or unset it to start a local Ray"
+                f"RAY_ADDRESS={address}: no Ray cluster answers ({reason}); correct it, or unset it for a local Ray"
             ) from None
         return
     count = max(slots, os.cpu_count() or 1)
