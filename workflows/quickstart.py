@@ -72,9 +72,8 @@ def _run(config: Config, keep: bool, console: Console) -> None:
     from deploy import app
 
     began = time.monotonic()
+    connect(config.training.workers * config.training.cpus_per_worker + 2)
     try:
-        with _stage(console, "start a local Ray, or connect to the cluster of RAY_ADDRESS"):
-            connect(config.training.workers * config.training.cpus_per_worker + 2)
         with _stage(console, "1/6 draw subjects and captions"):
             write_world(config.world, config.seed)
         with _stage(console, "2/6 prepare shards with Ray Data"):
