@@ -1,4 +1,4 @@
-"""Who may use the service, and what it takes in and hands out."""
+"""Access to the service, and the content check of pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from components.config.section import Section
 
-#: Words that YAML takes for truth values.
+#: YAML 1.1 reads the bare words ``off`` and ``on`` as booleans.
 _YAML_WORDS: dict[object, str] = {False: "off", True: "on"}
 
 
@@ -17,19 +17,19 @@ def _word(value: object) -> object:
 
 
 class AccessConfig(Section):
-    """Who is let in."""
+    """Authentication of requests by API keys."""
 
-    #: ``required`` lets nobody in without a key (`realcustom key create`); ``off`` lets in whoever reaches the port.
     keys: Annotated[Literal["off", "required"], BeforeValidator(_word)] = "off"
-    #: Serve beyond this machine without keys all the same.
+    """``required`` rejects requests without an API key (`realcustom key create`); ``off`` accepts every request."""
     open_to_network: bool = False
-    #: How long a gateway trusts what it has read of the keys; one that is revoked stops to work after so long.
+    """Allow the service to listen beyond the loopback interface although `keys` is ``off``."""
     refresh_s: float = Field(2, gt=0, le=60)
-    #: How long it goes on with what it has read while the database does not answer.
+    """Seconds for which a gateway caches the keys; a revoked key stops working after at most this time."""
     stale_s: float = Field(30, gt=0)
+    """Seconds for which a gateway goes on with its cached keys while the database does not answer."""
 
 
-#: What the detector finds on pictures.
+#: Labels of the detector.
 Finding = Literal[
     "ANUS_COVERED",
     "ANUS_EXPOSED",
@@ -53,11 +53,10 @@ Finding = Literal[
 
 
 class ContentConfig(Section):
-    """Which pictures are refused for what they show (needs the extra ``content``)."""
+    """Content check: which pictures are refused for what they show (needs the extra ``content``)."""
 
-    #: What is looked at: uploaded pictures, drawn ones, or both.
     policy: Annotated[Literal["off", "inputs", "outputs", "both"], BeforeValidator(_word)] = "off"
-    #: The least score, of 1, at which a finding is refused; what is not named here is not.
+    """Which pictures are checked: uploads (``inputs``), generated pictures (``outputs``), both, or none (``off``)."""
     refused: dict[Finding, Annotated[float, Field(gt=0, le=1)]] = Field(
         {
             "ANUS_EXPOSED": 0.5,
@@ -68,6 +67,7 @@ class ContentConfig(Section):
         },
         min_length=1,
     )
+    """Minimum score, from 0 to 1, at which each label of the detector is refused; labels not listed are accepted."""
 
     @property
     def inputs(self) -> bool:

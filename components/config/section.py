@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-PACKAGE_ROOT = Path(__file__).parent.parent.parent
-PRESETS = PACKAGE_ROOT / "components" / "presets"
+PRESETS = Path(str(files("components"))) / "presets"
+#: The directory that holds this project's packages, `weights` among them: a checkout, or an environment's packages.
+PACKAGE_ROOT = PRESETS.parent.parent
 
 
 class Section(BaseModel):
-    """A part of the tree: unknown keys are refused, and nobody changes it."""
+    """A part of the tree: unknown keys are refused, and values cannot be changed after validation.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    The docstring below a field is its description: `docs/reference/configuration.md` is generated from these.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
 
 
 def _place(value: Path | str) -> Path | str:

@@ -20,6 +20,7 @@ ORDER = {
         "errors",
         "config",
         "files",
+        "terminal",
         "progress",
         "fingerprint",
         "pictures",
