@@ -37,9 +37,9 @@ ORDER = [
     "ray_pool",
     "characters",
     "batch",
+    "training",
     "evaluation",
     "registry",
-    "training",
     "pretraining",
 ]
 

@@ -31,6 +31,7 @@ from components.jobs.tables import TABLES as JOB_TABLES
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.registry import columns, decisions, promotion, tracking, versions
+from components.registry.tracker import MlflowTracker
 from components.training.launch import train
 from components.training.rows import find_rows, read_all
 from tests.fixtures.tolerances import LEVEL
@@ -148,7 +149,7 @@ def test_a_stopped_training_goes_on(ray_cluster: None, release: Path, config: Co
     (journal,) = release.glob("training/*.journal.jsonl")
     reported = len(journal.read_text().splitlines())
     assert 0 < done < config.training.steps and reported
-    trained = train(config)
+    trained = train(config, MlflowTracker(config))
     assert trained.run_id == run.read_text()
     assert trained.fingerprint in state.parent.name
     steps = [entry["step"] for entry in map(json.loads, journal.read_text().splitlines()[reported:]) if "step" in entry]

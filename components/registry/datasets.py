@@ -48,19 +48,18 @@ def record_preparation(config: Config, directory: Path, manifest: Manifest) -> s
     """
     try:
         with _impatient():
-            experiment = tracking.experiment_id(config.registry)
-            found = tracking.client(config.registry).search_runs(
-                [experiment], f"tags.{_TAG} = '{manifest.fingerprint}'", max_results=1
-            )
-            return found[0].info.run_id if found else _record(config, directory, manifest)
+            store = tracking.client(config.registry)
+            experiment = tracking.experiment_id(config.registry, store)
+            found = store.search_runs([experiment], f"tags.{_TAG} = '{manifest.fingerprint}'", max_results=1)
+            return found[0].info.run_id if found else _record(store, config, directory, manifest)
     except (MlflowException, OSError) as error:
         raise tracking.refusal(config.registry, error) from None
 
 
-def _record(config: Config, directory: Path, manifest: Manifest) -> str:
+def _record(store: MlflowClient, config: Config, directory: Path, manifest: Manifest) -> str:
     counts = {name: getattr(manifest, name) for name in ("rows_in", "rows_out", "rows_rejected")}
-    with tracking.run(config, "prepare", {"source": str(config.data.source), "format": config.data.format}) as run_id:
-        store = tracking.client(config.registry)
+    source = {"source": str(config.data.source), "format": config.data.format}
+    with tracking.run(config, "prepare", source, store) as run_id:
         store.set_tag(run_id, _TAG, manifest.fingerprint)
         for name, value in counts.items():
             store.log_metric(run_id, name, value)

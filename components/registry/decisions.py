@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from mlflow import MlflowClient
+
 from components.config import Config
 from components.registry import tracking
 from components.registry.gates import Verdict
@@ -63,11 +65,11 @@ class Decision:
         return tags | ({REPLACED: self.champion or "none"} if self.outcome == "promoted" else {})
 
 
-def record(config: Config, decision: Decision) -> None:
+def record(store: MlflowClient, config: Config, decision: Decision) -> None:
     """Keep ``decision`` as a run of its own and on the version that it is about."""
-    store = tracking.client(config.registry)
     name = f"{decision.outcome} {decision.name}/{decision.version}"
-    with tracking.run(config, name, {"version": decision.version, "champion": decision.champion}) as run_id:
+    parameters = {"version": decision.version, "champion": decision.champion}
+    with tracking.run(config, name, parameters, store) as run_id:
         store.log_dict(run_id, decision.facts(), "decision.json")
         for verdict in decision.verdicts:
             store.log_metric(run_id, f"gain.{verdict.gate.metric}", verdict.gain.value)

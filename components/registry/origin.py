@@ -16,13 +16,13 @@ DATASET, BASE, BASE_IDENTITY, COMMIT = "dataset_fingerprint", "base_model", "bas
 _HASHED = "sha256:"
 
 
-def origin(config: Config, run_id: str) -> dict[str, str]:
+def origin(config: Config, run_id: str, store: MlflowClient) -> dict[str, str]:
     """Tags of what the run ``run_id`` trained: what the run itself says, and what is known here.
 
     Raises:
         ArtifactError: ``model.base`` is a path without a model.
     """
-    run = tracking.client(config.registry).get_run(run_id)
+    run = store.get_run(run_id)
     found = {
         BASE: version_config.outwards(config.model.base),
         BASE_IDENTITY: base_identity(config.model.base),

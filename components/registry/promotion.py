@@ -85,9 +85,13 @@ def roll_back(config: Config) -> Decision:
         if previous is None or previous == champion:
             raise RegistryError(f"models:/{board.name}/{champion} replaced no version, so there is none to go back to")
         check()
-        record(config, Decision(board.name, champion, "rolled back", previous, f"version {previous} was put back"))
+        record(
+            board.store,
+            config,
+            Decision(board.name, champion, "rolled back", previous, f"version {previous} was put back"),
+        )
         decision = Decision(board.name, previous, "restored", champion, f"version {champion} was rolled back")
-        record(config, decision)
+        record(board.store, config, decision)
         before = board.replaced_by(previous)
         board.crown(previous, check)
         check()
@@ -125,13 +129,13 @@ def _conclude(board: _Board, version: str, champion: str | None, verdicts: list[
     else:
         decision = Decision(board.name, version, "refused", champion, reason, verdicts)
         check()
-        record(board.config, decision)
+        record(board.store, board.config, decision)
     return decision
 
 
 def _record_and_crown(board: _Board, decision: Decision, check: Check) -> None:
     check()
-    record(board.config, decision)
+    record(board.store, board.config, decision)
     if decision.champion is not None:
         check()
         board.point(PREVIOUS, decision.champion)
@@ -147,7 +151,7 @@ class _Board:
 
     def __init__(self, config: Config, name: str) -> None:
         self.config, self.name = config, name
-        self._store = tracking.client(config.registry)
+        self.store = tracking.client(config.registry)
 
     @property
     def champion(self) -> str | None:
@@ -159,21 +163,21 @@ class _Board:
         return None if found is None else str(found)
 
     def point(self, alias: str, version: str) -> None:
-        self._store.set_registered_model_alias(self.name, alias, version)
+        self.store.set_registered_model_alias(self.name, alias, version)
 
     def drop(self, alias: str) -> None:
-        self._store.delete_registered_model_alias(self.name, alias)
+        self.store.delete_registered_model_alias(self.name, alias)
 
     def replaced_by(self, version: str) -> str | None:
         """Whose place ``version`` took when it was promoted."""
-        before = self._store.get_model_version(self.name, version).tags.get(REPLACED, "none")
+        before = self.store.get_model_version(self.name, version).tags.get(REPLACED, "none")
         return None if before in ("none", version) else before
 
     def crown(self, version: str, check: Check) -> None:
         """Make ``version`` the champion, and see that nobody else did so with another one at the same time."""
         number = str(int(self._model().tags.get(_NUMBER, "0")) + 1)
         check()
-        self._store.set_registered_model_tag(self.name, _NUMBER, number)
+        self.store.set_registered_model_tag(self.name, _NUMBER, number)
         check()
         self.point(self.config.registry.alias, version)
         found = self._model()
@@ -182,7 +186,7 @@ class _Board:
 
     def _model(self) -> RegisteredModel:
         try:
-            return self._store.get_registered_model(self.name)
+            return self.store.get_registered_model(self.name)
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                 raise

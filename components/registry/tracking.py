@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,15 @@ def client(registry: RegistryConfig) -> MlflowClient:
     return MlflowClient(uri)
 
 
-def experiment_id(registry: RegistryConfig) -> str:
-    """The configured experiment, made on first use.
+def experiment_id(registry: RegistryConfig, store: MlflowClient | None = None) -> str:
+    """The configured experiment, created on first use.
 
-    It is made here, on the driver, with an explicit artifact root: a worker would take its own working directory.
+    The driver creates it, with an explicit artifact root: MLflow's default is a worker's own working directory.
+
+    Args:
+        store: the process's client, where there is one.
     """
-    store = client(registry)
+    store = store or client(registry)
     found = store.get_experiment_by_name(registry.experiment)
     if found is None:
         served = registry.absolute_uri.startswith("http")
@@ -82,10 +85,10 @@ def refusal(registry: RegistryConfig, error: Exception) -> RegistryError:
     return RegistryError(f"registry.tracking_uri: {shown(registry)} cannot be used: {reason}")
 
 
-def open_run(config: Config, name: str, parameters: dict[str, Any]) -> str:
-    """Begin a run that says which code and which settings it is of; returns its id."""
-    store = client(config.registry)
-    run_id = str(store.create_run(experiment_id(config.registry), run_name=name).info.run_id)
+def open_run(config: Config, name: str, parameters: Mapping[str, Any], store: MlflowClient | None = None) -> str:
+    """Create a run with the commit of the code and the configuration; returns its id."""
+    store = store or client(config.registry)
+    run_id = str(store.create_run(experiment_id(config.registry, store), run_name=name).info.run_id)
     store.set_tag(run_id, "git_commit", git_commit())
     store.log_dict(run_id, without_passwords(config), "config.json")
     for key, value in parameters.items():
@@ -94,9 +97,10 @@ def open_run(config: Config, name: str, parameters: dict[str, Any]) -> str:
 
 
 @contextmanager
-def run(config: Config, name: str, parameters: dict[str, Any]) -> Iterator[str]:
+def run(config: Config, name: str, parameters: Mapping[str, Any], store: MlflowClient | None = None) -> Iterator[str]:
     """`open_run` for the length of the block, marked FAILED if it raises; yields the run id."""
-    store, run_id = client(config.registry), open_run(config, name, parameters)
+    store = store or client(config.registry)
+    run_id = open_run(config, name, parameters, store)
     try:
         yield run_id
     except BaseException:

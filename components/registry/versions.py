@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from components.config import Config
@@ -35,17 +36,22 @@ class ModelVersion:
         return f"models:/{self.name}/{self.version}"
 
 
-def register(config: Config, adapter: Path, run_id: str, tags: dict[str, str]) -> ModelVersion:
+def register(
+    config: Config, adapter: Path, run_id: str, tags: dict[str, str], store: MlflowClient | None = None
+) -> ModelVersion:
     """Log the ``adapter`` directory to its run and make it a new version of ``config.registry.model``.
 
     The version is a model that `mlflow.pyfunc.load_model` loads (`components.registry.package`), in a folder of its own
     that no other version overwrites. Version and run are tagged with where they come from.
 
+    Args:
+        store: the process's client, where there is one.
+
     Raises:
         ArtifactError: ``adapter`` or ``config.model.base`` is a path with nothing there.
     """
-    store = tracking.client(config.registry)
-    made_from = origin.origin(config, run_id)
+    store = store or tracking.client(config.registry)
+    made_from = origin.origin(config, run_id, store)
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch) / "model"
         digest = package.write_package(config, adapter, run_id, made_from[origin.BASE_IDENTITY], files)

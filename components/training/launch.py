@@ -15,23 +15,20 @@ from typing import Any
 
 import ray.train
 from diffusers import UNet2DConditionModel
-from mlflow.exceptions import MlflowException
 from ray.train.torch import TorchTrainer
 
 from components.checkpoint import load_module, read_progress
 from components.cluster import connect
 from components.config import Config, for_workers
 from components.data.manifest import load_manifest
-from components.errors import DataError, TrainingError
+from components.errors import DataError, RegistryError, TrainingError
 from components.model.adapter import RealCustomAdapter
 from components.model.vision import VisionEncoder
-from components.registry import origin, tracking
-from components.registry.datasets import log_dataset
-from components.registry.plots import log_curves
 from components.training.curriculum import draw_curriculum
-from components.training.journal import Journal, to_mlflow
+from components.training.journal import Journal, deliver_to
 from components.training.rows import find_rows
 from components.training.run_directory import RunDirectory
+from components.training.tracker import Tracker
 from components.training.watch import follow
 from components.training.worker import Job, train_worker
 
@@ -62,13 +59,17 @@ def training_fingerprint(config: Config) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def train(config: Config) -> Trained:
+def train(config: Config, tracker: Tracker) -> Trained:
     """Fit the adapter on ``config.training.dataset``.
 
-    A killed run with the same name and settings goes on from its last checkpoint, in the same MLflow run.
+    A killed run with the same name and settings goes on from its last checkpoint, in the same run of ``tracker``.
+
+    Args:
+        tracker: the driver's; the first worker makes its own by `Tracker.factory`.
 
     Raises:
         DataError: the dataset is missing, or too small for one step.
+        RegistryError: ``tracker`` cannot create the run.
         TrainingError: it was stopped before its end, or a gradient was not finite.
     """
     training = config.training
@@ -84,20 +85,19 @@ def train(config: Config) -> Trained:
     place.root.mkdir(parents=True, exist_ok=True)
     for left_over in (place.progress, place.stop):  # of an earlier, killed attempt
         left_over.unlink(missing_ok=True)
-    run_id = _run_id(config, place)
-    store = tracking.client(config.registry)
-    trainer = _trainer(config, Job(for_workers(config), find_rows(training.dataset, training), run_id, place))
+    run_id = _open_run(config, place, tracker)
+    rows = find_rows(training.dataset, training)
+    trainer = _trainer(config, Job(for_workers(config), rows, run_id, place, tracker.factory))
     try:
         with _followed(place), _stopped_by_sigterm(place):
             result = trainer.fit()
         best = _finish(config, place, result.checkpoint)
     except BaseException:
-        if _flush(config, place, run_id):
-            store.set_terminated(run_id, "FAILED")
+        if _flush(tracker, place, run_id):
+            tracker.fail_run(run_id)
         raise
-    if _flush(config, place, run_id):
-        log_curves(config.registry, run_id)
-        store.set_terminated(run_id, "FINISHED")
+    if _flush(tracker, place, run_id):
+        tracker.finish_run(run_id)
     return Trained(place.adapter, run_id, fingerprint, best)
 
 
@@ -178,29 +178,29 @@ def _finish(config: Config, place: RunDirectory, checkpoint: ray.train.Checkpoin
     return place.best_adapter
 
 
-def _flush(config: Config, place: RunDirectory, run_id: str) -> bool:
-    """Deliver what the workers could not; False if MLflow still does not take it."""
+def _flush(tracker: Tracker, place: RunDirectory, run_id: str) -> bool:
+    """Deliver the entries that the workers could not deliver; False if that fails again."""
     try:
-        Journal(place.journal, to_mlflow(tracking.client(config.registry), run_id)).flush()
-    except (MlflowException, OSError) as error:
-        logger.warning("MLflow takes no metrics (%s): they are kept; run the same command again to deliver", error)
+        Journal(place.journal, deliver_to(tracker, run_id)).flush()
+    except RegistryError as error:
+        logger.warning(
+            "metrics were not delivered (%s); they are stored in %s: run the same command again to deliver them",
+            error,
+            place.journal,
+        )
         return False
     return True
 
 
-def _run_id(config: Config, place: RunDirectory) -> str:
-    """The MLflow run of this training: the one noted in its place, or a new one."""
-    store = tracking.client(config.registry)
+def _open_run(config: Config, place: RunDirectory, tracker: Tracker) -> str:
+    """The id of this training's run: the one stored in its directory, or a new one."""
     if place.run.exists():
         run_id = place.run.read_text()
-        store.set_terminated(run_id, "RUNNING")
+        tracker.resume_run(run_id)
         return run_id
     settings = {f"training.{key}": value for key, value in config.training.model_dump(mode="json").items()}
-    run_id = tracking.open_run(config, place.name, settings)
-    directory = config.training.dataset
-    log_dataset(store, run_id, directory, load_manifest(directory), "training")
-    origin.tag_run(store, run_id, origin.origin(config, run_id))
-    store.log_figure(run_id, draw_curriculum(config.training.curriculum), "plots/curriculum.png")
+    run_id = tracker.start_run(place.name, settings, config.training.dataset)
+    tracker.log_figure(run_id, draw_curriculum(config.training.curriculum), "plots/curriculum.png")
     place.run.write_text(run_id)
     return run_id
 

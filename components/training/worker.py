@@ -21,18 +21,17 @@ from components.checkpoint import keep_module, read_progress
 from components.config import Config
 from components.files import write_whole
 from components.progress import quiet_libraries
-from components.registry import tracking
-from components.registry.system import system_metrics
 from components.training.batches import draw_batches
 from components.training.bucket_order import bucket_at
 from components.training.curriculum import multi_view_share
 from components.training.interruptions import Interruption, Interruptions
-from components.training.journal import Journal, to_mlflow
+from components.training.journal import Journal, deliver_to
 from components.training.learner import Learner, Taken
 from components.training.reading import PLACE
 from components.training.rows import Batch, Rows, row_ids
 from components.training.run_directory import RunDirectory
 from components.training.samples import sample_grid
+from components.training.tracker import TrackerFactory
 from components.training.validation import validation_loss
 
 logger = logging.getLogger(__name__)
@@ -48,6 +47,8 @@ class Job:
     rows: Rows
     run_id: str
     place: RunDirectory
+    #: The first worker makes its tracker with it.
+    tracker: TrackerFactory
 
 
 def train_worker(given: dict[str, Job]) -> None:
@@ -102,10 +103,10 @@ def _outside(job: Job, learner: Learner, rank: int):  # type: ignore[no-untyped-
     if rank != 0:
         yield _Outside(job, learner, None)
         return
-    registry = job.config.registry
-    journal = Journal(job.place.journal, to_mlflow(tracking.client(registry), job.run_id))
+    tracker = job.tracker()
+    journal = Journal(job.place.journal, deliver_to(tracker, job.run_id))
     try:
-        with system_metrics(registry, job.run_id):
+        with tracker.system_metrics(job.run_id):
             yield _Outside(job, learner, journal)
     finally:
         journal.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from components.training.encoding import StepEncoder, draw_moves, move, moved_fa
 from components.training.learner import Learner
 from components.training.rows import Batch, read_all
 from components.world.write import write_world
+from tests.fakes.tracker import RecordingTracker
 from tests.fixtures.tolerances import bound, stored_in_half
 
 STILL = Pose(0, 0, 0)
@@ -136,12 +138,18 @@ def test_a_run_over_pixels_ends_like_any_other(datasets: dict[str, Config], tmp_
     from components.training.launch import train
 
     config = datasets["text"]
-    registry = config.registry.model_copy(
-        update={"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "artifacts": tmp_path / "artifacts"}
-    )
     training = config.training.model_copy(
         update={"output": tmp_path / "training", "checkpoint_every": 2, "sample_every": 4}
     )
     sampling = config.sampling.model_copy(update={"steps": 2})
-    trained = train(config.model_copy(update={"registry": registry, "training": training, "sampling": sampling}))
+    tracker = RecordingTracker(tmp_path / "calls.jsonl")
+    trained = train(config.model_copy(update={"training": training, "sampling": sampling}), tracker)
     assert trained.adapter.is_dir() and trained.best is None
+    calls = tracker.calls
+    processes = [call["process"] for call in calls if call["call"] == "created"]
+    assert len(processes) == len(set(processes)) == 2, "the driver and the worker have a tracker each"
+    assert [c["call"] for c in calls if c["process"] == os.getpid()] == [
+        "created", "start_run", "log_figure", "finish_run",
+    ]  # fmt: skip
+    by_worker = {c["call"] for c in calls if c["process"] != os.getpid()}
+    assert by_worker == {"created", "system_metrics", "log_metrics", "log_artifact"}

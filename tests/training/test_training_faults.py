@@ -24,6 +24,7 @@ from components.data.prepare import prepare
 from components.errors import TrainingError
 from components.model.miniature import MiniatureLayout
 from components.registry import tracking
+from components.registry.tracker import MlflowTracker
 from components.training.journal import Entry
 from components.training.launch import Trained, train, training_fingerprint
 from components.training.run_directory import RunDirectory
@@ -63,7 +64,8 @@ def place_of(config: Config) -> RunDirectory:
 @pytest.fixture(scope="module")
 def undisturbed(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The adapter of a training that nothing disturbed."""
-    return train(into(overrides, tmp_path_factory.mktemp("undisturbed"))).adapter
+    config = into(overrides, tmp_path_factory.mktemp("undisturbed"))
+    return train(config, MlflowTracker(config)).adapter
 
 
 def weights(adapter: Path) -> dict[str, Tensor]:
@@ -100,7 +102,7 @@ def test_a_killed_worker_costs_no_step(overrides: list[str], undisturbed: Path, 
     config = into(overrides, tmp_path)
     place = place_of(config)
     with once(lambda: step_of(place) >= 23, kill_train_worker) as killed:
-        trained = train(config)
+        trained = train(config, MlflowTracker(config))
     assert killed == [1]
     assert furthest(trained.adapter, undisturbed) <= 1e-6
     check_run(config, trained)
@@ -114,7 +116,7 @@ def test_half_a_checkpoint_is_none(overrides: list[str], undisturbed: Path, tmp_
     place = place_of(config)
     stored = place.root / place.name
     with once(lambda: len(list(stored.glob("checkpoint_*"))) >= 2, kill_train_worker) as killed:
-        trained = train(config)
+        trained = train(config, MlflowTracker(config))
     assert killed == [1]
     assert furthest(trained.adapter, undisturbed) <= 1e-6
     check_run(config, trained)
@@ -130,7 +132,7 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(
         wait_for(lambda: step_of(place) >= 23)
         process.kill()
     time.sleep(3)  # until what it started has ended too
-    trained = train(config)
+    trained = train(config, MlflowTracker(config))
     assert furthest(trained.adapter, undisturbed) <= 1e-6
     check_run(config, trained)
 
@@ -148,7 +150,7 @@ def test_sigterm_saves_first(overrides: list[str], undisturbed: Path, tmp_path: 
     stopped = int(said.split("stopped after step")[1].split()[0].rstrip(","))
     assert 13 <= stopped < STEPS
     first = json.loads(place.journal.read_text().splitlines()[-1])["step"]
-    trained = train(config)
+    trained = train(config, MlflowTracker(config))
     assert furthest(trained.adapter, undisturbed) <= 1e-6
     check_run(config, trained)
     assert first == stopped  # its validation was logged
@@ -166,12 +168,12 @@ def test_a_store_that_is_down_is_told_later(overrides: list[str], undisturbed: P
             pytest.MonkeyPatch.context() as patch,
         ):
             patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-            trained = train(config)
+            trained = train(config, MlflowTracker(config))
     assert killed
     assert furthest(trained.adapter, undisturbed) <= 1e-6
     port = int(url.rpartition(":")[2])
     with mlflow_server(folder, port):
-        again = train(config)  # nothing is left to train
+        again = train(config, MlflowTracker(config))  # nothing is left to train
         assert again.run_id == trained.run_id
         check_run(config, again)
 
@@ -194,7 +196,7 @@ def test_a_gradient_that_is_not_finite_stops_and_names_its_rows(overrides: list[
     pq.write_table(table.set_column(index, "latents", pa.FixedShapeTensorArray.from_numpy_ndarray(latents)), file)
     config = config.model_copy(update={"training": config.training.model_copy(update={"dataset": dataset})})
     with pytest.raises(TrainingError, match="not finite"):
-        train(config)
+        train(config, MlflowTracker(config))
     (record,) = place_of(config).not_finite.glob("*.json")
     written = json.loads(record.read_text())
     ids = [identifier for lane in written["lanes"] for identifier in lane["ids"]]
@@ -222,10 +224,12 @@ _TRAIN = """
 import sys
 from components.config import Config
 from components.errors import TrainingError
+from components.registry.tracker import MlflowTracker
 from components.training.launch import train
 
 try:
-    train(Config.model_validate_json(sys.argv[1]))
+    config = Config.model_validate_json(sys.argv[1])
+    train(config, MlflowTracker(config))
 except TrainingError as error:
     print(error, file=sys.stderr)
     raise SystemExit(2)
@@ -275,6 +279,7 @@ import json, sys, threading, time
 import ray
 from ray.cluster_utils import Cluster
 from components.config import Config
+from components.registry.tracker import MlflowTracker
 from components.training.launch import train, training_fingerprint
 from components.training.run_directory import Place
 
@@ -286,7 +291,7 @@ ray.init(address=cluster.address, log_to_driver=False)
 cluster.wait_for_nodes()
 train(steady)
 done = []
-thread = threading.Thread(target=lambda: done.append(train(config)))
+thread = threading.Thread(target=lambda: done.append(train(config, MlflowTracker(config))))
 thread.start()
 
 def workers():
@@ -343,6 +348,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from components.config import Config
+from components.registry.tracker import MlflowTracker
 from components.training.launch import train, training_fingerprint
 from components.training.run_directory import Place
 from components.checkpoint import read_progress
@@ -354,7 +360,7 @@ nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False)
 cluster.wait_for_nodes()
 done = []
-thread = threading.Thread(target=lambda: done.append(train(config)))
+thread = threading.Thread(target=lambda: done.append(train(config, MlflowTracker(config))))
 thread.start()
 
 def step():
