@@ -28,8 +28,3 @@ def digest_files(root: Path, names: Iterable[str]) -> str:
         except OSError as error:
             digest.update(type(error).__name__.encode())
     return digest.hexdigest()[:16]
-
-
-def digest_sources(package: Path) -> str:
-    """Hash the Python files of ``package``, so that work is redone when the code that did it has changed."""
-    return digest_files(package, (file.relative_to(package).as_posix() for file in package.rglob("*.py")))

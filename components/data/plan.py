@@ -44,9 +44,13 @@ def plan_rows(rows: list[SourceRow], validation_share: float) -> Plan:
     for row in rows:
         groups[row["group"]].append({**row, "word": _clean_word(row["word"])})
     known = {row["subject"]["image"]: row["subject"] for row in reversed(rows)}
+    splits: dict[str, set[Split]] = defaultdict(set)
+    for row in rows:
+        splits[row["subject"]["image"]].add(split_of(row["group"], validation_share))
     jobs, rejects = [], []
     for group, members in groups.items():
         split = split_of(group, validation_share)
+        subjects = known | {row["subject"]["image"]: row["subject"] for row in reversed(members)}
         nouns = list(dict.fromkeys(row["word"] for row in members if row["word"]))
         for row in members:
             try:
@@ -58,9 +62,13 @@ def plan_rows(rows: list[SourceRow], validation_share: float) -> Plan:
                 reason = "the caption does not hold the target word"
                 rejects.append(Reject(row["subject"]["id"], row["source"], "word", reason))
                 continue
+            if any(split not in splits.get(path, {split}) for path in row["references"] or ()):
+                reason = "a reference belongs to the other split: give both rows the same group"
+                rejects.append(Reject(row["subject"]["id"], row["source"], "references", reason))
+                continue
             word, origin = _word(row["word"], caption, nouns)
             planned: SourceRow = {**row, "caption": caption, "word": word, "references": None}
-            jobs.append(Job(row=planned, split=split, word_from=origin, others=_others(row, members, known)))
+            jobs.append(Job(row=planned, split=split, word_from=origin, others=_others(row, members, subjects)))
     return Plan(jobs, rejects)
 
 

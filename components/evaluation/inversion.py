@@ -69,13 +69,12 @@ def _fit(
     optimizer = torch.optim.AdamW(tables, settings.learning_rate, weight_decay=0)
     noise = DDPMScheduler.from_config(pipeline.scheduler.config)
     with torch.no_grad():
-        clean = (
-            pipeline.vae.encode(pipeline.image_processor.preprocess(picture)).latent_dist.mean
-            * pipeline.vae.config.scaling_factor
-        )
+        pixels = pipeline.image_processor.preprocess(picture).to(pipeline.vae.device, pipeline.vae.dtype)
+        clean = pipeline.vae.encode(pixels).latent_dist.mean * pipeline.vae.config.scaling_factor
     clean = clean.expand(settings.batch, -1, -1, -1)
-    height, width = picture.height, picture.width
-    time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32).expand(settings.batch, -1)
+    size = [picture.height, picture.width]
+    time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32, device=clean.device)
+    time_ids = time_ids.expand(settings.batch, -1)
     for step in range(settings.steps):
         loss = _loss(pipeline, noise, clean, time_ids, step_generator(seed, step))
         gradients = torch.autograd.grad(loss, tables)
@@ -102,8 +101,8 @@ def _loss(
 ) -> Tensor:
     tokens, _, pooled, _ = pipeline.encode_prompt(prompt=[f"a {PSEUDO_WORD}"], do_classifier_free_guidance=False)
     count = len(clean)
-    drawn = torch.randn(clean.shape, generator=generator)
-    timesteps = torch.randint(noise.config.num_train_timesteps, (count,), generator=generator)
+    drawn = torch.randn(clean.shape, generator=generator).to(clean)
+    timesteps = torch.randint(noise.config.num_train_timesteps, (count,), generator=generator).to(clean.device)
     target = noise.get_velocity(clean, drawn, timesteps) if noise.config.prediction_type == "v_prediction" else drawn
     predicted = pipeline.unet(
         noise.add_noise(clean, drawn, timesteps),

@@ -21,6 +21,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from components.model.miniature import IMAGE_SIZE, build_text_encoders, build_unet
 from components.precision import autocast
 from components.pretraining.loop import Schedule, fit
+from components.training.timesteps import stratified_timesteps
 
 #: SDXL's noise schedule; the miniature predicts v, which learns faster at this size.
 NOISE = {
@@ -104,9 +105,8 @@ def denoising_loss(
         dropped = torch.rand(len(rows), generator=generator) < 0.1
         tokens = torch.where(dropped[:, None], ids[-1], ids[rows])
         noise = torch.randn(clean.shape, generator=generator)
-        # One timestep from each of `batch_size` equal ranges: the loss varies less from step to step.
-        spread = (torch.arange(len(rows)) + torch.rand(len(rows), generator=generator)) / len(rows)
-        timesteps = (spread * scheduler.config.num_train_timesteps).long()
+        uniform = torch.rand(len(rows), generator=generator)
+        timesteps = stratified_timesteps(uniform, scheduler.config.num_train_timesteps)
         noisy = scheduler.add_noise(clean, noise, timesteps)
         with autocast(device):
             predicted = model(noisy.to(device), timesteps.to(device), tokens.to(device))

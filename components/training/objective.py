@@ -20,6 +20,7 @@ from components.model.adapter import RealCustomAdapter
 from components.model.attention import SubjectAttention, SubjectContext
 from components.model.vision import VisionFeatures
 from components.training.curriculum import choose_multi_view
+from components.training.timesteps import stratified_timesteps
 from components.training.token_groups import drop_groups, kept_positions, subject_weights, token_gain
 
 #: Turns rows of pixels, whose references are of another view where told, into what is prepared otherwise.
@@ -144,9 +145,8 @@ def diffusion_loss(
     """
     clean = example.latents
     noise = torch.randn(clean.shape, generator=generator)
-    steps = scheduler.config.num_train_timesteps
-    spread = (torch.arange(len(clean)) + torch.rand(len(clean), generator=generator)) / len(clean)
-    timesteps = (spread * steps).long()
+    uniform = torch.rand(len(clean), generator=generator)
+    timesteps = stratified_timesteps(uniform, scheduler.config.num_train_timesteps)
     noisy = scheduler.add_noise(clean, noise, timesteps)
     v_prediction = scheduler.config.prediction_type == "v_prediction"
     target = scheduler.get_velocity(clean, noise, timesteps) if v_prediction else noise

@@ -76,6 +76,8 @@ def held_out_batches(directory: Path, size: int, most: int) -> Iterator[Batch]:
     left = most
     for name, number in sorted(load_manifest(directory).buckets.get("validation", {}).items()):
         for piece in _pieces(shard_folder(directory, "validation", name)) if number else ():
+            if not left:
+                return
             columns = load_piece(piece)
             for start in range(0, min(piece.rows, left), size):
                 stop = min(start + size, piece.rows, start + left)
