@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.machine import machine
 from benchmarks.toy import load_toy, toy_parser
 from components.evaluation.inversion import Inversion
-from components.evaluation.tradeoff import Point, draw_tradeoff, measure, trained_alike, ways
+from components.evaluation.tradeoff import Point, draw_tradeoff, measure, methods, trained_alike
 from components.pictures import rows_of_pictures
 
 #: Ways whose pictures are shown beside each other.
@@ -49,7 +49,7 @@ def main() -> None:
         adapters = dict(named.split("=", 1) for named in arguments.trained)
         compared, file = trained_alike(pipeline.guidance, adapters), "trained_alike"
     else:
-        compared, file = ways(pipeline.guidance, Inversion(arguments.inversion_steps)), "tradeoff"
+        compared, file = methods(pipeline.guidance, Inversion(arguments.inversion_steps)), "tradeoff"
     points, shown = measure(pipeline, judge, config, compared, arguments.subjects, arguments.seed)
     Console().print(_table(points))
     if arguments.pictures:

@@ -11,8 +11,8 @@ import ray
 def connect(slots: int) -> None:
     """Join the cluster that ``RAY_ADDRESS`` names (as in a submitted job), else start one here.
 
-    A local one gets at least ``slots`` CPU slots, however few cores there are: workers that hold all of them would wait
-    for ever for data that nobody is left to read.
+    A local cluster gets at least ``slots`` CPU slots, however few cores there are: if workers held all of them, no slot
+    would be left for the tasks that read their data, and the workers would wait forever.
     """
     if ray.is_initialized():
         return
@@ -20,7 +20,7 @@ def connect(slots: int) -> None:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
     else:
         ray.init(
-            "local",  # rather than any that happens to run on this machine, or left its address behind
+            "local",  # not another cluster that runs, or ran, on this machine
             num_cpus=max(slots, os.cpu_count() or 1),
             include_dashboard=False,
             log_to_driver=False,

@@ -1,4 +1,4 @@
-"""Fingerprints: short names for "made from exactly this", by which finished work is recognised and reused."""
+"""Fingerprints: short hashes of inputs and settings, by which finished work is recognised and reused."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _CHUNK = 1 << 20
 
 
 def fingerprint(facts: Any) -> str:
-    """Hash JSON-serialisable ``facts`` to 16 hexadecimal digits, whatever the order of their keys."""
+    """Hash JSON-serialisable ``facts`` to 16 hexadecimal digits, independent of the order of keys."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def digest_files(root: Path, names: Iterable[str]) -> str:
-    """Hash names and contents of files below ``root``; one that cannot be read counts as such."""
+    """Hash names and contents of files below ``root``; for an unreadable file, the name of its error."""
     digest = hashlib.sha256()
     for name in sorted(set(names)):
         digest.update(f"\0{name}\0".encode())

@@ -7,7 +7,7 @@ import asyncio
 from ray.serve.handle import DeploymentHandle
 
 from components.characters.character import Character
-from components.characters.rows import CharacterRows
+from components.characters.character_rows import CharacterRows
 from deploy.handles import RemoteHandle
 
 

@@ -11,7 +11,7 @@ from components.config import Config
 from components.data.manifest import REJECTS
 from components.data.prepare import Prepared, prepare
 from components.errors import RegistryError
-from components.registry.datasets import record_preparation
+from components.registry.dataset_runs import record_preparation
 
 logger = logging.getLogger(__name__)
 

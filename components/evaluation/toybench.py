@@ -12,7 +12,7 @@ from PIL import Image
 
 from components.config import Config
 from components.evaluation.statistics import Estimate, bootstrap, mean
-from components.judges.judge import Judge, Wanted
+from components.judges.judge import Judge, PromptSpec
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.progress import track
@@ -26,7 +26,7 @@ class Case:
     """An unseen identity, a prompt that never describes it, a reference, and real pictures to compare with."""
 
     identity: Identity
-    wanted: Wanted
+    wanted: PromptSpec
     reference: Image.Image
     real: list[Image.Image]
     seed: int
@@ -71,11 +71,11 @@ class SubjectScores:
     mask_iou: Estimate
 
 
-def prompts(count: int, seed: int) -> list[Wanted]:
+def prompts(count: int, seed: int) -> list[PromptSpec]:
     """Prompts over kinds, places and positions (half ask for a position)."""
     rng = random.Random(seed)
     return [
-        Wanted(
+        PromptSpec(
             rng.choice(KINDS),
             rng.choice(sorted(PLACES)),
             rng.choice(sorted(POSITIONS)) if rng.random() < 0.5 else None,
@@ -125,7 +125,7 @@ def draw_pictures(
     return pictures, masks
 
 
-class Likeness:
+class SubjectSimilarity:
     """Measures how much pictures of `cases` look like their identities.
 
     It is the mean cosine of a picture's identity vector with those of two real pictures, masked to the subject.
@@ -158,7 +158,7 @@ def measure_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config,
     asked_for = [w.prompt for w in wanted]
     stock, _ = draw_pictures(pipeline, config, asked_for, seeds, description="stock")
     ours, masks = draw_pictures(pipeline, config, asked_for, seeds, subjects_of(pipeline, drawn), "with the subject")
-    similarity = Likeness(judge, drawn)
+    similarity = SubjectSimilarity(judge, drawn)
     return Measured(
         stock_similarity=similarity(stock),
         similarity=similarity(ours),

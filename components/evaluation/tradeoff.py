@@ -1,6 +1,6 @@
-"""Subject similarity against text control: RealCustom beside other ways of showing a subject, on the same weights.
+"""Subject similarity against text control: RealCustom beside other methods of showing a subject, on the same weights.
 
-The paper's claim is that deciding *where* a subject acts ends the bargain between the two. All ways are measured on
+The paper's claim is that deciding *where* a subject acts ends the bargain between the two. All methods are measured on
 the same unseen identities, prompts and seeds.
 """
 
@@ -17,7 +17,7 @@ from PIL import Image
 from components.config import Config
 from components.evaluation.inversion import Inversion, pseudo_word
 from components.evaluation.statistics import Estimate, bootstrap, mean
-from components.evaluation.toybench import Case, Likeness, cases, draw_pictures, mask_iou, subjects_of
+from components.evaluation.toybench import Case, SubjectSimilarity, cases, draw_pictures, mask_iou, subjects_of
 from components.judges.judge import Judge
 from components.model.guidance import MaskGuidance
 from components.model.pipeline import RealCustomPipeline
@@ -28,7 +28,7 @@ OURS = "RealCustom"
 
 
 @dataclass(frozen=True)
-class Way:
+class Method:
     """A way of showing the subject: a family of points, the point's name, and how pictures are drawn.
 
     ``guidance`` None draws without the adapter: stock, or by pseudo-word. ``adapter`` is a directory, in place of the
@@ -46,7 +46,7 @@ class Way:
 class Point:
     """Where a way lies, and its paired differences to the method at its defaults (positive: the method is better)."""
 
-    way: Way
+    way: Method
     similarity: Estimate
     control: Estimate
     similarity_lost: Estimate
@@ -60,38 +60,38 @@ class Point:
         return better and self.similarity_lost.value <= 0 and self.control_lost.value <= 0
 
 
-def ways(guidance: MaskGuidance, inversion: Inversion) -> list[Way]:
+def methods(guidance: MaskGuidance, inversion: Inversion) -> list[Method]:
     """Everything that is compared; the method as ``guidance`` has it comes first.
 
     An influence of one strength everywhere is what IP-Adapter does with its image tokens.
     """
     everywhere = replace(guidance, scope=1.0, binary=True)
-    found = [Way(OURS, "as configured", guidance), Way("without a subject", "stock")]
-    found += [Way("scope", f"{scope}", replace(guidance, scope=scope)) for scope in (0.1, 0.2, 0.3, 0.4, 0.5)]
-    found += [Way("strength", f"{q}", replace(guidance, quantity=q)) for q in (0.5, 1.0, 1.5)]
+    found = [Method(OURS, "as configured", guidance), Method("without a subject", "stock")]
+    found += [Method("scope", f"{scope}", replace(guidance, scope=scope)) for scope in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    found += [Method("strength", f"{q}", replace(guidance, quantity=q)) for q in (0.5, 1.0, 1.5)]
     found += [
-        Way("everywhere (as IP-Adapter)", f"{q}", replace(everywhere, quantity=q))
+        Method("everywhere (as IP-Adapter)", f"{q}", replace(everywhere, quantity=q))
         for q in (0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
     ]
-    found.append(Way("binary mask", f"{guidance.quantity}", replace(guidance, binary=True)))
-    found.append(Way("pseudo-word", f"{inversion.steps} steps", inversion=inversion))
+    found.append(Method("binary mask", f"{guidance.quantity}", replace(guidance, binary=True)))
+    found.append(Method("pseudo-word", f"{inversion.steps} steps", inversion=inversion))
     return found
 
 
-def trained_alike(guidance: MaskGuidance, adapters: Mapping[str, str]) -> list[Way]:
+def trained_alike(guidance: MaskGuidance, adapters: Mapping[str, str]) -> list[Method]:
     """Adapters that were trained equally long, each with a part of the method left out; the whole one comes first."""
-    return [Way("trained alike", name, guidance, adapter=directory) for name, directory in adapters.items()]
+    return [Method("trained alike", name, guidance, adapter=directory) for name, directory in adapters.items()]
 
 
 def measure(
-    pipeline: RealCustomPipeline, judge: Judge, config: Config, compared: Sequence[Way], count: int, seed: int
+    pipeline: RealCustomPipeline, judge: Judge, config: Config, compared: Sequence[Method], count: int, seed: int
 ) -> tuple[list[Point], dict[str, list[Image.Image]]]:
     """The points of ``compared`` over ``count`` unseen identities, and the first pictures of each.
 
     The first way is the one that the others are held against.
     """
     drawn = cases(count, seed, config)
-    wanted, likeness = [case.wanted for case in drawn], Likeness(judge, drawn)
+    wanted, likeness = [case.wanted for case in drawn], SubjectSimilarity(judge, drawn)
     similar: list[np.ndarray] = []
     controlled: list[np.ndarray] = []
     overlaps: list[Estimate | None] = []
@@ -111,7 +111,7 @@ def measure(
 
 
 def _draw(
-    pipeline: RealCustomPipeline, config: Config, way: Way, drawn: Sequence[Case]
+    pipeline: RealCustomPipeline, config: Config, way: Method, drawn: Sequence[Case]
 ) -> tuple[list[Image.Image], list[Image.Image]]:
     seeds, asked_for = [case.seed for case in drawn], [case.wanted.prompt for case in drawn]
     description = f"{way.family}, {way.name}"
@@ -130,7 +130,7 @@ def _draw(
 
 
 def _invert(pipeline: RealCustomPipeline, config: Config, case: Case, inversion: Inversion) -> Image.Image:
-    """One picture by a pseudo-word, fitted to the reference that the other ways are given."""
+    """One picture by a pseudo-word, fitted to the reference that the other methods are given."""
     size = (config.sampling.width, config.sampling.height)
     with pseudo_word(pipeline, case.reference.resize(size), case.wanted.kind, inversion, case.seed) as word:
         prompt = case.wanted.prompt.replace(case.wanted.kind, word)

@@ -40,7 +40,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Trained:
+class FitResult:
     """The averaged and the raw module after ``step`` steps."""
 
     averaged: nn.Module
@@ -63,7 +63,7 @@ def fit_until(
     stopped: Callable[[], bool] = lambda: False,
     after_step: Callable[[nn.Module, int], None] | None = None,
     report_every: int = 50,
-) -> Trained:
+) -> FitResult:
     """Train ``module`` on ``loss_of`` (one step's scalar loss, drawn from the step's generator).
 
     Progress is kept in ``checkpoint``: a killed run goes on from the last one, and a finished one returns at once.
@@ -115,7 +115,7 @@ def fit_until(
             clock += time.monotonic() - before  # is no part of a step's time
     if step != saved:
         save_state(checkpoint, modules, optimizer, {"step": step})
-    return Trained(averaged.eval(), module, step)
+    return FitResult(averaged.eval(), module, step)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from torch import Tensor
 from components.config import Config, PretrainingConfig
 from components.evaluation.toybench import TextScores, draw_pictures, prompts, score_text
 from components.files import replacing
-from components.judges.identity import save_identity
+from components.judges.identity_model import save_identity
 from components.judges.judge import Judge
 from components.judges.recognizer import save_recognizer
 from components.model.miniature import EVALUATION_WIDTH, IMAGE_SIZE, VISION_WIDTH, MiniatureLayout, build_tokenizer
@@ -31,7 +31,7 @@ from components.pretraining.base import assemble, train_base
 from components.pretraining.loop import Schedule
 from components.pretraining.recognizer import train_recognizer
 from components.pretraining.vae import encode, refine_decoder, train_vae
-from components.pretraining.vision import train_identity, train_siglip
+from components.pretraining.vision_encoders import train_identity, train_siglip
 from components.world.identities import COLORS
 
 logger = logging.getLogger(__name__)

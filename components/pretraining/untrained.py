@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from components.judges.identity import build_identity, save_identity
+from components.judges.identity_model import build_identity, save_identity
 from components.judges.recognizer import build_recognizer, save_recognizer
 from components.model.miniature import (
     EVALUATION_WIDTH,

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from components.config import Config
 from components.registry import tracking
-from components.registry.gates import Verdict
+from components.registry.gates import GateResult
 
 DECISION, TIME, REASON, COMPARED, REPLACED, METRICS, RUN = (
     f"promotion.{name}" for name in ("decision", "time", "reason", "compared_with", "replaced", "metrics", "run")
@@ -39,7 +39,7 @@ class Decision:
     outcome: Outcome
     champion: str | None
     reason: str
-    verdicts: Sequence[Verdict] = ()
+    verdicts: Sequence[GateResult] = ()
     time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def __str__(self) -> str:
@@ -77,6 +77,6 @@ def record(store: MlflowClient, config: Config, decision: Decision) -> None:
         store.set_model_version_tag(decision.name, decision.version, key, value)
 
 
-def _plain(verdict: Verdict) -> dict[str, Any]:
+def _plain(verdict: GateResult) -> dict[str, Any]:
     estimates = {name: asdict(getattr(verdict, name)) for name in ("champion", "candidate", "gain")}
     return {**verdict.gate.model_dump(), **estimates, "passed": verdict.passed}

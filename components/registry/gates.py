@@ -12,7 +12,7 @@ from components.evaluation.statistics import Estimate
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """One gate's judgement: the paired ``gain`` of the candidate, each model's own mean, all with intervals."""
 
     gate: GateConfig
@@ -32,7 +32,7 @@ class Verdict:
         )
 
 
-def judge(gates: Sequence[GateConfig], champion: Scores, candidate: Scores) -> list[Verdict]:
+def evaluate_gates(gates: Sequence[GateConfig], champion: Scores, candidate: Scores) -> list[GateResult]:
     """Each gate's verdict, in order.
 
     Raises:
@@ -42,7 +42,7 @@ def judge(gates: Sequence[GateConfig], champion: Scores, candidate: Scores) -> l
     if not gates:
         raise ConfigError("registry.gates: none is given, so nothing would decide; give a list of metrics")
     return [
-        Verdict(
+        GateResult(
             gate,
             champion.estimate(gate.metric, gate.confidence),
             candidate.estimate(gate.metric, gate.confidence),

@@ -23,7 +23,7 @@ from components.errors import RegistryError
 from components.evaluation.scores import Scores
 from components.registry import tracking, versions
 from components.registry.decisions import REPLACED, Decision, record
-from components.registry.gates import Verdict, judge
+from components.registry.gates import GateResult, evaluate_gates
 from components.registry.lock import Check, promotion_lock
 from components.registry.versions import ModelVersion
 
@@ -53,7 +53,7 @@ def promote(config: Config, candidate: ModelVersion, score: Callable[[ModelVersi
             verdicts = []
             if champion is not None:
                 holder = versions.resolve(config, f"models:/{candidate.name}/{champion}")
-                verdicts = judge(config.registry.gates, score(holder), score(candidate))
+                verdicts = evaluate_gates(config.registry.gates, score(holder), score(candidate))
             with promotion_lock(config.registry) as check:
                 if board.champion == champion:
                     return _conclude(board, candidate.version, champion, verdicts, check)
@@ -118,7 +118,7 @@ def _challenging(board: _Board, version: str) -> Iterator[None]:
                 board.drop(CHALLENGER)
 
 
-def _conclude(board: _Board, version: str, champion: str | None, verdicts: list[Verdict], check: Check) -> Decision:
+def _conclude(board: _Board, version: str, champion: str | None, verdicts: list[GateResult], check: Check) -> Decision:
     if champion is None:
         reason = "there is no champion yet, so nothing was compared"
     else:

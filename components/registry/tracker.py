@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from components.config import Config, for_workers
 from components.data.manifest import load_manifest
 from components.registry import origin, tracking
-from components.registry.datasets import log_dataset
+from components.registry.dataset_runs import log_dataset
 from components.registry.plots import log_curves
 from components.registry.system import system_metrics
 from components.training.tracker import MetricPoint

@@ -17,8 +17,8 @@ from ray.data import Dataset
 
 from components.config import TrainingConfig
 from components.training.bucket_order import bucket_at, positions
+from components.training.dataset_rows import Batch, Rows, find_rows
 from components.training.reading import read_windows
-from components.training.rows import Batch, Rows, find_rows
 
 #: Tasks that read ahead for a worker and bucket. They reserve no processor: one that waits until what it has read is
 #: taken would otherwise keep another worker, for which everybody waits, from reading.

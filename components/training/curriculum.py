@@ -25,7 +25,7 @@ def multi_view_share(progress: float, curriculum: CurriculumConfig) -> float:
     return curriculum.start + d * (curriculum.end - curriculum.start)
 
 
-class Pose(NamedTuple):
+class PoseRange(NamedTuple):
     """How far a reference is moved at most: turned by degrees, scaled by a factor less 1, shifted by a share."""
 
     rotation: float
@@ -33,10 +33,10 @@ class Pose(NamedTuple):
     shift: float
 
 
-def pose_range(progress: float, curriculum: CurriculumConfig) -> Pose:
+def pose_range(progress: float, curriculum: CurriculumConfig) -> PoseRange:
     """How far references are moved at ``progress``."""
     d = difficulty(progress, curriculum.ramp)
-    return Pose(d * curriculum.rotation, d * curriculum.scale, d * curriculum.shift)
+    return PoseRange(d * curriculum.rotation, d * curriculum.scale, d * curriculum.shift)
 
 
 def choose_multi_view(rows: int, progress: float, curriculum: CurriculumConfig, generator: Generator) -> Tensor:

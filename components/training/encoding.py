@@ -15,8 +15,8 @@ from torch import Tensor
 
 from components.config import Config
 from components.model.vision import VisionEncoder
-from components.training.curriculum import Pose, pose_range
-from components.training.rows import Batch
+from components.training.curriculum import PoseRange, pose_range
+from components.training.dataset_rows import Batch
 
 _WHITE = 1.0
 
@@ -49,7 +49,7 @@ class StepEncoder:
         return {name: value for name, value in rows.items() if value.dtype != torch.uint8} | encoded
 
 
-def draw_moves(rows: int, most: Pose, generator: torch.Generator) -> Tensor:
+def draw_moves(rows: int, most: PoseRange, generator: torch.Generator) -> Tensor:
     """Affine maps [b, 2, 3] from the moved to the original reference, in coordinates of -1 to 1.
 
     Angles, logarithms of the scale and shifts are uniform up to ``most``; where nothing moves nothing is drawn.

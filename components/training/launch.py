@@ -25,12 +25,12 @@ from components.errors import DataError, RegistryError, TrainingError
 from components.model.adapter import RealCustomAdapter
 from components.model.vision import VisionEncoder
 from components.training.curriculum import draw_curriculum
+from components.training.dataset_rows import find_rows
 from components.training.journal import Journal, deliver_to
-from components.training.rows import find_rows
 from components.training.run_directory import RunDirectory
 from components.training.tracker import Tracker
 from components.training.watch import follow
-from components.training.worker import Job, train_worker
+from components.training.worker import WorkerTask, train_worker
 
 logger = logging.getLogger(__name__)
 #: Settings that change what a run costs, and not what comes out of it.
@@ -40,7 +40,7 @@ _INDIFFERENT = {
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedAdapter:
     """A finished training: the adapter's directory, the MLflow run, and what it was trained from."""
 
     adapter: Path
@@ -59,7 +59,7 @@ def training_fingerprint(config: Config) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def train(config: Config, tracker: Tracker) -> Trained:
+def train(config: Config, tracker: Tracker) -> TrainedAdapter:
     """Fit the adapter on ``config.training.dataset``.
 
     A killed run with the same name and settings goes on from its last checkpoint, in the same run of ``tracker``.
@@ -87,7 +87,7 @@ def train(config: Config, tracker: Tracker) -> Trained:
         left_over.unlink(missing_ok=True)
     run_id = _open_run(config, place, tracker)
     rows = find_rows(training.dataset, training)
-    trainer = _trainer(config, Job(for_workers(config), rows, run_id, place, tracker.factory))
+    trainer = _trainer(config, WorkerTask(for_workers(config), rows, run_id, place, tracker.factory))
     try:
         with _followed(place), _stopped_by_sigterm(place):
             result = trainer.fit()
@@ -98,10 +98,10 @@ def train(config: Config, tracker: Tracker) -> Trained:
         raise
     if _flush(tracker, place, run_id):
         tracker.finish_run(run_id)
-    return Trained(place.adapter, run_id, fingerprint, best)
+    return TrainedAdapter(place.adapter, run_id, fingerprint, best)
 
 
-def _trainer(config: Config, job: Job) -> TorchTrainer:
+def _trainer(config: Config, job: WorkerTask) -> TorchTrainer:
     training = config.training
     workers = training.workers if training.min_workers is None else (training.min_workers, training.workers)
     resources = {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})

@@ -19,14 +19,14 @@ from components.model.adapter import RealCustomAdapter
 from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder
 from components.precision import autocast
+from components.training.dataset_rows import Batch
 from components.training.encoding import StepEncoder
-from components.training.objective import Absent, Example, SubjectDenoiser, diffusion_loss, draw_example
-from components.training.rows import Batch
-from components.training.sharding import Shared
+from components.training.objective import Example, SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
+from components.training.sharding import DistributedAdapter
 
 
 @dataclass(frozen=True)
-class Taken:
+class StepResult:
     """What one worker saw of a step: its mean loss by lane, the gradient's norm on all workers, the learning rate."""
 
     losses: dict[int, float]
@@ -60,13 +60,13 @@ class Learner:
             adapter = RealCustomAdapter.from_pretrained(config.model.adapter)
         else:
             adapter = RealCustomAdapter.for_unet(unet, self.vision.channels, config.adapter, self.vision.identity)
-        self.absent = nothing_given(config, self.vision)
+        self.absent = unconditional_inputs(config, self.vision)
         self.noise = DDPMScheduler.from_pretrained(config.model.base, subfolder="scheduler")
-        self.shared = Shared(SubjectDenoiser(unet, adapter).to(device), training.sharding)
+        self.shared = DistributedAdapter(SubjectDenoiser(unet, adapter).to(device), training.sharding)
         parameters = list(self.shared.adapter.parameters())
         self.optimizer = torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
 
-    def take(self, step: int, micro_batches: Sequence[tuple[int, Batch]]) -> Taken:
+    def train_step(self, step: int, micro_batches: Sequence[tuple[int, Batch]]) -> StepResult:
         """Take ``step`` on this worker's ``micro_batches`` by lane; a gradient that is not finite moves nothing."""
         config, lanes, losses = self.config, self.config.lanes, {}
         rate = config.learning_rate * warmed(step, config)
@@ -89,7 +89,7 @@ class Learner:
             self.optimizer.step()
             self.shared.average(min(config.ema, (1 + step) / (10 + step)))
         self.optimizer.zero_grad(set_to_none=True)
-        return Taken({lane: float(loss) for lane, loss in losses.items()}, norm, rate)
+        return StepResult({lane: float(loss) for lane, loss in losses.items()}, norm, rate)
 
     def example(self, rows: Batch, config: TrainingConfig, progress: float, generator: torch.Generator) -> Example:
         """What is trained on ``rows``, which are encoded first if they hold pixels."""
@@ -123,9 +123,9 @@ def _attention(device: torch.device):  # type: ignore[no-untyped-def]
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
-def nothing_given(config: Config, vision: VisionEncoder) -> Absent:
+def unconditional_inputs(config: Config, vision: VisionEncoder) -> UnconditionalInputs:
     """What stands for an absent reference and an absent prompt."""
     side = vision.reference_size
     base = StableDiffusionXLPipeline.from_pretrained(config.model.base, unet=None, vae=None, dtype=torch.float32)
     text = encode_prompts(base, [""])
-    return Absent(vision.encode_pictures([Image.new("RGB", (side, side))]), text.tokens, text.pooled)
+    return UnconditionalInputs(vision.encode_pictures([Image.new("RGB", (side, side))]), text.tokens, text.pooled)

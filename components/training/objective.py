@@ -28,7 +28,7 @@ Encode = Callable[[dict[str, Tensor], Tensor, float, torch.Generator], dict[str,
 
 
 @dataclass(frozen=True)
-class Absent:
+class UnconditionalInputs:
     """What stands for "nothing given": features of a black reference and of an empty prompt, one row each."""
 
     vision: VisionFeatures
@@ -83,7 +83,7 @@ class SubjectDenoiser(nn.Module):
 
 def draw_example(
     rows: dict[str, Tensor],
-    absent: Absent,
+    absent: UnconditionalInputs,
     config: TrainingConfig,
     progress: float,
     generator: torch.Generator,

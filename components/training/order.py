@@ -33,7 +33,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Order:
+class RowOrder:
     """The order of the rows of one bucket.
 
     Args:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from components.training.order import Order, Window
+from components.training.order import RowOrder, Window
 
 #: Columns that training reads: those of every prepared row, and those of rows that are encoded or hold pixels.
 _ALWAYS = ("text_tokens", "text_pooled", "time_ids", "mask", "head")
@@ -31,7 +31,7 @@ class Piece:
 
 
 def read_windows(
-    work: dict[str, NDArray[Any]], pieces: tuple[Piece, ...], order: Order, lanes: tuple[int, ...]
+    work: dict[str, NDArray[Any]], pieces: tuple[Piece, ...], order: RowOrder, lanes: tuple[int, ...]
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """The rows of one window, micro-batch by micro-batch: step after step, and lane after lane in each."""
     window = Window(int(work["start"][0]), int(work["stop"][0]))

@@ -23,7 +23,7 @@ from components.model.adapter import RealCustomAdapter
 from components.training.objective import SubjectDenoiser
 
 
-class Shared:
+class DistributedAdapter:
     """An adapter and its running average on the workers of one process group.
 
     Args:

@@ -11,9 +11,9 @@ import torch.distributed as dist
 from components.checkpoint import step_generator
 from components.config import TrainingConfig
 from components.precision import autocast
+from components.training.dataset_rows import Batch, held_out_batches
 from components.training.learner import Learner
 from components.training.objective import diffusion_loss
-from components.training.rows import Batch, held_out_batches
 
 #: Added to the training's seed: noise of the validation.
 _STREAM = 4

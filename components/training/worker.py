@@ -17,18 +17,18 @@ import ray.train.torch
 import torch
 from ray.train import Checkpoint, CheckpointUploadMode
 
-from components.checkpoint import keep_module, read_progress
+from components.checkpoint import copy_module, read_progress
 from components.config import Config
 from components.files import write_whole
 from components.progress import quiet_libraries
 from components.training.batches import draw_batches
 from components.training.bucket_order import bucket_at
 from components.training.curriculum import multi_view_share
+from components.training.dataset_rows import Batch, Rows, row_ids
 from components.training.interruptions import Interruption, Interruptions
 from components.training.journal import Journal, deliver_to
-from components.training.learner import Learner, Taken
+from components.training.learner import Learner, StepResult
 from components.training.reading import PLACE
-from components.training.rows import Batch, Rows, row_ids
 from components.training.run_directory import RunDirectory
 from components.training.samples import sample_grid
 from components.training.tracker import TrackerFactory
@@ -40,7 +40,7 @@ _LOG_EVERY = 10
 
 
 @dataclass(frozen=True)
-class Job:
+class WorkerTask:
     """What the driver hands to every worker."""
 
     config: Config
@@ -51,7 +51,7 @@ class Job:
     tracker: TrackerFactory
 
 
-def train_worker(given: dict[str, Job]) -> None:
+def train_worker(given: dict[str, WorkerTask]) -> None:
     """Train ``given["job"]`` on this worker until the last step, a notice to stop, or a gradient that is not finite."""
     quiet_libraries()
     job = given["job"]
@@ -72,7 +72,7 @@ def train_worker(given: dict[str, Job]) -> None:
             began = time.monotonic()
             micro_batches = next(batches)
             waited = time.monotonic() - began
-            taken = learner.take(step, micro_batches)
+            taken = learner.train_step(step, micro_batches)
             done = step + 1
             if not taken.finite:
                 _note_not_finite(job, step, rank, taken, micro_batches)
@@ -85,7 +85,9 @@ def train_worker(given: dict[str, Job]) -> None:
                 return
 
 
-def _note_not_finite(job: Job, step: int, rank: int, taken: Taken, micro_batches: Sequence[tuple[int, Batch]]) -> None:
+def _note_not_finite(
+    job: WorkerTask, step: int, rank: int, taken: StepResult, micro_batches: Sequence[tuple[int, Batch]]
+) -> None:
     """Write down which rows this worker had in a step whose gradient was not finite."""
     bucket = bucket_at(job.rows.counts, job.rows.seed, step)
     lanes = [
@@ -98,7 +100,7 @@ def _note_not_finite(job: Job, step: int, rank: int, taken: Taken, micro_batches
 
 
 @contextmanager
-def _outside(job: Job, learner: Learner, rank: int):  # type: ignore[no-untyped-def]
+def _outside(job: WorkerTask, learner: Learner, rank: int):  # type: ignore[no-untyped-def]
     """This worker's words to the outside; what is not delivered in time stays in the journal."""
     if rank != 0:
         yield _Outside(job, learner, None)
@@ -115,13 +117,13 @@ def _outside(job: Job, learner: Learner, rank: int):  # type: ignore[no-untyped-
 class _Outside:
     """Metrics, sample grids and checkpoints. All workers call; the first one, which has the journal, writes."""
 
-    def __init__(self, job: Job, learner: Learner, journal: Journal | None) -> None:
+    def __init__(self, job: WorkerTask, learner: Learner, journal: Journal | None) -> None:
         self._job, self._learner, self._journal = job, learner, journal
         self._training = job.config.training
         self._reported = 0
         self._seconds = self._waited = self._rows = 0.0
 
-    def step(self, done: int, taken: Taken, rows: int, began: float, waited: float) -> None:
+    def step(self, done: int, taken: StepResult, rows: int, began: float, waited: float) -> None:
         """After a step: progress, and every few steps metrics of all workers; samples where it is their time."""
         self._seconds, self._waited = self._seconds + time.monotonic() - began, self._waited + waited
         self._rows += rows
@@ -154,7 +156,7 @@ class _Outside:
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
         )
 
-    def _log(self, done: int, taken: Taken) -> None:
+    def _log(self, done: int, taken: StepResult) -> None:
         progress = (done - 1) / self._training.steps
         mine = [taken.loss, self._rows / self._seconds, self._waited / self._seconds, _memory_gib(self._learner.device)]
         ranks = self._learner.shared.gather(mine, self._learner.device)
@@ -187,7 +189,7 @@ class _Outside:
     def _keep_best(self, state: Path, done: int, loss: float) -> None:
         best = self._job.place.best
         if not best.exists() or loss < read_progress(best)["validation_loss"]:
-            keep_module(state, "ema", best, {"step": done, "validation_loss": loss})
+            copy_module(state, "ema", best, {"step": done, "validation_loss": loss})
 
 
 def _memory_gib(device: torch.device) -> float:

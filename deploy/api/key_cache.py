@@ -44,7 +44,7 @@ class KeyCache:
         await self._refresh()
         key = self._keys.get(key_id(text) or "")
         known = is_key(text, None if key is None else key.digest)
-        return key if known and key is not None and key.good(self._clock()) else None
+        return key if known and key is not None and key.is_valid(self._clock()) else None
 
     async def _refresh(self) -> None:
         """See that the keys are as new as they must be; those who ask at the same time wait for the same answer."""
@@ -59,7 +59,7 @@ class KeyCache:
     async def _read(self) -> None:
         asked = time.monotonic()
         try:
-            found = await asyncio.to_thread(self._store.good)
+            found = await asyncio.to_thread(self._store.valid)
         except SQLAlchemyError as error:
             log.error("keys: %s", type(error).__name__)
             return

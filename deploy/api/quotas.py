@@ -73,7 +73,7 @@ class Charge:
         if ledger is None or receipt is None:
             return
         try:
-            await asyncio.to_thread(ledger.give_back, receipt)
+            await asyncio.to_thread(ledger.refund, receipt)
         except SQLAlchemyError as error:
             log.error("quotas: %s: key %s stays charged", type(error).__name__, receipt.key)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from components.characters.advice import advise
 from components.characters.character import Reference
-from components.characters.target_word import TargetWord, told_word
+from components.characters.target_word import TargetWord, stated_word
 from components.config import Config
 from components.content import ContentCheck
 from components.data.region import subject_mask
@@ -67,7 +67,7 @@ class ReferenceReader:
         Raises:
             WordError: there is none, and nobody to find one.
         """
-        told = told_word(given, description)
+        told = stated_word(given, description)
         if told is not None:
             return told
         if self._make_namer is None:

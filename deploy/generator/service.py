@@ -27,7 +27,7 @@ from components.jobs.job import JobProgress, Preview
 from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
-from components.provenance.pictures import Marks, PictureWriter
+from components.provenance.image_files import Marks, PictureWriter
 from deploy.generator.begun import RunningOrder
 from deploy.generator.progress import OrderProgress
 from deploy.generator.subjects import Encoder, Namer, ResolvedSubjects, SubjectResolver

@@ -12,8 +12,8 @@ from components.characters.candidates import Candidate, Candidates
 from components.characters.character import Character, Portraits, SubjectTokens
 from components.data.schema import Box
 from components.errors import RealCustomError
-from components.jobs.job import Job, JobProgress, NewJob, News, Preview
-from components.provenance.pictures import Output
+from components.jobs.job import Job, JobProgress, JobUpdate, NewJob, Preview
+from components.provenance.image_files import Output
 
 
 class OrderError(RealCustomError):
@@ -233,7 +233,7 @@ class Jobs(Protocol):
 
     async def result(self, identifier: str, owner: str = "") -> bytes | None: ...
 
-    async def watch(self, identifier: str, revision: int, wait_s: float, owner: str = "") -> News | None:
+    async def watch(self, identifier: str, revision: int, wait_s: float, owner: str = "") -> JobUpdate | None:
         """What is newer than ``revision``; None if within ``wait_s`` seconds nothing is."""
         ...
 

@@ -43,7 +43,7 @@ class WebhookSender:
 
     async def turn(self) -> bool:
         """Send the next webhook; False if there was none to send."""
-        message = await asyncio.to_thread(self._outbox.take)
+        message = await asyncio.to_thread(self._outbox.claim)
         if message is None:
             return False
         error = await self._send(message)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from components.config import JobsConfig
 from components.errors import RealCustomError
-from components.jobs.job import JobProgress, Lease, Preview, Standing
+from components.jobs.job import JobProgress, Lease, LeaseStatus, Preview
 from components.jobs.queue import JobQueue
 from deploy.api.error_responses import explain
 from deploy.api.images.requests import image_response
@@ -62,9 +62,9 @@ class JobWorker:
         drawing = asyncio.create_task(self._draw(work, told))
         try:
             standing = await self._attend(lease, drawing, told)
-            if standing is Standing.CANCELLED:
+            if standing is LeaseStatus.CANCELLED:
                 await self._insist(self._queue.cancelled, lease)
-            elif standing is Standing.HELD:
+            elif standing is LeaseStatus.HELD:
                 await self._conclude(lease, work, drawing, started)
         except asyncio.CancelledError:
             await asyncio.to_thread(self._queue.release, lease)
@@ -93,13 +93,13 @@ class JobWorker:
             raise UnavailableError("the generator stopped in the middle")
         return delivery
 
-    async def _attend(self, lease: Lease, drawing: asyncio.Task[Delivery], told: _Told) -> Standing:
+    async def _attend(self, lease: Lease, drawing: asyncio.Task[Delivery], told: _Told) -> LeaseStatus:
         """Keep the job until it is drawn, or is not this worker's to draw any more."""
         heard = time.monotonic()
         while True:
             await asyncio.wait({drawing}, timeout=self._limits.tick_s)
             if drawing.done():
-                return Standing.HELD
+                return LeaseStatus.HELD
             progress, looks = told.take()
             due = time.monotonic() - heard > self._limits.lease_s / _RENEWALS
             try:
@@ -107,11 +107,11 @@ class JobWorker:
                     standing = await asyncio.to_thread(self._queue.renew, lease, progress, looks)
                     heard = time.monotonic()
                 else:
-                    standing = await asyncio.to_thread(self._queue.standing, lease)
+                    standing = await asyncio.to_thread(self._queue.lease_status, lease)
             except SQLAlchemyError as error:
                 log.warning("job %s: the database does not answer: %s", lease.job, type(error).__name__)
-                standing = Standing.HELD if time.monotonic() - heard < self._limits.lease_s else Standing.LOST
-            if standing is not Standing.HELD:
+                standing = LeaseStatus.HELD if time.monotonic() - heard < self._limits.lease_s else LeaseStatus.LOST
+            if standing is not LeaseStatus.HELD:
                 return standing
 
     async def _conclude(self, lease: Lease, work: JobOrder, drawing: asyncio.Task[Delivery], started: float) -> None:

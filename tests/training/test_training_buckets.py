@@ -20,9 +20,9 @@ from components.model.miniature import MiniatureLayout
 from components.model.vision import VisionFeatures
 from components.training.batches import draw_batches, read_batches
 from components.training.bucket_order import bucket_at, positions
-from components.training.objective import Absent, SubjectDenoiser, diffusion_loss, draw_example
+from components.training.dataset_rows import Batch, find_rows, held_out_batches, row_ids
+from components.training.objective import SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
 from components.training.reading import PLACE, Piece, load_piece
-from components.training.rows import Batch, find_rows, held_out_batches, row_ids
 from tests.fixtures.prepared_dataset import write_prepared
 
 ROWS = {"48x80": 30, "64x64": 60, "80x48": 10}
@@ -122,7 +122,7 @@ def test_one_adapter_learns_from_pictures_of_two_shapes(
     unet = UNet2DConditionModel.from_pretrained(miniature.base, subfolder="unet")
     adapter = RealCustomAdapter.for_unet(unet, 16, AdapterConfig(head_dim=8, hidden_dim=32), "test")
     denoiser = SubjectDenoiser(unet, adapter)
-    absent = Absent(
+    absent = UnconditionalInputs(
         VisionFeatures(torch.zeros(1, 4, 16), torch.zeros(1, 16, 16)), torch.zeros(1, 32, 128), torch.zeros(1, 64)
     )
     settings = TrainingConfig(group_dropout=1, subject_weight=4)
@@ -149,7 +149,7 @@ def test_validation_reads_no_more_pieces_than_its_rows_take(tmp_path: Path, monk
         loaded.append(piece)
         return load_piece(piece)
 
-    monkeypatch.setattr("components.training.rows.load_piece", load)
+    monkeypatch.setattr("components.training.dataset_rows.load_piece", load)
     batches = list(held_out_batches(tmp_path / "dataset", 4, 10))
     assert [len(batch["time_ids"]) for batch in batches] == [4, 3, 3]
     assert [piece.rows for piece in loaded] == [7, 7], "ten rows lie in the first two pieces"

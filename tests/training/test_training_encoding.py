@@ -15,15 +15,15 @@ from components.checkpoint import step_generator
 from components.config import Config, CurriculumConfig
 from components.data.prepare import prepare
 from components.model.face_tokens import face_tokens
-from components.training.curriculum import Pose, pose_range
+from components.training.curriculum import PoseRange, pose_range
+from components.training.dataset_rows import Batch, read_all
 from components.training.encoding import StepEncoder, draw_moves, move, moved_faces
 from components.training.learner import Learner
-from components.training.rows import Batch, read_all
 from components.world.write import write_world
 from tests.fakes.tracker import RecordingTracker
 from tests.fixtures.tolerances import bound, stored_in_half
 
-STILL = Pose(0, 0, 0)
+STILL = PoseRange(0, 0, 0)
 
 
 def generator() -> torch.Generator:
@@ -35,7 +35,7 @@ def test_references_are_moved_further_and_further(a: float, b: float) -> None:
     curriculum = CurriculumConfig(ramp=0.5, rotation=30, scale=0.4, shift=0.1)
     low, high = (pose_range(progress, curriculum) for progress in sorted((a, b)))
     assert all(x <= y for x, y in zip(low, high, strict=True))
-    assert pose_range(0, curriculum) == STILL and pose_range(0.5, curriculum) == Pose(30, 0.4, 0.1)
+    assert pose_range(0, curriculum) == STILL and pose_range(0.5, curriculum) == PoseRange(30, 0.4, 0.1)
 
 
 def test_nothing_moves_at_the_start() -> None:
@@ -50,7 +50,7 @@ def test_nothing_moves_at_the_start() -> None:
 
 @given(st.integers(0, 100))
 def test_moves_stay_within_their_range(seed: int) -> None:
-    moves = draw_moves(16, Pose(40, 0.5, 0.2), torch.Generator().manual_seed(seed))
+    moves = draw_moves(16, PoseRange(40, 0.5, 0.2), torch.Generator().manual_seed(seed))
     scale = torch.linalg.det(moves[:, :, :2]).sqrt()
     assert ((scale >= 1 / 1.5 - 1e-5) & (scale <= 1.5 + 1e-5)).all()
     angle = torch.atan2(moves[:, 1, 0], moves[:, 0, 0]).abs()
@@ -63,12 +63,12 @@ def test_the_face_moves_with_the_picture() -> None:
     box, size, grid = (20, 12, 44, 40), 64, 16
     pixels = torch.ones(20, 3, size, size)
     pixels[:, :, box[1] : box[3], box[0] : box[2]] = -1
-    moves = draw_moves(20, Pose(45, 0.3, 0.2), generator())
+    moves = draw_moves(20, PoseRange(45, 0.3, 0.2), generator())
     faces = moved_faces(torch.tensor([box]).repeat(20, 1), moves, size, grid).view(20, grid, grid)
     dark = torch.nn.functional.avg_pool2d(move(pixels, moves)[:, 0], size // grid) < 0
     assert (faces ^ dark).float().mean() < 0.03
     assert faces.any((1, 2)).all()
-    off = move(pixels, draw_moves(20, Pose(0, 0, 0.5), generator()))
+    off = move(pixels, draw_moves(20, PoseRange(0, 0, 0.5), generator()))
     assert off.max() <= 1 + 1e-5  # what comes into view is white
 
 
@@ -115,7 +115,7 @@ def test_a_step_on_pixels_is_a_step_on_what_they_encode(datasets: dict[str, Conf
     for kind, config in datasets.items():
         training = config.training.model_copy(update={"bf16": False})
         learner = Learner(config.model_copy(update={"training": training}), torch.device("cpu"))
-        losses[kind] = learner.take(0, [(0, first(read_all(config.training.dataset, "train"), 4))]).loss
+        losses[kind] = learner.train_step(0, [(0, first(read_all(config.training.dataset, "train"), 4))]).loss
     assert losses["text"] == pytest.approx(losses["all"], rel=2 * bound(torch.float16, 2))  # latents and features
 
 

@@ -26,7 +26,7 @@ from components.model.miniature import MiniatureLayout
 from components.registry import tracking
 from components.registry.tracker import MlflowTracker
 from components.training.journal import Entry
-from components.training.launch import Trained, train, training_fingerprint
+from components.training.launch import TrainedAdapter, train, training_fingerprint
 from components.training.run_directory import RunDirectory
 from components.world.write import write_world
 from tests.fixtures.faults import QUICK_DETECTION, environment_without_ray, kill_children, once, wait_for
@@ -78,7 +78,7 @@ def furthest(a: Path, b: Path) -> float:
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
 
 
-def check_run(config: Config, trained: Trained) -> None:
+def check_run(config: Config, trained: TrainedAdapter) -> None:
     """One MLflow run, in which no step stands twice."""
     store = tracking.client(config.registry)
     runs = store.search_runs([tracking.experiment_id(config.registry)])
@@ -104,7 +104,7 @@ def test_a_killed_worker_costs_no_step(overrides: list[str], undisturbed: Path, 
     with once(lambda: step_of(place) >= 23, kill_train_worker) as killed:
         trained = train(config, MlflowTracker(config))
     assert killed == [1]
-    assert furthest(trained.adapter, undisturbed) <= 1e-6
+    assert furthest(trained.adapter, undisturbed) == 0
     check_run(config, trained)
     assert trained.best is not None and weights(trained.best).keys() == weights(undisturbed).keys()
 
@@ -118,7 +118,7 @@ def test_half_a_checkpoint_is_none(overrides: list[str], undisturbed: Path, tmp_
     with once(lambda: len(list(stored.glob("checkpoint_*"))) >= 2, kill_train_worker) as killed:
         trained = train(config, MlflowTracker(config))
     assert killed == [1]
-    assert furthest(trained.adapter, undisturbed) <= 1e-6
+    assert furthest(trained.adapter, undisturbed) == 0
     check_run(config, trained)
 
 
@@ -133,7 +133,7 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(
         process.kill()
     time.sleep(3)  # until what it started has ended too
     trained = train(config, MlflowTracker(config))
-    assert furthest(trained.adapter, undisturbed) <= 1e-6
+    assert furthest(trained.adapter, undisturbed) == 0
     check_run(config, trained)
 
 
@@ -151,7 +151,7 @@ def test_sigterm_saves_first(overrides: list[str], undisturbed: Path, tmp_path: 
     assert 13 <= stopped < STEPS
     first = json.loads(place.journal.read_text().splitlines()[-1])["step"]
     trained = train(config, MlflowTracker(config))
-    assert furthest(trained.adapter, undisturbed) <= 1e-6
+    assert furthest(trained.adapter, undisturbed) == 0
     check_run(config, trained)
     assert first == stopped  # its validation was logged
 
@@ -170,7 +170,7 @@ def test_a_store_that_is_down_is_told_later(overrides: list[str], undisturbed: P
             patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
             trained = train(config, MlflowTracker(config))
     assert killed
-    assert furthest(trained.adapter, undisturbed) <= 1e-6
+    assert furthest(trained.adapter, undisturbed) == 0
     port = int(url.rpartition(":")[2])
     with mlflow_server(folder, port):
         again = train(config, MlflowTracker(config))  # nothing is left to train
@@ -281,15 +281,15 @@ from ray.cluster_utils import Cluster
 from components.config import Config
 from components.registry.tracker import MlflowTracker
 from components.training.launch import train, training_fingerprint
-from components.training.run_directory import Place
+from components.training.run_directory import RunDirectory
 
 steady, config = (Config.model_validate_json(text) for text in sys.argv[1:])
-place = Place(config.training.output.absolute(), f"{config.training.name}-{training_fingerprint(config)}")
+place = RunDirectory(config.training.output.absolute(), f"{config.training.name}-{training_fingerprint(config)}")
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False)
 cluster.wait_for_nodes()
-train(steady)
+train(steady, MlflowTracker(steady))
 done = []
 thread = threading.Thread(target=lambda: done.append(train(config, MlflowTracker(config))))
 thread.start()
@@ -338,8 +338,9 @@ def test_workers_come_and_go(overrides: list[str], tmp_path: Path) -> None:
     print(ended.stdout)
     losses, expected = (losses_of(place_of(one)) for one in (config, steady))
     assert list(losses) == list(expected) == list(range(10, 301, 10))
-    assert losses == pytest.approx(expected, rel=1e-2)
-    assert furthest(place_of(config).adapter, place_of(steady).adapter) < 1e-2
+    # A worker with both lanes adds the halves that two workers average: the same numbers, in the same order.
+    assert losses == expected
+    assert furthest(place_of(config).adapter, place_of(steady).adapter) == 0
 
 
 _DRAIN = """
@@ -350,11 +351,11 @@ from ray.cluster_utils import Cluster
 from components.config import Config
 from components.registry.tracker import MlflowTracker
 from components.training.launch import train, training_fingerprint
-from components.training.run_directory import Place
+from components.training.run_directory import RunDirectory
 from components.checkpoint import read_progress
 
 config = Config.model_validate_json(sys.argv[1])
-place = Place(config.training.output.absolute(), f"{config.training.name}-{training_fingerprint(config)}")
+place = RunDirectory(config.training.output.absolute(), f"{config.training.name}-{training_fingerprint(config)}")
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False)

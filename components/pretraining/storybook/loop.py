@@ -11,7 +11,7 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 
-from components.pretraining.loop import Schedule, Trained, fit_until
+from components.pretraining.loop import FitResult, Schedule, fit_until
 
 
 def training_device() -> torch.device:
@@ -45,7 +45,7 @@ def fit(
     deadline: float | None = None,
     show: Callable[[nn.Module, int], None] | None = None,
     show_every: int = 400,
-) -> Trained:
+) -> FitResult:
     """Train ``module`` on ``loss_of`` until ``schedule.steps``, ``deadline`` or SIGTERM.
 
     ``show`` is called with the averaged module and the step every ``show_every`` steps.

@@ -16,9 +16,9 @@ from components.judges.storybook import Recognizer, answers, build_recognizer
 from components.precision import autocast
 from components.pretraining.loop import Schedule
 from components.pretraining.recognizer import worsen
+from components.pretraining.storybook.corpus import LabelledPictures
 from components.pretraining.storybook.loop import fit, training_device
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
-from components.pretraining.storybook.pictures import Pictures
 from components.pretraining.vae import to_pixels
 from components.world.storybook.scenes import Scene
 
@@ -28,7 +28,7 @@ _OPEN = -100
 
 
 def train_recognizer(
-    pictures: Pictures, schedule: Schedule, checkpoint: Path, deadline: float | None = None
+    pictures: LabelledPictures, schedule: Schedule, checkpoint: Path, deadline: float | None = None
 ) -> Recognizer | None:
     """Fit the recogniser; None where ``deadline`` came first."""
     torch.manual_seed(schedule.seed)
@@ -55,7 +55,7 @@ def train_recognizer(
 
 
 @torch.no_grad()
-def accuracies(model: Recognizer, pictures: Pictures, batch: int = 64) -> dict[str, float]:
+def accuracies(model: Recognizer, pictures: LabelledPictures, batch: int = 64) -> dict[str, float]:
     """The share of right answers on real pictures, over those to which a question applies."""
     labels = _labels(pictures.scenes, list(model.heads))
     read: dict[str, list[Tensor]] = {name: [] for name in labels}

@@ -22,10 +22,10 @@ from transformers import CLIPTokenizer
 from components.judges.storybook import save_recognizer
 from components.pretraining.loop import Schedule
 from components.pretraining.storybook.base import encode, export, train_base
+from components.pretraining.storybook.builders import build_tokenizer
+from components.pretraining.storybook.corpus import draw_pictures
 from components.pretraining.storybook.handover import hand_over, take_over
 from components.pretraining.storybook.loop import training_device
-from components.pretraining.storybook.model import build_tokenizer
-from components.pretraining.storybook.pictures import draw_pictures
 from components.pretraining.storybook.recognizer import accuracies, reliable, train_recognizer
 from components.pretraining.storybook.vae import train_vae
 from components.world.storybook.captions import caption_of

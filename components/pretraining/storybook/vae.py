@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from components.precision import autocast
 from components.pretraining.loop import Schedule
+from components.pretraining.storybook.builders import build_vae
+from components.pretraining.storybook.corpus import LabelledPictures
 from components.pretraining.storybook.loop import fit, training_device
-from components.pretraining.storybook.model import build_vae
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
-from components.pretraining.storybook.pictures import Pictures
 from components.pretraining.vae import standardise, to_pixels
 
 #: How much more an error on a subject counts than one on the place.
@@ -23,7 +23,7 @@ SUBJECT_WEIGHT = 3.0
 
 
 def train_vae(
-    pictures: Pictures, schedule: Schedule, checkpoint: Path, deadline: float | None = None
+    pictures: LabelledPictures, schedule: Schedule, checkpoint: Path, deadline: float | None = None
 ) -> AutoencoderKL | None:
     """Fit the autoencoder, each latent channel with zero mean and unit spread; None where ``deadline`` came first.
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from components.errors import RealCustomError
 from components.jobs.job import JobProgress, Preview
-from components.provenance.pictures import encode
+from components.provenance.image_files import encode
 from deploy.api.error_responses import answer_to
 from deploy.api.images.requests import revised, to_base64
 from deploy.api.images.schema import CompletedImageEvent, PartialImageEvent, PictureRequest

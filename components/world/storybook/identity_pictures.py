@@ -31,7 +31,7 @@ _WORTH_WORKERS = 200
 
 
 @dataclass(frozen=True)
-class Album:
+class IdentityPictures:
     """One identity to be drawn ``count`` times; the same ``seed`` draws the same scenes."""
 
     number: int
@@ -40,7 +40,7 @@ class Album:
     seed: int
 
 
-def write_albums(output: Path, identities: int, pictures: int, seed: int, split: Split = "train") -> Path:
+def write_dataset(output: Path, identities: int, pictures: int, seed: int, split: Split = "train") -> Path:
     """Draw ``identities`` of ``split``, ``pictures`` times each, into ``output``, which appears whole or not at all.
 
     It holds ``images/*.png``, ``masks/*.png`` (255 on the first subject) and ``pairs.jsonl``, one row a picture: image,
@@ -52,11 +52,11 @@ def write_albums(output: Path, identities: int, pictures: int, seed: int, split:
     distinct: dict[Identity, None] = {}
     while len(distinct) < identities:
         distinct.setdefault(sample_identity(rng, split))
-    albums = [Album(n, identity, pictures, seed * 1_000_003 + n) for n, identity in enumerate(distinct)]
+    albums = [IdentityPictures(n, identity, pictures, seed * 1_000_003 + n) for n, identity in enumerate(distinct)]
     with replacing(output) as staging, ExitStack() as stack:
         for folder in ("images", "masks"):
             (staging / folder).mkdir()
-        draw = partial(write_album, root=staging)
+        draw = partial(write_identity_pictures, root=staging)
         pages: Iterable[list[dict[str, Any]]] = map(draw, albums)
         if len(albums) >= _WORTH_WORKERS:
             pool = stack.enter_context(ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")))
@@ -67,7 +67,7 @@ def write_albums(output: Path, identities: int, pictures: int, seed: int, split:
     return output
 
 
-def write_album(album: Album, root: Path) -> list[dict[str, Any]]:
+def write_identity_pictures(album: IdentityPictures, root: Path) -> list[dict[str, Any]]:
     """Write the pictures and masks of ``album`` below ``root`` and return one row each."""
     cv2.setNumThreads(1)
     rng = random.Random(album.seed)

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPTokenizer, SiglipModel
 
-from components.judges.identity import IdentityModel, build_identity
+from components.judges.identity_model import IdentityModel, build_identity
 from components.model.miniature import build_siglip
 from components.precision import autocast
-from components.pretraining.corpus import Facts, Scenes, Views
+from components.pretraining.corpus import SceneFacts, Scenes, Views
 from components.pretraining.loop import Schedule, fit
 from components.pretraining.vae import to_pixels
 
@@ -42,7 +42,7 @@ def train_siglip(
         alone = torch.randint(len(views.kinds), (cutouts,), generator=generator).tolist()
         pixels = to_pixels(np.concatenate([scenes.pictures[rows], views.pictures[alone, 0]]))
         facts = [scenes.facts[i] for i in rows] + [
-            Facts(f"a {views.kinds[i]}", views.kinds[i], "nowhere", None, "", 1) for i in alone
+            SceneFacts(f"a {views.kinds[i]}", views.kinds[i], "nowhere", None, "", 1) for i in alone
         ]
         with autocast(torch.device("cpu")):
             image, text = _embed(model, tokenizer, pixels, [f.caption for f in facts])
@@ -72,14 +72,14 @@ def _choose(similar: Tensor, signs: Tensor) -> Tensor:
     return (decided.logsumexp(1) - similar.masked_fill(signs <= 0, -torch.inf).logsumexp(1)).mean()
 
 
-def _sign(said: Facts, of: Facts) -> float:
+def _sign(said: SceneFacts, of: SceneFacts) -> float:
     """1 for a true pair, -1 for a false one, 0 for one that is left open."""
     if said.place == "nowhere" and of.place != "nowhere" and said.kind == of.kind:
         return 0.0
     return 1.0 if _is_true(said, of) else -1.0
 
 
-def _is_true(said: Facts, of: Facts) -> bool:
+def _is_true(said: SceneFacts, of: SceneFacts) -> bool:
     """Whether the caption of ``said`` also holds for the picture of ``of``."""
     if said.caption == of.caption:
         return True

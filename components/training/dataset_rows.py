@@ -14,7 +14,7 @@ from torch import Tensor
 
 from components.config import TrainingConfig
 from components.data.manifest import load_manifest, shard_folder
-from components.training.order import Order
+from components.training.order import RowOrder
 from components.training.reading import Piece, load_piece
 
 #: Files whose footers are read at the same time.
@@ -28,7 +28,7 @@ class Rows:
     """The training rows of a prepared dataset: the pieces of every bucket, and the order they are taken in."""
 
     pieces: dict[str, tuple[Piece, ...]]
-    orders: dict[str, Order]
+    orders: dict[str, RowOrder]
     seed: int
 
     @property
@@ -52,7 +52,7 @@ def find_rows(directory: Path, training: TrainingConfig) -> Rows:
     counts = load_manifest(root).buckets.get("train", {})
     pieces = {name: _pieces(shard_folder(root, "train", name)) for name, number in sorted(counts.items()) if number}
     orders = {
-        name: Order(
+        name: RowOrder(
             tuple(piece.rows for piece in found),
             training.batch_size,
             training.lanes,
