@@ -60,7 +60,7 @@ def main() -> None:
         grid.save(arguments.pictures / f"{file}_pictures.png")
     if arguments.json:
         report = {
-            "dominated_by": [f"{p.way.family} {p.way.name}" for p in points[1:] if p.dominates_ours],
+            "dominated_by": [f"{p.method.family} {p.method.name}" for p in points[1:] if p.dominates_ours],
             "points": [asdict(point) for point in points],
             "seed": arguments.seed,
             "identities": arguments.subjects,
@@ -75,7 +75,7 @@ def _table(points: list[Point]) -> Table:
     for point in points:
         overlap = "" if point.mask_iou is None else str(point.mask_iou)
         lost = [str(point.similarity_lost), str(point.control_lost)] if point is not points[0] else ["", ""]
-        table.add_row(point.way.family, point.way.name, str(point.similarity), str(point.control), *lost, overlap)
+        table.add_row(point.method.family, point.method.name, str(point.similarity), str(point.control), *lost, overlap)
     return table
 
 

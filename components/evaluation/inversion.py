@@ -1,7 +1,7 @@
-"""A pseudo-word for a subject by textual inversion, the way of personalising that RealCustom is compared with.
+"""Textual inversion: a pseudo-word for a subject, a method that RealCustom is compared with.
 
-Gal et al. 2022: the embedding of a new word is fitted to pictures of the subject, the model stays frozen. One vector in
-each of SDXL's text encoders, which start as the class noun's.
+Gal et al. 2022: the embedding of a new word is fitted to pictures of the subject, with a frozen model. One vector for
+each of SDXL's text encoders, initialised with the class noun.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PSEUDO_WORD = "<subject>"
 
 @dataclass(frozen=True)
 class Inversion:
-    """How a pseudo-word is fitted: AdamW on one picture, ``batch`` noisings of it a step."""
+    """Optimization of a pseudo-word: AdamW on one picture, with ``batch`` noise samples in each step."""
 
     steps: int = 150
     batch: int = 8
@@ -36,11 +36,11 @@ class Inversion:
 def pseudo_word(
     pipeline: StableDiffusionXLPipeline, picture: Image.Image, noun: str, settings: Inversion, seed: int = 0
 ) -> Iterator[str]:
-    """The word that stands for the subject of ``picture`` while the block lasts, fitted to it.
+    """Fit the pseudo-word to ``picture`` and register it for the length of the block.
 
     Args:
-        picture: as large as the model draws.
-        noun: whose embedding is the start.
+        picture: of the size that the model generates.
+        noun: its embedding is the initial value.
     """
     encoders = [(pipeline.tokenizer, pipeline.text_encoder), (pipeline.tokenizer_2, pipeline.text_encoder_2)]
     starts = [_embedding_of(noun, *encoder) for encoder in encoders]

@@ -1,4 +1,4 @@
-"""`train`: the Ray Train run around `train_worker`, from a prepared dataset to an adapter directory."""
+"""`train`: a Ray Train run of `train_worker`, from a prepared dataset to an adapter directory."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ from components.training.watch import follow
 from components.training.worker import WorkerTask, train_worker
 
 logger = logging.getLogger(__name__)
-#: Settings that change what a run costs, and not what comes out of it.
-_INDIFFERENT = {
+#: Settings that do not change the result of a run.
+_NOT_FINGERPRINTED = {
     "dataset", "output", "name", "use_gpu", "min_workers", "resize_every_s", "max_failures", "checkpoints_kept",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TrainedAdapter:
-    """A finished training: the adapter's directory, the MLflow run, and what it was trained from."""
+    """A finished training: the adapter's directory, the tracker's run, and the training's fingerprint."""
 
     adapter: Path
     run_id: str
     fingerprint: str
-    #: The adapter with the least validation loss; none without a validation.
+    #: The adapter with the lowest validation loss; None without validation.
     best: Path | None = None
 
 
 def training_fingerprint(config: Config) -> str:
-    """Names a training by its dataset, its frozen parts, its starting point and its settings."""
+    """The fingerprint of a training: its dataset, frozen models, initial adapter and settings."""
     manifest = load_manifest(config.training.dataset)
     start = RealCustomAdapter.from_pretrained(config.model.adapter).digest if config.model.adapter else "untrained"
-    settings = config.training.model_dump(mode="json", exclude=_INDIFFERENT)
+    settings = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED)
     facts = [manifest.fingerprint, start, config.model.base, config.adapter.model_dump(), settings]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -62,7 +62,7 @@ def training_fingerprint(config: Config) -> str:
 def train(config: Config, tracker: Tracker) -> TrainedAdapter:
     """Fit the adapter on ``config.training.dataset``.
 
-    A killed run with the same name and settings goes on from its last checkpoint, in the same run of ``tracker``.
+    A killed run with the same name and settings resumes from its last checkpoint, in the same run of ``tracker``.
 
     Args:
         tracker: the driver's; the first worker makes its own by `Tracker.factory`.
@@ -70,7 +70,7 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
     Raises:
         DataError: the dataset is missing, or too small for one step.
         RegistryError: ``tracker`` cannot create the run.
-        TrainingError: it was stopped before its end, or a gradient was not finite.
+        TrainingError: it was stopped before its last step, or a gradient was not finite.
     """
     training = config.training
     manifest, needed = load_manifest(training.dataset), training.lanes * training.batch_size
@@ -107,7 +107,7 @@ def _trainer(config: Config, job: WorkerTask) -> TorchTrainer:
     resources = {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
     return TorchTrainer(
         train_worker,
-        train_loop_config={"job": job},
+        train_loop_config={"task": job},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=training.use_gpu,
@@ -125,7 +125,7 @@ def _trainer(config: Config, job: WorkerTask) -> TorchTrainer:
 
 @contextmanager
 def _followed(place: RunDirectory) -> Iterator[None]:
-    """Show the workers' progress."""
+    """Show the progress of the workers."""
     finished = threading.Event()
     watcher = threading.Thread(target=follow, args=(place.progress, finished, "train"), daemon=True)
     watcher.start()
@@ -138,15 +138,15 @@ def _followed(place: RunDirectory) -> Iterator[None]:
 
 @contextmanager
 def _stopped_by_sigterm(place: RunDirectory) -> Iterator[None]:
-    """Let SIGTERM, which ends a submitted job, make the workers save and end."""
+    """On SIGTERM, which ends a submitted job, let the workers save and stop."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def ask(_signal: int, _frame: Any) -> None:
+    def request_stop(_signal: int, _frame: Any) -> None:
         place.stop.touch()
 
-    before = signal.signal(signal.SIGTERM, ask)
+    before = signal.signal(signal.SIGTERM, request_stop)
     try:
         yield
     finally:
@@ -154,27 +154,28 @@ def _stopped_by_sigterm(place: RunDirectory) -> Iterator[None]:
 
 
 def _finish(config: Config, place: RunDirectory, checkpoint: ray.train.Checkpoint | None) -> Path | None:
-    """Turn the last state into the adapter, and the best one into another, which is returned.
+    """Write the adapters of the last state and of the best one; returns the directory of the latter.
 
     Raises:
-        TrainingError: the training is not at its end.
+        TrainingError: the training has not reached its last step.
     """
     if place.not_finite.exists() and any(place.not_finite.iterdir()):
         raise TrainingError(
-            f"a gradient was not finite; the rows of that step are listed in {place.not_finite}. Look at them, or "
-            "lower training.learning_rate; remove the directory and run again to go on from the last checkpoint"
+            f"a gradient was not finite; the rows of that step are listed in {place.not_finite}. Check them, or "
+            "lower training.learning_rate; then remove that directory and run again to resume from the last checkpoint"
         )
     step = 0
     if checkpoint is not None:
         with checkpoint.as_directory() as directory:
             step = read_progress(Path(directory))["step"]
             if step == config.training.steps:
-                _write_adapter(config, Path(directory), place.adapter)
+                adapter = _untrained_adapter(config)
+                _write_adapter(adapter, Path(directory), place.adapter)
     if step < config.training.steps:
-        raise TrainingError(f"training was stopped after step {step}, which is saved: run the same command to go on")
+        raise TrainingError(f"training was stopped after step {step}, which is saved: run the same command to resume")
     if not place.best.exists():
         return None
-    _write_adapter(config, place.best, place.best_adapter)
+    _write_adapter(adapter, place.best, place.best_adapter)
     return place.best_adapter
 
 
@@ -205,10 +206,13 @@ def _open_run(config: Config, place: RunDirectory, tracker: Tracker) -> str:
     return run_id
 
 
-def _write_adapter(config: Config, state: Path, adapter: Path) -> None:
-    """Save the averaged adapter of a training state."""
+def _untrained_adapter(config: Config) -> RealCustomAdapter:
     unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet")
     vision = VisionEncoder.from_config(config.model, config.vision)
-    averaged = RealCustomAdapter.for_unet(unet, vision.channels, config.adapter, vision.identity)
-    load_module(state, "ema", averaged)
-    averaged.save_pretrained(adapter)
+    return RealCustomAdapter.for_unet(unet, vision.channels, config.adapter, vision.identity)
+
+
+def _write_adapter(adapter: RealCustomAdapter, state: Path, directory: Path) -> None:
+    """Load the averaged parameters of a training state into ``adapter`` and save it."""
+    load_module(state, "ema", adapter)
+    adapter.save_pretrained(directory)

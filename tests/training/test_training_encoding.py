@@ -17,7 +17,7 @@ from components.data.prepare import prepare
 from components.model.face_tokens import face_tokens
 from components.training.curriculum import PoseRange, pose_range
 from components.training.dataset_rows import Batch, read_all
-from components.training.encoding import StepEncoder, draw_moves, move, moved_faces
+from components.training.encoding import StepEncoder, move, sample_transforms, transformed_faces
 from components.training.learner import Learner
 from components.world.write import write_world
 from tests.fakes.tracker import RecordingTracker
@@ -40,17 +40,17 @@ def test_references_are_moved_further_and_further(a: float, b: float) -> None:
 
 def test_nothing_moves_at_the_start() -> None:
     pixels = torch.rand(3, 3, 32, 32, generator=generator()) * 2 - 1
-    moves = draw_moves(3, STILL, generator())
+    moves = sample_transforms(3, STILL, generator())
     torch.testing.assert_close(move(pixels, moves), pixels)
     boxes = torch.tensor([[4.0, 6, 20, 30], [0, 0, 0, 0], [0, 0, 32, 32]])
-    faces = moved_faces(boxes, moves, 32, 8)
+    faces = transformed_faces(boxes, moves, 32, 8)
     given_boxes = [(4.0, 6.0, 20.0, 30.0), None, (0.0, 0.0, 32.0, 32.0)]
     assert torch.equal(faces, torch.stack([face_tokens(box, 32, 8) for box in given_boxes]))
 
 
 @given(st.integers(0, 100))
 def test_moves_stay_within_their_range(seed: int) -> None:
-    moves = draw_moves(16, PoseRange(40, 0.5, 0.2), torch.Generator().manual_seed(seed))
+    moves = sample_transforms(16, PoseRange(40, 0.5, 0.2), torch.Generator().manual_seed(seed))
     scale = torch.linalg.det(moves[:, :, :2]).sqrt()
     assert ((scale >= 1 / 1.5 - 1e-5) & (scale <= 1.5 + 1e-5)).all()
     angle = torch.atan2(moves[:, 1, 0], moves[:, 0, 0]).abs()
@@ -63,12 +63,12 @@ def test_the_face_moves_with_the_picture() -> None:
     box, size, grid = (20, 12, 44, 40), 64, 16
     pixels = torch.ones(20, 3, size, size)
     pixels[:, :, box[1] : box[3], box[0] : box[2]] = -1
-    moves = draw_moves(20, PoseRange(45, 0.3, 0.2), generator())
-    faces = moved_faces(torch.tensor([box]).repeat(20, 1), moves, size, grid).view(20, grid, grid)
+    moves = sample_transforms(20, PoseRange(45, 0.3, 0.2), generator())
+    faces = transformed_faces(torch.tensor([box]).repeat(20, 1), moves, size, grid).view(20, grid, grid)
     dark = torch.nn.functional.avg_pool2d(move(pixels, moves)[:, 0], size // grid) < 0
     assert (faces ^ dark).float().mean() < 0.03
     assert faces.any((1, 2)).all()
-    off = move(pixels, draw_moves(20, PoseRange(0, 0, 0.5), generator()))
+    off = move(pixels, sample_transforms(20, PoseRange(0, 0, 0.5), generator()))
     assert off.max() <= 1 + 1e-5  # what comes into view is white
 
 

@@ -38,7 +38,7 @@ def thumbnail(picture: Image.Image, side: int) -> Thumbnail:
 
 
 def outline(mask: Image.Image) -> str:
-    """The edge of ``mask`` (L, white on the subject) as an SVG path in a view box of 100 x 100; empty without subject."""
+    """The edge of ``mask`` (L, 255 on the subject) as an SVG path in a view box of 100 x 100; empty without one."""
     pixels = (np.asarray(mask) > 127).astype(np.uint8)
     # Padded, so that the border of the picture is an edge, too.
     contours, _ = cv2.findContours(np.pad(pixels, 1), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)

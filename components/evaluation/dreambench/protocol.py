@@ -73,7 +73,7 @@ class Protocol:
 
 
 def read_protocol(bench: DreamBenchConfig, seed: int) -> Protocol:
-    """Read the subjects and prompts of ``bench.source``; images are generated with consecutive seeds, starting at ``seed``.
+    """Read the subjects and prompts of ``bench.source``; images get consecutive seeds, starting at ``seed``.
 
     Raises:
         DataError: the source is no DreamBench folder, or a subject's folder is in no list.

@@ -1,5 +1,5 @@
-"""Published results on DreamBench. They were measured with other protocols, between which the scores of the same weights
-differ by up to 0.04: these rows are for orientation only."""
+"""Published results on DreamBench. They were measured with other protocols, between which the scores of the same
+weights differ by up to 0.04: these rows are for orientation only."""
 
 from __future__ import annotations
 

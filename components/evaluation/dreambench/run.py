@@ -29,7 +29,7 @@ _GENERATION, _SCORING = 1, 1
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a run: its ``directory``, a row for each image, the tables, and the numbers of new images and scores."""
+    """The result: its ``directory``, a row for each image, the tables, and the numbers of new images and scores."""
 
     directory: Path
     rows: list[dict[str, Any]]
