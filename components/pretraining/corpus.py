@@ -1,4 +1,4 @@
-"""What the miniature is pre-trained on: many toy-world scenes, and several views of many identities, in memory."""
+"""The training data of the miniature, in memory: toy-world scenes, and several views of identities."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Drawn = TypeVar("Drawn")
 
 @dataclass(frozen=True)
 class SceneFacts:
-    """What is true of a scene; `colored` scenes state their first subject's colour in the caption."""
+    """The ground truth of a scene."""
 
     caption: str
     kind: str
@@ -53,7 +53,7 @@ class Views:
 
 
 def scenes(count: int, size: int, seed: int, split: Split, cache: Path | None = None) -> Scenes:
-    """Draw ``count`` scenes, reading them back from ``cache`` where they were drawn before."""
+    """Draw ``count`` scenes, or read them from ``cache``."""
     if cache and (cache / "facts.json").exists():
         facts = [SceneFacts(**row) for row in json.loads((cache / "facts.json").read_text())]
         return Scenes(np.load(cache / "pictures.npy"), np.load(cache / "masks.npy"), facts)

@@ -86,7 +86,7 @@ def test_attempts_are_bounded_however_they_end(office: Office) -> None:
         assert office.queue.retry(leases[gave_up], "the generator was restarted", delay_s=1)
         office.clock.now += LEASE_S + 1
     assert office.queue.claim() is None
-    for job, reason in ((died, "its worker died"), (gave_up, "the generator was restarted")):
+    for job, reason in ((died, "the worker died"), (gave_up, "the generator was restarted")):
         found = office.store.get(job)
         assert (found.state, found.attempts) == ("failed", ATTEMPTS)
         assert found.error == {"message": f"given up after 3 attempts: {reason}", "param": None} | {
@@ -257,7 +257,7 @@ def test_webhooks_are_sent_until_they_arrive_or_are_given_up(office: Office) -> 
     assert {job: hook and (hook.state, hook.attempts, hook.error) for job, hook in told_of.items()} == {
         good: ("delivered", 1, None),
         bad: ("failed", 3, "answered with 502"),
-        silent: ("failed", 3, "its sender died"),
+        silent: ("failed", 3, "the sender died"),
         quiet: None,
     }
 
@@ -336,7 +336,7 @@ def test_a_killed_workers_job_is_anothers(tmp_path: Path, database: str) -> None
 
 
 def test_jobs_know_no_platform() -> None:
-    modules = ("webhook_queue", "queue", "results", "signing", "store")
+    modules = ("webhook_queue", "queue", "result_files", "signing", "store")
     read = "; ".join(f"import components.jobs.{module}" for module in modules)
     shown = subprocess.run([sys.executable, "-c", f"{read}; import sys; print(*sys.modules)"], capture_output=True)
     loaded = {name.split(".")[0] for name in shown.stdout.decode().split()}

@@ -153,7 +153,7 @@ def test_parameters_of_a_call_replace_the_versions_settings(loaded: PyFuncModel)
         ({"prompt": None}, DataError, r"column 'prompt', row 0: it is empty"),
         ({"reference": "robot.png"}, DataError, r"column 'reference', row 0: expected the bytes .* not str"),
         ({"reference": b"GIF8 no"}, DataError, r"column 'reference', row 0: not a picture"),
-        ({"reference": None}, WordError, r"column 'word', row 0: .* the column 'reference' shows none"),
+        ({"reference": None}, WordError, r"column 'word', row 0: .* the column 'reference' is empty"),
         ({"word": "robt"}, WordError, r"column 'word', row 0: .* did you mean 'robot'"),
         ({"seed": 0.5}, MlflowException, "column seed"),
         ({"seed": "one"}, MlflowException, "column seed"),

@@ -49,7 +49,7 @@ def train_base(
     prompts: list[str],
     deadline: float | None = None,
 ) -> FitResult:
-    """Fit to float16 ``latents`` [n, 4, h, w]; sheets of ``prompts`` go beside ``checkpoint`` as PNG."""
+    """Fit to float16 ``latents`` [n, 4, h, w]; grids of ``prompts`` are saved beside ``checkpoint`` as PNG."""
     torch.manual_seed(schedule.seed)
     base = build_base(tokenizer, training_device())
     loss_of = denoising_loss(base, latents, captions, tokenizer, schedule.batch_size)
@@ -65,7 +65,7 @@ def train_base(
 def sheet(
     vae: AutoencoderKL, base: BaseModel, tokenizer: CLIPTokenizer, prompts: list[str], columns: int = 8
 ) -> Image.Image:
-    """One picture a prompt, seeds 0, 1, ..., 20 steps, guidance 3.5."""
+    """A grid with one image for each prompt, seeds 0, 1, ..., 20 steps, guidance 3.5."""
     pipeline = assemble(vae, base, tokenizer)
     pipeline.set_progress_bar_config(disable=True)
     pictures: list[Image.Image] = []

@@ -33,7 +33,7 @@ class LabelledPictures:
 def draw_pictures(
     count: int, seed: int, split: Split = "train", colors: float = 0.5, processes: int = 1
 ) -> LabelledPictures:
-    """Draw ``count`` scenes of ``split``; a share of ``colors`` of the captions tells the subjects' colours."""
+    """Draw ``count`` scenes of ``split``; a share of ``colors`` of the captions mentions the subjects' colours."""
     jobs = [(min(_CHUNK, count - start), seed * 1_000_003 + start, split, colors) for start in range(0, count, _CHUNK)]
     if processes > 1:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
