@@ -1,4 +1,4 @@
-"""The paper's claim on ground truth: does deciding where a subject acts end the bargain of similarity and text control?
+"""The trade-off between similarity and text control, with ground truth of the toy world.
 
     python -m benchmarks.tradeoff --json --pictures docs/images
     python -m benchmarks.tradeoff --trained whole=runs/a/adapter "no curriculum=runs/b/adapter" …

@@ -1,4 +1,4 @@
-"""Speed and memory of training, against plain PyTorch loops over the same model.
+"""Speed and memory of training, compared with plain PyTorch loops over the same model.
 
     python -m benchmarks.training --json
 

@@ -1,4 +1,4 @@
-"""Training as a plain PyTorch script does it: one process, one loop, its rows in memory.
+"""Training as a plain PyTorch script: one process, one loop, rows in memory.
 
 The model, the objective and the optimizer are this project's, so that a ratio tells what the way of running them costs.
 """

@@ -1,4 +1,4 @@
-"""Memory of two workers that train adapters of several sizes, whole on each or shared out between them."""
+"""Memory of two workers that train adapters of several sizes, replicated or sharded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preparation as a plain PyTorch script does it: a `DataLoader` curates row by row, the main process encodes.
+"""Preparation as a plain PyTorch script: a `DataLoader` curates row by row, the main process encodes.
 
 It calls this project's own functions for every picture, caption and shard. What it lacks is what a pipeline adds: a
 picture that several rows show is read, cut out and encoded for each of them, and nothing survives an interruption.

@@ -1,7 +1,7 @@
 """Candidates: images generated from a prompt, one of which a user selects as a character's reference.
 
 The server stores them for an hour, so that a selection is an id and a number, and the reference is the generated image
-itself, whichever model is served by then.
+itself, independent of the model that is served later.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import re
 from typing import Literal, NamedTuple
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-#: What follows one of these describes the noun before it: "a robot | with a red hat".
+#: Words that end the head noun phrase: "a robot | with a red hat".
 _ENDS_HEAD = frozenset(
     {"with", "without", "in", "on", "at", "of", "by", "from", "for", "under", "over", "near", "beside", "behind"}
     | {"and", "or", "that", "who", "which", "is", "has", "made", "wearing", "holding", "carrying", "sitting"}

@@ -29,7 +29,7 @@ class Character(Response):
     description: str = ""
     #: Seconds since 1970.
     created: int = 0
-    #: What would make its pictures better references.
+    #: Advice on improving its pictures.
     advice: list[str] = field(default_factory=list)
     #: Path of its first cut-out.
     reference: str = ""

@@ -54,7 +54,7 @@ def score_groups(pipeline: RealCustomPipeline, judge: Judge, config: Config, cou
         subjects.append((pipeline.encode_subject([reference.picture]), identity.kind, face))
         scenes = [sample_scene(rng, identity, "held_out", plain) for _ in range(2)]
         real.append([render(scene, config.world.picture_size).picture for scene in scenes])
-    drawn = {
+    generated = {
         name: draw_pictures(
             pipeline,
             config,
@@ -66,7 +66,7 @@ def score_groups(pipeline: RealCustomPipeline, judge: Judge, config: Config, cou
         for name, (fs, bs) in SETTINGS.items()
     }
     scores = {
-        part: {name: _similarity(judge, pictures, real, part) for name, pictures in drawn.items()}
+        part: {name: _similarity(judge, pictures, real, part) for name, pictures in generated.items()}
         for part in ("head", "body")
     }
     drops = {

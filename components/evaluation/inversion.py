@@ -101,11 +101,13 @@ def _loss(
 ) -> Tensor:
     tokens, _, pooled, _ = pipeline.encode_prompt(prompt=[f"a {PSEUDO_WORD}"], do_classifier_free_guidance=False)
     count = len(clean)
-    drawn = torch.randn(clean.shape, generator=generator).to(clean)
+    sampled = torch.randn(clean.shape, generator=generator).to(clean)
     timesteps = torch.randint(noise.config.num_train_timesteps, (count,), generator=generator).to(clean.device)
-    target = noise.get_velocity(clean, drawn, timesteps) if noise.config.prediction_type == "v_prediction" else drawn
+    target = (
+        noise.get_velocity(clean, sampled, timesteps) if noise.config.prediction_type == "v_prediction" else sampled
+    )
     predicted = pipeline.unet(
-        noise.add_noise(clean, drawn, timesteps),
+        noise.add_noise(clean, sampled, timesteps),
         timesteps,
         tokens.expand(count, -1, -1),
         added_cond_kwargs={"text_embeds": pooled.expand(count, -1), "time_ids": time_ids},

@@ -87,19 +87,19 @@ def prompts(count: int, seed: int) -> list[PromptSpec]:
 def cases(count: int, seed: int, config: Config) -> list[Case]:
     """``count`` held-out identities, each with its own prompt."""
     rng = random.Random(seed)
-    drawn = []
+    test_cases = []
     for index, wanted in enumerate(prompts(count, seed + 1)):
         identity = sample_identity(rng, "held_out", wanted.kind)
         plain = SceneOptions(two_subjects=0, color=0)
         real = [render(sample_scene(rng, identity, "held_out", plain), config.world.picture_size) for _ in range(3)]
         reference = draw_reference(identity, 2 * config.vision.view_size, rng)
-        drawn.append(Case(identity, wanted, reference, [r.picture for r in real], seed + index))
-    return drawn
+        test_cases.append(Case(identity, wanted, reference, [r.picture for r in real], seed + index))
+    return test_cases
 
 
-def subjects_of(pipeline: RealCustomPipeline, drawn: Sequence[Case]) -> list[Subject]:
+def subjects_of(pipeline: RealCustomPipeline, test_cases: Sequence[Case]) -> list[Subject]:
     """The subjects of the cases: their references with the words of their prompts."""
-    return [Subject(pipeline.encode_subject([case.reference]), case.wanted.kind) for case in drawn]
+    return [Subject(pipeline.encode_subject([case.reference]), case.wanted.kind) for case in test_cases]
 
 
 def draw_pictures(
@@ -131,9 +131,9 @@ class SubjectSimilarity:
     It is the mean cosine of an image's identity vector to those of two real images, masked to the subject.
     """
 
-    def __init__(self, judge: Judge, drawn: Sequence[Case]) -> None:
+    def __init__(self, judge: Judge, test_cases: Sequence[Case]) -> None:
         self._judge = judge
-        self._truth = [torch.stack([judge.identities([case.real[i]])[0] for i in (0, 1)]) for case in drawn]
+        self._truth = [torch.stack([judge.identities([case.real[i]])[0] for i in (0, 1)]) for case in test_cases]
 
     def __call__(self, pictures: list[Image.Image]) -> np.ndarray:
         """One value for each case, [count]."""
@@ -153,16 +153,16 @@ def score_text(pipeline: RealCustomPipeline, judge: Judge, config: Config, count
 
 def measure_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config, count: int, seed: int) -> Measured:
     """The base model and the method with the same prompts and seeds, over ``count`` held-out identities."""
-    drawn = cases(count, seed, config)
-    wanted, seeds = [c.wanted for c in drawn], [c.seed for c in drawn]
+    test_cases = cases(count, seed, config)
+    wanted, seeds = [c.wanted for c in test_cases], [c.seed for c in test_cases]
     texts = [w.prompt for w in wanted]
     stock, _ = draw_pictures(pipeline, config, texts, seeds, description="stock")
-    ours, masks = draw_pictures(pipeline, config, texts, seeds, subjects_of(pipeline, drawn), "with the subject")
-    similarity = SubjectSimilarity(judge, drawn)
+    ours, masks = draw_pictures(pipeline, config, texts, seeds, subjects_of(pipeline, test_cases), "with the subject")
+    similarity = SubjectSimilarity(judge, test_cases)
     return Measured(
         stock_similarity=similarity(stock),
         similarity=similarity(ours),
-        real_similarity=similarity([c.real[2] for c in drawn]),
+        real_similarity=similarity([c.real[2] for c in test_cases]),
         stock_control=judge.check(stock, wanted).text_control,
         control=judge.check(ours, wanted).text_control,
         mask_iou=mask_iou(masks, judge.subject_masks(ours)),

@@ -90,14 +90,14 @@ def measure(
 
     The first method is the reference of the differences.
     """
-    drawn = cases(count, seed, config)
-    wanted, likeness = [case.wanted for case in drawn], SubjectSimilarity(judge, drawn)
+    test_cases = cases(count, seed, config)
+    wanted, likeness = [case.wanted for case in test_cases], SubjectSimilarity(judge, test_cases)
     similar: list[np.ndarray] = []
     controlled: list[np.ndarray] = []
     overlaps: list[Estimate | None] = []
-    shown: dict[str, list[Image.Image]] = {"reference": [case.reference for case in drawn[:8]]}
+    shown: dict[str, list[Image.Image]] = {"reference": [case.reference for case in test_cases[:8]]}
     for method in compared:
-        pictures, masks = _draw(pipeline, config, method, drawn)
+        pictures, masks = _draw(pipeline, config, method, test_cases)
         similar.append(likeness(pictures))
         controlled.append(judge.check(pictures, wanted).text_control)
         overlaps.append(mean(mask_iou(masks, judge.subject_masks(pictures))) if masks else None)
@@ -111,12 +111,15 @@ def measure(
 
 
 def _draw(
-    pipeline: RealCustomPipeline, config: Config, method: Method, drawn: Sequence[Case]
+    pipeline: RealCustomPipeline, config: Config, method: Method, test_cases: Sequence[Case]
 ) -> tuple[list[Image.Image], list[Image.Image]]:
-    seeds, texts = [case.seed for case in drawn], [case.wanted.prompt for case in drawn]
+    seeds, texts = [case.seed for case in test_cases], [case.wanted.prompt for case in test_cases]
     description = f"{method.family}, {method.name}"
     if method.inversion is not None:
-        pictures = [_invert(pipeline, config, case, method.inversion) for case in track(drawn, description, len(drawn))]
+        pictures = [
+            _invert(pipeline, config, case, method.inversion)
+            for case in track(test_cases, description, len(test_cases))
+        ]
         return pictures, []
     if method.guidance is None:
         return draw_pictures(pipeline, config, texts, seeds, description=description)
@@ -124,7 +127,7 @@ def _draw(
         pipeline = RealCustomPipeline.from_config(config, adapter=method.adapter)
     before, pipeline.guidance = pipeline.guidance, method.guidance
     try:
-        return draw_pictures(pipeline, config, texts, seeds, subjects_of(pipeline, drawn), description)
+        return draw_pictures(pipeline, config, texts, seeds, subjects_of(pipeline, test_cases), description)
     finally:
         pipeline.guidance = before
 

@@ -103,7 +103,7 @@ def write_card(config: Config, layout: MiniatureLayout, quality: TextScores) -> 
         "",
         f"* right kind {quality.kind}",
         f"* right place {quality.place}",
-        f"* right position, where one was asked for, {quality.position}",
+        f"* right position, if the prompt has one, {quality.position}",
         "",
         "The adapter is trained on 1,400 other identities, four pictures each (an hour on two cores):",
         "",

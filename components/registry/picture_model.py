@@ -1,8 +1,8 @@
 """The MLflow model of a registered version: from a table of prompts and references to a table of images.
 
     model = mlflow.pyfunc.load_model("models:/realcustom-tiny@champion")
-    drawn = model.predict(pd.DataFrame([{"prompt": "a robot in the snow", "reference": file.read_bytes()}]))
-    (folder / "robot.png").write_bytes(drawn["picture"][0])
+    generated = model.predict(pd.DataFrame([{"prompt": "a robot in the snow", "reference": file.read_bytes()}]))
+    (folder / "robot.png").write_bytes(generated["picture"][0])
 
 Registered versions import `PictureModel` from this module (`components.registry.model_script`), so its name and module
 are stable. It needs this package, and the base model and encoders of the version; `components.registry.columns`
@@ -79,12 +79,12 @@ class PictureModel(PythonModel):
         together = max(1, int(settings.pop("batch_size", 1)))
         sampling = _sampling(self._config.sampling, settings)
         rows = list(read_rows(model_input))
-        drawn: list[dict[str, Any]] = []
+        generated: list[dict[str, Any]] = []
         with self._lock:  # the pipeline is not thread-safe
             encoded = self._encode_references(rows)
             for first in range(0, len(rows), together):
-                drawn += self._generate(rows[first : first + together], encoded, sampling)
-        return pd.DataFrame(drawn, index=model_input.index, columns=["picture", "prompt", "word"])
+                generated += self._generate(rows[first : first + together], encoded, sampling)
+        return pd.DataFrame(generated, index=model_input.index, columns=["picture", "prompt", "word"])
 
     def _encode_references(self, rows: Sequence[ImageRow]) -> dict[bytes, _EncodedReference]:
         encoded: dict[bytes, _EncodedReference] = {}
@@ -105,8 +105,8 @@ class PictureModel(PythonModel):
         generators = [torch.Generator().manual_seed(row.seed) for row in rows]
         prompts = [prompt for prompt, _ in named]
         images = self._pipeline(prompts, subjects=subjects, generator=generators, **sampling.arguments).images
-        drawn = zip(images, named, strict=True)
-        return [{"picture": png_bytes(image), "prompt": prompt, "word": word} for image, (prompt, word) in drawn]
+        generated = zip(images, named, strict=True)
+        return [{"picture": png_bytes(image), "prompt": prompt, "word": word} for image, (prompt, word) in generated]
 
     def _named(self, row: ImageRow, encoded: Mapping[bytes, _EncodedReference]) -> tuple[str, str | None]:
         """The prompt with the subject's word, and the word; None without a subject."""

@@ -55,7 +55,7 @@ def running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _history(store: MlflowClient, run_id: str, name: str) -> NDArray[np.float64]:
-    """[n, 2] of steps and values that can be drawn; of what was logged twice for a step, the later."""
+    """[n, 2] of steps and finite values; the latest value of each step."""
     points = sorted(store.get_metric_history(run_id, name), key=lambda point: (point.step, point.timestamp))
     values = {point.step: point.value for point in points if math.isfinite(point.value)}
     return np.array(list(values.items()), np.float64).reshape(-1, 2)

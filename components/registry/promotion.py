@@ -1,7 +1,7 @@
 """Promotion: a candidate replaces the champion if it passes the gates. Every decision is recorded.
 
 Scoring takes minutes and holds no lock. Writing the decision holds `promotion_lock` for a moment: if the champion has
-changed meanwhile, the candidate is compared again. So in concurrent promotions each candidate is compared with the
+changed by then, the candidate is compared again. So in concurrent promotions each candidate is compared with the
 champion that it replaces.
 
 The record is written before the alias moves: a process that dies in between leaves the old champion and a record

@@ -25,11 +25,11 @@ def bucket_at(rows: Mapping[str, int], seed: int, step: int) -> str:
     if len(names) == 1:
         return names[0]
     ends = list(accumulate(rows[name] for name in names))
-    drawn = torch.rand((), generator=step_generator(seed + _STREAM, step), dtype=torch.float64)
-    return names[bisect_right(ends, drawn.item() * ends[-1])]
+    sampled = torch.rand((), generator=step_generator(seed + _STREAM, step), dtype=torch.float64)
+    return names[bisect_right(ends, sampled.item() * ends[-1])]
 
 
 def positions(rows: Mapping[str, int], seed: int, step: int) -> dict[str, int]:
     """The number of steps of each bucket before ``step``."""
-    drawn = Counter(bucket_at(rows, seed, earlier) for earlier in range(step)) if len(rows) > 1 else {min(rows): step}
-    return {name: drawn.get(name, 0) for name in rows}
+    sampled = Counter(bucket_at(rows, seed, earlier) for earlier in range(step)) if len(rows) > 1 else {min(rows): step}
+    return {name: sampled.get(name, 0) for name in rows}

@@ -165,16 +165,9 @@ def test_two_workers_end_where_one_with_their_lanes_does(prepared: Config, tmp_p
         advance(alone, config, range(STEPS), range(config.training.lanes))
         together, validation = distributed(config, 2, tmp_path / f"{workers}-{accumulation}")
         allowed = adam_error(torch.float32, STEPS * additions(alone.shared.denoiser))
-        print(
-            "DIST",
-            parallel,
-            distance(movement(start, together), movement(start, parameters(alone))),
-            allowed,
-            furthest(together, parameters(alone)),
-            validation,
-            validation_loss(alone, config.training.dataset),
-        )
-        assert distance(movement(start, together), movement(start, parameters(alone))) < allowed
+        if sharding == "ddp" and (workers, accumulation) == (2, 1):
+            allowed = 0.0  # the half that a worker adds is the half that two workers average
+        assert distance(movement(start, together), movement(start, parameters(alone))) <= allowed
         expected = validation_loss(alone, config.training.dataset)
         assert expected is not None and validation == pytest.approx(expected, rel=allowed)
 
@@ -191,6 +184,5 @@ def test_a_sharded_training_goes_on_where_a_whole_one_stopped(prepared: Config, 
     (tmp_path / "part").mkdir()
     alone.save(tmp_path / "part" / "resume", 3, write=True)
     resumed, _ = distributed(sharded, 2, tmp_path / "part")
-    print("DIFF", furthest(resumed, uninterrupted))
     allowed = adam_error(torch.float32, STEPS * additions(alone.shared.denoiser))
     assert distance(movement(start, resumed), movement(start, uninterrupted)) < allowed

@@ -21,7 +21,7 @@ SUBJECTS, PICTURES, SIDE = 40, 6, 176
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _Sample:
     text: str
     seed: int
     picture: Thumbnail
@@ -35,7 +35,7 @@ class _Shown:
     name: str
     noun: str
     photograph: Thumbnail
-    drawn: list[_Drawn]
+    samples: list[_Sample]
 
 
 def write_gallery(
@@ -78,8 +78,8 @@ def _shown(
     metrics: Sequence[str],
 ) -> _Shown:
     (photograph,) = read_photographs(config.data, protocol.store, [subject.reference])
-    drawn = [
-        _Drawn(
+    samples = [
+        _Sample(
             shot.text,
             shot.seed,
             thumbnail(images.picture(shot), SIDE),
@@ -87,7 +87,7 @@ def _shown(
         )
         for shot, row in _spread(pairs)
     ]
-    return _Shown(subject.name, subject.noun, thumbnail(photograph, SIDE), drawn)
+    return _Shown(subject.name, subject.noun, thumbnail(photograph, SIDE), samples)
 
 
 def _spread(pairs: Sequence[tuple[Shot, Mapping[str, Any]]]) -> list[tuple[Shot, Mapping[str, Any]]]:

@@ -44,9 +44,9 @@ def tables(scores: Mapping[str, Sequence[Row]], photographs: Mapping[str, Row], 
         text: the metric of agreement with prompts, part of every table.
     """
     metrics = list(next(iter(scores.values()))[0])
-    drawn = {name: _by_subject(scores, name) for name in metrics}
+    generated = {name: _by_subject(scores, name) for name in metrics}
     real = {name: _by_subject({s: [row] for s, row in photographs.items()}, name) for name in metrics if name != text}
-    return [_table(variant, (*_of(variant, metrics), text), drawn, real) for variant in VARIANTS]
+    return [_table(variant, (*_of(variant, metrics), text), generated, real) for variant in VARIANTS]
 
 
 def as_text(cell: Estimate | float | None) -> str:
@@ -55,11 +55,11 @@ def as_text(cell: Estimate | float | None) -> str:
 
 
 def _table(
-    variant: str, metrics: tuple[str, ...], drawn: Mapping[str, np.ndarray], real: Mapping[str, np.ndarray]
+    variant: str, metrics: tuple[str, ...], generated: Mapping[str, np.ndarray], real: Mapping[str, np.ndarray]
 ) -> ResultTable:
     ceiling = {name: _estimate(real[name]) if name in real else None for name in metrics}
     rows = [
-        TableRow("this model", {name: _estimate(drawn[name]) for name in metrics}),
+        TableRow("this model", {name: _estimate(generated[name]) for name in metrics}),
         TableRow("real photographs, among themselves", ceiling),
     ]
     for row in PUBLISHED[variant]:

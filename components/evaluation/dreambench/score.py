@@ -52,11 +52,11 @@ class ScoreShots:
         if not shots:
             return
         pictures = [self._images.picture(shot) for shot in shots]
-        drawn = self._vectors(pictures, [self._cut(*pair) for pair in zip(shots, pictures, strict=True)])
+        generated = self._vectors(pictures, [self._cut(*pair) for pair in zip(shots, pictures, strict=True)])
         texts = self._encoders.agreement(pictures, [shot.text for shot in shots])
         for row, shot in enumerate(shots):
             real = self._real(shot.subject)
-            scores = {metric: similarity(drawn[metric][row], real[metric]) for metric in drawn}
+            scores = {metric: similarity(generated[metric][row], real[metric]) for metric in generated}
             text = None if np.isnan(texts[row]) else float(texts[row])
             self._images.save_row(shot.name, {**scores, self._encoders.text: text})
 
@@ -93,9 +93,9 @@ def real_row(subject: str) -> str:
     return f"{subject}/photographs"
 
 
-def similarity(drawn: Tensor, real: Tensor) -> float:
+def similarity(generated: Tensor, real: Tensor) -> float:
     """Mean cosine of one picture's unit vector [d] to those of the photographs [n, d]."""
-    return float((real @ drawn).mean())
+    return float((real @ generated).mean())
 
 
 def self_similarity(real: Tensor) -> float | None:

@@ -1,7 +1,8 @@
 """Kinds and identities of subjects in the storybook world, whose appearance captions may omit.
 
 An identity consists of the attributes that all pictures of an individual share: colours, pattern, features and
-proportions. Identities are split by a hash of their attributes: held-out identities never occur in training data, for any seed.
+proportions. Identities are split by a hash of their attributes: held-out identities never occur in training data,
+for any seed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Drawing of kinds without limbs, in the frame of characters: origin on the ground, one unit high, y down."""
+"""Drawing of kinds without limbs, in the frame of characters: origin on the ground, one unit high, y points down."""
 
 from __future__ import annotations
 
