@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import filelock
 import sqlalchemy
+from mlflow import MlflowClient
 from sqlalchemy.pool import NullPool
 
 from components.config import RegistryConfig
@@ -29,8 +30,11 @@ from components.registry.lease import hold_lease
 Check = Callable[[], None]
 
 
-def promotion_lock(registry: RegistryConfig) -> AbstractContextManager[Check]:
+def promotion_lock(registry: RegistryConfig, store: MlflowClient | None = None) -> AbstractContextManager[Check]:
     """Hold the lock for the length of the block; yields a `Check`.
+
+    Args:
+        store: the process's client, where there is one.
 
     Raises:
         RegistryError: it was not free within `registry.lock_timeout_s`.
@@ -40,7 +44,7 @@ def promotion_lock(registry: RegistryConfig) -> AbstractContextManager[Check]:
         return _file_lock(uri.removeprefix("sqlite:///"), registry)
     if uri.startswith("postgresql"):
         return _advisory_lock(uri, registry)
-    return hold_lease(tracking.client(registry), registry.model, registry.lock_timeout_s)
+    return hold_lease(store or tracking.client(registry), registry.model, registry.lock_timeout_s)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def promote(config: Config, candidate: ModelVersion, score: Callable[[ModelVersi
             if champion is not None:
                 holder = versions.resolve(config, f"models:/{candidate.name}/{champion}")
                 verdicts = evaluate_gates(config.registry.gates, score(holder), score(candidate))
-            with promotion_lock(config.registry) as check:
+            with promotion_lock(config.registry, aliases.store) as check:
                 if aliases.champion == champion:
                     return _conclude(aliases, candidate.version, champion, verdicts, check)
             logger.info("version %s has become champion: comparing again", aliases.champion)
@@ -63,7 +63,7 @@ def promote(config: Config, candidate: ModelVersion, score: Callable[[ModelVersi
 def appoint(config: Config, version: ModelVersion, reason: str) -> Decision:
     """Make ``version`` the champion without scoring it, for the stated ``reason``."""
     aliases = _Aliases(config, version.name)
-    with promotion_lock(config.registry) as check:
+    with promotion_lock(config.registry, aliases.store) as check:
         if aliases.champion == version.version:
             return _kept(version)
         decision = Decision(version.name, version.version, "promoted", aliases.champion, reason)
@@ -78,7 +78,7 @@ def roll_back(config: Config) -> Decision:
         RegistryError: there is no champion, or no previous one.
     """
     aliases = _Aliases(config, config.registry.model)
-    with promotion_lock(config.registry) as check:
+    with promotion_lock(config.registry, aliases.store) as check:
         champion, previous = aliases.champion, aliases.holder(PREVIOUS)
         if champion is None:
             raise RegistryError(f"models:/{aliases.name} has no @{config.registry.alias}: promote a version first")
@@ -110,12 +110,12 @@ def _challenging(aliases: _Aliases, version: str) -> Iterator[None]:
 
     The lock is needed, since concurrent inserts of the same alias collide in MLflow.
     """
-    with promotion_lock(aliases.config.registry):
+    with promotion_lock(aliases.config.registry, aliases.store):
         aliases.set(CHALLENGER, version)
     try:
         yield
     finally:
-        with promotion_lock(aliases.config.registry):
+        with promotion_lock(aliases.config.registry, aliases.store):
             if aliases.holder(CHALLENGER) == version:
                 aliases.delete(CHALLENGER)
 
