@@ -106,7 +106,7 @@ def test_scores_of_other_cases_are_not_compared() -> None:
 
 
 def test_gates_that_decide_nothing_are_refused() -> None:
-    with pytest.raises(ConfigError, match="registry.gates: it is empty"):
+    with pytest.raises(ConfigError, match=r"registry\.gates: it is empty"):
         evaluate_gates([], scores_of(0.4), scores_of(0.4))
     with pytest.raises(ConfigError, match=r"similarty.*it has similarity, text_control"):
         evaluate_gates([GateConfig(metric="similarty")], scores_of(0.4), scores_of(0.4))
