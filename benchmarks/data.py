@@ -1,4 +1,4 @@
-"""Speed and memory of preparation, against torch's `DataLoader` with as many processes doing the same work.
+"""Speed and memory of preparation, compared with torch's `DataLoader` with as many processes.
 
     python -m benchmarks.data --json
     python -m benchmarks.data --only decode,first_batch --json
@@ -139,7 +139,7 @@ def nodes(job: Job, count: int) -> dict[str, Any]:
     try:
         seconds, _ = _prepare(shared, f"on-{count}-nodes", job.rows, address=cluster.address)
     finally:
-        ray.shutdown()  # a node that somebody is connected to is not removed
+        ray.shutdown()  # a node with a connected driver cannot be removed
         cluster.shutdown()
     return {"seconds": seconds}
 

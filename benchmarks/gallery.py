@@ -1,4 +1,4 @@
-"""The pictures of the documentation that show what the method can do, drawn with the shipped miniature.
+"""Example images of the documentation, generated with the shipped miniature.
 
     python -m benchmarks.gallery --output docs/images
 

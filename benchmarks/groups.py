@@ -1,4 +1,4 @@
-"""Do face and body strength act on their own parts? Measured in the toy world, on unseen identities with a head.
+"""Separability of face and body strength, on held-out identities of the toy world with a head.
 
     python -m benchmarks.groups --json
 

@@ -1,4 +1,4 @@
-"""Where a benchmark ran, to stand beside its numbers."""
+"""The machine on which a benchmark ran."""
 
 from __future__ import annotations
 

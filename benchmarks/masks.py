@@ -1,4 +1,4 @@
-"""How well cheaper ways of finding influence masks agree with the plain schedule's, on the trained miniature."""
+"""Agreement of faster schedules of influence masks with the plain schedule, on the trained miniature."""
 
 from __future__ import annotations
 

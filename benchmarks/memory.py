@@ -1,4 +1,4 @@
-"""Peak working memory of a piece of work."""
+"""Peak memory of a function."""
 
 from __future__ import annotations
 

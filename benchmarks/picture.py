@@ -1,4 +1,4 @@
-"""Peak memory of a whole picture, from prompt to pixels: what a card must hold, text encoders and autoencoder included.
+"""Peak memory of generating an image, from prompt to pixels, text encoders and autoencoder included.
 
 The encoders of references are neither held nor counted: a character's tokens are computed once and stored.
 """

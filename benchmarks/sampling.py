@@ -1,4 +1,4 @@
-"""Seconds, memory and masks of a picture with a subject, against other ways of drawing it.
+"""Time, memory and masks of generating an image with a subject, compared with other methods.
 
     python -m benchmarks.sampling --json
     python -m benchmarks.sampling --size sdxl --json          # on a GPU

@@ -1,4 +1,4 @@
-"""Speed of the whole service, against the same pipeline behind a plain FastAPI server.
+"""Speed of the service, compared with the same pipeline in a plain FastAPI server.
 
     python -m benchmarks.serving --json
     python -m benchmarks.serving --rounds 0 --soak 600 --json

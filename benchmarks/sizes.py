@@ -1,4 +1,4 @@
-"""Sizes of the random-weight models that cost is measured on."""
+"""Sizes of the models with random weights, for benchmarks of time and memory."""
 
 from __future__ import annotations
 

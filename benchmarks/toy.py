@@ -1,4 +1,4 @@
-"""What the benchmarks of the trained miniature begin with: their common options, the pipeline and the judge."""
+"""Common set-up of benchmarks of the trained miniature: options, pipeline and judge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's claim on ground truth: does deciding where a subject acts end the bargain of similarity and text control?
+"""The trade-off between similarity and text control, with ground truth of the toy world.
 
     python -m benchmarks.tradeoff --json --pictures docs/images
     python -m benchmarks.tradeoff --trained whole=runs/a/adapter "no curriculum=runs/b/adapter" …
@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.machine import machine
 from benchmarks.toy import load_toy, toy_parser
 from components.evaluation.inversion import Inversion
-from components.evaluation.tradeoff import Point, draw_tradeoff, measure, trained_alike, ways
+from components.evaluation.tradeoff import Point, draw_tradeoff, measure, methods, trained_alike
 from components.pictures import rows_of_pictures
 
 #: Ways whose pictures are shown beside each other.
@@ -49,7 +49,7 @@ def main() -> None:
         adapters = dict(named.split("=", 1) for named in arguments.trained)
         compared, file = trained_alike(pipeline.guidance, adapters), "trained_alike"
     else:
-        compared, file = ways(pipeline.guidance, Inversion(arguments.inversion_steps)), "tradeoff"
+        compared, file = methods(pipeline.guidance, Inversion(arguments.inversion_steps)), "tradeoff"
     points, shown = measure(pipeline, judge, config, compared, arguments.subjects, arguments.seed)
     Console().print(_table(points))
     if arguments.pictures:
@@ -60,7 +60,7 @@ def main() -> None:
         grid.save(arguments.pictures / f"{file}_pictures.png")
     if arguments.json:
         report = {
-            "dominated_by": [f"{p.way.family} {p.way.name}" for p in points[1:] if p.dominates_ours],
+            "dominated_by": [f"{p.method.family} {p.method.name}" for p in points[1:] if p.dominates_ours],
             "points": [asdict(point) for point in points],
             "seed": arguments.seed,
             "identities": arguments.subjects,
@@ -75,7 +75,7 @@ def _table(points: list[Point]) -> Table:
     for point in points:
         overlap = "" if point.mask_iou is None else str(point.mask_iou)
         lost = [str(point.similarity_lost), str(point.control_lost)] if point is not points[0] else ["", ""]
-        table.add_row(point.way.family, point.way.name, str(point.similarity), str(point.control), *lost, overlap)
+        table.add_row(point.method.family, point.method.name, str(point.similarity), str(point.control), *lost, overlap)
     return table
 
 

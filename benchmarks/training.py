@@ -1,4 +1,4 @@
-"""Speed and memory of training, against plain PyTorch loops over the same model.
+"""Speed and memory of training, compared with plain PyTorch loops over the same model.
 
     python -m benchmarks.training --json
 
@@ -41,11 +41,12 @@ _WIDTHS = (256, 8192, 32_768, 131_072)
 
 def ray_rate(config: Config) -> dict[str, float]:
     """Samples a second between the first and last metrics of a run over Ray Train, and the share spent waiting."""
+    from components.registry.tracker import MlflowTracker
     from components.training.journal import Entry
     from components.training.launch import train, training_fingerprint
     from components.training.run_directory import RunDirectory
 
-    train(config)
+    train(config, MlflowTracker(config))
     name = f"{config.training.name}-{training_fingerprint(config)}"
     lines = RunDirectory(config.training.output.absolute(), name).journal.read_text().splitlines()
     entries = [entry for line in lines if "loss" in (entry := Entry(**json.loads(line))).metrics]

@@ -1,8 +1,8 @@
 """Training state on disk: tensors in safetensors, the rest in JSON, visible only when complete.
 
-Nothing random is saved: batches and noise are drawn from generators seeded by the step, so a resumed run draws what an
-uninterrupted one would have drawn. Parameters that are sharded among workers are saved whole, so a run may go on with
-other workers, or with another kind of sharding.
+No random state is saved: batches and noise are drawn from generators seeded by the step, so a resumed run repeats what
+an uninterrupted one would draw. Sharded parameters are saved whole, so a run may continue with another number of
+workers, or another kind of sharding.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def gather_state(modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer
 
 
 def write_state(directory: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
-    """Write what `gather_state` gave to ``directory``, replacing what was there in one rename."""
+    """Write the result of `gather_state` to ``directory``, replacing its content by one rename."""
     with replacing(directory) as staging:
         save_file(tensors, staging / _TENSORS)
         (staging / _PROGRESS).write_text(json.dumps(progress))
@@ -72,7 +72,7 @@ def load_state(directory: Path, modules: dict[str, nn.Module], optimizer: torch.
 
 
 def read_progress(directory: Path) -> dict[str, Any]:
-    """What was saved beside the tensors."""
+    """The progress that was saved with the tensors."""
     progress: dict[str, Any] = json.loads((directory / _PROGRESS).read_text())
     return progress
 
@@ -82,7 +82,7 @@ def load_module(directory: Path, name: str, module: nn.Module) -> None:
     _fill(module, name, _read_module(directory, name))
 
 
-def keep_module(directory: Path, name: str, kept: Path, progress: dict[str, Any]) -> None:
+def copy_module(directory: Path, name: str, kept: Path, progress: dict[str, Any]) -> None:
     """Copy one module of a saved state to ``kept``, with its own ``progress``."""
     write_state(kept, _read_module(directory, name), progress)
 
@@ -94,7 +94,7 @@ def whole_tensor(tensor: Tensor) -> Tensor:
 
 
 def _read_module(directory: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of one module, and no others: they are a fraction of a state."""
+    """Read the tensors of one module only, a fraction of the state."""
     with safe_open(directory / _TENSORS, framework="pt") as saved:
         return {key: saved.get_tensor(key) for key in saved.keys() if key.startswith(f"{name}|")}  # noqa: SIM118
 

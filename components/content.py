@@ -1,7 +1,7 @@
-"""Whether a picture shows what the service's policy refuses.
+"""Content policy: whether an image may be accepted or returned.
 
-The detector that ships here is NudeNet's, of the extra ``content``: its weights come in its package (MIT). It knows
-nudity and nothing else. Whatever takes a picture and says yes or no can stand in its place.
+The detector is NudeNet's, of the extra ``content``, whose weights ship in its package (MIT). It detects nudity only.
+Any other `ContentCheck` can replace it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from components.errors import ConfigError, RealCustomError
 
 
 class ContentError(RealCustomError):
-    """A picture that the policy refuses; the message does not say for what."""
+    """The policy refuses the image; the message does not say why."""
 
 
 class ContentCheck(Protocol):
-    """Looks at RGB pictures; several threads may ask at the same time."""
+    """Checks RGB images; may be called from several threads at the same time."""
 
     def __call__(self, picture: Image.Image) -> bool:
-        """Whether the picture may pass."""
+        """Whether the policy accepts the image."""
         ...
 
 
 class NudityCheck:
-    """Refuses pictures on which NudeNet finds one of its classes.
+    """Refuses images in which NudeNet finds one of the given classes.
 
     Args:
         refused: the least score, of 1, at which a class is refused.
@@ -53,10 +53,10 @@ class NudityCheck:
 
 
 def input_check(config: ContentConfig) -> ContentCheck | None:
-    """What uploaded pictures have to pass, if anything."""
+    """The check of uploaded images, if one is configured."""
     return NudityCheck(config.refused) if config.inputs else None
 
 
 def output_check(config: ContentConfig) -> ContentCheck | None:
-    """What drawn pictures have to pass, if anything."""
+    """The check of generated images, if one is configured."""
     return NudityCheck(config.refused) if config.outputs else None

@@ -1,4 +1,4 @@
-"""One database for rows that several processes share: SQLite in a file by default, a server by URL."""
+"""The database that several processes share: SQLite in a file by default, a server by URL."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from components.errors import ConfigError
 
-#: Key of the lock under which PostgreSQL's tables are made: there, "if not exists" alone is no protection.
+#: Key of the advisory lock for creating tables: in PostgreSQL, "if not exists" does not prevent races.
 _MAKING_TABLES = 0x7263_7461_626C_6573
 
 
 def open_database(directory: Path | str, url: str | None, tables: Iterable[sa.Table]) -> sa.Engine:
-    """Connect, and make the tables, and columns of tables of an earlier release, that are not there yet.
+    """Connect, and create missing tables, and missing columns of tables of an earlier release.
 
     Args:
-        directory: where the default database lies. A path exists afterwards.
+        directory: of the default database. A path is created.
         url: SQLAlchemy URL; by default SQLite in ``directory``.
 
     Raises:
@@ -30,7 +30,7 @@ def open_database(directory: Path | str, url: str | None, tables: Iterable[sa.Ta
         url = url or f"sqlite:///{directory / 'characters.db'}"
     if url is None:
         raise ConfigError("serving.database: give the URL of a database, since serving.store is no directory")
-    # Connections that the server has closed meanwhile are replaced, and what is written is in no log and no error.
+    # Connections that the server has closed are replaced; values do not appear in logs and errors.
     engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _share_sqlite)
@@ -45,7 +45,7 @@ def open_database(directory: Path | str, url: str | None, tables: Iterable[sa.Ta
 
 
 def _lock(connection: sa.Connection) -> None:
-    """Until the transaction ends, nobody else makes tables."""
+    """Lock the creation of tables until the transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MAKING_TABLES)))
     elif connection.dialect.name == "sqlite":
@@ -53,7 +53,7 @@ def _lock(connection: sa.Connection) -> None:
 
 
 def _add_columns(connection: sa.Connection, table: sa.Table) -> None:
-    """Add what ``table`` has and the database's table has not; such columns are nullable or have a server default."""
+    """Add missing columns to the database's table; new columns are nullable or have a server default."""
     present = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
     quote = connection.dialect.identifier_preparer.quote
     for column in table.columns:
@@ -63,6 +63,6 @@ def _add_columns(connection: sa.Connection, table: sa.Table) -> None:
 
 
 def _share_sqlite(connection: Any, _record: Any) -> None:
-    """Readers do not wait for a writer, and writers wait for each other."""
+    """Let readers run beside a writer, and let writers wait for each other."""
     connection.execute("PRAGMA busy_timeout = 30000")
     connection.execute("PRAGMA journal_mode = WAL")

@@ -9,11 +9,11 @@ class RealCustomError(Exception):
     RealCustomError
     ├── ConfigError       a preset, a `--set` key or a value
     ├── DataError         a source, a picture or a dataset directory
-    ├── WordError         a target word that the prompt does not hold
+    ├── WordError         a target word that the prompt does not contain
     ├── ArtifactError     a model directory that is missing, half-written or of another identity
-    ├── TrainingError     a training that was stopped before its end
+    ├── TrainingError     a training that was stopped before its last step
     ├── RegistryError     an unknown model, version or alias
-    └── NotFoundError     a character that does not exist (or belongs to someone else)
+    └── NotFoundError     a character that does not exist (or belongs to another owner)
     """
 
 

@@ -1,7 +1,7 @@
-"""Where the face is on a photograph: the box that separates a reference's face group from its body group.
+"""Face detection: the box that separates a reference's face group from its body group.
 
-Detection needs the extra ``faces``: NudeNet's detector, whose weights ship in its package (MIT). Of what it finds only
-the faces are read.
+Detection needs the extra ``faces``: NudeNet's detector, whose weights ship in its package (MIT). Only
+its face classes are used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FACES = ("FACE_FEMALE", "FACE_MALE")
 
 
 class FaceDetector:
-    """Finds the face that the picture is about.
+    """Finds the largest face of an image.
 
     Args:
         threshold: least score, of 1, of a face.

@@ -1,4 +1,4 @@
-"""Fingerprints: short names for "made from exactly this", by which finished work is recognised and reused."""
+"""Fingerprints: short hashes of inputs and settings, by which finished work is recognised and reused."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _CHUNK = 1 << 20
 
 
 def fingerprint(facts: Any) -> str:
-    """Hash JSON-serialisable ``facts`` to 16 hexadecimal digits, whatever the order of their keys."""
+    """Hash JSON-serialisable ``facts`` to 16 hexadecimal digits, independent of the order of keys."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def digest_files(root: Path, names: Iterable[str]) -> str:
-    """Hash names and contents of files below ``root``; one that cannot be read counts as such."""
+    """Hash names and contents of files below ``root``; for an unreadable file, the name of its error."""
     digest = hashlib.sha256()
     for name in sorted(set(names)):
         digest.update(f"\0{name}\0".encode())
@@ -28,8 +28,3 @@ def digest_files(root: Path, names: Iterable[str]) -> str:
         except OSError as error:
             digest.update(type(error).__name__.encode())
     return digest.hexdigest()[:16]
-
-
-def digest_sources(package: Path) -> str:
-    """Hash the Python files of ``package``, so that work is redone when the code that did it has changed."""
-    return digest_files(package, (file.relative_to(package).as_posix() for file in package.rglob("*.py")))

@@ -1,8 +1,8 @@
-"""Small files by name, below a directory or a URL of fsspec's; each is there whole or not at all.
+"""Small objects by name, below a directory or a URL of fsspec. Writes are atomic.
 
-Names are ``<file>`` or ``<folder>/<file>``. A local file is written beside its place, renamed, and on the disk when
-`write` returns. Behind a URL is an object store (``s3://``, ``gs://``, ``memory://`` …), which shows an object once all
-of it has arrived; file systems that show files while they grow are reached by a path.
+Names are ``<file>`` or ``<folder>/<file>``. A local file is written under a temporary name, synced and renamed. A URL
+must name an object store (``s3://``, ``gs://``, ``memory://`` …), where an object is visible once it is complete; use a
+path for file systems.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ import fsspec
 
 from components.errors import ConfigError
 
-#: How names of half-written files end.
+#: Suffix of unfinished files.
 _PARTIAL = ".partial"
 
 
 class ObjectStore(Protocol):
-    """Reading or dating what is not there raises FileNotFoundError."""
+    """`read` and `age_s` of a missing object raise FileNotFoundError."""
 
     def write(self, name: str, content: bytes) -> None:
-        """Put ``content`` in the place of what ``name`` held."""
+        """Write or replace the object ``name``."""
         ...
 
     def read(self, name: str) -> bytes: ...
 
     def discard(self, name: str) -> None:
-        """Remove ``name``, if it is there."""
+        """Remove ``name`` if it exists."""
         ...
 
     def names(self, folder: str = "") -> list[str]:
-        """All names below ``folder``, those of half-written files too."""
+        """All names below ``folder``, including unfinished files."""
         ...
 
     def age_s(self, name: str) -> float:
@@ -44,16 +44,16 @@ class ObjectStore(Protocol):
         ...
 
     def clear(self, folder: str) -> None:
-        """Remove everything below ``folder``, and the folder; what somebody is just writing there is theirs."""
+        """Remove everything below ``folder`` except unfinished files, and the folder if it is empty then."""
         ...
 
-    def tidy(self, prefix: str) -> None:
+    def remove_empty_folders(self, prefix: str) -> None:
         """Remove empty folders whose names begin with ``prefix``."""
         ...
 
 
 def open_object_store(place: Path | str) -> ObjectStore:
-    """The blobs below a local directory, which is made, or a URL.
+    """The store below a local directory, which is created, or a URL.
 
     Raises:
         ConfigError: the URL's protocol is unknown, or its package is not installed.
@@ -68,7 +68,7 @@ def below(place: Path | str, name: str) -> Path | str:
 
 
 class LocalObjectStore:
-    """Files in a directory that several processes share. A folder goes with its last file."""
+    """Files in a directory that several processes share. A folder is removed with its last file."""
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ class LocalObjectStore:
         path = self._root / name
         while not _write(path, content):
             pass
-        for folder in {path.parent, self._root}:  # the new names, too
+        for folder in {path.parent, self._root}:  # new directory entries, too
             _sync(folder)
 
     def read(self, name: str) -> bytes:
@@ -103,7 +103,7 @@ class LocalObjectStore:
                 self.discard(name)
         _remove_if_empty(self._root / folder)
 
-    def tidy(self, prefix: str) -> None:
+    def remove_empty_folders(self, prefix: str) -> None:
         for folder in self._root.iterdir():
             if folder.name.startswith(prefix):
                 _remove_if_empty(folder)
@@ -131,7 +131,7 @@ class RemoteObjectStore:
 
     def names(self, folder: str = "") -> list[str]:
         filesystem = self._filesystem
-        filesystem.invalidate_cache()  # other processes write, too
+        filesystem.invalidate_cache()  # other processes write to the store
         return [str(name)[len(self._path("")) :] for name in filesystem.find(self._path(folder).rstrip("/"))]
 
     def age_s(self, name: str) -> float:
@@ -142,7 +142,7 @@ class RemoteObjectStore:
             for name in found:
                 self.discard(name)
 
-    def tidy(self, prefix: str) -> None:
+    def remove_empty_folders(self, prefix: str) -> None:
         """Object stores have no folders."""
 
     @property
@@ -154,7 +154,7 @@ class RemoteObjectStore:
 
 
 def _write(path: Path, content: bytes) -> bool:
-    """Write ``path`` whole; False if somebody has cleared its folder meanwhile, and it is to be done again."""
+    """Write ``path`` atomically; False if another process removed its folder, and the write must be repeated."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ def _write(path: Path, content: bytes) -> bool:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
-    except (FileNotFoundError, FileExistsError):  # the latter: it was there, and is gone before mkdir looks again
+    except (FileNotFoundError, FileExistsError):  # the latter: the folder was removed during mkdir
         if path.parent.exists() and not path.parent.is_dir():
             raise
         return False
@@ -174,14 +174,14 @@ def _write(path: Path, content: bytes) -> bool:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # it is not empty, or another process was quicker
+    with suppress(OSError):  # it is not empty, or another process removed it
         folder.rmdir()
 
 
 def _sync(folder: Path) -> None:
     try:
         opened = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:  # what was written is removed already
+    except FileNotFoundError:  # the folder was removed
         return
     try:
         os.fsync(opened)

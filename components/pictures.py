@@ -1,4 +1,4 @@
-"""Subjects cut out of their pictures, and sheets of pictures side by side."""
+"""Cutting subjects out of images, and arranging images in a grid."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def cut_out_with_face(
 
 
 def clip_mask(mask: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    """The part of ``mask`` (L) that lies in ``box``, on a mask of the same size."""
+    """``mask`` (L), cleared outside of ``box``."""
     clipped = Image.new("L", mask.size)
     clipped.paste(mask.crop(box), box[:2])
     return clipped
@@ -89,7 +89,7 @@ def clip_mask(mask: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
 def box_in_cut_out(
     box: tuple[float, float, float, float], mask: Image.Image, size: int
 ) -> tuple[float, float, float, float] | None:
-    """Where ``box`` of a picture lands in `cut_out(picture, mask, size)`.
+    """The coordinates of ``box`` of a picture in `cut_out(picture, mask, size)`.
 
     Args:
         box: x0, y0, x1, y1 in pixels of the picture.
@@ -113,11 +113,11 @@ def to_png(picture: Image.Image) -> bytes:
 def rows_of_pictures(
     rows: Sequence[Sequence[Image.Image]], cell: int = 128, labels: Sequence[str] = (), captions: Sequence[str] = ()
 ) -> Image.Image:
-    """A white sheet with one row a sequence, each picture scaled to ``cell`` pixels.
+    """A grid on white with one row for each sequence, each picture scaled to ``cell`` pixels.
 
     Args:
-        labels: what stands left of each row.
-        captions: what stands under each column.
+        labels: text left of each row.
+        captions: text under each column.
     """
     gap, left, below = 4, 120 if labels else 0, 44 if captions else 0
     columns = max(len(row) for row in rows)

@@ -19,6 +19,6 @@ def computes_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, bf16: bool | Literal["auto"] = "auto") -> AbstractContextManager[None]:
-    """Compute in bfloat16 what tolerates it; ``auto`` only where ``device`` does so natively."""
+    """Autocast to bfloat16; with ``auto`` only where ``device`` supports it natively."""
     wanted = computes_bf16(device) if bf16 == "auto" else bf16
     return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()

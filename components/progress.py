@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress bar or a few log lines, and nothing the libraries say about themselves."""
+"""Progress for a user: a progress bar or a few log lines, without the libraries' own output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ENVIRONMENT = {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-#: Below these levels the loggers say nothing that a user can act on.
+#: Messages below these levels are not actionable for a user.
 _LEVELS = {
     "alembic": logging.WARNING,
     "httpx": logging.WARNING,
@@ -56,9 +56,9 @@ def quiet_libraries() -> None:
 
 
 def track(iterable: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Pass ``iterable`` on and show how far it is: a bar in a terminal, otherwise a log line every tenth.
+    """Yield from ``iterable`` and show progress: a bar in a terminal, otherwise a log line every tenth.
 
-    ``total`` defaults to the iterable's length; where there is none, only the end is logged.
+    ``total`` defaults to the iterable's length; without one, only the end is logged.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)

@@ -22,16 +22,16 @@ def run_ray_pool(
     num_gpus: float,
     description: str,
 ) -> None:
-    """Hand ``blocks`` to ``workers`` processes that hold a ``member(*arguments)`` each, and show how far it is.
+    """Process ``blocks`` in ``workers`` processes, each with its own ``member(*arguments)``, and show progress.
 
-    Blocks finish in no order. A process that dies is started again, and its block with it.
+    Blocks finish in any order. A process that dies is restarted, and its block is repeated.
 
     Args:
         member: turns a block into what `components.data.blocks.read_done` reads.
         num_cpus, num_gpus: of one process.
 
     Raises:
-        RealCustomError: what a member handed on by `components.data.blocks.failed_block`.
+        RealCustomError: the error of a member, passed on by `components.data.blocks.failed_block`.
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current().copy()

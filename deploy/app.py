@@ -14,7 +14,7 @@ from ray import serve
 from ray.serve import Application
 
 from components.config import Config, for_workers, load_config
-from components.provenance.pictures import ModelName
+from components.provenance.image_files import ModelName
 from deploy.api.authentication import require_authentication
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService

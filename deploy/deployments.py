@@ -18,12 +18,12 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from components.characters.rows import CharacterRows
+from components.characters.character_rows import CharacterRows
 from components.characters.tables import TABLES
 from components.config import Config
 from components.database import open_database
 from components.errors import RegistryError
-from components.provenance.pictures import ModelName
+from components.provenance.image_files import ModelName
 from deploy.api.app import create_app
 from deploy.api.schema import ModelResponse
 from deploy.generator.loading import PipelineSource, VersionLoader, read_aliases

@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from components.characters.character import Character
-from components.characters.rows import CharacterRows
+from components.characters.character_rows import CharacterRows
 from components.errors import RealCustomError
 from deploy.interfaces.errors import BusyError, UnavailableError
 

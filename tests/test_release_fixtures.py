@@ -25,14 +25,15 @@ from components.data.prepare import prepare
 from components.database import open_database
 from components.jobs.job import State
 from components.jobs.queue import JobQueue
-from components.jobs.results import ResultFiles
+from components.jobs.result_files import ResultFiles
 from components.jobs.store import JobStore
 from components.jobs.tables import TABLES as JOB_TABLES
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.registry import columns, decisions, promotion, tracking, versions
+from components.registry.tracker import MlflowTracker
+from components.training.dataset_rows import find_rows, read_all
 from components.training.launch import train
-from components.training.rows import find_rows, read_all
 from tests.fixtures.tolerances import LEVEL
 
 RELEASE = Path(__file__).parent / "fixtures" / "release_11882ae"
@@ -148,7 +149,7 @@ def test_a_stopped_training_goes_on(ray_cluster: None, release: Path, config: Co
     (journal,) = release.glob("training/*.journal.jsonl")
     reported = len(journal.read_text().splitlines())
     assert 0 < done < config.training.steps and reported
-    trained = train(config)
+    trained = train(config, MlflowTracker(config))
     assert trained.run_id == run.read_text()
     assert trained.fingerprint in state.parent.name
     steps = [entry["step"] for entry in map(json.loads, journal.read_text().splitlines()[reported:]) if "step" in entry]
@@ -186,7 +187,7 @@ def test_jobs_are_read_and_worked_on(release: Path) -> None:
     assert failed.error == {"message": "no such word", "param": "prompt", "code": "word_not_found"}
     assert queued.webhook is not None and queued.webhook.url == "https://example.org/told"
     assert json.loads(store.result(done.id, "alice")) == {"created": 1, "data": []}
-    news = store.news(running.id, 0, "alice")
+    news = store.update_since(running.id, 0, "alice")
     assert news is not None and news.previews[0].png.startswith(b"\x89PNG")
     queue = JobQueue(engine, results, lease_s=30, max_attempts=3)
     leases = [queue.claim(), queue.claim()]  # the lease on the running one has run out long since
@@ -200,4 +201,4 @@ def test_keys_are_read(release: Path) -> None:
     assert (laptop.owner, laptop.limits) == ("alice", KeyLimits(60, 10**9))
     assert laptop.scopes == {Scope.IMAGES, Scope.JOBS_READ}
     assert operator.allows(Scope.METRICS) and operator.expires is not None and lost.revoked is not None
-    assert store.good() == [laptop, operator]
+    assert store.valid() == [laptop, operator]

@@ -21,18 +21,18 @@ from components.judges.storybook import QUESTIONS, answers, load_recognizer, sav
 from components.pretraining.loop import Schedule
 from components.pretraining.storybook import run
 from components.pretraining.storybook.base import encode, export, train_base
+from components.pretraining.storybook.builders import MAX_TOKENS, build_tokenizer, build_vae
+from components.pretraining.storybook.corpus import LabelledPictures, draw_pictures
 from components.pretraining.storybook.handover import hand_over, take_over
 from components.pretraining.storybook.loop import fit
-from components.pretraining.storybook.model import MAX_TOKENS, build_tokenizer, build_vae
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
-from components.pretraining.storybook.pictures import Pictures, draw_pictures
 from components.pretraining.storybook.recognizer import accuracies, reliable, train_recognizer
 from components.pretraining.storybook.vae import train_vae
-from components.world.storybook.album import draw_reference, write_albums
 from components.world.storybook.attributes import ACTIONS, EXPRESSIONS, MODIFIERS, POSITIONS, SIZES, STYLES
 from components.world.storybook.captions import caption_of
 from components.world.storybook.characters import Act
 from components.world.storybook.identities import CHARACTERS, COLORS, KINDS, Split, sample_identity
+from components.world.storybook.identity_pictures import draw_reference, write_dataset
 from components.world.storybook.places import PLACES
 from components.world.storybook.scenes import SIZE, Scene, SceneOptions, render, sample_scene
 
@@ -305,7 +305,9 @@ def test_one_command_makes_everything_and_goes_on_where_it_was(tmp_path: Path, m
     monkeypatch.setattr(run, "_CHUNK", 4)
     drawn: list[int] = []
 
-    def fewer(count: int, seed: int, split: Split = "train", colors: float = 0.5, processes: int = 1) -> Pictures:
+    def fewer(
+        count: int, seed: int, split: Split = "train", colors: float = 0.5, processes: int = 1
+    ) -> LabelledPictures:
         drawn.append(seed)
         return draw_pictures(min(count, 20), seed, split, colors, processes)
 
@@ -319,7 +321,7 @@ def test_one_command_makes_everything_and_goes_on_where_it_was(tmp_path: Path, m
 
 
 def test_albums_tell_everything_but_the_looks(tmp_path: Path) -> None:
-    root = write_albums(tmp_path / "raw", identities=12, pictures=4, seed=1)
+    root = write_dataset(tmp_path / "raw", identities=12, pictures=4, seed=1)
     rows = [json.loads(line) for line in (root / "pairs.jsonl").read_text().splitlines()]
     assert len(rows) == 48 and len({row["group"] for row in rows}) == 12
     for row in rows:
@@ -330,7 +332,7 @@ def test_albums_tell_everything_but_the_looks(tmp_path: Path) -> None:
         assert (mask[y0:y1, x0:x1] > 0).sum() == (mask > 0).sum() > 150
         groups = {other["group"] for other in rows if other["image"] in row["references"]}
         assert groups == {row["group"]} and len(row["references"]) == 3 and row["image"] not in row["references"]
-    again = write_albums(tmp_path / "again", identities=12, pictures=4, seed=1)
+    again = write_dataset(tmp_path / "again", identities=12, pictures=4, seed=1)
     for file in root.rglob("*.*"):
         assert file.read_bytes() == (again / file.relative_to(root)).read_bytes()
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from components.data.report.summary import Kept, Reason, Refused, Summary, marked, size_of, summarize
+from components.data.report.summary import Kept, Reason, RejectedRow, Summary, marked, size_of, summarize
 
 #: Maximum number of rows and of pairs that are printed.
 _SHOWN = 8
@@ -61,7 +61,7 @@ def reasons(shown: list[Reason], known: int) -> Table:
     return table
 
 
-def duplicates(pairs: list[Refused]) -> Table:
+def duplicates(pairs: list[RejectedRow]) -> Table:
     """Rejected duplicates, each with the row that was kept."""
     table = _table("Duplicates", "left out", "the same as")
     for pair in pairs:

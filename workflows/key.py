@@ -120,7 +120,7 @@ def _state(key: ApiKey, now: float) -> str:
         return f"revoked {_date(key.revoked)}"
     if key.expires is None:
         return "valid"
-    return f"{'valid until' if key.good(now) else 'expired'} {_date(key.expires)}"
+    return f"{'valid until' if key.is_valid(now) else 'expired'} {_date(key.expires)}"
 
 
 def _date(seconds: float) -> str:

@@ -12,7 +12,7 @@ from components.config import Config, load_config, presets
 from components.data.manifest import REJECTS
 from components.data.prepare import Prepared, prepare
 from components.errors import ConfigError, RegistryError
-from components.registry.datasets import record_preparation
+from components.registry.dataset_runs import record_preparation
 from components.world.write import is_world
 
 logger = logging.getLogger(__name__)

@@ -28,6 +28,7 @@ from components.evaluation.toybench import Case, cases, score_subjects
 from components.judges.judge import Judge
 from components.pictures import rows_of_pictures
 from components.registry import promotion, versions
+from components.registry.tracker import MlflowTracker
 from components.terminal import output_in_log
 from components.training.launch import train, training_fingerprint
 from components.world.write import write_world
@@ -131,8 +132,9 @@ def _trained(config: Config) -> versions.ModelVersion:
     if found is not None:
         logger.info("version %s was trained from the same data and settings", found.version)
         return found
-    trained = train(config)
-    return versions.register(config, trained.adapter, trained.run_id, {"fingerprint": fingerprint})
+    tracker = MlflowTracker(config)
+    trained = train(config, tracker)
+    return versions.register(config, trained.adapter, trained.run_id, {"fingerprint": fingerprint}, tracker.store)
 
 
 def _show(client: httpx.Client, config: Config, case: Case) -> Shown:

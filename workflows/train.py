@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from components.config import Config
 from components.registry import versions
+from components.registry.tracker import MlflowTracker
 from components.training.launch import train
 
 
 def run(config: Config) -> None:
     """Train, register, and say under which version."""
-    trained = train(config)
-    version = versions.register(config, trained.adapter, trained.run_id, {"fingerprint": trained.fingerprint})
+    tracker = MlflowTracker(config)
+    trained = train(config, tracker)
+    tags = {"fingerprint": trained.fingerprint}
+    version = versions.register(config, trained.adapter, trained.run_id, tags, tracker.store)
     print(f"registered {version.uri} (adapter in {trained.adapter})")
 
 

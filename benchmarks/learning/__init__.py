@@ -1,1 +1,1 @@
-"""What the training is measured against."""
+"""Baselines of the training benchmark."""

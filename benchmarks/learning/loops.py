@@ -1,4 +1,4 @@
-"""Training as a plain PyTorch script does it: one process, one loop, its rows in memory.
+"""Training as a plain PyTorch script: one process, one loop, rows in memory.
 
 The model, the objective and the optimizer are this project's, so that a ratio tells what the way of running them costs.
 """
@@ -24,9 +24,9 @@ from components.model.adapter import RealCustomAdapter
 from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder
 from components.precision import autocast
-from components.training.learner import nothing_given
-from components.training.objective import Absent, SubjectDenoiser, diffusion_loss, draw_example
-from components.training.rows import Batch, read_all
+from components.training.dataset_rows import Batch, read_all
+from components.training.learner import unconditional_inputs
+from components.training.objective import SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
 from components.world.write import PAIRS
 
 #: Steps that are not timed.
@@ -91,7 +91,7 @@ def _rate(config: Config, batches: Iterator[Batch]) -> float:
     denoiser, averaged = SubjectDenoiser(unet, adapter), copy.deepcopy(adapter).requires_grad_(False)
     optimizer = torch.optim.AdamW(adapter.parameters(), training.learning_rate, weight_decay=training.weight_decay)
     noise = DDPMScheduler.from_pretrained(config.model.base, subfolder="scheduler")
-    take = _step(config, denoiser, averaged, optimizer, noise, nothing_given(config, vision))
+    take = _step(config, denoiser, averaged, optimizer, noise, unconditional_inputs(config, vision))
     began = 0.0
     for step, rows in enumerate(islice(batches, training.steps)):
         if step == WARM_UP:
@@ -106,7 +106,7 @@ def _step(
     averaged: RealCustomAdapter,
     optimizer: torch.optim.Optimizer,
     noise: DDPMScheduler,
-    absent: Absent,
+    absent: UnconditionalInputs,
 ) -> Callable[[Batch, float], None]:
     training, generator = config.training, torch.Generator().manual_seed(0)
     theirs: list[Tensor] = list(denoiser.adapter.parameters())

@@ -1,4 +1,4 @@
-"""Memory of two workers that train adapters of several sizes, whole on each or shared out between them."""
+"""Memory of two workers that train adapters of several sizes, replicated or sharded."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch.multiprocessing as mp
 from benchmarks.memory import PeakMemory
 from components.config import Config
 from components.training.batches import read_window
+from components.training.dataset_rows import find_rows
 from components.training.learner import Learner
-from components.training.rows import find_rows
 
 _STEPS = 3
 
@@ -47,7 +47,7 @@ def _train(rank: int, world: int, scratch: str, config: Config) -> None:
             learner = Learner(config, torch.device("cpu"))
             parameters = sum(p.numel() for p in learner.shared.adapter.parameters())
             for step in range(_STEPS):
-                learner.take(step, read_window(rows, step, [rank]))
+                learner.train_step(step, read_window(rows, step, [rank]))
     finally:
         dist.destroy_process_group()
     Path(scratch, f"{rank}.json").write_text(json.dumps({"parameters": parameters, "mib": peak.mib}))

@@ -1,1 +1,1 @@
-"""What preparation is measured against, and how."""
+"""Baselines and measurements of the preparation benchmark."""

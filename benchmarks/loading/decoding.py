@@ -1,4 +1,4 @@
-"""Decode and resize alone: Ray Data against torch's `DataLoader`, the same function in as many processes."""
+"""Decoding and resizing only: Ray Data and torch's `DataLoader` with the same function and number of processes."""
 
 from __future__ import annotations
 

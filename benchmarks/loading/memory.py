@@ -1,4 +1,4 @@
-"""Peak memory of a process with all that it started, shared pages counted once."""
+"""Peak memory of a process and its children, with shared pages counted once."""
 
 from __future__ import annotations
 

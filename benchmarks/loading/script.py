@@ -1,4 +1,4 @@
-"""Preparation as a plain PyTorch script does it: a `DataLoader` curates row by row, the main process encodes.
+"""Preparation as a plain PyTorch script: a `DataLoader` curates row by row, the main process encodes.
 
 It calls this project's own functions for every picture, caption and shard. What it lacks is what a pipeline adds: a
 picture that several rows show is read, cut out and encoded for each of them, and nothing survives an interruption.
@@ -22,30 +22,30 @@ from components.data.encode import Encoder
 from components.data.finished_units import FinishedUnits
 from components.data.prepare import plan_work
 from components.data.sources import read_source
-from components.data.subject_image import CurateSettings, CutOut, View
+from components.data.subject_image import CurateSettings, ReferenceCutOut, TrainingView
 from components.data.unit_writer import prepare_unit
-from components.data.units import MarkedJob, Unit
+from components.data.units import MarkedRow, Unit
 
 
 @dataclass
 class _Packed:
     """Curated rows, their pixels as tensors, which workers hand over through shared memory."""
 
-    jobs: list[MarkedJob]
+    jobs: list[MarkedRow]
     rows: list[Row]
-    views: list[View]
+    views: list[TrainingView]
     boxes: list[Any]
     tensors: dict[str, Tensor]
 
 
-class _Rows(Dataset[tuple[MarkedJob, Curated]]):
-    def __init__(self, jobs: Sequence[MarkedJob], settings: CurateSettings) -> None:
+class _Rows(Dataset[tuple[MarkedRow, Curated]]):
+    def __init__(self, jobs: Sequence[MarkedRow], settings: CurateSettings) -> None:
         self.jobs, self.settings = jobs, settings
 
     def __len__(self) -> int:
         return len(self.jobs)
 
-    def __getitem__(self, place: int) -> tuple[MarkedJob, Curated]:
+    def __getitem__(self, place: int) -> tuple[MarkedRow, Curated]:
         return self.jobs[place], curate([self.jobs[place].job], self.settings)
 
 
@@ -69,7 +69,7 @@ def prepare_by_script(config: Config, directory: Path, processes: int) -> int:
     return done
 
 
-def _pack(batch: list[tuple[MarkedJob, Curated]]) -> _Packed:
+def _pack(batch: list[tuple[MarkedRow, Curated]]) -> _Packed:
     """Rows side by side, nothing shared among them."""
     rows, views, cutouts = [], [], []
     for _, curated in batch:
@@ -102,7 +102,7 @@ def _unpack(packed: _Packed) -> Curated:
         )
         for i, view in enumerate(packed.views)
     ]
-    cutouts = [CutOut(pixels, box) for pixels, box in zip(planes["cutout"], packed.boxes, strict=True)]
+    cutouts = [ReferenceCutOut(pixels, box) for pixels, box in zip(planes["cutout"], packed.boxes, strict=True)]
     return Curated(packed.rows, views, cutouts, [])
 
 

@@ -1,4 +1,4 @@
-"""The noise prediction of pictures that are drawn by themselves: a crowd of one sketch.
+"""The noise prediction of images that are generated alone: a batch of one request.
 
 In the first `MaskGuidance.steps` steps the influence masks are found, in a text-only pass (paper section 3.3) or from
 what the guided pass of the step before attended to. Everything that does not change between steps is computed once:
@@ -21,12 +21,12 @@ class Denoiser(PromptConditioning):
 
     Args:
         unet: with a `RealCustomAdapter` attached, if there are subjects.
-        sketch: what `PromptConditioning` takes.
+        conditioning: arguments of `PromptConditioning`.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, *sketch: Any, **named: Any) -> None:
-        super().__init__(*sketch, **named)
-        self._crowd = BatchedDenoiser(unet)
+    def __init__(self, unet: UNet2DConditionModel, *conditioning: Any, **named: Any) -> None:
+        super().__init__(*conditioning, **named)
+        self._denoiser = BatchedDenoiser(unet)
 
     def __call__(self, latents: Tensor, timestep: Tensor, step: int) -> Tensor:
         """Predict the guided noise (or v) [b, 4, h, w].
@@ -36,4 +36,4 @@ class Denoiser(PromptConditioning):
             timestep: of the noise schedule, a scalar or [b].
             step: counts from 0.
         """
-        return self._crowd([StepInput(self, latents, timestep, step)])[0]
+        return self._denoiser([StepInput(self, latents, timestep, step)])[0]

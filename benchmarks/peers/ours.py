@@ -1,4 +1,4 @@
-"""RealCustom as this project draws it: `benchmarks.peers.denoiser.Denoiser` over a scene.
+"""This project's RealCustom: `benchmarks.peers.denoiser.Denoiser` over a scene.
 
 A subject's vision tokens are computed once a character, so they are there before the clock starts; the keys and values
 of text and vision are computed once a picture, and count.

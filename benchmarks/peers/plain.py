@@ -1,4 +1,4 @@
-"""The paper's schedule done plainly: three U-Net calls of one prompt each a step, everything recomputed in each.
+"""The paper's schedule without optimizations: three U-Net calls of one prompt in each step, without caches.
 
 A text-only call finds the mask (in the first `MaskGuidance.steps` steps), one call predicts with the reference, one
 with a black picture. Every call projects its features, computes text and vision keys and values, and holds the

@@ -1,4 +1,4 @@
-"""What every peer is given: one U-Net, one adapter, one starting noise, encoded prompts and encoded references.
+"""The inputs of every method: one U-Net, one adapter, one initial noise, encoded prompts and references.
 
 Shapes: b pictures, t text tokens, n vision tokens, (h, w) latents.
 """

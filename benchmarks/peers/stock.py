@@ -1,4 +1,4 @@
-"""Guided SDXL without any subject, by diffusers' own pipeline: both prompts in one batch, fused attention."""
+"""SDXL with guidance and without a subject, by diffusers' pipeline: both prompts in one batch, fused attention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the measurements come to: pure functions of what was seen."""
+"""Statistics of measurements, as pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients: some that wait for their answers, and arrivals that wait for nobody."""
+"""Load generators: closed-loop clients, and open-loop arrivals."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def short_among_long(target: Target, longs: int, shorts: int, steps: tuple
     await asyncio.sleep(_AHEAD_S)
     try:
         return [await target.draw(next(seeds), steps[0]) for _ in range(shorts)]
-    finally:  # whoever is measured next finds a server that has nothing to do
+    finally:  # so that the next measurement starts with an idle server
         enough.set()
         await asyncio.gather(*background)
 

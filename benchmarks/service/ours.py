@@ -1,4 +1,4 @@
-"""The whole service on a Ray of its own.
+"""The service on its own Ray cluster.
 
 ``python -m benchmarks.service.ours <preset> [key=value …]`` prints its URL and serves until its input ends.
 """

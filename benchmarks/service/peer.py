@@ -1,4 +1,4 @@
-"""Servers in processes of their own, and what their pictures are asked for with."""
+"""Servers in separate processes, and the requests to them."""
 
 from __future__ import annotations
 

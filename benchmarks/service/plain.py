@@ -1,4 +1,4 @@
-"""The peer: the same pipeline behind a plain FastAPI server, which draws one request after the other.
+"""The baseline: the same pipeline in a plain FastAPI server, which processes one request at a time.
 
 ``python -m benchmarks.service.plain <preset> [key=value …]`` prints its URL and serves until its input ends.
 """
@@ -45,7 +45,7 @@ class PlainRequest(BaseModel):
 def create_app(config: Config, pipeline: RealCustomPipeline) -> FastAPI:
     """``POST /subjects`` encodes a reference and keeps its tokens; ``POST /pictures`` draws with one that is kept."""
     app = FastAPI()
-    turn = asyncio.Lock()  # whoever waits longest is next
+    turn = asyncio.Lock()  # first come, first served
     kept: list[torch.Tensor] = []
 
     def encode(data: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Twice what the service can do, for minutes: what it answers, what it holds, and what became of the jobs it took."""
+"""Overload with twice the capacity: responses, memory, and accepted jobs."""
 
 from __future__ import annotations
 
@@ -80,6 +80,6 @@ def resident(process: int) -> int:
         try:
             if " ".join(child.cmdline()).startswith(_PROCESSES):
                 total += child.memory_info().rss
-        except psutil.Error:  # it has ended meanwhile
+        except psutil.Error:  # the process has ended
             continue
     return total

@@ -1,7 +1,7 @@
-"""An API key: who holds it, what it may do and how much.
+"""An API key: its owner, scopes and limits.
 
-A key is ``rc-<id>-<secret>``: the id is public and names the key, the secret is 192 random bits. Only its SHA-256 is
-kept; a secret that nobody can guess needs no salt and no slow hash.
+A key is ``rc-<id>-<secret>``: the id is public, the secret has 192 random bits. Only the SHA-256 of a key is stored; a
+random secret of this length needs neither salt nor a slow hash.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FORM = re.compile(r"rc-([0-9a-f]{16})-[0-9a-f]{48}")
 
 
 class Scope(StrEnum):
-    """What a key may do. ``admin`` may do everything, though only with its own owner's characters and jobs."""
+    """Permissions of a key. ``admin`` includes all others, but only for the characters and jobs of its owner."""
 
     CHARACTERS_READ = "characters:read"
     CHARACTERS_WRITE = "characters:write"
@@ -30,19 +30,19 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class KeyLimits:
-    """How much a key may do; none is as much as it likes."""
+    """Limits of a key; None is unlimited."""
 
     requests_per_minute: int | None = None
-    #: Width x height x steps of all pictures of a day (UTC).
+    #: Sum of width x height x steps over all images of a day (UTC).
     pixel_steps_per_day: int | None = None
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One row. Times are seconds since 1970."""
+    """A stored key. Times are seconds since 1970."""
 
     id: str
-    #: Whose characters and jobs it reaches.
+    #: Owner of the characters and jobs that the key gives access to.
     owner: str
     name: str
     scopes: frozenset[Scope]
@@ -53,7 +53,7 @@ class ApiKey:
     expires: float | None = None
     revoked: float | None = None
 
-    def good(self, now: float) -> bool:
+    def is_valid(self, now: float) -> bool:
         return self.revoked is None and (self.expires is None or now < self.expires)
 
     def allows(self, scope: Scope) -> bool:
@@ -61,20 +61,20 @@ class ApiKey:
 
 
 def new_key() -> tuple[str, str, str]:
-    """An id, the key that goes to its holder and to nobody else, and the digest to keep."""
+    """A new id, the key itself, which is shown once, and the digest to store."""
     identifier = secrets.token_hex(8)
     text = f"rc-{identifier}-{secrets.token_hex(24)}"
     return identifier, text, _digest(text)
 
 
 def key_id(text: str) -> str | None:
-    """The id in what claims to be a key; None if it does not look like one."""
+    """The id in the text of a key; None if the text has not the form of a key."""
     found = _FORM.fullmatch(text)
     return found and found[1]
 
 
 def is_key(text: str, digest: str | None) -> bool:
-    """Whether ``text`` is the key of ``digest``; with none it is not, and that takes no less time to say."""
+    """Whether ``text`` is the key of ``digest``, in constant time; False for a digest of None."""
     same = hmac.compare_digest(_digest(text), digest or _digest(""))
     return same and digest is not None
 

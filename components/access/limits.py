@@ -1,6 +1,6 @@
-"""How much a key may do: requests a minute, counted where they arrive, and pixel-steps a day, counted in the database.
+"""Limits of API keys: requests a minute, counted in each gateway, and pixel-steps a day, counted in the database.
 
-Several gateways share what a key may spend. Requests each of them counts for itself.
+All gateways share a key's daily pixel-steps. Each gateway counts requests for itself.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from components.access.store import spending
 DAY_S = 86_400
 
 
-class Bucket:
-    """A token bucket that begins full: bursts of up to ``capacity``, and ``rate`` a second in the long run."""
+class TokenBucket:
+    """A token bucket, initially full: bursts of up to ``capacity`` tokens, refilled with ``rate`` a second."""
 
     def __init__(self, rate: float, capacity: float) -> None:
         self._rate, self._capacity = rate, capacity
         self._tokens, self._at = capacity, float("-inf")
 
-    def take(self, now: float) -> float:
-        """Take a token; or leave it, and say in how many seconds there will be one.
+    def acquire(self, now: float) -> float:
+        """Take a token and return 0; or return the seconds until one is available.
 
         Args:
-            now: seconds of a clock that does not go back.
+            now: seconds of a monotonic clock.
         """
         self._tokens = min(self._capacity, self._tokens + (now - self._at) * self._rate)
         self._at = now
@@ -38,22 +38,22 @@ class Bucket:
         return 0
 
 
-class Rates:
-    """Requests a minute, key by key: as many at once as a minute has, and then as they come back."""
+class RateLimiter:
+    """Limits requests a minute, with a token bucket for each key."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
 
-    def take(self, key: str, per_minute: int) -> float:
-        """Count a request; or refuse it, and say in how many seconds one will be taken."""
-        bucket = self._buckets.setdefault(key, Bucket(per_minute / 60, per_minute))
-        return bucket.take(self._clock())
+    def acquire(self, key: str, per_minute: int) -> float:
+        """Count a request and return 0; or return the seconds until a request is allowed."""
+        bucket = self._buckets.setdefault(key, TokenBucket(per_minute / 60, per_minute))
+        return bucket.acquire(self._clock())
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """So many pixel-steps were charged to a key on a day."""
+    """A charge of pixel-steps to a key on a day."""
 
     key: str
     day: int
@@ -61,7 +61,7 @@ class Receipt:
 
 
 class UsageLedger:
-    """What keys spend, day by day.
+    """Pixel-steps that keys have spent, by day.
 
     Args:
         engine: of a database that has `components.access.store.TABLES`.
@@ -72,7 +72,7 @@ class UsageLedger:
         self._engine, self._clock = engine, clock
 
     def charge(self, key: str, amount: int, limit: int) -> Receipt | None:
-        """Spend ``amount`` of this day's ``limit``, all or nothing; None if there is not so much left."""
+        """Charge ``amount`` to the key's ``limit`` of today; None, without a charge, if it exceeds the rest."""
         if amount > limit:
             return None
         day = self._day()
@@ -81,29 +81,29 @@ class UsageLedger:
         with self._engine.begin() as connection:
             if connection.execute(change).rowcount:
                 return Receipt(key, day, amount)
-        try:  # the day's first, if it is not spent
+        try:  # the first charge of the day
             with self._engine.begin() as connection:
                 connection.execute(spending.insert().values(key=key, day=day, spent=amount))
-        except IntegrityError:  # it was not the first, or another came first: the row is there now
+        except IntegrityError:  # the row exists
             with self._engine.begin() as connection:
                 return Receipt(key, day, amount) if connection.execute(change).rowcount else None
         return Receipt(key, day, amount)
 
-    def give_back(self, receipt: Receipt, amount: int | None = None) -> None:
-        """Take back what was charged, or ``amount`` of it."""
+    def refund(self, receipt: Receipt, amount: int | None = None) -> None:
+        """Undo a charge, or ``amount`` of it."""
         back = receipt.amount if amount is None else amount
         change = spending.update().where(_of(receipt.key, receipt.day)).values(spent=spending.c.spent - back)
         with self._engine.begin() as connection:
             connection.execute(change)
 
     def spent(self) -> dict[str, int]:
-        """What each key has spent on this day, of those that have spent anything."""
+        """Pixel-steps of today by key, without keys that have spent none."""
         query = sa.select(spending.c.key, spending.c.spent).where(spending.c.day == self._day())
         with self._engine.connect() as connection:
             return {row.key: row.spent for row in connection.execute(query)}
 
     def day_ends_in(self) -> float:
-        """Seconds until the next day begins, and with it another limit."""
+        """Seconds until the daily limits are reset."""
         return DAY_S - self._clock() % DAY_S
 
     def _day(self) -> int:

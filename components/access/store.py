@@ -1,7 +1,7 @@
-"""The rows of API keys, and of what they have spent, in the service's database.
+"""The tables of API keys and of their spending, in the service's database.
 
-Thousands of keys are meant, not millions: a gateway reads all good ones at once, and again after some seconds, so that
-a request costs no question to the database and an unknown key takes as long to refuse as a wrong one.
+Designed for thousands of keys: a gateway reads all valid ones at once, every few seconds, so that a request needs no
+database query, and an unknown key is refused in the same time as a wrong one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _keys = sa.Table(
     sa.Column("expires", sa.Float(53)),
     sa.Column("revoked", sa.Float(53)),
 )
-#: What each key has spent on each day (UTC, counted from 1970), in pixel-steps.
+#: Pixel-steps that each key has spent on each day (UTC, counted from 1970).
 spending = sa.Table(
     "api_key_spending",
     _metadata,
@@ -62,15 +62,15 @@ class KeyStore:
         limits: KeyLimits | None = None,
         lifetime_s: float | None = None,
     ) -> tuple[ApiKey, str]:
-        """Make a key; the second is what its holder sends, and can never be had again.
+        """Create a key; returns it and its text, which is not stored and cannot be read again.
 
         Raises:
-            ConfigError: the owner, the name or the scopes will not do.
+            ConfigError: the owner, the name or the scopes are invalid.
         """
         if not re.fullmatch(_OWNER, owner):
             raise ConfigError("owner: up to 200 letters, digits and ._@-; nothing else")
         if not 0 < len(name) <= _NAME_LENGTH:
-            raise ConfigError(f"name: 1 to {_NAME_LENGTH} characters that tell the key from others")
+            raise ConfigError(f"name: 1 to {_NAME_LENGTH} characters that distinguish the key from others")
         identifier, text, digest = new_key()
         now = self._clock()
         key = ApiKey(
@@ -92,16 +92,16 @@ class KeyStore:
         return key, text
 
     def all(self) -> list[ApiKey]:
-        """Every key that ever was, oldest first."""
+        """All keys, oldest first, including revoked and expired ones."""
         return self._read(sa.select(_keys))
 
-    def good(self) -> list[ApiKey]:
-        """Those that are not revoked and have not expired."""
+    def valid(self) -> list[ApiKey]:
+        """Keys that are not revoked and have not expired."""
         alive = _keys.c.expires.is_(None) | (_keys.c.expires > self._clock())
         return self._read(sa.select(_keys).where(_keys.c.revoked.is_(None), alive))
 
     def revoke(self, identifier: str) -> None:
-        """End a key; a second time changes nothing.
+        """Revoke a key; revoking it again changes nothing.
 
         Raises:
             NotFoundError: there is no such key.
@@ -122,6 +122,6 @@ class KeyStore:
 def _key(row: sa.RowMapping) -> ApiKey:
     same = ("id", "owner", "name", "digest", "created", "expires", "revoked")
     limits = KeyLimits(row["requests_per_minute"], row["pixel_steps_per_day"])
-    # A scope that a later version has given out says nothing here.
+    # Unknown scopes of a later version are ignored.
     scopes = frozenset(Scope(scope) for scope in row["scopes"] if scope in set(Scope))
     return ApiKey(scopes=scopes, limits=limits, **{name: row[name] for name in same})

@@ -1,4 +1,4 @@
-"""Reading a table: every row becomes something to draw, or a reason why not. None disappears."""
+"""Reading a table of prompts: every row becomes a `BatchRow` or a reason why it is invalid."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ import pyarrow.parquet as pq
 from components.batch.row import COLUMNS, ID, BatchRow, read_row
 from components.config import SamplingConfig
 from components.data.source_files import SourceFiles
-from components.data.sources.text import jsonl_records
+from components.data.sources.text_tables import jsonl_records
 from components.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Table:
-    """What a table asks for.
+class PromptTable:
+    """A table that was read.
 
     Args:
-        store: of the table's folder, which the references lie below.
-        rows: those that can be drawn.
-        faults: of the others, by id.
-        order: the ids of all, as in the table.
+        store: the table's folder, below which the references are.
+        rows: valid rows.
+        faults: reasons of the invalid rows, by id.
+        order: ids of all rows, in the order of the table.
     """
 
     store: SourceFiles
@@ -40,10 +40,10 @@ class Table:
     order: list[str]
 
 
-def read_table(place: str | Path, sampling: SamplingConfig) -> Table:
+def read_table(place: str | Path, sampling: SamplingConfig) -> PromptTable:
     """Read a ``.jsonl``, ``.csv`` or ``.parquet`` file, local or by URL; no picture is opened.
 
-    A row without an id is named by its number. The first row of an id has it, the others are faults.
+    A row without an id is named by its number. If several rows have the same id, all but the first are invalid.
 
     Raises:
         DataError: the file cannot be read, or holds no row.
@@ -70,11 +70,11 @@ def read_table(place: str | Path, sampling: SamplingConfig) -> Table:
         raise DataError(f"--table {place} holds no rows")
     if ignored:
         logger.info("these columns are not read: %s", ", ".join(sorted(ignored)))
-    return Table(store, rows, faults, order)
+    return PromptTable(store, rows, faults, order)
 
 
 def _identify(values: Any, number: str, taken: set[str]) -> tuple[str, str]:
-    """The row's id, and what is wrong with the one that it gives, if anything is."""
+    """The row's id, and a reason if the id given in the row is invalid."""
     given = values.get("id") if isinstance(values, dict) else None
     wanted = number if given in (None, "") else str(given)
     if re.fullmatch(ID, wanted) and wanted not in taken:
@@ -87,7 +87,7 @@ def _identify(values: Any, number: str, taken: set[str]) -> tuple[str, str]:
 
 
 def _values(store: SourceFiles, name: str) -> Iterator[Any]:
-    """The rows by column; what is no row at all is None."""
+    """The rows by column; None for a line that is no row."""
     ending = name.rpartition(".")[2].lower()
     if ending not in ("jsonl", "csv", "parquet"):
         raise DataError(f"--table {name}: give a .jsonl, .csv or .parquet file")

@@ -1,4 +1,4 @@
-"""Rows as Ray Data's processes draw them: a block at a time, all of its rows in flight."""
+"""The Ray Data stage that renders rows: a block at a time, all of its rows concurrently."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from components.data.finished_units import room_for
 from components.data.source_files import SourceFiles
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
 from components.progress import quiet_libraries
+from components.provenance.image_files import Marks, ModelName, Output, PictureWriter
 from components.provenance.manifests import picture_writer
-from components.provenance.pictures import Marks, ModelName, Output, PictureWriter
 
 logger = logging.getLogger(__name__)
 
-#: A process that dies takes its rows with it. Those begun so often are drawn one by one; and then given up.
+#: A dying process interrupts all its rows. Rows that were started so often are rendered one by one, and then failed.
 _SUSPECT, _GIVEN_UP = 2, 3
 _ROW, _MARK = "row", "mark"
 
 
 class PipelineSource(Protocol):
-    """Where pipelines come from, and what their URI names (`components.registry.versions`)."""
+    """Resolves model URIs and loads pipelines (`components.registry.versions`)."""
 
     def resolve(self, config: Config, uri: str) -> Any: ...
 
@@ -46,7 +46,7 @@ def registry_at(path: str) -> PipelineSource:
 
 @dataclass(frozen=True)
 class Task:
-    """A row to draw; ``mark`` names everything that its picture depends on."""
+    """A row to render; ``mark`` is the fingerprint of everything that its image depends on."""
 
     row: BatchRow
     mark: str
@@ -57,8 +57,8 @@ def task_block(tasks: Sequence[Task]) -> pa.Table:
     return pa.table({_ROW: [t.row.model_dump_json() for t in tasks], _MARK: [t.mark for t in tasks]})
 
 
-class DrawRows:
-    """Draws the rows of blocks; the first one loads the model.
+class RenderRows:
+    """Renders the rows of blocks; the first block loads the model.
 
     Args:
         model: its name and version in the registry.
@@ -67,72 +67,72 @@ class DrawRows:
     """
 
     def __init__(
-        self, config: Config, model: tuple[str, str], registry: str, store: SourceFiles, album: RowResults
+        self, config: Config, model: tuple[str, str], registry: str, store: SourceFiles, results: RowResults
     ) -> None:
         quiet_libraries()
-        self._config, self._model, self._registry, self._store, self._album = config, model, registry, store, album
+        self._config, self._model, self._registry, self._store, self._results = config, model, registry, store, results
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Says how many rows are settled: drawn, or known why not."""
+        """Render a block's rows; returns the number of finished rows, failed ones included."""
         rows = zip(block[_ROW].to_pylist(), block[_MARK].to_pylist(), strict=True)
         tasks = [Task(BatchRow.model_validate(json.loads(text)), mark) for text, mark in rows]
         try:
-            with room_for(self._album.root, "--output"):
-                self._settle(tasks)
+            with room_for(self._results.root, "--output"):
+                self._render_missing(tasks)
         except RealCustomError as error:
             return failed_block(error)
         return done_block(len(tasks))
 
-    def _settle(self, tasks: Sequence[Task]) -> None:
-        """Draw what a process before this one has not."""
-        missing = [task for task in tasks if not self._settled(task)]
+    def _render_missing(self, tasks: Sequence[Task]) -> None:
+        """Render the rows that have no result yet."""
+        missing = [task for task in tasks if not self._finished(task)]
         if not missing:
             return
-        _ = self._writer, self._studio  # a key or a model that cannot be loaded is the fault of no row
-        begun = {task.row.id: self._album.begun(task.row.id) for task in missing}
+        _ = self._writer, self._renderer  # an error in loading them is not the error of a row
+        begun = {task.row.id: self._results.begun(task.row.id) for task in missing}
         together = [task for task in missing if begun[task.row.id] < _SUSPECT]
         with ThreadPoolExecutor(max(1, len(together)), thread_name_prefix="row") as threads:
-            list(threads.map(self._draw, together))
+            list(threads.map(self._render_row, together))
         for task in missing:
             if begun[task.row.id] >= _GIVEN_UP:
-                self._album.fail(task.row.id, f"the process that drew it died {_GIVEN_UP} times")
+                self._results.fail(task.row.id, f"the process that rendered it died {_GIVEN_UP} times")
             elif begun[task.row.id] >= _SUSPECT:
-                self._draw(task)
+                self._render_row(task)
 
-    def _settled(self, task: Task) -> bool:
-        return self._album.reason(task.row.id) is not None or self._album.has(task.row.id, task.mark)
+    def _finished(self, task: Task) -> bool:
+        return self._results.reason(task.row.id) is not None or self._results.has(task.row.id, task.mark)
 
-    def _draw(self, task: Task) -> None:
-        """One row to its end. What is wrong with it is its own; it stops nobody."""
+    def _render_row(self, task: Task) -> None:
+        """Render one row and store its result; an error of the row does not affect others."""
         row = task.row
-        self._album.begin(row.id)
+        self._results.begin(row.id)
         try:
             file = self._picture(task)
         except (DataError, NotFoundError, WordError) as error:
-            self._album.fail(row.id, str(error))
+            self._results.fail(row.id, str(error))
             return
         except RealCustomError:
             raise
         except Exception as error:
             logger.exception("row %s failed", row.id)
-            self._album.fail(row.id, f"internal error ({type(error).__name__})")
+            self._results.fail(row.id, f"internal error ({type(error).__name__})")
             return
-        self._album.save(row.id, file)
+        self._results.save(row.id, file)
 
     def _picture(self, task: Task) -> bytes:
-        row, drawn = task.row, self._studio.draw(task.row)
-        marks = Marks(row.seed, tuple(drawn.words), row.steps, row.guidance_scale, None, drawn.prompt)
-        more = {"mark": task.mark, "size": row.size, "seconds": drawn.seconds}
-        return self._writer(drawn.picture, Output(), marks, **more)
+        row, rendered = task.row, self._renderer.render(task.row)
+        marks = Marks(row.seed, tuple(rendered.words), row.steps, row.guidance_scale, None, rendered.prompt)
+        more = {"mark": task.mark, "size": row.size, "seconds": rendered.seconds}
+        return self._writer(rendered.picture, Output(), marks, **more)
 
     @cached_property
     def _writer(self) -> PictureWriter:
-        # The prompt is theirs who have the table, and what the row is known by.
+        # The owner of the table has the prompt, so it is always stored in the file.
         return picture_writer(self._config.serving, ModelName(*self._model), with_prompt=True)
 
     @cached_property
-    def _studio(self) -> Any:
-        # Imported here: whoever only plans needs none of the model libraries.
+    def _renderer(self) -> Any:
+        # Imported here: the driver needs none of the model libraries.
         import torch
 
         from components.batch.renderer import Renderer

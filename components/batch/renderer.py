@@ -1,4 +1,4 @@
-"""Draws rows on one pipeline through the denoising engine, for as many threads as call it."""
+"""Renders rows with one pipeline through the denoising engine; threads may call it concurrently."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from components.model.naming import WordNamer
 from components.model.subjects import Subject
 from components.pictures import cut_out
 
-#: Cut-outs and vision tokens that are kept; rows of one subject tend to stand together.
+#: Size of the caches of cut-outs and vision tokens; rows of one subject are often adjacent.
 _KEPT = 256
 
 
 class Pipeline(engine.Pipeline, Protocol):
-    """The part of `components.model.pipeline.RealCustomPipeline` that is used here."""
+    """The interface of `components.model.pipeline.RealCustomPipeline` that `Renderer` needs."""
 
     @property
     def token_identity(self) -> str: ...
@@ -45,8 +45,8 @@ class Pipeline(engine.Pipeline, Protocol):
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A row's picture, the prompt and target words that it was drawn from, and how many seconds it took."""
+class RenderedRow:
+    """A row's image, the prompt and target words that were used, and the duration in seconds."""
 
     picture: Image.Image
     prompt: str
@@ -55,11 +55,11 @@ class Drawn:
 
 
 class Renderer:
-    """Rows of all callers share the engine's steps.
+    """Renders rows; rows of concurrent callers share denoising steps.
 
     Args:
-        pipeline: nobody else may call it meanwhile.
-        store: where the rows' references are.
+        pipeline: used by this renderer only.
+        store: of the rows' references.
     """
 
     def __init__(self, config: Config, pipeline: Pipeline, store: SourceFiles) -> None:
@@ -69,18 +69,18 @@ class Renderer:
         self._tokens = lru_cache(_KEPT)(self._encode)
         self._character = lru_cache(_KEPT)(self._read_character)
 
-    def draw(self, row: BatchRow) -> Drawn:
-        """Draw a row; returns when it is drawn.
+    def render(self, row: BatchRow) -> RenderedRow:
+        """Render a row; blocks until it is finished.
 
         Raises:
             DataError: a reference cannot be read.
             NotFoundError: there is no such character.
-            WordError: the prompt does not hold a subject's word.
+            WordError: the prompt does not contain a subject's word.
         """
         prompt, subjects = row.prompt, []
         for wanted in row.subjects:
             for reference in wanted.references:
-                self._cut_out(reference)  # here, while others are drawn
+                self._cut_out(reference)  # in this thread, while the engine works on others
             subject, prompt = self._engine.beside(self._subject, wanted, prompt).result()
             subjects.append(subject)
         request = Request(
@@ -97,13 +97,13 @@ class Renderer:
         handle = self._engine.submit(request)
         picture = handle.result()
         seconds = handle.seconds(Phase.ENCODING, Phase.DONE)
-        return Drawn(picture.image, prompt, [subject.word for subject in subjects], seconds)
+        return RenderedRow(picture.image, prompt, [subject.word for subject in subjects], seconds)
 
     def close(self) -> None:
         self._engine.close()
 
     def _subject(self, wanted: SubjectRow, prompt: str) -> tuple[Subject, str]:
-        """The subject, and the prompt that holds its word; called where nobody else uses the encoders."""
+        """The subject, and the prompt with its word. Runs in the engine's thread, which alone uses the encoders."""
         word = wanted.word
         if wanted.character is not None:
             known, kept = self._character(wanted.character)
@@ -128,7 +128,7 @@ class Renderer:
         return self._pipeline.encode_subject([self._cut_out(reference) for reference in references]).cpu()
 
     def _read_character(self, identifier: str) -> tuple[str, SubjectTokens]:
-        """A stored character's word and tokens, which are computed and kept if they are not there yet."""
+        """A stored character's word and tokens, which are computed and stored if missing."""
         identity, characters = self._identity, self._characters
         word = characters.get(identifier).target_word
         kept = characters.tokens(identifier, identity)
@@ -141,7 +141,7 @@ class Renderer:
 
     @cached_property
     def _identity(self) -> str:
-        """The encoders', which is a hash of all their weights: too much for every character."""
+        """The identity of the encoders; cached, since it hashes all their weights."""
         return self._pipeline.token_identity
 
     @cached_property
@@ -154,7 +154,7 @@ class Renderer:
 
 
 def _budget(config: Config, pipeline: Pipeline) -> int:
-    """The pixel budget that pays here, for pictures of the configured size."""
+    """The measured pixel budget for images of the configured size."""
     sampling = config.sampling
     probe = Request(
         prompt="a thing",

@@ -1,4 +1,4 @@
-"""A row of the table: one picture, with everything that it is drawn from decided."""
+"""A row of the table: one image with all its parameters."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from components.config import SamplingConfig
 from components.errors import DataError
 
-#: What ids look like: they are file names.
+#: The form of ids, which are file names.
 ID = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$"
 _SIZE = r"^[1-9]\d{1,4}x[1-9]\d{1,4}$"
-#: Columns of a row with one subject, and the subject's fields that they are.
+#: Columns of a row with one subject, and the corresponding fields of `SubjectRow`.
 _FLAT = {
     "reference": "references",
     "references": "references",
@@ -33,7 +33,7 @@ class SubjectRow(BaseModel):
 
     references: tuple[str, ...] = Field((), max_length=8)
     character: str | None = None
-    #: By default the character's own, or found by the reference.
+    #: By default the character's own word, or the word that describes the reference.
     word: str | None = Field(None, min_length=1, max_length=64)
     strength: float = Field(1, ge=0, le=2)
     face_strength: float = Field(1, ge=0, le=2)
@@ -54,11 +54,11 @@ class SubjectRow(BaseModel):
 
 
 class BatchRow(BaseModel):
-    """One picture. Columns that are no field are ignored."""
+    """One image. Unknown columns are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True, coerce_numbers_to_str=True)
 
-    #: The picture's file name.
+    #: The file name of the image.
     id: str = Field(pattern=ID)
     prompt: str = Field(min_length=1, max_length=4000)
     negative_prompt: str = Field("", max_length=4000)
@@ -72,7 +72,7 @@ class BatchRow(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _gather_subject(cls, values: Any) -> Any:
-        """Make the columns of a row with one subject a subject, and read what a text table holds as JSON."""
+        """Collect the columns of a single subject into ``subjects``, and parse JSON of text tables."""
         given = {name: value for name, value in values.items() if value not in (None, "")}
         flat = {field: given.pop(name) for name, field in _FLAT.items() if name in given}
         if isinstance(given.get("subjects"), str):
@@ -82,7 +82,7 @@ class BatchRow(BaseModel):
         return given | ({"subjects": [flat]} if flat else {})
 
     @model_validator(mode="after")
-    def _can_be_drawn(self) -> BatchRow:
+    def _is_consistent(self) -> BatchRow:
         if self.width % 8 or self.height % 8:
             raise ValueError("size: both sides must be multiples of 8")
         if len(self.subjects) > 1 and any(s.word is None and s.character is None for s in self.subjects):
@@ -102,15 +102,15 @@ class BatchRow(BaseModel):
         return [reference for subject in self.subjects for reference in subject.references]
 
 
-#: Names of columns that are read.
+#: Known columns.
 COLUMNS = frozenset(BatchRow.model_fields) | frozenset(_FLAT)
 
 
 def read_row(values: Any, identifier: str, sampling: SamplingConfig) -> BatchRow:
-    """The row with ``values`` by column; what it does not say is ``identifier`` and as ``sampling`` has it.
+    """The row with ``values`` by column; ``identifier`` and ``sampling`` give the defaults.
 
     Raises:
-        DataError: names the column, and not its value.
+        DataError: a value is invalid; the message names the column, not the value.
     """
     if not isinstance(values, Mapping):
         raise DataError("the row is no JSON object")
@@ -121,8 +121,8 @@ def read_row(values: Any, identifier: str, sampling: SamplingConfig) -> BatchRow
         "guidance_scale": sampling.guidance_scale,
     }
     try:
-        said = {column: value for column, value in values.items() if column in COLUMNS and value not in (None, "")}
-        return BatchRow.model_validate(defaults | said)
+        given = {column: value for column, value in values.items() if column in COLUMNS and value not in (None, "")}
+        return BatchRow.model_validate(defaults | given)
     except ValidationError as error:
         first = error.errors()[0]
         column = ".".join(str(part) for part in first["loc"])

@@ -1,11 +1,11 @@
-"""What has become of rows, on disk: a picture, or a reason.
+"""Results of rows on disk: an image, or the reason of a failure.
 
 ::
 
-    <output>/pictures/<id>.png   drawn; the facts of it are in the file itself, so that both appear together
-    <output>/failed/<id>.json    why the last run could not draw it
-    <output>/begun/<id>          a byte for each time that this run began to draw it
-    <output>/results.parquet     a row for every row of the table, once a run has ended
+    <output>/pictures/<id>.png   the image, with its `PictureFacts` in the same file
+    <output>/failed/<id>.json    why the last run failed to render it
+    <output>/begun/<id>          one byte for each time that this run started it
+    <output>/results.parquet     one row for every row of the table, written at the end of a run
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import TypeAdapter, ValidationError
 
 from components.data.finished_units import appearing
-from components.provenance.pictures import TEXT_KEY
+from components.provenance.image_files import TEXT_KEY
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a picture was drawn from, as its file says it.
+class PictureFacts:
+    """Parameters of an image, stored in its file.
 
     Args:
-        mark: names everything that it depends on.
-        target_words: one a subject.
-        seconds: from encoding the prompt to the picture.
+        mark: fingerprint of everything that the image depends on.
+        target_words: one for each subject.
+        seconds: from encoding the prompt to the finished image.
     """
 
     mark: str
@@ -54,7 +54,7 @@ class RowResults:
         return self.root / "pictures" / f"{identifier}.png"
 
     def make(self) -> None:
-        """Make the folders, and forget what an earlier run could not draw: it is tried again."""
+        """Create the folders, and remove the failures of an earlier run, so that their rows are tried again."""
         for name in ("pictures", "failed", "begun"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         for file in (self.root / "pictures").glob(".*.partial"):
@@ -64,44 +64,44 @@ class RowResults:
                 file.unlink(missing_ok=True)
 
     def save(self, identifier: str, file: bytes) -> None:
-        """Put a picture there, a PNG that says its `Facts`."""
+        """Store a PNG that contains its `PictureFacts`."""
         with appearing(self.picture(identifier)) as partial:
             partial.write_bytes(file)
         self._begun(identifier).unlink(missing_ok=True)
 
-    def facts(self, identifier: str) -> Facts | None:
-        """What the picture says of itself; None if there is none, or one that is not ours."""
+    def facts(self, identifier: str) -> PictureFacts | None:
+        """The facts stored in the row's image; None if it is missing or was not written by this program."""
         try:
             with Image.open(self.picture(identifier), formats=("PNG",)) as picture:
                 text = picture.info.get(TEXT_KEY, "")
         except (FileNotFoundError, UnidentifiedImageError):
             return None
         try:
-            return TypeAdapter(Facts).validate_json(text)
+            return TypeAdapter(PictureFacts).validate_json(text)
         except ValidationError:
             return None
 
     def has(self, identifier: str, mark: str) -> bool:
-        """Whether the picture is there and was drawn from the same."""
+        """Whether the image exists and has the same mark."""
         facts = self.facts(identifier)
         return facts is not None and facts.mark == mark
 
     def fail(self, identifier: str, reason: str) -> None:
-        """Note why a row cannot be drawn; a picture of what it was before goes."""
+        """Store why a row failed, and remove its outdated image."""
         self.picture(identifier).unlink(missing_ok=True)
         with appearing(self._failure(identifier)) as partial:
             partial.write_text(json.dumps(reason))
         self._begun(identifier).unlink(missing_ok=True)
 
     def reason(self, identifier: str) -> str | None:
-        """Why this run could not draw the row, if it could not."""
+        """Why this run failed to render the row; None if it has not failed."""
         try:
             return str(json.loads(self._failure(identifier).read_text()))
         except FileNotFoundError:
             return None
 
     def begun(self, identifier: str) -> int:
-        """How often this run has begun to draw the row."""
+        """How often this run has started the row."""
         file = self._begun(identifier)
         return file.stat().st_size if file.exists() else 0
 
@@ -116,19 +116,19 @@ class RowResults:
         return self.root / "begun" / identifier
 
 
-def result_row(identifier: str, album: RowResults, fault: str | None, mark: str | None) -> dict[str, Any] | None:
-    """The row of ``results.parquet`` of a row of the table; None if nothing has become of it.
+def result_row(identifier: str, results: RowResults, fault: str | None, mark: str | None) -> dict[str, Any] | None:
+    """The row of ``results.parquet`` for a row of the table; None if it has no result.
 
     Args:
-        fault: what is wrong with it in the table.
-        mark: of what it asks for, if nothing is.
+        fault: why the row is invalid, if it is.
+        mark: the expected mark of a valid row.
     """
-    reason = fault or album.reason(identifier)
-    if reason is None and (mark is None or not album.has(identifier, mark)):
+    reason = fault or results.reason(identifier)
+    if reason is None and (mark is None or not results.has(identifier, mark)):
         return None
     if reason is not None:
         return {"id": identifier, "status": "failed", "reason": reason}
-    facts = album.facts(identifier)
+    facts = results.facts(identifier)
     assert facts is not None, "which has just been read"
-    picture = str(album.picture(identifier).relative_to(album.root))
+    picture = str(results.picture(identifier).relative_to(results.root))
     return {"id": identifier, "status": "done", "picture": picture} | asdict(facts)

@@ -1,6 +1,6 @@
-"""`draw_table`: a table of prompts in, a picture or a reason for every row out; nothing lost, nothing drawn twice.
+"""`draw_table`: renders a table of prompts; every row gets an image or the reason of its failure.
 
-table -> rows -> those that are missing -> a pool of processes -> results.parquet
+table -> rows -> rows without a result -> a pool of processes -> results.parquet
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from components.batch.prompt_table import Table, read_table
-from components.batch.ray_stage import DrawRows, Task, registry_at, task_block
+from components.batch.prompt_table import PromptTable, read_table
+from components.batch.ray_stage import RenderRows, Task, registry_at, task_block
 from components.batch.row_results import RowResults, result_row
 from components.cluster import connect
 from components.config import Config, for_workers
@@ -38,8 +38,8 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Report:
-    """What has become of a table: ``rows`` = ``done`` + ``failed``. ``drawn`` of the done ones were drawn now."""
+class TableReport:
+    """The outcome of a table: ``rows`` = ``done`` + ``failed``; this run rendered ``drawn`` of the done ones."""
 
     results: Path
     rows: int
@@ -50,14 +50,14 @@ class Report:
 
 def draw_table(
     config: Config, place: str | Path, output: Path, registry: str = "components.registry.versions"
-) -> Report:
-    """Draw every row of the table at ``place`` into ``output`` with the registered model.
+) -> TableReport:
+    """Render every row of the table at ``place`` into ``output`` with the registered model.
 
-    A row that cannot be drawn is listed with its reason and stops nothing; the next run tries it again. A picture that
-    was drawn from the same row, references and model is not drawn again.
+    A row that fails is listed with its reason and does not stop the run; the next run tries it again. Images of the
+    same row, references and model are reused.
 
     Args:
-        registry: module where the model is found, see `components.batch.ray_stage.PipelineSource`.
+        registry: module that loads the model, see `components.batch.ray_stage.PipelineSource`.
 
     Raises:
         DataError: the table cannot be read, no space is left, or another run writes to ``output``.
@@ -67,35 +67,35 @@ def draw_table(
     found = registry_at(registry).resolve(config, f"models:/{config.registry.model}@{config.registry.alias}")
     model = (found.name, found.version)
     tasks = _tasks(config, table, model)
-    album = RowResults(output.absolute())
-    with room_for(album.root, "--output"):
-        album.root.mkdir(parents=True, exist_ok=True)
-        with _alone(album.root):
-            album.make()
-            missing = [task for task in tasks if not album.has(task.row.id, task.mark)]
+    results = RowResults(output.absolute())
+    with room_for(results.root, "--output"):
+        results.root.mkdir(parents=True, exist_ok=True)
+        with _lock(results.root):
+            results.make()
+            missing = [task for task in tasks if not results.has(task.row.id, task.mark)]
             if len(missing) < len(table.order):
-                logger.info("generate: %d of %d rows are to be drawn", len(missing), len(table.order))
-            _draw(config, missing, album, (model, registry, table.store))
-            rows = _results(table, {task.row.id: task.mark for task in tasks}, album)
-            _write(rows, album.root / RESULTS)
+                logger.info("generate: rendering %d of %d rows", len(missing), len(table.order))
+            _draw(config, missing, results, (model, registry, table.store))
+            rows = _results(table, {task.row.id: task.mark for task in tasks}, results)
+            _write(rows, results.root / RESULTS)
     done = sum(row["status"] == "done" for row in rows)
     redrawn = {task.row.id for task in missing}
     drawn = sum(row["status"] == "done" and row["id"] in redrawn for row in rows)
-    return Report(output / RESULTS, len(rows), done, len(rows) - done, drawn)
+    return TableReport(output / RESULTS, len(rows), done, len(rows) - done, drawn)
 
 
-def _tasks(config: Config, table: Table, model: tuple[str, str]) -> list[Task]:
-    """The rows with marks of all that their pictures depend on; references are hashed, not decoded."""
+def _tasks(config: Config, table: PromptTable, model: tuple[str, str]) -> list[Task]:
+    """The rows with their marks; references are hashed, not decoded."""
     content = table.store.marks({reference for row in table.rows for reference in row.references})
-    drawn_by = [model, config.model.model_dump(), config.vision.model_dump(), config.sampling.guidance.model_dump()]
+    settings = [model, config.model.model_dump(), config.vision.model_dump(), config.sampling.guidance.model_dump()]
     return [
-        Task(row, fingerprint([drawn_by, row.model_dump(), [content[reference] for reference in row.references]]))
+        Task(row, fingerprint([settings, row.model_dump(), [content[reference] for reference in row.references]]))
         for row in table.rows
     ]
 
 
-def _draw(config: Config, tasks: Sequence[Task], album: RowResults, arguments: tuple[Any, ...]) -> None:
-    """Hand ``tasks`` to processes that hold a pipeline each. One that dies is started again, and its rows with it."""
+def _draw(config: Config, tasks: Sequence[Task], results: RowResults, arguments: tuple[Any, ...]) -> None:
+    """Render ``tasks`` in a pool of processes with a pipeline each; a process that dies is restarted."""
     if not tasks:
         return
     batch, threads = config.batch, config.serving.generator_threads
@@ -104,8 +104,8 @@ def _draw(config: Config, tasks: Sequence[Task], album: RowResults, arguments: t
     workers = min(batch.workers, len(blocks))
     connect(workers * threads + 1)
     run_ray_pool(
-        DrawRows,
-        (for_workers(config), *arguments, album),
+        RenderRows,
+        (for_workers(config), *arguments, results),
         blocks,
         workers,
         num_cpus=threads,
@@ -114,12 +114,12 @@ def _draw(config: Config, tasks: Sequence[Task], album: RowResults, arguments: t
     )
 
 
-def _results(table: Table, marks: dict[str, str], album: RowResults) -> list[dict[str, Any]]:
-    """A row for every row of the table, in its order, if the books balance."""
-    rows = [(name, result_row(name, album, table.faults.get(name), marks.get(name))) for name in table.order]
+def _results(table: PromptTable, marks: dict[str, str], results: RowResults) -> list[dict[str, Any]]:
+    """The result of every row, in the table's order."""
+    rows = [(name, result_row(name, results, table.faults.get(name), marks.get(name))) for name in table.order]
     lost = [name for name, row in rows if row is None]
     if lost:
-        raise RuntimeError(f"nothing has become of {len(lost)} rows, such as {lost[0]}: this is a fault of the program")
+        raise RuntimeError(f"{len(lost)} rows have no result, for example {lost[0]}: this is a bug")
     return [row for _, row in rows if row is not None]
 
 
@@ -128,13 +128,13 @@ def _write(rows: list[dict[str, Any]], file: Path) -> None:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial)
 
 
-def _alone(root: Path) -> AbstractContextManager[object]:
-    """A lock that is held by the one run that writes to ``root``.
+def _lock(root: Path) -> AbstractContextManager[object]:
+    """The lock of the run that writes to ``root``.
 
     Raises:
-        DataError: another holds it.
+        DataError: another run holds it.
     """
     try:
         return FileLock(root / ".lock").acquire(timeout=0)
     except Timeout:
-        raise DataError(f"--output {root}: another run writes there; wait for it, or take another folder") from None
+        raise DataError(f"--output {root}: another run writes there; wait for it, or use another folder") from None

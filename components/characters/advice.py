@@ -1,4 +1,4 @@
-"""Advice on a reference picture: what would make a better one. Pure functions of the picture and its subject mask.
+"""Advice on improving a reference picture. Pure functions of the picture and its subject mask.
 
 The thresholds were set on photographs of everyday objects and the same photographs blurred.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-#: Longer side in pixels at which sharpness and clutter are judged.
+#: Longer side in pixels at which sharpness and clutter are measured.
 _VIEW = 256
 #: Sharp subjects have edges (99th percentile of the gradient, per pixel, of 1) above this.
 _SHARP = 0.1
@@ -27,7 +27,7 @@ _EDGE = 7
 
 @dataclass(frozen=True)
 class Advice:
-    """What a picture is like as a reference, and what would make it better."""
+    """Measurements of a picture as a reference, and advice on improving it."""
 
     #: Size of the picture, and the longer side of the subject's box, in pixels.
     width: int
@@ -38,19 +38,19 @@ class Advice:
     #: How steep the subject's edges are, and how uneven its background is, in [0, 1].
     sharpness: float
     clutter: float
-    #: Whether there is a face; None if nobody looked.
+    #: Whether a face was found; None if none was searched for.
     face_found: bool | None
-    #: What would make it better, the most important first; empty if it is good.
+    #: Sentences of advice, the most important first; empty if there is none.
     sentences: tuple[str, ...]
 
 
 def advise(picture: Image.Image, mask: Image.Image, reference_size: int, face_found: bool | None = None) -> Advice:
-    """Measure a picture and judge it.
+    """Measure a picture and give advice.
 
     Args:
         picture: RGB.
-        mask: L of the same size, 255 on the subject; all or nothing of it means that no subject was found.
-        reference_size: side in pixels of what the model looks at.
+        mask: L of the same size, 255 on the subject; a full or empty mask means that no subject was found.
+        reference_size: side in pixels of the model's reference input.
     """
     pixels, share = subject_pixels(mask), subject_share(mask)
     sharp, uneven = sharpness(picture, mask), clutter(picture, mask)

@@ -1,4 +1,4 @@
-"""What a character is: a row with its pictures, what the model is shown of it, and what it makes of that."""
+"""Types of characters: the stored row, its pictures, their cut-outs, and the vision tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.data.schema import Box
 from components.errors import NotFoundError, RealCustomError
 from components.pictures import CutOut
 
-#: Most pictures of a character that a service takes.
+#: Maximum number of pictures of a character.
 MAX_PICTURES = 4
 
 
@@ -22,12 +22,12 @@ class PictureNotFoundError(NotFoundError):
 
 
 class PictureCountError(RealCustomError):
-    """A character would have no picture left, or more than it may."""
+    """A character would have no picture, or more than the maximum."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What is known of a character's picture. Its id stays, whatever becomes of the others."""
+    """A character's picture without its pixels. Its id does not change when others are removed."""
 
     id: str
     #: x0, y0, x1, y1 in pixels.
@@ -38,7 +38,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Character:
-    """One row. Ids sort by age."""
+    """A stored character. Ids sort by age."""
 
     id: str
     owner: str
@@ -46,19 +46,19 @@ class Character:
     created: float
     name: str
     description: str
-    #: The word that stands for the character in a prompt, and where it comes from; None in an earlier release.
+    #: The word that names the character in a prompt, and its origin; None for rows of an earlier release.
     target_word: str
     word_source: Source | None
-    #: Counts the changes of its pictures, from 1.
+    #: Incremented by every change of the pictures, from 1.
     revision: int
     pictures: tuple[Picture, ...]
-    #: What would make the pictures better references, one sentence each.
+    #: Sentences of advice on the pictures.
     advice: list[str]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One picture of the subject: RGB, an L mask of its size, 255 on the subject, and what else is known of it."""
+    """A picture of the subject: RGB, an L mask of its size, 255 on the subject, with face box and advice if known."""
 
     picture: Image.Image
     mask: Image.Image
@@ -69,7 +69,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Portraits:
-    """What the model looks at: the cut-outs of a character's pictures as they were at ``revision``."""
+    """The model's input: cut-outs of a character's pictures at ``revision``."""
 
     revision: int
     cut_outs: list[CutOut]
@@ -77,7 +77,7 @@ class Portraits:
 
 @dataclass(frozen=True)
 class SubjectTokens:
-    """Vision tokens [n, d], and which of them show the face: bool [n], or None where no face is known."""
+    """Vision tokens [n, d], and which of them show the face: bool [n], or None if no face is known."""
 
     tokens: Tensor
     face: Tensor | None = None

@@ -1,10 +1,10 @@
 """Characters: their rows in a database, their pictures and vision tokens in a directory or an object store.
 
-A row appears after its files and disappears before them, so every row can be trusted. Files never change, and a change
-of a character's pictures is one conditional update of its row, which counts its revisions; vision tokens are named
-after the revision whose pictures they were made of, so that old tokens are never taken for new pictures'. Files that a
-crash left without a row are removed by `CharacterStore.sweep`. Several processes, and with a database server and a
-shared directory or an object store several machines, may use one store at the same time.
+A row is written after its files and deleted before them, so the files of every row exist. Files are immutable, and a
+change of a character's pictures is one conditional update of its row, which increments the revision. Files of vision
+tokens are named after the revision of their pictures, so outdated tokens are never used. `CharacterStore.sweep` removes
+files without a row, which a crash leaves behind. Several processes may use one store at the same time, and with a
+database server and a shared directory or an object store several machines.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from components.characters.character import (
     Reference,
     SubjectTokens,
 )
-from components.characters.files import CharacterFiles, belongs
-from components.characters.rows import CharacterRows
+from components.characters.character_files import CharacterFiles, belongs
+from components.characters.character_rows import CharacterRows
 from components.characters.sweep import sweep
 from components.characters.tables import TABLES, new_id
 from components.characters.target_word import TargetWord
@@ -35,10 +35,9 @@ from components.pictures import cut_out_with_face
 
 
 class CharacterStore:
-    """Create, list, get, change and delete characters; keep their vision tokens.
+    """Creates, lists, reads, changes and deletes characters, and stores their vision tokens.
 
-    Every method that takes an id raises NotFoundError if there is no such character, or an owner is named and it is
-    another's.
+    Methods with an id raise NotFoundError if the character does not exist, or does not belong to the given owner.
     """
 
     def __init__(self, place: Path | str, database: str | None = None) -> None:
@@ -49,11 +48,11 @@ class CharacterStore:
             database: SQLAlchemy URL of the rows; by default SQLite in the directory.
 
         Raises:
-            ConfigError: ``place`` is a URL that cannot be opened, or comes without a database.
+            ConfigError: ``place`` is a URL that cannot be opened, or is given without a database.
         """
-        self.engine, self.blobs = open_database(place, database, TABLES), open_object_store(place)
-        self._rows, self._files = CharacterRows(self.engine), CharacterFiles(self.blobs)
-        upgrade(self.engine, self.blobs)
+        self.engine, self.objects = open_database(place, database, TABLES), open_object_store(place)
+        self._rows, self._files = CharacterRows(self.engine), CharacterFiles(self.objects)
+        upgrade(self.engine, self.objects)
 
     def create(
         self, name: str, description: str, word: str | TargetWord, references: Sequence[Reference], owner: str = ""
@@ -68,11 +67,11 @@ class CharacterStore:
         return self._rows.insert(pictures, **row)
 
     def page(self, limit: int = 20, after: str | None = None, owner: str = "") -> list[Character]:
-        """Up to ``limit`` of an owner's characters, newest first, older than the id ``after`` (deleted or not)."""
+        """Up to ``limit`` of an owner's characters, newest first, older than the id ``after``, which may be deleted."""
         return self._rows.page(limit, after, owner)
 
     def find(self, name: str, owner: str = "") -> list[Character]:
-        """An owner's characters of that name, in whatever case and encoding of accents, newest first."""
+        """An owner's characters of that name, ignoring case and Unicode normalization, newest first."""
         return self._rows.find(name, owner)
 
     def get(self, identifier: str, owner: str | None = None) -> Character:
@@ -86,7 +85,7 @@ class CharacterStore:
         target_word: str | None = None,
         owner: str | None = None,
     ) -> Character:
-        """Change what is given."""
+        """Change the given fields."""
         given = {"name": name, "description": description, "target_word": target_word}
         given |= {"word_source": None if target_word is None else "given"}
         return self._rows.update(identifier, owner, **{field: v for field, v in given.items() if v is not None})
@@ -94,7 +93,7 @@ class CharacterStore:
     def add_pictures(
         self, identifier: str, references: Sequence[Reference], most: int, owner: str | None = None
     ) -> Character:
-        """Add pictures behind those that are there.
+        """Append pictures.
 
         Raises:
             PictureCountError: there would be more than ``most``.
@@ -106,14 +105,14 @@ class CharacterStore:
                 raise PictureCountError(f"a character has at most {most} pictures: remove one first")
             return (*pictures, *added)
 
-        change(self.get(identifier, owner).pictures)  # before anything is written
+        change(self.get(identifier, owner).pictures)  # to fail before files are written
         added = tuple(self._files.put(identifier, reference) for reference in references)
         try:
             return self._change_pictures(identifier, owner, change)
         except PictureCountError:
             self._files.discard(identifier, added)
             raise
-        except NotFoundError:  # deleted meanwhile
+        except NotFoundError:  # the character was deleted
             self._files.clear(identifier)
             raise
 
@@ -122,15 +121,15 @@ class CharacterStore:
 
         Raises:
             PictureNotFoundError: the character has no such picture.
-            PictureCountError: it has no other.
+            PictureCountError: it is the only one.
         """
 
         def change(pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
             rest = tuple(kept for kept in pictures if kept.id != picture)
             if len(rest) == len(pictures):
-                raise PictureNotFoundError("the character has no such picture; look at the existing ones")
+                raise PictureNotFoundError("the character has no such picture; list the existing ones")
             if not rest:
-                raise PictureCountError("a character keeps at least one picture: add another first")
+                raise PictureCountError("a character needs at least one picture: add another first")
             return rest
 
         changed = self._change_pictures(identifier, owner, change)
@@ -156,32 +155,32 @@ class CharacterStore:
         try:
             return self._files.reference(identifier, found[0])
         except (IndexError, FileNotFoundError):
-            raise PictureNotFoundError("the character has no such picture; look at the existing ones") from None
+            raise PictureNotFoundError("the character has no such picture; list the existing ones") from None
 
     def portraits(self, identifier: str, size: int) -> Portraits:
-        """The subject of every picture on a white square of ``size`` pixels, which is what the model looks at."""
+        """The cut-out of every picture on a white square of ``size`` pixels: the model's input."""
         revision, references = self._shown(identifier)
         return Portraits(revision, [cut_out_with_face(r.picture, r.mask, r.face, size) for r in references])
 
     def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
-        """What ``identity`` has computed of the pictures as they are now; None if it has not yet."""
+        """The tokens of the current pictures by the encoder ``identity``; None if they are not stored."""
         try:
             return self._files.tokens(identifier, self.get(identifier).revision, identity)
         except FileNotFoundError:
             return None
 
     def put_tokens(self, identifier: str, identity: str, revision: int, subject: SubjectTokens) -> bool:
-        """Keep what ``identity`` has computed of the pictures at ``revision``.
+        """Store the tokens of the pictures at ``revision`` by the encoder ``identity``.
 
         Returns:
-            False, and nothing is kept, if the pictures have changed since.
+            False, and nothing is stored, if the pictures have changed.
         """
         if self.get(identifier).revision != revision:
             return False
         self._files.put_tokens(identifier, revision, identity, subject)
         try:
             current = self.get(identifier).revision == revision
-        except NotFoundError:  # deleted meanwhile
+        except NotFoundError:  # the character was deleted
             self._files.clear(identifier)
             raise
         if not current:
@@ -189,13 +188,13 @@ class CharacterStore:
         return current
 
     def sweep(self, older_than_s: float = 3600) -> int:
-        """Remove files that no row names and that are old enough not to be in the making; returns how many."""
-        return sweep(self.blobs, "char", self._wanted, older_than_s)
+        """Remove files without a row that are older than ``older_than_s``; returns how many."""
+        return sweep(self.objects, "char", self._wanted, older_than_s)
 
     def _change_pictures(
         self, identifier: str, owner: str | None, change: Callable[[tuple[Picture, ...]], tuple[Picture, ...]]
     ) -> Character:
-        """Put ``change`` of the pictures in their place, whatever others change at the same time; drop old tokens."""
+        """Replace the pictures by ``change`` of them, retrying after concurrent updates; remove outdated tokens."""
         while True:
             before = self.get(identifier, owner)
             changed = self._rows.swap_pictures(before, change(before.pictures))
@@ -204,7 +203,7 @@ class CharacterStore:
                 return changed
 
     def _shown(self, identifier: str) -> tuple[int, list[Reference]]:
-        """All pictures at one revision, and that revision."""
+        """The revision and all pictures of it."""
         while True:
             character = self.get(identifier)
             try:

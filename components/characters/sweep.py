@@ -1,4 +1,4 @@
-"""Removes what processes that died have left: files that no row names any more, or none ever did."""
+"""Removal of orphaned files, which crashed processes leave behind."""
 
 from __future__ import annotations
 
@@ -7,32 +7,28 @@ from itertools import groupby
 
 from components.object_store import ObjectStore
 
-#: Folders that are compared with the database at a time.
+#: Folders that are checked by one database query.
 _CHUNK = 500
 
-#: Maps the ids of folders, and the names of the files in them, to the names that rows stand for.
+#: Maps the ids of folders, and the names of the files in them, to the names that rows refer to.
 Wanted = Callable[[Sequence[str], Sequence[str]], set[str]]
 
 
-def sweep(blobs: ObjectStore, kind: str, wanted: Wanted, older_than_s: float) -> int:
-    """Remove the files in folders ``<kind>-…`` that are not wanted and too old to be in the making.
-
-    Returns:
-        How many.
-    """
+def sweep(objects: ObjectStore, kind: str, wanted: Wanted, older_than_s: float) -> int:
+    """Remove files of folders ``<kind>-…`` that are not wanted and older than ``older_than_s``; returns how many."""
     removed = 0
-    for folders, names in _chunks(blobs.names(), kind):
+    for folders, names in _chunks(objects.names(), kind):
         keep = wanted(folders, names)
         for name in names:
-            if name not in keep and _is_old(blobs, name, older_than_s):
-                blobs.discard(name)
+            if name not in keep and _is_old(objects, name, older_than_s):
+                objects.discard(name)
                 removed += 1
-    blobs.tidy(f"{kind}-")
+    objects.remove_empty_folders(f"{kind}-")
     return removed
 
 
 def _chunks(names: Sequence[str], kind: str) -> Iterator[tuple[list[str], list[str]]]:
-    """Some folders, and the names of the files in them, at a time; hidden folders are of an earlier release."""
+    """Chunks of folders and the names of their files; hidden folders come from an earlier release."""
     own = sorted(name for name in names if "/" in name and name.startswith((f"{kind}-", f".{kind}-")))
     folders: list[str] = []
     files: list[str] = []
@@ -46,8 +42,8 @@ def _chunks(names: Sequence[str], kind: str) -> Iterator[tuple[list[str], list[s
         yield folders, files
 
 
-def _is_old(blobs: ObjectStore, name: str, older_than_s: float) -> bool:
+def _is_old(objects: ObjectStore, name: str, older_than_s: float) -> bool:
     try:
-        return blobs.age_s(name) >= older_than_s
-    except FileNotFoundError:  # another process was quicker
+        return objects.age_s(name) >= older_than_s
+    except FileNotFoundError:  # another process removed it
         return False

@@ -1,4 +1,4 @@
-"""The rows of characters and of candidates."""
+"""The tables of characters and of candidates."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ characters = sa.Table(
     sa.Column("description", sa.Text, nullable=False),
     sa.Column("target_word", sa.Text, nullable=False),
     sa.Column("word_source", sa.String(16)),
-    # How many there are; what they are is in the gallery.
+    # Number of pictures; `gallery` describes them.
     sa.Column("pictures", sa.Integer, nullable=False),
     sa.Column("advice", sa.JSON, nullable=False),
-    # Of the pictures: whoever changes them names the revision that he has read.
+    # Of the pictures; conditional updates compare it.
     sa.Column("revision", sa.Integer, nullable=False, server_default="1"),
     # A list of `Picture`; null in rows of an earlier release, until `upgrade` has filled it.
     sa.Column("gallery", sa.JSON(none_as_null=True)),
     sa.Index("characters_by_owner", "owner", "id"),
 )
-#: Pictures that were drawn for somebody to choose from.
+#: Generated images from which a user selects a reference.
 candidates = sa.Table(
     "character_candidates",
     _metadata,
@@ -56,10 +56,10 @@ def new_id(kind: str) -> str:
 
 
 def checked(identifier: str) -> str:
-    """The identifier, which is no path and holds nothing that a database would refuse.
+    """Validate the form of an identifier and return it.
 
     Raises:
-        NotFoundError: it cannot be one.
+        NotFoundError: the form is invalid.
     """
     if not _ID.fullmatch(identifier):
         raise NotFoundError("there is no such character; list the existing ones")
@@ -67,7 +67,7 @@ def checked(identifier: str) -> str:
 
 
 def is_(identifier: str, owner: str | None) -> sa.ColumnElement[bool]:
-    """Whether a row is the character's, and the owner's where one is named."""
+    """Condition: the row of the character, and of the owner if one is given."""
     found = characters.c.id == checked(identifier)
     return found if owner is None else sa.and_(found, characters.c.owner == owner)
 
@@ -83,5 +83,5 @@ def pack(pictures: tuple[Picture, ...]) -> Any:
 
 
 def picture_values(pictures: tuple[Picture, ...]) -> dict[str, Any]:
-    """The values of a row that has these pictures."""
+    """The values of the columns that describe the pictures."""
     return {"pictures": len(pictures), "gallery": pack(pictures), "advice": gathered(pictures)}

@@ -1,4 +1,4 @@
-"""The word that stands for a character when its maker gave none: the head noun of the description."""
+"""The word that names a character in prompts: given, or the head noun of the description."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import re
 from typing import Literal, NamedTuple
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-#: What follows one of these describes the noun before it: "a robot | with a red hat".
+#: Words that end the head noun phrase: "a robot | with a red hat".
 _ENDS_HEAD = frozenset(
     {"with", "without", "in", "on", "at", "of", "by", "from", "for", "under", "over", "near", "beside", "behind"}
     | {"and", "or", "that", "who", "which", "is", "has", "made", "wearing", "holding", "carrying", "sitting"}
     | {"standing", "lying", "looking"}
 )
 
-#: Where a word comes from: its maker, the description, or the pictures.
+#: Origin of a word: the request, the description, or the pictures.
 Source = Literal["given", "description", "detected"]
 
 
 class TargetWord(NamedTuple):
-    """The word that stands for a character in a prompt, and where it comes from."""
+    """The word that names a character in a prompt, and its origin."""
 
     word: str
     source: Source
 
 
-def told_word(given: str, description: str) -> TargetWord | None:
-    """The word that was ``given``, or else the description's; None if neither has one."""
+def stated_word(given: str, description: str) -> TargetWord | None:
+    """The ``given`` word, or else the head noun of the description; None without either."""
     if given:
         return TargetWord(given, "given")
     head = head_noun(description)
@@ -33,7 +33,7 @@ def told_word(given: str, description: str) -> TargetWord | None:
 
 
 def head_noun(description: str) -> str | None:
-    """The last word before the first preposition, participle or punctuation mark; none if there is no word there.
+    """The last word before the first preposition, participle or punctuation mark; None if there is no word.
 
     >>> head_noun("a small red robot with a hat"), head_noun("Cat, striped"), head_noun("")
     ('robot', 'Cat', None)

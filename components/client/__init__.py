@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from components.client.client import Client
 from components.client.fields import Choice, Options
-from components.client.results import Character, Job, JobEvent, Picture, Pictures
+from components.client.responses import Character, Job, JobEvent, Picture, Pictures
 from components.client.transport import ServiceError
 
 __all__ = [

@@ -9,19 +9,19 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from components.client.fields import Choice, Options, PictureLike, choices, files
-from components.client.results import Character, Job, JobEvent, Pictures
+from components.client.responses import Character, Job, JobEvent, Pictures
 from components.client.transport import ServiceError, Transport
 
-#: Rows asked for at a time.
+#: Rows of a page.
 _PAGE = 100
 
 
 class Client:
-    """The service at ``base_url``. Methods raise `ServiceError` where it refuses or cannot be reached.
+    """The service at ``base_url``. Methods raise `ServiceError` if it refuses a request or cannot be reached.
 
     Args:
-        api_key: where the service asks for one.
-        transport: sends the requests; by default over HTTP, what is answered with 429 or 503 five times more.
+        api_key: where the service requires one.
+        transport: sends the requests; by default over HTTP, with five retries after status 429 or 503.
     """
 
     def __init__(self, base_url: str, api_key: str | None = None, transport: Transport | None = None) -> None:
@@ -32,7 +32,7 @@ class Client:
     def generate(
         self, prompt: str, characters: Sequence[Character | Choice | str] = (), **options: Unpack[Options]
     ) -> Pictures:
-        """Draw a prompt, with ``characters`` where their words stand, or where it mentions them as ``@name``."""
+        """Generate images of a prompt, with ``characters`` at their words, or where it mentions them as ``@name``."""
         body = {"prompt": prompt, "characters": choices(characters), **options}
         return Pictures.of(self._transport.json("POST", "/v1/images/generations", json=body))
 
@@ -43,13 +43,13 @@ class Client:
         target_word: str | None = None,
         **options: Unpack[Options],
     ) -> Pictures:
-        """Draw a prompt with the subject of pictures that are kept nowhere.
+        """Generate images of a prompt with the subject of reference images, which the service does not store.
 
         Args:
-            target_word: stands for the subject in the prompt; by default the service finds one.
+            target_word: the word of the prompt that names the subject; by default the service detects one.
         """
-        said: dict[str, Any] = {"prompt": prompt, "target_word": target_word, **options}
-        form = {name: value for name, value in said.items() if value is not None}
+        fields: dict[str, Any] = {"prompt": prompt, "target_word": target_word, **options}
+        form = {name: value for name, value in fields.items() if value is not None}
         return Pictures.of(self._transport.json("POST", "/v1/images/edits", data=form, files=files("image", image)))
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class Client:
 
 
 class Characters:
-    """Characters that the service keeps."""
+    """The characters of the service."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -77,7 +77,7 @@ class Characters:
         description: str = "",
         target_word: str | None = None,
     ) -> Character:
-        """Create a character from one to four pictures; its word is the description's head noun if none is given."""
+        """Create a character from one to four pictures; its word defaults to the head noun of the description."""
         form = {"name": name, "description": description}
         if target_word is not None:
             form["target_word"] = target_word
@@ -95,12 +95,12 @@ class Characters:
         return Character.of(self._transport.json("PATCH", f"/v1/characters/{identifier}", json={"name": name}))
 
     def delete(self, identifier: str) -> None:
-        """Delete a character with its pictures and all that was made of them."""
+        """Delete a character with its pictures and everything derived from them."""
         self._transport.json("DELETE", f"/v1/characters/{identifier}")
 
 
 class Jobs:
-    """Pictures that nobody waits for on the line."""
+    """Jobs: images that are generated asynchronously."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -115,12 +115,12 @@ class Jobs:
         key: str | None = None,
         **options: Unpack[Options],
     ) -> Job:
-        """Have pictures drawn; returns at once.
+        """Submit a job; returns at once.
 
         Args:
-            previews: looks at each picture in the making that `events` shows.
-            webhook: URL that is told of the end.
-            key: the same key stands for the same job, however often it is submitted; by default a new one.
+            previews: number of previews of each image that `events` yields.
+            webhook: URL that receives the result.
+            key: idempotency key: submitting it again returns the same job; by default a new one.
         """
         body: dict[str, Any] = {"prompt": prompt, "characters": choices(characters), "partial_images": previews}
         body |= options
@@ -141,18 +141,18 @@ class Jobs:
         self._transport.json("DELETE", f"/v1/jobs/{identifier}")
 
     def events(self, identifier: str) -> Iterator[JobEvent]:
-        """News of a job, until it has ended or is deleted."""
+        """Events of a job, until it has ended or is deleted."""
         last = None
         while True:
             for event in self._transport.events(f"/v1/jobs/{identifier}/events", last):
                 last = event.id or last
-                news = JobEvent.of(event.kind, event.data)
-                yield news
-                if news.kind == "deleted" or (news.job is not None and news.job.ended):
+                received = JobEvent.of(event.kind, event.data)
+                yield received
+                if received.kind == "deleted" or (received.job is not None and received.job.ended):
                     return
 
     def wait(self, identifier: str, timeout_s: float | None = None, look_every_s: float = 1.0) -> Pictures:
-        """The pictures of a job, once it is done.
+        """Wait for a job and return its images.
 
         Raises:
             ServiceError: it failed or was cancelled.

@@ -1,4 +1,4 @@
-"""What a caller says, as fields of requests."""
+"""Fields of requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from components.client.results import Character
+from components.client.responses import Character
 from components.errors import DataError
 
 #: A picture's file, or its bytes.
@@ -15,7 +15,7 @@ PictureLike = str | Path | bytes
 
 
 class Options(TypedDict, total=False):
-    """How pictures are drawn; what is not given, the service decides."""
+    """Generation parameters; the service has defaults for all of them."""
 
     model: str
     n: int
@@ -33,7 +33,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Choice:
-    """A character in a picture, with its word there and how strongly it acts (1 is normal)."""
+    """A character of a request, with its word in the prompt and its strengths (1 is normal)."""
 
     id: str
     target_word: str | None = None

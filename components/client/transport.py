@@ -1,4 +1,4 @@
-"""Requests and answers: the key, what is tried again, and errors as the service words them."""
+"""HTTP requests: authentication, retries, and the service's errors."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import httpx
 
 from components.errors import RealCustomError
 
-#: Answers after which the same request may succeed.
+#: Status codes after which a retry may succeed.
 _TRY_AGAIN = frozenset({429, 503})
-#: Longest pause before that, in seconds, and the pause where the service names none.
+#: Seconds before a retry: the maximum, and the default without a Retry-After header.
 _LONGEST_S, _USUAL_S = 60.0, 2.0
 
 
 class ServiceError(RealCustomError):
-    """The service has refused a request, or cannot be reached.
+    """The service refused a request, or cannot be reached.
 
-    ``status`` is that of HTTP, 0 without an answer; ``param`` is the field at fault, and ``code`` the kind of error.
+    ``status`` is the HTTP status, 0 without a response; ``param`` is the invalid field, and ``code`` the kind of error.
     """
 
     def __init__(self, message: str, status: int = 0, param: str | None = None, code: str | None = None) -> None:
@@ -41,9 +41,9 @@ class Transport:
     """Sends requests to one service.
 
     Args:
-        retries: how often a request is sent again that was answered with 429 or 503.
-        pause: waits so many seconds; `time.sleep` by default.
-        http: sends; by default a client of its own.
+        retries: how often a request is repeated after status 429 or 503.
+        pause: waits for a number of seconds; `time.sleep` by default.
+        http: the HTTP client; by default a new one.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Transport:
         self._http.close()
 
     def json(self, method: str, path: str, headers: Mapping[str, str] | None = None, **content: Any) -> dict[str, Any]:
-        """The JSON that a request is answered with.
+        """Send a request and return the JSON of the response.
 
         Args:
-            content: as httpx takes it: ``json``, ``data``, ``files``, ``params``.
+            content: arguments of httpx: ``json``, ``data``, ``files``, ``params``.
 
         Raises:
-            ServiceError: it was refused, also when it was sent again, or there was no answer.
+            ServiceError: the request was refused, after all retries, or there was no response.
         """
         for left in reversed(range(self._retries + 1)):
             with _reached():
@@ -86,7 +86,7 @@ class Transport:
         """The events of a stream, until it ends.
 
         Raises:
-            ServiceError: as `json` raises it.
+            ServiceError: see `json`.
         """
         headers = self._headers | ({} if last_id is None else {"Last-Event-ID": last_id})
         with _reached(), self._http.stream("GET", path, headers=headers) as answer:
@@ -133,7 +133,7 @@ def _check(answer: httpx.Response) -> None:
     try:
         error = answer.json()["error"]
         raise ServiceError(error["message"], answer.status_code, error.get("param"), error.get("code"))
-    except (ValueError, KeyError, TypeError):  # no envelope: something in between has answered
+    except (ValueError, KeyError, TypeError):  # no error envelope: the response comes from a proxy
         raise ServiceError(f"the service answered {answer.status_code}", answer.status_code) from None
 
 

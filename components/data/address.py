@@ -1,4 +1,4 @@
-"""How one picture below a `Store`'s root is named.
+"""Addresses of pictures below the root of `SourceFiles`.
 
 ===========================  =======================================================================================
 ``cats/1.jpg``               a file: its path from the root, with forward slashes
@@ -7,8 +7,8 @@
 ``a.arrow!image@4096:7``     a cell of an Arrow stream: its column, the byte its record batch begins at, its row there
 ===========================  =======================================================================================
 
-Everything up to the first ``!`` is the file. A file whose own path reads as a member is refused, so no name means two
-things.
+Everything up to the first ``!`` is the file. A file whose path has the form of a member is rejected, so addresses are
+unambiguous.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MEMBER = re.compile(
 
 @dataclass(frozen=True)
 class Span:
-    """``size`` bytes of a file from byte ``start`` on."""
+    """``size`` bytes of a file, starting at byte ``start``."""
 
     name: str
     start: int
@@ -46,7 +46,7 @@ class Cell:
 
 
 def parse(address: str) -> tuple[str, Span | Cell | None]:
-    """The file of ``address``, and its member there (None: the file itself)."""
+    """The file of ``address``, and the member of it (None: the file itself)."""
     found = _MEMBER.fullmatch(address)
     if found is None:
         return address, None

@@ -1,11 +1,11 @@
-"""Aspect-ratio buckets: the sizes that training pictures are cut to, so that few of their pixels are lost."""
+"""Aspect-ratio buckets: the sizes to which training images are cropped, so that few pixels are lost."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-#: Least area of a bucket, as a share of the square's. With 1024, 64 and 4 the buckets are then SDXL's own forty.
+#: Minimum area of a bucket, as a share of the square's. With 1024, 64 and 4 this gives SDXL's forty buckets.
 _LEAST_AREA = 0.9
 
 
@@ -25,7 +25,7 @@ def buckets(image_size: int, step: int, max_aspect: float) -> tuple[Bucket, ...]
     """All buckets, the squarest first: the square of ``image_size``, and rectangles as large or a little smaller.
 
     Args:
-        image_size: side of the square; no bucket has a larger area.
+        image_size: side of the square; no bucket has more pixels.
         step: sides of the rectangles are multiples of it.
         max_aspect: longest side over shortest, at most; 1 leaves the square alone.
     """

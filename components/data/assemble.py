@@ -1,4 +1,4 @@
-"""Finished units become a dataset: near-duplicates are left out, all other shards are used as they are."""
+"""Assembly of finished units into a dataset: near-duplicates are removed, other shards are linked unchanged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DUPLICATE = "near-duplicate of another picture"
 
 @dataclass(frozen=True)
 class Assembled:
-    """What lies in the shards: rows of each split and bucket, the types of the columns; and the rows left out."""
+    """The assembled dataset: rows of each split and bucket, types of the columns, and rejected rows."""
 
     buckets: dict[str, dict[str, int]]
     columns: dict[str, str]
@@ -39,17 +39,17 @@ def assemble(
     directory: Path,
     keep_duplicates: bool,
 ) -> Assembled:
-    """Put the shards of ``records`` into the dataset ``directory``.
+    """Write the shards of ``records`` into the dataset ``directory``.
 
     Args:
         sources: id -> source of every row, in the source's order: of two near-duplicates the first is kept.
     """
     rows = {row.id: row for record in records for row in record.rows}
     ordered = [rows[name] for name in sources if name in rows]
-    twins = {} if keep_duplicates else duplicates(ordered)
+    duplicated = {} if keep_duplicates else duplicates(ordered)
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for record in records:
-        kept = [row for row in record.rows if row.id not in twins]
+        kept = [row for row in record.rows if row.id not in duplicated]
         held = Counter(row.bucket for row in record.rows)
         for bucket, number in sorted(Counter(row.bucket for row in kept).items()):
             target = shard_folder(directory, record.split, bucket) / f"{record.key}.parquet"
@@ -58,27 +58,27 @@ def assemble(
             if number == held[bucket]:
                 _link(shard, target)
             else:
-                write_shard(target, _without(shard, twins))
+                write_shard(target, _without(shard, duplicated))
             counts[record.split][bucket] += number
     rejects = [reject for record in records for reject in record.rejects]
-    rejects += [Reject(name, sources[name], "duplicate", _DUPLICATE, twin) for name, twin in twins.items()]
+    rejects += [Reject(name, sources[name], "duplicate", _DUPLICATE, first) for name, first in duplicated.items()]
     return Assembled({split: dict(sorted(c.items())) for split, c in counts.items()}, _columns(directory), rejects)
 
 
 def duplicates(rows: Sequence[RowRecord]) -> dict[str, str]:
-    """Rows whose picture is a near-duplicate of an earlier one's, each with the first row that shows that.
+    """Rows whose picture is a near-duplicate of an earlier one, each with the first row of that picture.
 
-    Rows of one and the same picture, such as several captions of it, are none.
+    Several rows of the same picture file, for example with different captions, are no duplicates.
     """
     first: dict[str, RowRecord] = {}
     for row in rows:
         first.setdefault(row.image, row)
-    twins = find_duplicates({row.id: row.picture_hash for row in first.values()})
-    return {row.id: twins[first[row.image].id] for row in rows if first[row.image].id in twins}
+    duplicated = find_duplicates({row.id: row.picture_hash for row in first.values()})
+    return {row.id: duplicated[first[row.image].id] for row in rows if first[row.image].id in duplicated}
 
 
 def _link(file: Path, target: Path) -> None:
-    """``file`` under another name; a copy where the filesystem has no links."""
+    """Hard-link ``file`` as ``target``; copy it where the filesystem has no links."""
     try:
         os.link(file, target)
     except OSError:
@@ -86,7 +86,7 @@ def _link(file: Path, target: Path) -> None:
 
 
 def _without(shard: Path, left_out: Collection[str]) -> Iterator[pa.Table]:
-    """The rows of ``shard`` but those named, a row group at a time."""
+    """The rows of ``shard`` except ``left_out``, a row group at a time."""
     names = pa.array(list(left_out), pa.string())
     with pq.ParquetFile(shard) as file:
         for group in range(file.num_row_groups):
@@ -97,7 +97,7 @@ def _without(shard: Path, left_out: Collection[str]) -> Iterator[pa.Table]:
 
 
 def _columns(directory: Path) -> dict[str, str]:
-    """The type of every column; lengths that differ between buckets are stars."""
+    """The type of every column; lengths that differ between buckets are ``*``."""
     columns: dict[str, str] = {}
     shards = {file.parent.name: file for file in sorted(directory.glob("*/split=*/bucket=*/*.parquet"))}
     for shard in shards.values():

@@ -1,8 +1,8 @@
-"""How units travel between the stages: a block of one row each, its text as JSON and its pixels as plain bytes.
+"""Serialization of units between stages: a block of one row each, with text as JSON and pixels as bytes.
 
-Bytes rather than tensors, since the pictures of a unit may differ in size; Arrow hands them over without a copy. What
-stops a preparation altogether, such as a full disk or a model that is not there, travels to the driver in the blocks'
-stead: an exception would arrive there wrapped in Ray's own.
+Bytes rather than tensors, since the pictures of a unit may differ in size; Arrow passes them on without a copy. Errors
+that stop the preparation, such as a full disk or a missing model, are passed to the driver as blocks, since Ray would
+wrap an exception in its own type.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from components import errors
 from components.data.aspect_buckets import Bucket
 from components.data.curate import Curated, Row
 from components.data.schema import Reject
-from components.data.subject_image import CutOut, Pixels, View
-from components.data.units import MarkedJob, Unit
+from components.data.subject_image import Pixels, ReferenceCutOut, TrainingView
+from components.data.units import MarkedRow, Unit
 from components.errors import RealCustomError
 
 _NOTHING = np.empty(0, np.uint8)
@@ -28,7 +28,7 @@ _TEXT, _PIXELS, _ROWS, _ERROR = "text", "pixels", "rows", "error"
 
 
 def unit_row(unit: Unit) -> dict[str, str]:
-    """``unit`` as the row of a block."""
+    """``unit`` as a row of a block."""
     return {_TEXT: json.dumps(unit.jobs)}
 
 
@@ -52,15 +52,15 @@ def curated_block(unit: Unit, curated: Curated) -> pa.Table:
 
 
 def stopped_block(error: RealCustomError) -> pa.Table:
-    """What takes the place of a `curated_block` when ``error`` stops the work."""
-    return _block({_ERROR: _said(error)}, [])
+    """The block that replaces a `curated_block` when ``error`` stops the work."""
+    return _block({_ERROR: _packed(error)}, [])
 
 
 def read_curated(block: pa.Table, row: int) -> tuple[Unit, Curated]:
-    """What `curated_block` packed into ``row``; the pixels are views of the block's memory.
+    """The unit and pixels that `curated_block` wrote; the pixels are views of the block's memory.
 
     Raises:
-        RealCustomError: a `stopped_block` took its place.
+        RealCustomError: the block is a `stopped_block`.
     """
     text = json.loads(block[_TEXT][row].as_py())
     if _ERROR in text:
@@ -78,20 +78,20 @@ def read_curated(block: pa.Table, row: int) -> tuple[Unit, Curated]:
 
 
 def done_block(rows: int) -> pa.Table:
-    """Says that a unit of so many rows is finished."""
+    """The result of a finished unit with a number of ``rows``."""
     return pa.table({_ROWS: [rows], _ERROR: pa.array([None], pa.string())})
 
 
 def failed_block(error: RealCustomError) -> pa.Table:
-    """Says that ``error`` stopped the work."""
-    return pa.table({_ROWS: [0], _ERROR: [json.dumps(_said(error))]})
+    """The result of a unit whose work ``error`` stopped."""
+    return pa.table({_ROWS: [0], _ERROR: [json.dumps(_packed(error))]})
 
 
 def read_done(block: pa.Table) -> int:
-    """The rows that ``block`` says are finished.
+    """The number of finished rows in ``block``.
 
     Raises:
-        RealCustomError: what stopped the work.
+        RealCustomError: the error that stopped the work.
     """
     for error in block[_ERROR].to_pylist():
         if error is not None:
@@ -100,7 +100,7 @@ def read_done(block: pa.Table) -> int:
 
 
 def _block(text: dict[str, Any], pictures: Sequence[Pixels | None]) -> pa.Table:
-    """One row; a picture that is missing has no bytes."""
+    """A block of one row; a missing picture has no bytes."""
     flat = [_NOTHING if picture is None else picture.ravel() for picture in pictures]
     ends = np.cumsum([0, *(len(picture) for picture in flat)], dtype=np.int64)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(np.concatenate([_NOTHING, *flat]))]
@@ -109,19 +109,19 @@ def _block(text: dict[str, Any], pictures: Sequence[Pixels | None]) -> pa.Table:
 
 
 def _unit(jobs: list[Any]) -> Unit:
-    return Unit(tuple(MarkedJob(*job) for job in jobs))
+    return Unit(tuple(MarkedRow(*job) for job in jobs))
 
 
-def _said(error: RealCustomError) -> list[str]:
+def _packed(error: RealCustomError) -> list[str]:
     return [type(error).__name__, str(error)]
 
 
-def _error(said: list[str]) -> RealCustomError:
-    kind: type[RealCustomError] = getattr(errors, said[0])
-    return kind(said[1])
+def _error(packed: list[str]) -> RealCustomError:
+    kind: type[RealCustomError] = getattr(errors, packed[0])
+    return kind(packed[1])
 
 
-def _view(facts: list[Any], pixels: list[pa.Scalar]) -> View:
+def _view(facts: list[Any], pixels: list[pa.Scalar]) -> TrainingView:
     bucket = Bucket(*facts[0])
     shapes = ((bucket.height, bucket.width, 3), (bucket.height, bucket.width), (bucket.height, bucket.width))
     picture, mask, head = (
@@ -129,10 +129,10 @@ def _view(facts: list[Any], pixels: list[pa.Scalar]) -> View:
         for value, shape in zip(pixels, shapes, strict=True)
     )
     _, size, picture_hash, time_ids, *_ = facts
-    return View(bucket, tuple(size), picture_hash, tuple(time_ids), picture, mask, head)  # type: ignore[arg-type]
+    return TrainingView(bucket, tuple(size), picture_hash, tuple(time_ids), picture, mask, head)  # type: ignore[arg-type]
 
 
-def _cutout(value: pa.Scalar, box: list[float] | None) -> CutOut:
+def _cutout(value: pa.Scalar, box: list[float] | None) -> ReferenceCutOut:
     pixels = np.frombuffer(value.as_buffer(), np.uint8)
     side = math.isqrt(pixels.size // 3)
-    return CutOut(pixels.reshape(side, side, 3), None if box is None else (box[0], box[1], box[2], box[3]))
+    return ReferenceCutOut(pixels.reshape(side, side, 3), None if box is None else (box[0], box[1], box[2], box[3]))

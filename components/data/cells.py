@@ -1,4 +1,4 @@
-"""Single values of parquet files and Arrow streams, read with the part of the file that holds them and no more."""
+"""Reading single values of parquet files and Arrow streams without loading the whole file."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pyarrow.parquet as pq
 from components.data.address import Cell
 from components.errors import DataError
 
-#: Bytes of one column that are held in memory at a time: a row group, or a part of one that is larger.
+#: Maximum bytes of one column in memory: a row group, or a part of a larger one.
 WINDOW = 128 << 20
-#: Parts that each process keeps: rows are asked for in order, picture and mask in turn.
+#: Cached parts of each process: rows are read in order, pictures and masks alternately.
 _KEPT = 2
 
 
-class Table(Hashable, Protocol):
-    """A file that can be opened again and again, and known again in a cache."""
+class TableFile(Hashable, Protocol):
+    """A file that can be opened repeatedly, and used as a cache key."""
 
     def open(self) -> pa.NativeFile: ...
 
 
-def read_cell(table: Table, cell: Cell, max_bytes: int | None = None) -> bytes:
+def read_cell(table: TableFile, cell: Cell, max_bytes: int | None = None) -> bytes:
     """The bytes in ``cell`` of ``table``.
 
     Raises:
@@ -47,7 +47,7 @@ def read_cell(table: Table, cell: Cell, max_bytes: int | None = None) -> bytes:
 
 
 def descend(columns: pa.RecordBatch, path: str) -> pa.Array:
-    """Column ``path`` of ``columns``: its name, or the dotted way to a field of a struct."""
+    """Column ``path`` of ``columns``: a name, or the dotted path of a field of a struct."""
     if path in columns.schema.names:
         return columns.column(path)
     parent, _, name = path.rpartition(".")
@@ -56,7 +56,7 @@ def descend(columns: pa.RecordBatch, path: str) -> pa.Array:
     return pc.struct_field(descend(columns, parent), name)
 
 
-def _value(table: Table, cell: Cell) -> Any:
+def _value(table: TableFile, cell: Cell) -> Any:
     if cell.batch is not None:
         return descend(_record_batch(table, cell.batch), cell.column)[cell.row]
     row = cell.row
@@ -67,13 +67,13 @@ def _value(table: Table, cell: Cell) -> Any:
     raise IndexError(cell.row)
 
 
-def _parquet_value(table: Table, column: str, group: int, row: int) -> Any:
+def _parquet_value(table: TableFile, column: str, group: int, row: int) -> Any:
     part, place = divmod(row, _window_rows(table, column, group))
     return descend(_window(table, column, group, part), column)[place]
 
 
 @lru_cache(maxsize=_KEPT)
-def _record_batch(table: Table, start: int) -> pa.RecordBatch:
+def _record_batch(table: TableFile, start: int) -> pa.RecordBatch:
     with table.open() as file:
         schema = pa.ipc.read_schema(file)
         file.seek(start)
@@ -81,18 +81,18 @@ def _record_batch(table: Table, start: int) -> pa.RecordBatch:
 
 
 @lru_cache(maxsize=_KEPT)
-def _metadata(table: Table) -> Any:
+def _metadata(table: TableFile) -> Any:
     with table.open() as file:
         return pq.read_metadata(file)
 
 
-def _rows_of_groups(table: Table) -> list[int]:
+def _rows_of_groups(table: TableFile) -> list[int]:
     metadata = _metadata(table)
     return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
 
-def _window_rows(table: Table, column: str, group: int) -> int:
-    """How many rows of ``column`` fit into `WINDOW`, by their average size; the whole group if it is smaller."""
+def _window_rows(table: TableFile, column: str, group: int) -> int:
+    """Number of rows of ``column`` that fit into `WINDOW`, by their average size; at most the whole group."""
     described = _metadata(table).row_group(group)
     chunks = (described.column(index) for index in range(described.num_columns))
     size = next((chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column), 0)
@@ -100,8 +100,8 @@ def _window_rows(table: Table, column: str, group: int) -> int:
 
 
 @lru_cache(maxsize=_KEPT)
-def _window(table: Table, column: str, group: int, part: int) -> pa.RecordBatch:
-    """Part ``part`` of a row group's column; parts before it are decoded and dropped."""
+def _window(table: TableFile, column: str, group: int, part: int) -> pa.RecordBatch:
+    """Part ``part`` of a row group's column; earlier parts are decoded and discarded."""
     with table.open() as stream:
         file = pq.ParquetFile(stream, metadata=_metadata(table), buffer_size=1 << 20)
         rows = _window_rows(table, column, group)

@@ -1,4 +1,4 @@
-"""Marks of files' content, by which a change is noticed: hashes of local files, what others' filesystems state."""
+"""Change detection: hashes of local files, and of the metadata of remote files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from components.errors import DataError
 logger = logging.getLogger(__name__)
 _THREADS = 16
 _CHUNK = 1 << 20
-#: What filesystems call the version of a file's content, and the time of its last change.
-_STATED = (
+#: Names, in remote filesystems, of a file's content version and of its modification time.
+_VERSION_FIELDS = (
     ("ETag", "etag", "md5Hash", "content_md5", "generation"),
     ("LastModified", "last_modified", "mtime", "updated", "modified", "created"),
 )
 
 
 def hashes(open_file: Callable[[str], BinaryIO], files: list[str]) -> dict[str, str]:
-    """Hash each file's bytes; one that cannot be read counts as its error's name."""
+    """Hash each file's bytes; for an unreadable file, the name of its error."""
 
     def digest(file: str) -> str:
         try:
@@ -39,29 +39,31 @@ def hashes(open_file: Callable[[str], BinaryIO], files: list[str]) -> dict[str, 
     return _of_each(digest, files)
 
 
-def statements(filesystem: fsspec.AbstractFileSystem, path: Callable[[str], str], files: list[str]) -> dict[str, str]:
-    """Hash what ``filesystem`` states about each file: size, and version or time of change."""
+def metadata_hashes(
+    filesystem: fsspec.AbstractFileSystem, path: Callable[[str], str], files: list[str]
+) -> dict[str, str]:
+    """Hash the metadata of each file in ``filesystem``: size, and version or modification time."""
 
     def digest(file: str) -> str:
         try:
-            stated = filesystem.info(path(file))
-        except Exception as error:  # every filesystem has errors of its own
+            info = filesystem.info(path(file))
+        except Exception as error:  # every filesystem has its own error types
             return type(error).__name__
-        return hashlib.sha256(repr((stated.get("size"), *_stated(stated))).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr((info.get("size"), *_version(info))).encode()).hexdigest()[:16]
 
     filesystem.invalidate_cache()
     _list_folders(filesystem, path, files)
     return _of_each(digest, files)
 
 
-def _stated(info: dict[str, Any]) -> list[str]:
-    """The version if one is stated, else the time."""
-    found = ([str(info[name]) for name in names if info.get(name) is not None] for names in _STATED)
+def _version(info: dict[str, Any]) -> list[str]:
+    """The content version if there is one, else the modification time."""
+    found = ([str(info[name]) for name in names if info.get(name) is not None] for names in _VERSION_FIELDS)
     return next((values for values in found if values), [])
 
 
 def _list_folders(filesystem: fsspec.AbstractFileSystem, path: Callable[[str], str], files: list[str]) -> None:
-    """List folders that hold several of ``files``: object stores then know each file without being asked again."""
+    """List folders with several of ``files``, to fill the cache of object stores by one request each."""
     counts: Counter[str] = Counter()
     for file in files:
         try:
@@ -73,7 +75,7 @@ def _list_folders(filesystem: fsspec.AbstractFileSystem, path: Callable[[str], s
     def listed(folder: str) -> str:
         try:
             filesystem.ls(folder, detail=True)
-        except Exception as error:  # as above; each file is then asked for
+        except Exception as error:  # as above; the files are then queried one by one
             logger.debug("%s cannot be listed: %s", folder, error)
         return folder
 

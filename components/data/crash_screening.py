@@ -1,4 +1,4 @@
-"""Pictures that bring down the process that reads them, found by reading them in a process that may die."""
+"""Detection of pictures that crash the process reading them, by reading each in a separate process."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 from components.data.curate import curate
-from components.data.plan import Job
+from components.data.plan import PlannedRow
 from components.data.schema import Reject
 from components.data.subject_image import CurateSettings
 
 
 class Screened(NamedTuple):
-    """Jobs that are safe to curate, and the others."""
+    """Rows that are safe to curate, and rejects of the others."""
 
-    jobs: list[Job]
+    jobs: list[PlannedRow]
     rejects: list[Reject]
 
 
-def screen(jobs: Sequence[Job], settings: CurateSettings) -> Screened:
-    """Try each of ``jobs`` alone. It takes twice the time and some seconds more for every process that dies.
+def screen(jobs: Sequence[PlannedRow], settings: CurateSettings) -> Screened:
+    """Curate each of ``jobs`` in another process. Doubles the time, and takes seconds more for every crash.
 
     Raises:
         RealCustomError: as `curate`.
     """
-    kept: list[Job] = []
+    kept: list[PlannedRow] = []
     rejects: list[Reject] = []
     pool = _pool()
     try:
@@ -45,9 +45,9 @@ def screen(jobs: Sequence[Job], settings: CurateSettings) -> Screened:
 
 
 def _pool() -> ProcessPoolExecutor:
-    """One process that shares nothing with this one."""
+    """A pool of one spawned process."""
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
 
-def _try(job: Job, settings: CurateSettings) -> None:
+def _try(job: PlannedRow, settings: CurateSettings) -> None:
     curate([job], settings)

@@ -1,4 +1,4 @@
-"""A training picture that shows the subject, and what SDXL is told about how it was cut."""
+"""Cropping a training image around its subject, and SDXL's size and crop conditioning."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Crop(NamedTuple):
 
 
 def crop_to(picture: Image.Image, mask: Image.Image, bucket: Bucket) -> Crop:
-    """Cut the largest window of the bucket's shape, as near the middle as lets it hold the subject, and resize it.
+    """Crop the largest window of the bucket's aspect ratio, as central as the subject allows, and resize it.
 
     The time ids state the original's height and width, the crop's top and left in the original resized so that the
-    window has the bucket's size, and the bucket's height and width: SDXL's own convention. A subject longer than the
-    window is cut on both sides alike.
+    window has the bucket's size, and the bucket's height and width: SDXL's convention. A subject longer than the
+    window is cut equally on both sides.
     """
     size = picture.size
     scale = min(length / wanted for length, wanted in zip(size, bucket, strict=True))
@@ -42,7 +42,7 @@ def crop_to(picture: Image.Image, mask: Image.Image, bucket: Bucket) -> Crop:
 
 
 def _offset(length: int, side: int, start: int, end: int) -> int:
-    """Where a window of ``side`` pixels starts on a side of ``length``, so that it holds ``start`` to ``end``."""
+    """Start of a window of ``side`` pixels on an axis of ``length``, so that it contains ``start`` to ``end``."""
     wanted = (length - side) // 2
     if end - start >= side:
         return min(max((start + end - side) // 2, 0), length - side)

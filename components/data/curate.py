@@ -1,4 +1,4 @@
-"""Jobs become pixels: each picture is read once, and what is wrong with one costs the rows that show it alone."""
+"""Curation: reads each picture once into pixels; an invalid picture rejects only its own rows."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import logging
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from components.data.plan import Job, WordOrigin
+from components.data.plan import PlannedRow, WordOrigin
 from components.data.schema import AnnotatedSubject, Box, Reject
-from components.data.subject_image import CurateSettings, CutOut, Refused, View, as_tuple, cut, lay_out, see
+from components.data.subject_image import (
+    CurateSettings,
+    PictureRejected,
+    ReferenceCutOut,
+    TrainingView,
+    as_tuple,
+    cut_reference,
+    load_subject,
+    training_view,
+)
 from components.errors import RealCustomError
 
 logger = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
-    """A row that is kept. ``view``, ``cutout`` and ``other_cutout`` are places in the lists of `Curated`."""
+    """An accepted row. ``view``, ``cutout`` and ``other_cutout`` are indices into the lists of `Curated`."""
 
     id: str
     group: str
@@ -33,35 +42,35 @@ class Row(NamedTuple):
 
 
 class Curated(NamedTuple):
-    """Rows that can be used with their pixels, each picture once however many rows show it, and the other rows."""
+    """Accepted rows with the pixels of their pictures, without repetitions, and rejected rows."""
 
     rows: list[Row]
-    views: list[View]
-    cutouts: list[CutOut]
+    views: list[TrainingView]
+    cutouts: list[ReferenceCutOut]
     rejects: list[Reject]
 
 
-def curate(jobs: list[Job], settings: CurateSettings) -> Curated:
-    """Read the pictures of ``jobs``, and lay out those that can be used.
+def curate(jobs: list[PlannedRow], settings: CurateSettings) -> Curated:
+    """Read the pictures of ``jobs``, and crop and cut out the valid ones.
 
     Raises:
         ConfigError: a stage needs an extra that is not installed.
     """
-    desk = _Desk(settings)
-    kept: list[tuple[Job, int, int]] = []
+    cache = _PictureCache(settings)
+    kept: list[tuple[PlannedRow, int, int]] = []
     rejects: list[Reject] = []
     for job in jobs:
         subject = job["row"]["subject"]
         try:
-            kept.append((job, desk.view(subject), desk.cutout(subject)))
-        except Refused as refused:
+            kept.append((job, cache.view(subject), cache.cutout(subject)))
+        except PictureRejected as refused:
             rejects.append(Reject(subject["id"], job["row"]["source"], refused.stage, refused.reason))
-    # Afterwards, so that a picture which is a row too has been read by now.
-    rows = [_row(job, view, cutout, desk.other(job["others"])) for job, view, cutout in kept]
-    return Curated(rows, desk.views, desk.cutouts, rejects)
+    # In a second pass, so that pictures of other rows are in the cache.
+    rows = [_row(job, view, cutout, cache.other(job["others"])) for job, view, cutout in kept]
+    return Curated(rows, cache.views, cache.cutouts, rejects)
 
 
-def _row(job: Job, view: int, cutout: int, other: tuple[str, int] | None) -> Row:
+def _row(job: PlannedRow, view: int, cutout: int, other: tuple[str, int] | None) -> Row:
     row, subject = job["row"], job["row"]["subject"]
     other_id, other_cutout = other or (subject["id"], cutout)
     return Row(
@@ -80,70 +89,70 @@ def _row(job: Job, view: int, cutout: int, other: tuple[str, int] | None) -> Row
     )
 
 
-#: What a subject's pixels depend on.
-_Look = tuple[str, str | None, Box | None, Box | None]
+#: Everything that a subject's pixels depend on: a cache key.
+_SubjectKey = tuple[str, str | None, Box | None, Box | None]
 
 
 @dataclass
-class _Desk:
-    """What has been made so far, and the looks it was made of; one that was refused is remembered with its reason."""
+class _PictureCache:
+    """Processed pictures by the annotations that they depend on; rejected ones with their reasons."""
 
     settings: CurateSettings
-    views: list[View] = field(default_factory=list)
-    cutouts: list[CutOut] = field(default_factory=list)
-    _view_of: dict[_Look, int] = field(default_factory=dict)
-    _cutout_of: dict[_Look, int | Refused] = field(default_factory=dict)
+    views: list[TrainingView] = field(default_factory=list)
+    cutouts: list[ReferenceCutOut] = field(default_factory=list)
+    _view_of: dict[_SubjectKey, int] = field(default_factory=dict)
+    _cutout_of: dict[_SubjectKey, int | PictureRejected] = field(default_factory=dict)
 
     def view(self, subject: AnnotatedSubject) -> int:
-        """The place of the training picture that shows ``subject``; its cut-out is made with it."""
-        look = _look(subject)
-        if look not in self._view_of:
-            if look in self._cutout_of:
-                self.cutout(subject)  # raises, for a cut-out without a view is one that was refused
-            self._make(subject, look, wanted=True)
-        return self._view_of[look]
+        """The index of the training image of ``subject``; its cut-out is made at the same time."""
+        key = _subject_key(subject)
+        if key not in self._view_of:
+            if key in self._cutout_of:
+                self.cutout(subject)  # raises: a cut-out without a view was rejected
+            self._make(subject, key, wanted=True)
+        return self._view_of[key]
 
     def cutout(self, subject: AnnotatedSubject) -> int:
-        """The place of the cut-out of ``subject``."""
-        look = _look(subject)
-        if look not in self._cutout_of:
-            self._make(subject, look, wanted=False)
-        made = self._cutout_of[look]
-        if isinstance(made, Refused):
+        """The index of the cut-out of ``subject``."""
+        key = _subject_key(subject)
+        if key not in self._cutout_of:
+            self._make(subject, key, wanted=False)
+        made = self._cutout_of[key]
+        if isinstance(made, PictureRejected):
             raise made
         return made
 
     def other(self, others: list[AnnotatedSubject]) -> tuple[str, int] | None:
-        """The first of ``others`` that can be read, and the place of its cut-out."""
+        """The id of the first valid one of ``others``, and the index of its cut-out."""
         for subject in others:
             try:
                 return subject["id"], self.cutout(subject)
-            except Refused:
+            except PictureRejected:
                 continue
         return None
 
-    def _make(self, subject: AnnotatedSubject, look: _Look, wanted: bool) -> None:
-        """Read ``subject`` into a cut-out, and into a view if one is ``wanted``."""
+    def _make(self, subject: AnnotatedSubject, key: _SubjectKey, wanted: bool) -> None:
+        """Make the cut-out of ``subject``, and its training image if ``wanted``."""
         try:
-            seen = see(subject, self.settings)
-            cutout = cut(seen, self.settings.reference_size)
-            view = lay_out(seen, self.settings) if wanted else None
-        except Refused as refused:
-            self._cutout_of[look] = refused
+            seen = load_subject(subject, self.settings)
+            cutout = cut_reference(seen, self.settings.reference_size)
+            view = training_view(seen, self.settings) if wanted else None
+        except PictureRejected as refused:
+            self._cutout_of[key] = refused
             raise
-        except (RealCustomError, MemoryError):  # the fault of no picture
+        except (RealCustomError, MemoryError):  # not the picture's fault
             raise
-        except Exception as error:  # whatever one picture does to a library, the others go on
+        except Exception as error:  # any error of a library rejects this picture only
             logger.exception("%s could not be curated", subject["id"])
-            fault = Refused("curate", f"a library failed ({type(error).__name__})")
-            self._cutout_of[look] = fault
+            fault = PictureRejected("curate", f"a library failed ({type(error).__name__})")
+            self._cutout_of[key] = fault
             raise fault from error
-        self._cutout_of[look] = len(self.cutouts)
+        self._cutout_of[key] = len(self.cutouts)
         self.cutouts.append(cutout)
         if view is not None:
-            self._view_of[look] = len(self.views)
+            self._view_of[key] = len(self.views)
             self.views.append(view)
 
 
-def _look(subject: AnnotatedSubject) -> _Look:
+def _subject_key(subject: AnnotatedSubject) -> _SubjectKey:
     return subject["image"], subject["mask"], as_tuple(subject["box"]), as_tuple(subject["head_box"])

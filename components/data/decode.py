@@ -1,4 +1,4 @@
-"""Bytes of unknown origin as an upright RGB picture."""
+"""Decoding of untrusted bytes into an upright RGB picture."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from components.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-#: Shortest side in pixels from which a subject can be told.
+#: Minimum side in pixels.
 MIN_SIDE = 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 #: Chunks of a PNG that say nothing about its pixels as they are read here; and bytes of a chunk beside its content.
 _METADATA = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 _CHUNK_OVERHEAD = 12
 _TOO_LARGE = "more pixels than data.max_pixels"
-#: How pictures are turned upright, by their EXIF orientation.
+#: Transpositions by EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,37 +34,37 @@ _TURNS = {
 
 
 class TooLargeError(DataError):
-    """More pixels than may be decoded."""
+    """The picture has more pixels than allowed."""
 
 
 class Decoded(NamedTuple):
-    """An upright RGB picture, and the mask (L, 255 on the subject) that its transparency makes; None if it has none."""
+    """An upright RGB picture, and the mask (L, 255 on the subject) of its alpha channel; None if it has none."""
 
     picture: Image.Image
     mask: Image.Image | None
 
 
 def decode_picture(data: bytes, max_pixels: int, formats: Sequence[str] = FORMATS) -> Image.Image:
-    """Decode ``data``: turned upright by its EXIF orientation, transparent parts white, 16-bit greys scaled to 8.
+    """Decode ``data``: rotated by its EXIF orientation, transparent parts white, 16-bit greys scaled to 8.
 
-    The size that the header states is checked before a pixel is decoded.
+    The size in the header is checked before pixels are decoded.
 
     Args:
-        formats: Pillow's names of those that are read; no other format's decoder sees the bytes.
+        formats: Pillow's names of the allowed formats; no other decoder is used.
 
     Raises:
         TooLargeError: more pixels than ``max_pixels``.
-        DataError: not a picture, damaged, cut short, animated, too large or too small; the message is a reason
-            that can be counted, without names or sizes. Whatever the bytes are, nothing else is raised.
+        DataError: not a picture, damaged, cut short, animated, too large or too small; the message is the
+            reason of a reject, without names or sizes. No other exception is raised, whatever the bytes are.
     """
     return decode_with_alpha(data, max_pixels, formats).picture
 
 
 def decode_with_alpha(data: bytes, max_pixels: int, formats: Sequence[str] = FORMATS) -> Decoded:
-    """As `decode_picture`, with what the picture's transparency says about the subject.
+    """As `decode_picture`, with the mask of the alpha channel.
 
     Raises:
-        DataError: as `decode_picture`, or the picture is transparent all over.
+        DataError: as `decode_picture`, or the picture is fully transparent.
     """
     with _reasons():
         picture = Image.open(io.BytesIO(_without_metadata(data)), formats=list(formats))
@@ -113,12 +113,12 @@ def _without_metadata(data: bytes) -> bytes:
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """Turn whatever Pillow raises into a reason: its decoders fail on hostile bytes in ways that no list completes."""
+    """Turn any error of Pillow into a `DataError`: its decoders raise many types for hostile bytes."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (DataError, MemoryError):  # the limits bound what a picture needs: too little memory is the fault of none
+    except (DataError, MemoryError):  # sizes are limited: running out of memory is not the picture's fault
         raise
     except Image.DecompressionBombError:
         raise TooLargeError(_TOO_LARGE) from None
@@ -129,18 +129,18 @@ def _reasons() -> Iterator[None]:
 
 
 def _check(picture: Image.Image, max_pixels: int) -> None:
-    """Refuse, by its header, what must not or cannot be decoded."""
+    """Reject, by its header, a picture that must not or cannot be decoded."""
     if picture.width * picture.height > max_pixels:
         raise TooLargeError(_TOO_LARGE)
     if min(picture.size) < MIN_SIDE:
         raise DataError(f"shorter than {MIN_SIDE} pixels on a side")
-    # Cameras append previews and depths to their JPEG files (MPO): these are no frames.
+    # Cameras append previews and depth maps to JPEG files (MPO), which are no animation frames.
     if picture.format != "MPO" and getattr(picture, "is_animated", False):
         raise DataError("animated: several frames")
 
 
 def _orientation(picture: Image.Image) -> int:
-    """The EXIF orientation; upright where the entries cannot be read, as the pixels are sound all the same."""
+    """The EXIF orientation; 1 if the EXIF data are unreadable."""
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # as in `_reasons`

@@ -1,4 +1,4 @@
-"""The same photograph twice: re-encoded, resized, a little brighter, a little cropped."""
+"""Near-duplicate detection: the same photograph re-encoded, resized, slightly brightened or cropped."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-#: Bits by which the hashes of near-duplicates differ at most (docs/experiments.md: "Near-duplicates").
+#: Maximum Hamming distance of the hashes of near-duplicates (docs/experiments.md: "Near-duplicates").
 NEAR = 20
 _BITS = 256
-#: Side of the picture that is transformed, and how many of its lowest frequencies brightness and colours give.
+#: Side of the transformed picture, and the number of lowest frequencies used of brightness and of each colour channel.
 _SIDE, _BRIGHTNESS, _COLOUR = 64, 144, 56
-#: Weaker colours are taken for the noise of a grey picture.
+#: Threshold of colour coefficients: smaller ones may be noise of a grey picture.
 _GREY = 20.0
-#: Pairs that are compared at a time.
+#: Pairs compared at a time.
 _CHUNK = 1 << 20
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -28,8 +28,8 @@ def picture_hash(picture: Image.Image) -> str:
     """A 256-bit perceptual hash of an RGB ``picture``, in hexadecimal digits.
 
     Its bits are signs of the lowest frequencies (discrete cosine transform) of the picture's brightness, without the
-    mean, and of its two colour differences. Re-encoding, resizing, brightness and contrast leave almost all as they
-    are, a crop of a few per cent most of them.
+    mean, and of its two colour differences. Re-encoding, resizing, brightness and contrast change almost none of
+    them, a crop of a few per cent only some.
     """
     small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX).convert("YCbCr")
     brightness, *colours = (cv2.dct(channel) for channel in np.moveaxis(np.asarray(small, np.float32) - 128, 2, 0))
@@ -40,16 +40,15 @@ def picture_hash(picture: Image.Image) -> str:
 
 
 def find_duplicates(hashes: Mapping[str, str], near: int = NEAR) -> dict[str, str]:
-    """The ids in ``hashes`` (id -> `picture_hash`) that show what an earlier one shows, each with the earliest such id.
+    """The ids in ``hashes`` (id -> `picture_hash`) that duplicate an earlier one, each with the earliest such id.
 
-    Two ids show the same if their hashes differ by at most ``near`` bits, or if others connect them. No such pair is
-    missed.
+    Duplicates are connected components of hashes that differ by at most ``near`` bits. The search is exact.
     """
     if not hashes:
         return {}
     ids = list(hashes)
     packed = np.frombuffer(bytes.fromhex("".join(hashes.values())), np.uint64).reshape(len(ids), _BITS // 64)
-    # Equal hashes are joined at once, so that many copies of one picture do not make as many pairs.
+    # Equal hashes are merged first, so that copies of one picture do not produce quadratically many pairs.
     distinct, inverse = np.unique(packed, axis=0, return_inverse=True)
     groups = _groups(distinct, near)[inverse.ravel()].tolist()
     first: dict[int, str] = {}
@@ -58,7 +57,7 @@ def find_duplicates(hashes: Mapping[str, str], near: int = NEAR) -> dict[str, st
 
 
 def _from_low_to_high() -> NDArray[np.int64]:
-    """Places of the transform's values, by the sum of their frequencies."""
+    """Indices of the transform's coefficients, by the sum of their frequencies."""
     y, x = np.indices((_SIDE, _SIDE))
     return np.lexsort((y.ravel(), (y + x).ravel()))
 
@@ -78,9 +77,9 @@ def _groups(hashes: NDArray[np.uint64], near: int) -> NDArray[np.int64]:
 
 
 def _candidates(hashes: NDArray[np.uint64], near: int) -> Iterator[Pairs]:
-    """Pairs of rows in chunks; every pair that differs by at most ``near`` bits is among them.
+    """Candidate pairs of rows in chunks; they include every pair that differs by at most ``near`` bits.
 
-    The bits are dealt out to bands, more than half as many as may differ, so that in one band at most one bit differs.
+    The bits are distributed over more than ``near / 2`` bands, so that in some band at most one bit differs.
     """
     bits = np.unpackbits(hashes.view(np.uint8), axis=1)
     bands = max(8, near // 2 + 1)

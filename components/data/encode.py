@@ -1,4 +1,4 @@
-"""Pixels and captions become what training reads: latents, text tokens and reference features."""
+"""Encoding of pixels and captions into latents, text tokens and reference features."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components.config import ModelConfig, VisionConfig
-from components.data.once import Failed
-from components.data.subject_image import CutOut, Pixels, View
+from components.data.batch_cache import Failed
+from components.data.subject_image import Pixels, ReferenceCutOut, TrainingView
 from components.errors import ArtifactError
 from components.model.face_tokens import face_tokens
 from components.model.text import encode_prompts
@@ -29,13 +29,13 @@ class TextTokens(NamedTuple):
     pooled: Half
 
 
-class Picture(NamedTuple):
+class PictureLatents(NamedTuple):
     """A training picture's scaled ``latents`` [4, h, w]."""
 
     latents: Half
 
 
-class Reference(NamedTuple):
+class ReferenceFeatures(NamedTuple):
     """A cut-out's features: ``deep`` [n, d], ``local`` [4 n, d], and its ``face`` group [n]."""
 
     deep: Half
@@ -50,14 +50,14 @@ class PicturePixels(NamedTuple):
 
 
 class ReferencePixels(NamedTuple):
-    """A cut-out, uint8 [r, r, 3], and the box of its face in it, float32 [4]; zeros where none is known."""
+    """A cut-out, uint8 [r, r, 3], and the box of its face in it, float32 [4]; zeros if none is known."""
 
     cutout: Pixels
     face_box: NDArray[np.float32]
 
 
 class Encoder:
-    """The frozen parts. Results are in half precision; one that is beyond it is `Failed`."""
+    """The frozen models. Results are in half precision; a result that overflows is `Failed`."""
 
     def __init__(self, model: ModelConfig, vision: VisionConfig) -> None:
         self.device = torch.device(_device(model))
@@ -73,19 +73,19 @@ class Encoder:
             self.pipeline.vae.to(torch.float32)  # SDXL's autoencoder overflows in half precision
         self.vision = VisionEncoder.from_config(model, vision).to(self.device, dtype)
 
-    def latent_size(self, view: View) -> tuple[int, int]:
+    def latent_size(self, view: TrainingView) -> tuple[int, int]:
         """Height and width of a view's latents."""
         height, width = view.mask.shape
         return height // self.pipeline.vae_scale_factor, width // self.pipeline.vae_scale_factor
 
     @torch.inference_mode()
-    def pictures(self, views: list[View]) -> list[Any]:
-        """Views of one bucket as `Picture`: the posterior's mean, so that nothing is random."""
+    def pictures(self, views: list[TrainingView]) -> list[Any]:
+        """Views of one bucket as `PictureLatents`: the mean of the posterior, which is deterministic."""
         vae = self.pipeline.vae
         pictures = torch.from_numpy(np.stack([view.picture for view in views])).to(vae.device)
         pixels = pictures.permute(0, 3, 1, 2).to(vae.dtype) / 127.5 - 1
         latents = _half(vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)
-        return [_checked(Picture(one), one) for one in latents]
+        return [_checked(PictureLatents(one), one) for one in latents]
 
     @torch.inference_mode()
     def texts(self, captions: list[str]) -> list[TextTokens | Failed]:
@@ -94,24 +94,24 @@ class Encoder:
         return [_checked(TextTokens(*pair), *pair) for pair in pairs]
 
     @torch.inference_mode()
-    def references(self, cutouts: list[CutOut]) -> list[Any]:
-        """Cut-outs as `Reference`."""
+    def references(self, cutouts: list[ReferenceCutOut]) -> list[Any]:
+        """Cut-outs as `ReferenceFeatures`."""
         pictures = torch.from_numpy(np.stack([cutout.pixels for cutout in cutouts])).to(self.device)
         pixels = pictures.permute(0, 3, 1, 2).to(next(self.vision.parameters()).dtype) / 127.5 - 1
         features = self.vision(pixels)
         deep, local, size = _half(features.deep), _half(features.local), pixels.shape[-1]
         faces = [_half(face_tokens(cutout.face_box, size, self.vision.grid)) for cutout in cutouts]
-        return [_checked(Reference(d, x, f), d, x) for d, x, f in zip(deep, local, faces, strict=True)]
+        return [_checked(ReferenceFeatures(d, x, f), d, x) for d, x, f in zip(deep, local, faces, strict=True)]
 
 
 class TextOnly(Encoder):
-    """Encodes texts, and leaves pictures to the steps of the training."""
+    """Encodes texts only; pictures and references are encoded in training steps."""
 
-    def pictures(self, views: list[View]) -> list[Any]:
+    def pictures(self, views: list[TrainingView]) -> list[Any]:
         """Views as `PicturePixels`."""
         return [PicturePixels(view.picture) for view in views]
 
-    def references(self, cutouts: list[CutOut]) -> list[Any]:
+    def references(self, cutouts: list[ReferenceCutOut]) -> list[Any]:
         """Cut-outs as `ReferencePixels`."""
         return [
             ReferencePixels(cutout.pixels, np.asarray(cutout.face_box or (0, 0, 0, 0), np.float32))
@@ -125,7 +125,7 @@ def mask_shares(mask: NDArray[np.uint8], latents: tuple[int, int]) -> Half:
 
 
 def _checked(result: Any, *parts: Half) -> Any:
-    """``result``, unless half precision overflowed in one of its ``parts``."""
+    """``result``, or `Failed` if one of its ``parts`` overflowed in half precision."""
     return result if all(np.isfinite(part).all() for part in parts) else Failed("beyond half precision")
 
 

@@ -1,11 +1,11 @@
-"""Finished units on disk: their shards, and for each a record that is written last, so that what it lists is there.
+"""Finished units on disk: their shards, and a record for each, written last, so that its shards exist.
 
 ::
 
     prepared.parts/
       3f0c….64x64.parquet      rows of one unit and bucket
       3f0c….json               the unit's record
-      3f0c….tries              a byte for each time that this run began to work on the unit
+      3f0c….tries              one byte for each time that this run started the unit
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PARTIAL = ".partial"
 
 
 class RowRecord(BaseModel):
-    """A row that came out: its ``image``'s address, perceptual hash, whole size and bucket; its word, and whence."""
+    """An accepted row: address, perceptual hash, full size and bucket of its picture; its word and its origin."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,7 +45,7 @@ class RowRecord(BaseModel):
 
 
 class UnitRecord(BaseModel):
-    """What became of a unit: every one of its rows is in ``rows`` or in ``rejects``.
+    """The outcome of a unit: every one of its rows is in ``rows`` or in ``rejects``.
 
     ``marks`` are those of its rows (`MarkedJob`), and ``files`` the bytes of each bucket's shard.
     """
@@ -77,7 +77,7 @@ class FinishedUnits:
         return self.directory / f"{key}.tries"
 
     def finished(self) -> dict[str, UnitRecord]:
-        """The records of units whose shards are there in full."""
+        """The records of units whose shards are complete."""
         records = {}
         for file in self.directory.glob("*.json"):
             if (record := self.find(file.stem)) is not None:
@@ -85,7 +85,7 @@ class FinishedUnits:
         return records
 
     def find(self, key: str) -> UnitRecord | None:
-        """The record of unit ``key``; None if it is not finished, or its shards were lost since."""
+        """The record of unit ``key``; None if it is not finished, or its shards are missing."""
         try:
             record = UnitRecord.model_validate_json(self.record(key).read_bytes())
             sizes = {bucket: self.shard(key, bucket).stat().st_size for bucket in record.files}
@@ -94,33 +94,33 @@ class FinishedUnits:
         return record if record.schema_version == SCHEMA_VERSION and sizes == record.files else None
 
     def begin(self, key: str) -> int:
-        """Note that work on a unit begins; says how often this run had begun it before."""
+        """Record the start of a unit; returns how often this run had started it before."""
         file = self._tries(key)
         with file.open("ab") as stream:
             stream.write(b".")
             return stream.tell() - 1
 
     def finish(self, record: UnitRecord) -> None:
-        """Write ``record``, after its shards. Doing so again changes nothing."""
+        """Write ``record``, after its shards. Idempotent."""
         with appearing(self.record(record.key)) as partial:
             partial.write_text(record.model_dump_json())
         self._tries(record.key).unlink(missing_ok=True)
 
     def sweep(self, kept: Collection[str]) -> None:
-        """Remove what belongs to no unit of ``kept``."""
+        """Remove files of units that are not in ``kept``."""
         for file in self.directory.iterdir():
             if file.name.split(".")[0] not in kept:
                 file.unlink(missing_ok=True)
 
     def forget_unfinished(self) -> None:
-        """Remove what a run that was killed left of units that it had begun."""
+        """Remove unfinished files of a killed run."""
         for pattern in (f".*{_PARTIAL}", "*.tries"):
             for file in self.directory.glob(pattern):
                 file.unlink(missing_ok=True)
 
 
 def write_shard(file: Path, tables: Iterable[pa.Table]) -> int:
-    """Write ``tables``, a row group each, to ``file``, which appears whole; none makes no file. Returns its bytes."""
+    """Write ``tables``, a row group each, to ``file`` atomically; without tables, no file. Returns its bytes."""
     tables = iter(tables)
     first = next(tables, None)
     if first is None:
@@ -134,7 +134,7 @@ def write_shard(file: Path, tables: Iterable[pa.Table]) -> int:
 
 @contextmanager
 def appearing(file: Path) -> Iterator[Path]:
-    """A hidden sibling to write into; it becomes ``file``, safe on the disk, when the block ends without an error."""
+    """A temporary sibling to write to; it is synced and renamed to ``file`` when the block succeeds."""
     partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}{_PARTIAL}")
     try:
         yield partial
@@ -147,7 +147,7 @@ def appearing(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def room_for(place: Path, field: str = "data.output") -> Iterator[None]:
-    """Say what to do when the disk of ``place``, which ``field`` names, is full.
+    """Turn a full disk of ``place``, which ``field`` names, into an error with a remedy.
 
     Raises:
         DataError: no space is left.

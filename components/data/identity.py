@@ -1,4 +1,4 @@
-"""Which models and which versions of the stages make a dataset: what other ones made must not be mixed with it."""
+"""Identities of the models and stage versions of a dataset: results of other ones must not be mixed with it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from components.model.vision import encoder_identity
 
 #: The folders of a base model that preparation depends on.
 _PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
-#: The versions of the stages. Raise a stage's number in the change after which it gives something else for the same
-#: input; what was prepared before is then prepared again. A move, a new name, a message or more speed raises none.
-#: `tests/data/test_stage_versions.py` compares what each stage gives with what its version gave.
+#: The versions of the stages. Increment a stage's number in the change that alters its output for the same input;
+#: earlier datasets are then prepared again. Moves, renames, messages and speed need no increment.
+#: `tests/data/test_stage_versions.py` compares the output of each stage with that of its version.
 STAGES: Mapping[str, int] = {
     # The caption's clean form, the word, the split, and the other pictures of a row (`plan`, `captions`).
     "plan": 1,
     # Pixels: decoding, the subject's region, buckets and crops, cut-outs, face boxes, perceptual hashes (`curate`).
     "curate": 1,
-    # The phrases that may name a subject, and which of them is taken (`components.model.naming`).
+    # The phrases that may name a subject, and the choice among them (`components.model.naming`).
     "word": 1,
     # Latents, text tokens, reference features, masks and face groups at their resolution (`encode`).
     "encode": 1,
@@ -29,7 +29,7 @@ STAGES: Mapping[str, int] = {
     # Which rows are near-duplicates of others (`duplicates`, `assemble`).
     "assemble": 1,
 }
-#: Releases that had no versions named their stages by a hash of source files, which their datasets carry.
+#: Releases without versions identified their stages by a hash of source files, which their datasets store.
 RELEASED: Mapping[str, Mapping[str, int]] = {
     # 0.1.0, commit 11882ae
     "9d229501c615df00": {"plan": 1, "curate": 1, "word": 1, "encode": 1, "write": 1, "assemble": 1},
@@ -37,7 +37,7 @@ RELEASED: Mapping[str, Mapping[str, int]] = {
 
 
 def encoder_identities(config: Config) -> dict[str, str]:
-    """Names of the models that encode.
+    """Identities of the encoding models.
 
     Raises:
         ArtifactError: ``model.base`` is a path without a pipeline in it.
@@ -49,13 +49,13 @@ def encoder_identities(config: Config) -> dict[str, str]:
 
 
 def stages_identity(stages: Mapping[str, int] = STAGES) -> str:
-    """Names the versions of the stages: as the release did that had the same ones, so that its work is recognised."""
+    """The identity of the stage versions: that of a release with the same ones, so that its datasets are recognised."""
     known = (name for name, versions in RELEASED.items() if versions == stages)
     return next(known, None) or fingerprint(dict(stages))
 
 
 def base_identity(base: str) -> str:
-    """Names the autoencoder and text encoders of ``base``: a hash of a directory's files, or the hub name.
+    """The identity of the autoencoder and text encoders of ``base``: a hash of its files, or the hub name.
 
     Raises:
         ArtifactError: ``base`` is a path without a pipeline in it.
@@ -65,5 +65,7 @@ def base_identity(base: str) -> str:
         files = (file for part in _PARTS for file in (root / part).rglob("*") if file.is_file())
         return digest_files(root, (file.relative_to(root).as_posix() for file in files))
     if root.is_dir() or root.is_absolute():
-        raise ArtifactError(f"model.base: {base} holds no model_index.json; give a pipeline's directory or a hub name")
+        raise ArtifactError(
+            f"model.base: {base} contains no model_index.json; give a pipeline's directory or a hub name"
+        )
     return base

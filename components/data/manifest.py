@@ -1,4 +1,4 @@
-"""A prepared dataset's account of itself: what went in, what came out, what was left out and why."""
+"""The manifest of a prepared dataset: row counts, rejects with reasons, encoders and configuration."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
-    #: Column -> type; lengths that differ between buckets are stars. `components.data.schema` says what they hold.
+    #: Column -> type; lengths that differ between buckets are ``*``. `components.data.schema` documents the columns.
     columns: dict[str, str]
-    #: Names the content of the source, the settings, the encoders and the versions of the stages.
+    #: Fingerprint of the content of the source, the settings, the encoders and the stage versions.
     fingerprint: str
     rows_in: int
     rows_out: int
     rows_rejected: int
     #: "stage: reason" -> rows, most frequent first.
     reasons: dict[str, int]
-    #: Rows of each split; ``shards/split=<name>`` holds them.
+    #: Rows of each split, in ``shards/split=<name>``.
     splits: dict[str, int]
-    #: Rows of each split's buckets; ``bucket=<width>x<height>`` in the split's directory holds them.
+    #: Rows of each split's buckets, in ``bucket=<width>x<height>`` of the split's directory.
     buckets: dict[str, dict[str, int]]
-    #: Names of the units of work; a unit's shards bear its name.
+    #: Names of the units of work, which are the names of their shards.
     units: list[str]
     #: Identity of the base model's parts and of the vision encoders.
     encoders: dict[str, str]
-    #: Names the versions of the stages (`components.data.identity`).
+    #: Identity of the stage versions (`components.data.identity`).
     code: str
     config: dict[str, Any]
 
@@ -50,7 +50,7 @@ def load_manifest(directory: Path) -> Manifest:
     """Read the manifest of a prepared dataset.
 
     Raises:
-        DataError: ``directory`` is no prepared dataset, or one of another schema version.
+        DataError: ``directory`` is no prepared dataset, or has another schema version.
     """
     file = directory / MANIFEST
     try:
@@ -68,14 +68,16 @@ def load_manifest(directory: Path) -> Manifest:
 
 
 def find_manifest(directory: Path) -> Manifest | None:
-    """The manifest of what ``directory`` holds; None when that is nothing, or a dataset of another release.
+    """The manifest of the dataset in ``directory``; None if it is empty, or has another schema version.
 
     Raises:
-        DataError: it holds something that is no dataset, which must not be replaced.
+        DataError: it contains something other than a dataset, which must not be replaced.
     """
     if not (directory / MANIFEST).exists():
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise DataError(f"data.output: {directory} holds other things than a dataset; name another directory")
+            raise DataError(
+                f"data.output: {directory} contains something other than a dataset; choose another directory"
+            )
         return None
     try:
         return load_manifest(directory)
@@ -85,16 +87,16 @@ def find_manifest(directory: Path) -> Manifest | None:
 
 
 def shards(directory: Path, split: str) -> Path:
-    """The directory of a split's parquet files, those of each bucket in a folder of their own."""
+    """The directory of a split's parquet files, with one folder for each bucket."""
     return directory / SHARDS / f"split={split}"
 
 
 def bucket_shards(directory: Path, split: str) -> dict[str, Path]:
-    """The directory of each bucket's parquet files, of the buckets that hold rows of ``split``."""
+    """The directory of each bucket's parquet files, for buckets with rows of ``split``."""
     folders = sorted(shards(directory, split).glob(f"{_BUCKET}*"))
     return {folder.name.removeprefix(_BUCKET): folder for folder in folders}
 
 
 def shard_folder(directory: Path, split: str, bucket: str) -> Path:
-    """Where the parquet files of one bucket belong."""
+    """The directory of the parquet files of one bucket."""
     return shards(directory, split) / f"{_BUCKET}{bucket}"

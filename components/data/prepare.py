@@ -1,4 +1,4 @@
-"""`prepare`: subject/caption pairs in, encoded shards and a manifest out; nothing lost, nothing done twice.
+"""`prepare`: turns subject/caption pairs into encoded shards and a manifest.
 
 source -> plan -> units -> pipeline -> assemble
 """
@@ -26,7 +26,7 @@ from components.data.report.source_pictures import SourcePictures
 from components.data.schema import SCHEMA_VERSION, Reject
 from components.data.sources import Source, read_source
 from components.data.subject_image import CurateSettings
-from components.data.units import MarkedJob, Unit, addresses_of, cut_units, mark_jobs
+from components.data.units import MarkedRow, Unit, addresses_of, cut_units, mark_rows
 from components.errors import DataError
 from components.files import replacing
 from components.fingerprint import fingerprint
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared dataset. ``reused`` says that it was there already; else ``encoded`` rows were worked on for it."""
+    """A prepared dataset. ``reused``: it existed already; else this run encoded ``encoded`` rows."""
 
     directory: Path
     manifest: Manifest
@@ -47,27 +47,26 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Work:
-    """What a source and a configuration ask for; ``fingerprint`` names all of it, but not where it lies."""
+    """The planned work of a source and a configuration; ``fingerprint`` covers all of it except paths."""
 
     source: Source
-    jobs: list[MarkedJob]
+    jobs: list[MarkedRow]
     rejects: list[Reject]
     encoders: dict[str, str]
     fingerprint: str
 
 
 def prepare(config: Config) -> Prepared:
-    """Prepare ``config.data.source`` into ``config.data.output``, which appears whole or not at all.
+    """Prepare ``config.data.source`` into ``config.data.output``, which is replaced atomically.
 
-    A row that cannot be used is listed in ``rejects.parquet`` with its reason and stops nothing. Nothing is done when
-    the output was prepared from the same content, settings and encoders by the same versions of the stages. Finished
-    units are kept beside the output, in a directory of its name with ``.parts`` added: an interrupted preparation goes
-    on where it was, and one of a source that has grown encodes what is new.
+    Invalid rows are listed in ``rejects.parquet`` with reasons and do not stop the run. An output of the same content,
+    settings, encoders and stage versions is reused. Finished units are stored in ``<output>.parts``, so that an
+    interrupted preparation resumes, and only new rows of a source that has grown are encoded.
 
     Raises:
-        DataError: the source is missing, empty or breaks its schema; no row of it can be used; no space is left; or
-            the output holds something else, or the same source as other encoders encoded it.
-        ArtifactError: a model that encodes cannot be loaded.
+        DataError: the source is missing, empty or violates its schema; none of its rows is valid; no space is left; or
+            the output contains something else, or the same source encoded by other encoders.
+        ArtifactError: an encoding model cannot be loaded.
     """
     data = config.data
     work = plan_work(config, read_source(data))
@@ -94,7 +93,7 @@ def prepare(config: Config) -> Prepared:
 
 
 def plan_work(config: Config, source: Source) -> Work:
-    """Decide what is to be done; no picture is decoded, but all are hashed.
+    """Plan the work; pictures are hashed, not decoded.
 
     Raises:
         ArtifactError: ``model.base`` is a path without a pipeline in it.
@@ -110,7 +109,7 @@ def plan_work(config: Config, source: Source) -> Work:
         encoders,
         stages_identity(),
     ]
-    jobs = mark_jobs(plan.jobs, content, settings, _naming_facts(config.naming))
+    jobs = mark_rows(plan.jobs, content, settings, _naming_facts(config.naming))
     layout = [data.rows_per_shard, data.duplicates, data.validation_share]
     mark = fingerprint([settings, layout, [job.mark for job in jobs], plan.rejects])
     return Work(source, jobs, plan.rejects, encoders, mark)
@@ -122,7 +121,7 @@ def _naming_facts(naming: NamingConfig) -> list[object]:
 
 
 def _publish(config: Config, work: Work, units: Sequence[Unit], parts: FinishedUnits) -> Manifest:
-    """Put the finished ``units`` together as the output."""
+    """Assemble the finished ``units`` into the output."""
     data = config.data
     records = [record for unit in units if (record := parts.find(unit.key))]
     sources = {row["subject"]["id"]: row["source"] for row in work.source.rows}
@@ -132,16 +131,16 @@ def _publish(config: Config, work: Work, units: Sequence[Unit], parts: FinishedU
         manifest = _account(config, work, made, rejects, [unit.key for unit in units])
         _write_rejects(rejects, sources, staging / REJECTS)
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2))
-        # The report shows nothing that a library failed on, or that brought down its reader: it would read it again.
-        feared = {reject.id for reject in rejects if reject.stage == "curate"}
-        shown = [row for row in work.source.rows if row["subject"]["id"] not in feared]
-        album = SourcePictures(shown, CurateSettings.of(config, work.source.store))
-        write_report(staging, album, data.output.absolute().name)
+        # The report must not read pictures again that crashed a library or its process.
+        crashed = {reject.id for reject in rejects if reject.stage == "curate"}
+        shown = [row for row in work.source.rows if row["subject"]["id"] not in crashed]
+        pictures = SourcePictures(shown, CurateSettings.of(config, work.source.store))
+        write_report(staging, pictures, data.output.absolute().name)
     return manifest
 
 
 def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject], units: list[str]) -> Manifest:
-    """The manifest, if the books balance."""
+    """The manifest; checks that no row was lost."""
     splits = {split: sum(rows.values()) for split, rows in made.buckets.items()}
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -161,7 +160,7 @@ def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject],
     if manifest.rows_in != manifest.rows_out + manifest.rows_rejected:
         raise RuntimeError(
             f"{manifest.rows_in} rows went in, but {manifest.rows_out} came out "
-            f"and {manifest.rows_rejected} were rejected: this is a fault of the pipeline"
+            f"and {manifest.rows_rejected} were rejected: this is a bug"
         )
     if not manifest.rows_out:
         reasons = "; ".join(f"{reason} ({count})" for reason, count in manifest.reasons.items())
@@ -170,7 +169,7 @@ def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject],
 
 
 def _write_rejects(rejects: list[Reject], sources: dict[str, str], file: Path) -> None:
-    """The rows left out, in the source's order."""
+    """Write the rejected rows in the source's order."""
     schema = pa.schema([(name, pa.string()) for name in Reject._fields])
     places = {name: place for place, name in enumerate(sources)}
     rows = [reject._asdict() for reject in sorted(rejects, key=lambda reject: places[reject.id])]
@@ -178,7 +177,7 @@ def _write_rejects(rejects: list[Reject], sources: dict[str, str], file: Path) -
 
 
 def _check_encoders(config: Config, done: Manifest, encoders: dict[str, str]) -> None:
-    """Refuse to encode a source again with other encoders, unless that is wanted.
+    """Reject another encoding of the same source, unless it is configured.
 
     Raises:
         DataError: the encoders differ.

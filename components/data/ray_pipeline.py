@@ -1,6 +1,6 @@
-"""Curation and encoding of units as one lazy Ray Data pipeline: pictures are read while others are encoded.
+"""Curation and encoding of units as a lazy Ray Data pipeline, in which both stages run concurrently.
 
-units -> curate (tasks) -> encode and write (actors) -> how many rows are done
+units -> curate (tasks) -> encode and write (actors) -> numbers of finished rows
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from components.data.subject_image import CurateSettings
 from components.data.units import Unit
 from components.progress import track
 
-#: Units that a process reads before another one takes its place, and with it what libraries left behind. Since the
-#: encoders have no such limit, Ray does not fuse the two stages: it would run them in one process, in turns.
+#: Units after which a curating process is replaced, to release memory that libraries leak. As the encoders have no such
+#: limit, Ray does not fuse the two stages into one process, where they would alternate.
 _CALLS = 64
 
 
 def run_units(config: Config, store: SourceFiles, units: Sequence[Unit], parts: FinishedUnits) -> None:
-    """Curate, encode and write ``units``, each as a whole, in no order. A process or node that dies costs time only.
+    """Curate, encode and write ``units`` in any order. Units of a process or node that dies are repeated.
 
     Raises:
-        RealCustomError: a model or an extra is missing, or no space is left; units that are finished stay so.
+        RealCustomError: a model or an extra is missing, or no space is left; finished units are kept.
     """
     if not units:
         return
@@ -74,7 +74,7 @@ def run_units(config: Config, store: SourceFiles, units: Sequence[Unit], parts: 
 
 
 def _pool(encoders: int, gpus: int) -> ray.data.ActorPoolStrategy:
-    """So many encoders as leave one core to the other stage, and as there are GPUs if each takes one."""
+    """At most ``encoders`` actors; fewer if cores, of which one is left to the other stage, or GPUs are fewer."""
     cluster = ray.cluster_resources()
     most = [encoders, int(cluster.get("CPU", 1)) - 1, *([int(cluster["GPU"])] if gpus else [])]
     size = max(1, min(most))
@@ -88,7 +88,7 @@ def _gpus(config: Config) -> int:
 
 @contextmanager
 def _context(in_flight_gb: float) -> Iterator[None]:
-    """Progress is shown in rows, in Ray's stead; and curation, which may be the quicker, does not run far ahead."""
+    """Ray's progress bars are replaced by ours, and curation may not run far ahead of encoding."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False

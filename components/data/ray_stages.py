@@ -1,4 +1,4 @@
-"""Curation and encoding as Ray Data runs them: a block of one row is a unit, and none is ever cut."""
+"""The Ray Data stages: curation and encoding. A unit is a block of one row, which Ray never splits."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Attempts at a unit after which each of its pictures is suspected to be what kills them.
+#: Attempts at a unit after which its pictures are screened for crashes.
 _ATTEMPTS = 3
 
 
 def curate_units(batch: pa.Table, settings: CurateSettings, parts: FinishedUnits) -> Iterator[pa.Table]:
-    """Turn units into curated ones, each a block."""
+    """Curate units; yields a block for each."""
     for unit in read_units(batch):
         try:
             yield curated_block(unit, _curate(unit, settings, parts))
@@ -45,14 +45,16 @@ def _curate(unit: Unit, settings: CurateSettings, parts: FinishedUnits) -> Curat
         suspect = parts.begin(unit.key) >= _ATTEMPTS
     if not suspect:
         return curate(jobs, settings)
-    logger.warning("unit %s was begun %d times and never finished: screening its pictures", unit.key, _ATTEMPTS)
+    logger.warning(
+        "unit %s was started %d times and not finished: screening its pictures for crashes", unit.key, _ATTEMPTS
+    )
     screened = screen(jobs, settings)
     curated = curate(screened.jobs, settings)
     return curated._replace(rejects=[*screened.rejects, *curated.rejects])
 
 
 class EncodeUnits:
-    """Encodes curated units and writes them; holds the frozen parts, which the first unit loads."""
+    """Encodes curated units and writes them; the first unit loads the frozen models."""
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class EncodeUnits:
         from components.data.unit_writer import prepare_unit
 
         unit, curated = read_curated(batch, row)
-        if self.parts.find(unit.key) is None:  # else the process that wrote it died before it could say so
+        if self.parts.find(unit.key) is None:  # it exists if an earlier process wrote it and died
             with room_for(self.parts.directory):
                 prepare_unit(unit, curated, self.parts, self._encoder, lambda: self._namer, self.batch_size)
         return len(unit.jobs)

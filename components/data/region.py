@@ -1,4 +1,4 @@
-"""Where the subject is, where no mask says so: colour models of subject and surroundings (GrabCut), or a network."""
+"""Segmentation of the subject without a given mask: GrabCut, or a network."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from PIL import Image
 from components.data.schema import Box
 from components.errors import ConfigError
 
-#: Border that is taken for background when no box is given, as a share of the picture's sides.
+#: Width of the border that is background when no box is given, as a share of the picture's sides.
 BORDER = 0.04
-#: Shares of the box between which a region is believed; beyond them the whole box is kept.
-BELIEVED = (0.02, 0.98)
-#: Separate parts smaller than this share of the largest one are taken for noise.
+#: Plausible shares of a region in the box; beyond them the whole box is used.
+PLAUSIBLE = (0.02, 0.98)
+#: Separate parts smaller than this share of the largest one are removed as noise.
 _SPECK = 0.1
-#: Longer side in pixels at which regions are searched, and rounds of the search.
+#: Longer side in pixels at which GrabCut runs, and its iterations.
 _WORKING_SIDE = 160
 _ROUNDS = 3
 
 
-#: Maps an RGB picture and the subject's box, if one is known, to its mask (L, 255 on the subject).
+#: Maps an RGB picture, and the subject's box if known, to a mask (L, 255 on the subject).
 RegionFinder = Callable[[Image.Image, Box | None], Image.Image]
 
 
 @lru_cache(maxsize=1)
 def region_finder(kind: Literal["grabcut", "rembg"]) -> RegionFinder:
-    """What `data.region` names; a network is loaded once a process.
+    """The finder that `data.region` names; a network is loaded once for each process.
 
     Raises:
         ConfigError: the extra ``rembg`` is not installed.
@@ -40,7 +40,7 @@ def region_finder(kind: Literal["grabcut", "rembg"]) -> RegionFinder:
 
 
 class Session(Protocol):
-    """The part of rembg's sessions that is used: RGB picture to masks (L) of its size, the subject's first."""
+    """The interface of rembg's sessions: RGB picture to masks (L) of its size, the subject's first."""
 
     def predict(self, img: Image.Image) -> list[Image.Image]: ...
 
@@ -52,12 +52,12 @@ class NetworkRegion:
         self._session = session
 
     def __call__(self, picture: Image.Image, box: Box | None = None) -> Image.Image:
-        """As `subject_mask`; the network sees the inside of ``box`` alone."""
+        """As `subject_mask`; the network's input is the picture cropped to ``box``."""
         area = box or (0, 0, *picture.size)
         found = self._session.predict(picture.crop(area))[0].convert("L").point(_binary)
         share = (np.asarray(found) > 0).mean()
         mask = Image.new("L", picture.size)
-        mask.paste(found if BELIEVED[0] <= share <= BELIEVED[1] else 255, area)
+        mask.paste(found if PLAUSIBLE[0] <= share <= PLAUSIBLE[1] else 255, area)
         return mask
 
 
@@ -72,15 +72,14 @@ def _rembg_session() -> Any:
 def subject_mask(picture: Image.Image, box: Box | None = None) -> Image.Image:
     """Mask of the subject (L, 255 on it) in an RGB ``picture``, inside ``box`` if one is given.
 
-    Where subject and surroundings cannot be told apart, all of the box (or picture) is the subject. The same picture
-    always gives the same mask.
+    If the region found is not plausible, the mask is the whole box (or picture). Deterministic.
     """
     scale = min(1.0, _WORKING_SIDE / max(picture.size))
     small = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
     area = _scaled(box, scale, small.size) if box else _without_border(small.size)
     region = _without_specks(_grab_cut(np.asarray(small), area))
     share = region.sum() / max(1, (area[2] - area[0]) * (area[3] - area[1]))
-    if not BELIEVED[0] <= share <= BELIEVED[1]:
+    if not PLAUSIBLE[0] <= share <= PLAUSIBLE[1]:
         whole = Image.new("L", picture.size)
         whole.paste(255, box or (0, 0, *picture.size))
         return whole
@@ -93,7 +92,7 @@ def _binary(value: int) -> int:
 
 
 def _grab_cut(pixels: NDArray[np.uint8], area: Box) -> NDArray[np.bool_]:
-    """Pixels that look like the inside of ``area`` rather than like its outside; none when nothing lies outside."""
+    """Foreground pixels in ``area`` by GrabCut; none if nothing lies outside of it."""
     labels = np.full(pixels.shape[:2], cv2.GC_BGD, np.uint8)
     x0, y0, x1, y1 = area
     labels[y0:y1, x0:x1] = cv2.GC_PR_FGD
@@ -105,7 +104,7 @@ def _grab_cut(pixels: NDArray[np.uint8], area: Box) -> NDArray[np.bool_]:
     bgr = np.ascontiguousarray(pixels[:, :, ::-1])
     try:
         cv2.grabCut(bgr, labels, (0, 0, 1, 1), *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    except cv2.error:  # too few distinct colours for two models
+    except cv2.error:  # too few distinct colours for two colour models
         return np.zeros(pixels.shape[:2], bool)
     return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
 

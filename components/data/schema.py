@@ -1,7 +1,8 @@
-"""What goes into preparation, what comes out, and what is said about rows that do not.
+"""Schemas of source rows, prepared rows and rejects.
 
-A **prepared row** is one training example with everything the frozen parts have to say about it. Columns, with h, w the
-latents' size (the bucket's, in latent positions), t text tokens, d channels, p the pooled width and n patches a view:
+A **prepared row** is one training example with the outputs of the frozen models. Columns, with h, w
+the latents' size (the bucket's, in latent positions), t text tokens, d channels, p the pooled width and n patches a
+view:
 
 ====================  =================  ===========================================================================
 id                    string             the picture's path in its source, ``#2`` … added for further captions of it
@@ -43,26 +44,26 @@ from typing import Annotated, NamedTuple, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-#: Raised when the columns above change, so that no training reads an older dataset by mistake.
+#: Incremented when the columns above change, so that training rejects older datasets.
 SCHEMA_VERSION = 3
 
 Box = tuple[int, int, int, int]
 
 
 class SubjectCaption(BaseModel):
-    """A row as a user writes it, in whatever format; ``data.columns`` says which of its columns is which field.
+    """A row of the source, in any format; ``data.columns`` maps fields to columns.
 
-    Pictures are paths relative to the file that the row stands in, or stand in the row themselves where the format
-    holds bytes. Unknown columns are ignored.
+    Pictures are paths relative to the row's file, or bytes in the row where the format supports them. Unknown columns
+    are ignored.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     #: The picture.
     image: str = Field(min_length=1)
-    #: What it shows, in words: the prompt of training.
+    #: Its description: the prompt in training.
     caption: str = Field(min_length=1)
-    #: The word (or phrase) of the caption that stands for the subject.
+    #: The word (or phrase) of the caption that names the subject.
     word: str | None = None
     #: Where the subject is: a grey picture of the image's size, white on the subject, …
     mask: str | None = None
@@ -72,11 +73,11 @@ class SubjectCaption(BaseModel):
     head_box: Box | None = None
     #: The same for all pictures of one subject; a picture without a group is alone.
     group: Annotated[str | None, Field(coerce_numbers_to_str=True)] = None
-    #: Other pictures of the same subject; all others of the group when left out.
+    #: Other pictures of the same subject; by default all others of the group.
     references: list[str] | None = None
     #: Where the picture comes from.
     source: str | None = None
-    #: The licence it may be used under.
+    #: Its licence.
     licence: str | None = None
 
     @field_validator("box", "head_box")
@@ -88,7 +89,7 @@ class SubjectCaption(BaseModel):
 
 
 class AnnotatedSubject(TypedDict):
-    """A subject in a picture. ``image`` and ``mask`` are addresses in the source's `Store`."""
+    """A subject in a picture. ``image`` and ``mask`` are addresses in the source's `SourceFiles`."""
 
     id: str
     image: str
@@ -98,7 +99,7 @@ class AnnotatedSubject(TypedDict):
 
 
 class SourceRow(TypedDict):
-    """A `SubjectCaption` of a source that has been read, with its identifiers filled in."""
+    """A validated `SubjectCaption` with identifiers and addresses."""
 
     subject: AnnotatedSubject
     caption: str
@@ -110,7 +111,7 @@ class SourceRow(TypedDict):
 
 
 class Reject(NamedTuple):
-    """A row that was left out, the stage that refused it, and why; of a near-duplicate also the row that was kept."""
+    """A rejected row: the stage and the reason; for a near-duplicate also the accepted row."""
 
     id: str
     source: str

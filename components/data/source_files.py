@@ -1,4 +1,4 @@
-"""Where the bytes of pictures are: a folder, or whatever fsspec reaches.
+"""The files of a source: below a local folder, or a URL of fsspec.
 
 A picture below the root is named by an address: the path of a file, such as ``cats/1.jpg``, or a member of a container,
 such as ``a.tar!1.jpg@512+20481``. `components.data.address` documents the grammar.
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from components.data.address import Cell, Span, parse
 from components.data.cells import read_cell
-from components.data.change_detection import hashes, statements
+from components.data.change_detection import hashes, metadata_hashes
 from components.errors import DataError
 
 _TOO_LARGE = "more bytes than data.max_bytes"
@@ -28,14 +28,14 @@ _TOO_LARGE = "more bytes than data.max_bytes"
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """A root below which addresses are read; small, so that it can be sent to every worker.
+    """A root below which addresses are read. Small, so that it can be sent to every worker.
 
     ``url`` is an absolute folder, or a URL such as ``s3://bucket/pairs``. Credentials come from the environment, as
     the package of the URL's protocol documents it.
     """
 
     url: str
-    #: Tells this opening of the root from earlier ones, so that no process shows what it kept of a changed table.
+    #: Part of cache keys, so that no process returns cached values of a table that has changed since.
     opened: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False, repr=False)
 
     @classmethod
@@ -66,7 +66,7 @@ class SourceFiles:
     @property
     def _opened(self) -> tuple[fsspec.AbstractFileSystem, str]:
         try:
-            return fsspec.core.url_to_fs(self.url)  # fsspec keeps filesystems, one for each process and thread
+            return fsspec.core.url_to_fs(self.url)  # fsspec caches filesystems for each process and thread
         except (ImportError, ValueError) as error:
             raise DataError(
                 f"{self.url} cannot be opened: {error} (its protocol needs a package of fsspec's)"
@@ -76,7 +76,7 @@ class SourceFiles:
         """The path of ``file`` in the filesystem, links followed.
 
         Raises:
-            DataError: it leaves the root.
+            DataError: the path leaves the root.
         """
         inner = PurePosixPath(file)
         if not inner.parts or inner.is_absolute() or ".." in inner.parts or "\0" in file:
@@ -97,10 +97,10 @@ class SourceFiles:
         return sorted((name[len(self.root) + 1 :] for name in found), key=lambda name: name.split("/"))
 
     def open(self, file: str) -> BinaryIO:
-        """Open ``file`` to read anywhere in it.
+        """Open ``file`` for random access.
 
         Raises:
-            DataError: it leaves the root, or is a pipe or a device.
+            DataError: its path leaves the root, or it is a pipe or a device.
             OSError: it cannot be opened.
         """
         path = self.path(file)
@@ -112,7 +112,7 @@ class SourceFiles:
         return open(path, "rb")
 
     def open_arrow(self, file: str) -> pa.NativeFile:
-        """As `open`, for pyarrow: a local file is mapped into memory instead of being read."""
+        """As `open`, for pyarrow: a local file is memory-mapped."""
         stream = self.open(file)
         if not self.local:
             return pa.PythonFile(stream, "r")
@@ -120,10 +120,10 @@ class SourceFiles:
             return pa.memory_map(stream.name)
 
     def read(self, address: str, max_bytes: int | None = None) -> bytes:
-        """The bytes at ``address``; of a container, only the part that holds them is read.
+        """The bytes at ``address``; of a container, only the necessary part is read.
 
         Raises:
-            DataError: they cannot be read, or are more than ``max_bytes``: a reason that can be counted, without names.
+            DataError: they cannot be read, or are more than ``max_bytes``; the message is the reason of a reject.
         """
         file, place = parse(address)
         with _reasons(self.local):
@@ -137,14 +137,14 @@ class SourceFiles:
         return data
 
     def marks(self, addresses: Iterable[str]) -> dict[str, str]:
-        """A short mark of the content at each address, by which a change is noticed.
+        """A fingerprint of the content at each address, for change detection.
 
-        Local files are hashed; of others, what their filesystem states counts. A member's mark is its container's, with
-        its place. What cannot be read is marked with the name of its error.
+        Local files are hashed; of remote files, the metadata. A member's mark is that of its container with its
+        position. An unreadable file is marked with the name of its error.
         """
         wanted = {address: parse(address) for address in addresses}
         files = sorted({file for file, _ in wanted.values()})
-        marks = hashes(self.open, files) if self.local else statements(self.filesystem, self.path, files)
+        marks = hashes(self.open, files) if self.local else metadata_hashes(self.filesystem, self.path, files)
         return {
             address: marks[file] if place is None else f"{marks[file]}!{place}"
             for address, (file, place) in wanted.items()
@@ -170,7 +170,7 @@ class SourceFiles:
 
 @dataclass(frozen=True)
 class _Table:
-    """A container of cells, as `read_cell` knows it again."""
+    """A container of cells, as a cache key of `read_cell`."""
 
     store: SourceFiles
     opened: str
@@ -182,7 +182,7 @@ class _Table:
 
 @contextmanager
 def _reasons(local: bool) -> Iterator[None]:
-    """Turn what goes wrong in reading into a `DataError` without names."""
+    """Turn errors of reading into a `DataError` without file names."""
     try:
         yield
     except DataError:
@@ -192,7 +192,7 @@ def _reasons(local: bool) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror or type(error).__name__}") from None
     except Exception as error:
-        # Every remote filesystem has errors of its own kind; a local one of another kind is a fault of the program.
+        # Remote filesystems raise errors of their own types; in a local one, another type is a bug.
         if local:
             raise
         raise DataError(f"the file cannot be read: {type(error).__name__}") from error

@@ -1,4 +1,4 @@
-"""One subject's picture as pixels: read, checked, cropped to a training picture, cut out as a reference."""
+"""Processing of a subject's picture: reading, validation, cropping to a training image, cutting out a reference."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class CurateSettings:
-    """Sizes in pixels: ``buckets`` of training pictures, ``reference_size`` of cut-outs; limits of a picture."""
+    """``buckets`` of training images, ``reference_size`` of cut-outs in pixels, and limits of source pictures."""
 
     store: SourceFiles
     buckets: tuple[Bucket, ...]
@@ -53,14 +53,14 @@ class CurateSettings:
         )
 
     def facts(self) -> dict[str, Any]:
-        """What the outcome depends on besides the files: all but where they lie."""
+        """The settings that the result depends on: all but the store."""
         return {name: value for name, value in asdict(self).items() if name != "store"}
 
 
-class View(NamedTuple):
-    """A training picture of its ``bucket``: picture uint8 [h, w, 3], mask uint8 [h, w], head likewise or None.
+class TrainingView(NamedTuple):
+    """A training image of its ``bucket``: picture uint8 [h, w, 3], mask uint8 [h, w], head likewise or None.
 
-    ``size`` (width, height) and ``picture_hash`` are of the whole picture; for ``time_ids`` see `Crop`.
+    ``size`` (width, height) and ``picture_hash`` refer to the whole picture; for ``time_ids`` see `Crop`.
     """
 
     bucket: Bucket
@@ -72,73 +72,73 @@ class View(NamedTuple):
     head: Pixels | None
 
 
-class CutOut(NamedTuple):
+class ReferenceCutOut(NamedTuple):
     """A subject on white, uint8 [r, r, 3], and the box of its face in these pixels, if one is known."""
 
     pixels: Pixels
     face_box: tuple[float, float, float, float] | None
 
 
-class Refused(Exception):
-    """A picture that cannot be used: the ``stage`` that says so, and a ``reason`` that can be counted."""
+class PictureRejected(Exception):
+    """The picture is invalid: the ``stage`` and ``reason`` of a `Reject`."""
 
     def __init__(self, stage: str, reason: str) -> None:
         super().__init__(stage, reason)
         self.stage, self.reason = stage, reason
 
 
-class Seen(NamedTuple):
-    """A picture as it was read, its subject's mask, and the box of the head, if there is one."""
+class LoadedSubject(NamedTuple):
+    """A decoded picture, its subject's mask, and the head box, if known."""
 
     picture: Image.Image
     mask: Image.Image
     head_box: Box | None
 
 
-def see(subject: AnnotatedSubject, settings: CurateSettings) -> Seen:
-    """Read ``subject``'s picture and find the subject in it.
+def load_subject(subject: AnnotatedSubject, settings: CurateSettings) -> LoadedSubject:
+    """Read ``subject``'s picture and its mask, which is segmented if not given.
 
     Raises:
-        Refused: the picture, its mask or a box of it cannot be used.
+        PictureRejected: the picture, its mask or a box is invalid.
     """
     most = settings.max_pixels
     try:
         picture, alpha = decode_with_alpha(_read(subject["image"], settings), most)
     except DataError as error:
-        raise Refused("decode", str(error)) from None
+        raise PictureRejected("decode", str(error)) from None
     for name, box in (("box", subject["box"]), ("head_box", subject["head_box"])):
         if box and (box[2] > picture.width or box[3] > picture.height):
-            raise Refused("region", f"{name}: it leaves the picture")
+            raise PictureRejected("region", f"{name}: it leaves the picture")
     if subject["mask"]:
         try:
             mask = decode_mask(_read(subject["mask"], settings), picture.size, most)
         except DataError as error:
-            raise Refused("region", str(error)) from None
+            raise PictureRejected("region", str(error)) from None
     else:
         box = as_tuple(subject["box"])
         mask = alpha if alpha is not None and box is None else region_finder(settings.region)(picture, box)
     head_box = as_tuple(subject["head_box"])
     if head_box is None and settings.find_faces:
         head_box = _face_detector()(picture)
-    return Seen(picture, mask, head_box)
+    return LoadedSubject(picture, mask, head_box)
 
 
 def _read(address: str, settings: CurateSettings) -> bytes:
     return settings.store.read(address, settings.max_bytes)
 
 
-def lay_out(seen: Seen, settings: CurateSettings) -> View:
-    """The training picture."""
-    bucket = choose_bucket(seen.picture.size, settings.buckets)
-    crop = crop_to(seen.picture, seen.mask, bucket)
+def training_view(loaded: LoadedSubject, settings: CurateSettings) -> TrainingView:
+    """The training image."""
+    bucket = choose_bucket(loaded.picture.size, settings.buckets)
+    crop = crop_to(loaded.picture, loaded.mask, bucket)
     head = None
-    if seen.head_box is not None:
-        head = clip_mask(seen.mask, seen.head_box).resize(bucket, Image.Resampling.BOX, box=crop.box)
+    if loaded.head_box is not None:
+        head = clip_mask(loaded.mask, loaded.head_box).resize(bucket, Image.Resampling.BOX, box=crop.box)
     target = (bucket.height, bucket.width)
-    return View(
+    return TrainingView(
         bucket=bucket,
-        size=seen.picture.size,
-        picture_hash=picture_hash(seen.picture),
+        size=loaded.picture.size,
+        picture_hash=picture_hash(loaded.picture),
         time_ids=crop.time_ids if settings.size_conditioning == "original" else (*target, 0, 0, *target),
         picture=np.asarray(crop.picture),
         mask=np.asarray(crop.mask),
@@ -146,18 +146,18 @@ def lay_out(seen: Seen, settings: CurateSettings) -> View:
     )
 
 
-def cut(seen: Seen, size: int) -> CutOut:
-    """The reference of ``size`` pixels."""
-    cut = cut_out_with_face(seen.picture, seen.mask, seen.head_box, size)
-    return CutOut(np.asarray(cut.picture), cut.face)
+def cut_reference(loaded: LoadedSubject, size: int) -> ReferenceCutOut:
+    """The cut-out reference of ``size`` pixels."""
+    found = cut_out_with_face(loaded.picture, loaded.mask, loaded.head_box, size)
+    return ReferenceCutOut(np.asarray(found.picture), found.face)
 
 
 def as_tuple(box: Box | None) -> Box | None:
-    """A box that may have been read from JSON as a list."""
+    """Convert a box from a JSON list."""
     return None if box is None else (box[0], box[1], box[2], box[3])
 
 
 @lru_cache(maxsize=1)
 def _face_detector() -> FaceDetector:
-    """Loaded once a process."""
+    """Loaded once for each process."""
     return FaceDetector()

@@ -1,4 +1,4 @@
-"""A curated unit becomes shards of prepared rows, encoded in small batches so that memory stays bounded."""
+"""Encodes a curated unit and writes its shards, in small batches to bound memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from components.data.batch_cache import BatchCache, Failed
 from components.data.curate import Curated, Row
 from components.data.encode import Encoder, TextTokens, mask_shares
 from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, write_shard
-from components.data.once import Failed, Once
 from components.data.schema import Reject
-from components.data.subject_image import Refused
+from components.data.subject_image import PictureRejected
 from components.data.units import Unit
 from components.model.naming import WordNamer
 
@@ -35,7 +35,7 @@ def prepare_unit(
 ) -> UnitRecord:
     """Encode ``curated`` into the shards of ``unit``, and then write its record.
 
-    ``namer`` is called where a row has no word.
+    ``namer`` is called only for rows without a word.
 
     Raises:
         OSError: the shards cannot be written.
@@ -61,7 +61,7 @@ def prepare_unit(
 
 @dataclass
 class _Encoding:
-    """One unit while it is encoded; every picture, caption and cut-out of it is encoded once."""
+    """The encoding of one unit; each picture, caption and cut-out is encoded once."""
 
     curated: Curated
     encoder: Encoder
@@ -72,16 +72,18 @@ class _Encoding:
 
     def __post_init__(self) -> None:
         views, cutouts, encoder = self.curated.views, self.curated.cutouts, self.encoder
-        self._pictures: Once[int, Any] = Once(lambda at: encoder.pictures([views[i] for i in at]), self.batch_size)
-        self._texts: Once[str, TextTokens] = Once(encoder.texts, self.batch_size)
-        self._references: Once[int, Any] = Once(
+        self._pictures: BatchCache[int, Any] = BatchCache(
+            lambda at: encoder.pictures([views[i] for i in at]), self.batch_size
+        )
+        self._texts: BatchCache[str, TextTokens] = BatchCache(encoder.texts, self.batch_size)
+        self._references: BatchCache[int, Any] = BatchCache(
             lambda at: encoder.references([cutouts[i] for i in at]), self.batch_size
         )
-        #: How often each cut-out will still be asked for.
+        #: Remaining uses of each cut-out.
         self._uses = Counter(place for row in self.curated.rows for place in (row.cutout, row.other_cutout))
 
     def tables(self, rows: Sequence[Row]) -> Iterator[pa.Table]:
-        """Prepared rows of one bucket, a batch at a time; those that fail are noted in ``rejects``."""
+        """Prepared rows of one bucket, a batch at a time; failed ones are added to ``rejects``."""
         for start in range(0, len(rows), self.batch_size):
             batch = rows[start : start + self.batch_size]
             encoded = list(self._encode(batch))
@@ -96,7 +98,7 @@ class _Encoding:
         for row, picture, text in zip(batch, pictures, texts, strict=True):
             try:
                 yield self._row(row, _usable(picture), _usable(text))
-            except Refused as refused:
+            except PictureRejected as refused:
                 self.rejects.append(Reject(row.id, row.source, refused.stage, refused.reason))
 
     def _row(self, row: Row, picture: Any, text: TextTokens) -> dict[str, Any]:
@@ -133,15 +135,15 @@ class _Encoding:
         }
 
     def _detect(self, row: Row) -> str:
-        """The phrase of the caption that names what the cut-out shows."""
+        """Detect the phrase of the caption that names the subject of the cut-out."""
         cutout = Image.fromarray(self.curated.cutouts[row.cutout].pixels)
         naming = self.namer().name(row.caption, [cutout])
         if naming.how == "generated":
-            raise Refused("word", _NO_WORD)
+            raise PictureRejected("word", _NO_WORD)
         return naming.word
 
     def _drop_references(self, batch: Sequence[Row]) -> None:
-        """Drop features that no later row needs: they are the largest part."""
+        """Free features that no later row needs; they are the largest results."""
         used = [place for row in batch for place in (row.cutout, row.other_cutout)]
         self._uses.subtract(used)
         self._references.forget(place for place in set(used) if not self._uses[place])
@@ -149,12 +151,12 @@ class _Encoding:
 
 def _usable(result: T | Failed) -> T:
     if isinstance(result, Failed):
-        raise Refused("encode", result.reason)
+        raise PictureRejected("encode", result.reason)
     return result
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Rows as a table: arrays become tensors, everything else text."""
+    """Rows as a table: arrays as tensors, other values as text."""
     columns = {}
     for name, value in rows[0].items():
         values = [row[name] for row in rows]

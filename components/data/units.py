@@ -1,7 +1,7 @@
-"""The units of work: rows that are curated, encoded and written together, and named by everything that goes into them.
+"""Units of work: rows that are curated, encoded and written together, with a fingerprint of all inputs as name.
 
-A unit of the same name has the same content, so a finished one is never worked on again: not after an interruption, and
-not when rows are added to the source.
+Units of the same name have the same content, so finished ones are reused after an interruption, or when rows are added
+to the source.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from components.data.plan import SPLITS, Job, Split
+from components.data.plan import SPLITS, PlannedRow, Split
 from components.fingerprint import fingerprint
 
 
-class MarkedJob(NamedTuple):
-    """A job, and the mark of all that its outcome depends on: itself, its files' content, settings and encoders."""
+class MarkedRow(NamedTuple):
+    """A row and its mark, a fingerprint of all inputs: the row, its files' content, settings and encoders."""
 
     mark: str
-    job: Job
+    job: PlannedRow
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Rows of one split that become one group of shard files."""
+    """Rows of one split that are written to one group of shard files."""
 
-    jobs: tuple[MarkedJob, ...]
+    jobs: tuple[MarkedRow, ...]
 
     @property
     def key(self) -> str:
@@ -40,31 +40,31 @@ class Unit:
         return self.jobs[0].job["split"]
 
 
-def mark_jobs(jobs: Sequence[Job], content: Mapping[str, str], settings: Any, naming: Any) -> list[MarkedJob]:
+def mark_rows(jobs: Sequence[PlannedRow], content: Mapping[str, str], settings: Any, naming: Any) -> list[MarkedRow]:
     """Mark ``jobs`` with their files' ``content`` (address -> mark) and the JSON-serialisable ``settings``.
 
-    ``naming`` stands for the settings that matter only where a word is to be detected.
+    ``naming`` are settings that matter only for rows without a word.
     """
     common = {False: fingerprint(settings), True: fingerprint([settings, naming])}
     return [
-        MarkedJob(
+        MarkedRow(
             fingerprint([common[job["word_from"] == "detected"], job, [content[a] for a in addresses_of(job)]]), job
         )
         for job in jobs
     ]
 
 
-def addresses_of(job: Job) -> list[str]:
-    """Every file that ``job`` may open."""
+def addresses_of(job: PlannedRow) -> list[str]:
+    """All files that ``job`` may read."""
     subjects = [job["row"]["subject"], *job["others"]]
     return [address for subject in subjects for address in (subject["image"], subject["mask"]) if address]
 
 
-def cut_units(jobs: Sequence[MarkedJob], size: int, done: Mapping[str, Sequence[str]]) -> list[Unit]:
-    """Cut ``jobs`` into units of at most ``size`` rows that hold whole groups (a larger group is cut) of one split.
+def cut_units(jobs: Sequence[MarkedRow], size: int, done: Mapping[str, Sequence[str]]) -> list[Unit]:
+    """Cut ``jobs`` into units of at most ``size`` rows of whole groups (larger groups are split) and one split.
 
-    Rows are taken in order. Where that does not lead to a unit of ``done`` (key -> marks of its rows) whose rows are
-    all there, because others were put between them, that unit is kept and the rest is cut around it.
+    Rows are packed in order. A finished unit of ``done`` (key -> marks of its rows) whose rows all exist, but are no
+    longer adjacent, is reused, and the remaining rows are packed again.
     """
     fresh = [Unit(tuple(part)) for split in SPLITS for part in pack([j for j in jobs if j.job["split"] == split], size)]
     kept = {unit.key: unit for unit in fresh if unit.key in done}
@@ -78,9 +78,9 @@ def cut_units(jobs: Sequence[MarkedJob], size: int, done: Mapping[str, Sequence[
     return [*kept.values(), *reused, *cut_units(list(waiting.values()), size, {})]
 
 
-def pack(jobs: Sequence[MarkedJob], size: int) -> Iterator[list[MarkedJob]]:
-    """Cut ``jobs`` into lists of at most ``size`` rows that hold whole groups (a larger group is cut)."""
-    batch: list[MarkedJob] = []
+def pack(jobs: Sequence[MarkedRow], size: int) -> Iterator[list[MarkedRow]]:
+    """Cut ``jobs`` into lists of at most ``size`` rows of whole groups (larger groups are split)."""
+    batch: list[MarkedRow] = []
     for group in _runs(jobs):
         if batch and len(batch) + len(group) > size:
             yield batch
@@ -93,8 +93,8 @@ def pack(jobs: Sequence[MarkedJob], size: int) -> Iterator[list[MarkedJob]]:
         yield batch
 
 
-def _runs(jobs: Sequence[MarkedJob]) -> Iterator[list[MarkedJob]]:
-    run: list[MarkedJob] = []
+def _runs(jobs: Sequence[MarkedRow]) -> Iterator[list[MarkedRow]]:
+    run: list[MarkedRow] = []
     for job in jobs:
         if run and run[0].job["row"]["group"] != job.job["row"]["group"]:
             yield run

@@ -1,6 +1,6 @@
-"""Encoders that compare pictures with pictures and with prompts: DINO and CLIP as published, or the toy world's judges.
+"""Evaluation encoders that compare images with images and prompts: DINO and CLIP, or the toy world's judges.
 
-Scores of different encoders are different metrics and bear different names.
+Scores of different encoders are different metrics with different names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHORTER_SIDE, _SQUARE = 256, 224
 
 
 class Encoders(Protocol):
-    """What DreamBench measures with: ``similarity`` names the metrics of pictures, ``text`` that of prompts."""
+    """Encoders of a benchmark: ``similarity`` names the metrics between images, ``text`` that of prompts."""
 
     similarity: tuple[str, ...]
     text: str
@@ -37,11 +37,11 @@ class Encoders(Protocol):
         """Unit vectors [b, d] of RGB ``pictures``, for each metric of ``similarity``."""
 
     def agreement(self, pictures: list[Image.Image], prompts: list[str]) -> NDArray[np.float64]:
-        """How well each picture shows its prompt, [b]; NaN where that cannot be told."""
+        """Agreement of each image with its prompt, [b]; NaN where it is undefined."""
 
 
 class PublishedEncoders:
-    """DreamBench's own: cosines of DINO ViT-S/16 [CLS] tokens, and of CLIP ViT-B/32 pictures and texts."""
+    """DreamBench's encoders: cosines of DINO ViT-S/16 [CLS] tokens, and of CLIP ViT-B/32 pictures and texts."""
 
     similarity: tuple[str, ...] = ("dino", "clip_i")
     text = "clip_t"
@@ -66,7 +66,7 @@ class PublishedEncoders:
 
     @torch.no_grad()
     def agreement(self, pictures: list[Image.Image], prompts: list[str]) -> NDArray[np.float64]:
-        """Cosines of CLIP's pictures and prompts, [b]; prompts longer than CLIP reads are cut."""
+        """Cosines of CLIP's pictures and prompts, [b]; long prompts are truncated."""
         tokens = self._tokenizer(prompts, padding=True, truncation=True, return_tensors="pt").to(self._device)
         texts = F.normalize(self._clip.get_text_features(**tokens).pooler_output, dim=-1).cpu()
         return (self._clip_vectors(pictures) * texts).sum(1).double().numpy()
@@ -77,9 +77,9 @@ class PublishedEncoders:
 
 
 class ToyEncoders:
-    """The toy world's judges: the identity model's cosine, and how probable the recogniser finds what a prompt names.
+    """The toy world's judges: cosines of the identity model, and the recogniser's probability of what a prompt names.
 
-    What a prompt says of other things than the toy world's kinds and places is not judged.
+    Words other than the toy world's kinds and places are ignored.
     """
 
     similarity: tuple[str, ...] = ("toy_identity",)
@@ -93,7 +93,7 @@ class ToyEncoders:
         return {"toy_identity": self._judge.embed(pictures)}
 
     def agreement(self, pictures: list[Image.Image], prompts: list[str]) -> NDArray[np.float64]:
-        """Mean probability of the answers that each prompt names, [b]; NaN where it names none."""
+        """Mean probability of the answers that each prompt names, [b]; NaN if it names none."""
         found = self._judge.probabilities(pictures)
         named = [named_answers(prompt) for prompt in prompts]
         scores = [[float(found[q][row, a]) for q, a in answers] for row, answers in enumerate(named)]
@@ -147,7 +147,7 @@ def named_answers(prompt: str) -> list[tuple[str, int]]:
 
 
 def _middle(picture: Image.Image) -> Image.Image:
-    """As torchvision's ``Resize(256, bicubic)`` and ``CenterCrop(224)`` do it on Pillow's pictures."""
+    """Equal to torchvision's ``Resize(256, bicubic)`` and ``CenterCrop(224)`` of Pillow images."""
     short = min(picture.size)
     width, height = (int(_SHORTER_SIDE * side / short) for side in picture.size)
     sized = picture.resize((width, height), Image.Resampling.BICUBIC)

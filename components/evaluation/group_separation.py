@@ -1,4 +1,4 @@
-"""Are face and body strength separable? Heads and bodies are scored apart, with either strength at 0."""
+"""Separability of face and body strength: heads and bodies are scored separately, with either strength at 0."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from components.world.identities import sample_identity
 from components.world.places import PLACES
 from components.world.scenes import SceneOptions, draw_reference_picture, render, sample_scene, write_caption
 
-#: Kinds whose head is on top of their body, and the share of their height that it takes.
+#: Kinds with the head above the body, and the head's share of the height.
 UPRIGHT = ("cat", "rabbit", "robot")
 HEAD_SHARE = 0.45
 #: (face strength, body strength) by name.
@@ -30,9 +30,9 @@ SETTINGS = {"both": (1.0, 1.0), "no face": (0.0, 1.0), "no body": (1.0, 0.0)}
 
 @dataclass(frozen=True)
 class GroupScores:
-    """Similarity of head and body to the real one's, by setting, and what dropping a group costs each part.
+    """Similarity of head and body to real images, by setting, and the drop of each part without a group.
 
-    A drop is the similarity with both strengths at 1 less that without the group, picture by picture.
+    A drop is the paired difference between both strengths at 1 and the group's strength at 0.
     """
 
     head: dict[str, Estimate]
@@ -42,7 +42,7 @@ class GroupScores:
 
 
 def score_groups(pipeline: RealCustomPipeline, judge: Judge, config: Config, count: int, seed: int) -> GroupScores:
-    """Draw ``count`` unseen identities three times each, at the same seeds."""
+    """Generate ``count`` held-out identities three times each, with the same seeds."""
     rng = random.Random(seed)
     plain = SceneOptions(two_subjects=0, color=0)
     prompts, subjects, real = [], [], []
@@ -54,7 +54,7 @@ def score_groups(pipeline: RealCustomPipeline, judge: Judge, config: Config, cou
         subjects.append((pipeline.encode_subject([reference.picture]), identity.kind, face))
         scenes = [sample_scene(rng, identity, "held_out", plain) for _ in range(2)]
         real.append([render(scene, config.world.picture_size).picture for scene in scenes])
-    drawn = {
+    generated = {
         name: draw_pictures(
             pipeline,
             config,
@@ -66,7 +66,7 @@ def score_groups(pipeline: RealCustomPipeline, judge: Judge, config: Config, cou
         for name, (fs, bs) in SETTINGS.items()
     }
     scores = {
-        part: {name: _similarity(judge, pictures, real, part) for name, pictures in drawn.items()}
+        part: {name: _similarity(judge, pictures, real, part) for name, pictures in generated.items()}
         for part in ("head", "body")
     }
     drops = {
@@ -77,7 +77,7 @@ def score_groups(pipeline: RealCustomPipeline, judge: Judge, config: Config, cou
 
 
 def _similarity(judge: Judge, pictures: list[Image.Image], real: list[list[Image.Image]], part: str) -> np.ndarray:
-    """Mean cosine [b] of each picture's head (or body) to those of the real pictures."""
+    """Mean cosine [b] of each image's head (or body) to those of the real images."""
     ours = _embed(judge, pictures, part)
     views = [_embed(judge, [r[i] for r in real], part) for i in range(len(real[0]))]
     return torch.stack([(ours * view).sum(1) for view in views]).mean(0).numpy()
@@ -90,7 +90,7 @@ def _embed(judge: Judge, pictures: list[Image.Image], part: str) -> Tensor:
 
 
 def _half(mask: Image.Image, part: str) -> Image.Image:
-    """The upper or the lower part of a mask, split at the height where heads end."""
+    """The upper or lower part of a mask, split at `HEAD_SHARE`."""
     left, top, right, bottom = mask.getbbox() or (0, 0, *mask.size)
     edge = round(top + HEAD_SHARE * (bottom - top))
     box = (left, top, right, edge) if part == "head" else (left, edge, right, bottom)

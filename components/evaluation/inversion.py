@@ -1,7 +1,7 @@
-"""A pseudo-word for a subject by textual inversion, the way of personalising that RealCustom is compared with.
+"""Textual inversion: a pseudo-word for a subject, a method that RealCustom is compared with.
 
-Gal et al. 2022: the embedding of a new word is fitted to pictures of the subject, the model stays frozen. One vector in
-each of SDXL's text encoders, which start as the class noun's.
+Gal et al. 2022: the embedding of a new word is fitted to pictures of the subject, with a frozen model. One vector for
+each of SDXL's text encoders, initialised with the class noun.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PSEUDO_WORD = "<subject>"
 
 @dataclass(frozen=True)
 class Inversion:
-    """How a pseudo-word is fitted: AdamW on one picture, ``batch`` noisings of it a step."""
+    """Optimization of a pseudo-word: AdamW on one picture, with ``batch`` noise samples in each step."""
 
     steps: int = 150
     batch: int = 8
@@ -36,11 +36,11 @@ class Inversion:
 def pseudo_word(
     pipeline: StableDiffusionXLPipeline, picture: Image.Image, noun: str, settings: Inversion, seed: int = 0
 ) -> Iterator[str]:
-    """The word that stands for the subject of ``picture`` while the block lasts, fitted to it.
+    """Fit the pseudo-word to ``picture`` and register it for the length of the block.
 
     Args:
-        picture: as large as the model draws.
-        noun: whose embedding is the start.
+        picture: of the size that the model generates.
+        noun: its embedding is the initial value.
     """
     encoders = [(pipeline.tokenizer, pipeline.text_encoder), (pipeline.tokenizer_2, pipeline.text_encoder_2)]
     starts = [_embedding_of(noun, *encoder) for encoder in encoders]
@@ -69,13 +69,12 @@ def _fit(
     optimizer = torch.optim.AdamW(tables, settings.learning_rate, weight_decay=0)
     noise = DDPMScheduler.from_config(pipeline.scheduler.config)
     with torch.no_grad():
-        clean = (
-            pipeline.vae.encode(pipeline.image_processor.preprocess(picture)).latent_dist.mean
-            * pipeline.vae.config.scaling_factor
-        )
+        pixels = pipeline.image_processor.preprocess(picture).to(pipeline.vae.device, pipeline.vae.dtype)
+        clean = pipeline.vae.encode(pixels).latent_dist.mean * pipeline.vae.config.scaling_factor
     clean = clean.expand(settings.batch, -1, -1, -1)
-    height, width = picture.height, picture.width
-    time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32).expand(settings.batch, -1)
+    size = [picture.height, picture.width]
+    time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32, device=clean.device)
+    time_ids = time_ids.expand(settings.batch, -1)
     for step in range(settings.steps):
         loss = _loss(pipeline, noise, clean, time_ids, step_generator(seed, step))
         gradients = torch.autograd.grad(loss, tables)
@@ -102,11 +101,13 @@ def _loss(
 ) -> Tensor:
     tokens, _, pooled, _ = pipeline.encode_prompt(prompt=[f"a {PSEUDO_WORD}"], do_classifier_free_guidance=False)
     count = len(clean)
-    drawn = torch.randn(clean.shape, generator=generator)
-    timesteps = torch.randint(noise.config.num_train_timesteps, (count,), generator=generator)
-    target = noise.get_velocity(clean, drawn, timesteps) if noise.config.prediction_type == "v_prediction" else drawn
+    sampled = torch.randn(clean.shape, generator=generator).to(clean)
+    timesteps = torch.randint(noise.config.num_train_timesteps, (count,), generator=generator).to(clean.device)
+    target = (
+        noise.get_velocity(clean, sampled, timesteps) if noise.config.prediction_type == "v_prediction" else sampled
+    )
     predicted = pipeline.unet(
-        noise.add_noise(clean, drawn, timesteps),
+        noise.add_noise(clean, sampled, timesteps),
         timesteps,
         tokens.expand(count, -1, -1),
         added_cond_kwargs={"text_embeds": pooled.expand(count, -1), "time_ids": time_ids},

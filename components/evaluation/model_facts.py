@@ -1,4 +1,4 @@
-"""Which model drew a picture, and how: what scores may be reused for."""
+"""Identity of a model and its sampling settings, for which scores may be reused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def model_facts(config: Config, adapter: Path) -> dict[str, Any]:
 
 
 def name_of(place: str | Path) -> str:
-    """A hash of the files of the directory ``place``; of a hub name, the name."""
+    """A hash of the files of the directory ``place``; for a hub name, the name."""
     root = Path(place)
     if not root.is_dir():
         return str(place)

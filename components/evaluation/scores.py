@@ -1,4 +1,4 @@
-"""Scores of one model, case by case, so that two models can be compared on the same cases."""
+"""Scores of a model for each case, and paired comparison of two models."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from components.fingerprint import fingerprint
 from components.judges.judge import Judge
 from components.model.pipeline import RealCustomPipeline
 
-#: Raised when a change of the code makes other scores of the same model.
+#: Version of the code. Increment it when it gives other scores for the same model.
 _SCORED_BY = 1
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Values [n] of every metric, NaN where it does not apply; ``cases`` names them, ``groups`` says what they share.
+    """Values [n] of every metric, NaN where it does not apply, with the names of ``cases`` and their ``groups``.
 
-    Cases of one group, such as the pictures of a subject, are resampled together.
+    Cases of one group, for example the images of a subject, are resampled together.
     """
 
     cases: tuple[str, ...]
@@ -37,7 +37,7 @@ class Scores:
     metrics: Mapping[str, np.ndarray]
 
     def values(self, metric: str) -> np.ndarray:
-        """One value [n] a case.
+        """One value for each case, [n].
 
         Raises:
             ConfigError: there is no such metric.
@@ -54,7 +54,7 @@ class Scores:
 
 
 def difference(before: Scores, after: Scores, metric: str, confidence: float) -> Estimate:
-    """How much higher ``after`` is, with the interval of the paired bootstrap over groups.
+    """The mean difference of ``after`` to ``before``, with the interval of the paired bootstrap over groups.
 
     Raises:
         ConfigError: there is no such metric, or it applies to no case.
@@ -69,7 +69,7 @@ def difference(before: Scores, after: Scores, metric: str, confidence: float) ->
 
 
 def measure(config: Config, adapter: Path) -> Scores:
-    """The scores of the ``adapter`` directory on `evaluation.benchmark`; what was measured before is reused."""
+    """The scores of the ``adapter`` directory on `evaluation.benchmark`; stored scores are reused."""
     if config.evaluation.benchmark == "dreambench":
         outcome = evaluate_dreambench(config, adapter)
         rows = outcome.rows
@@ -104,7 +104,7 @@ def _toybench(config: Config, adapter: Path) -> Scores:
 
 
 def toybench_metrics(found: Measured) -> dict[str, np.ndarray]:
-    """What gates can ask for; the mean of ``similarity_share`` is the part of the way from stock to real pictures."""
+    """The metrics of gates; ``similarity_share`` is 0 for the base model and 1 for real images."""
     way = (found.real_similarity - found.stock_similarity).mean()
     return {
         "similarity": found.similarity,
@@ -115,7 +115,7 @@ def toybench_metrics(found: Measured) -> dict[str, np.ndarray]:
 
 
 def _by_group(groups: tuple[str, ...], values: np.ndarray) -> np.ndarray:
-    """The mean of each group's values that are numbers; groups without any are left out."""
+    """The mean of each group's values without NaN; empty groups are omitted."""
     there = ~np.isnan(values)
     names, places = np.unique(np.array(groups)[there], return_inverse=True)
     return np.bincount(places, values[there], len(names)) / np.bincount(places, minlength=len(names))

@@ -29,7 +29,7 @@ def bootstrap(
 ) -> Estimate:
     """The percentile bootstrap of ``statistic(*samples)``, with its two-sided interval.
 
-    The samples are paired: one row of each belongs to the same picture, and rows are drawn together.
+    The samples are paired: rows are resampled together.
     """
     rng = np.random.default_rng(seed)
     count = len(samples[0])

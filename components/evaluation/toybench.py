@@ -1,4 +1,4 @@
-"""ToyBench: subject similarity against text control in the toy world, where the truth is known."""
+"""ToyBench: subject similarity and text control in the toy world, where the ground truth is known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from components.config import Config
 from components.evaluation.statistics import Estimate, bootstrap, mean
-from components.judges.judge import Judge, Wanted
+from components.judges.judge import Judge, PromptSpec
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.progress import track
@@ -23,10 +23,10 @@ from components.world.scenes import POSITIONS, SceneOptions, draw_reference, ren
 
 @dataclass(frozen=True)
 class Case:
-    """An unseen identity, a prompt that never describes it, a reference, and real pictures to compare with."""
+    """A held-out identity, a prompt that does not describe it, a reference, and real images of it."""
 
     identity: Identity
-    wanted: Wanted
+    wanted: PromptSpec
     reference: Image.Image
     real: list[Image.Image]
     seed: int
@@ -34,7 +34,7 @@ class Case:
 
 @dataclass(frozen=True)
 class TextScores:
-    """Shares of text-only pictures that show the right kind, place and position."""
+    """Shares of images without a subject that show the right kind, place and position."""
 
     kind: Estimate
     place: Estimate
@@ -43,7 +43,7 @@ class TextScores:
 
 @dataclass(frozen=True)
 class Measured:
-    """What `SubjectScores` summarises: one value a case, [count] each."""
+    """One value for each case, [count]; `SubjectScores` summarises them."""
 
     stock_similarity: np.ndarray
     similarity: np.ndarray
@@ -55,10 +55,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class SubjectScores:
-    """Similarity to the subject and text control, for stock pictures, ours, and real ones (the ceiling).
+    """Similarity and text control of the base model (stock), of the method, and of real images (upper bound).
 
-    ``gain_share`` is the part of the way from stock to real that the subject's pictures go; ``control_drop`` is in
-    points of 100.
+    ``gain_share`` is the method's similarity on a scale of 0 (stock) to 1 (real); ``control_drop`` is in percentage
+    points.
     """
 
     stock_similarity: Estimate
@@ -71,11 +71,11 @@ class SubjectScores:
     mask_iou: Estimate
 
 
-def prompts(count: int, seed: int) -> list[Wanted]:
-    """Prompts over kinds, places and positions (half ask for a position)."""
+def prompts(count: int, seed: int) -> list[PromptSpec]:
+    """Random prompts of kinds, places and, in half of them, positions."""
     rng = random.Random(seed)
     return [
-        Wanted(
+        PromptSpec(
             rng.choice(KINDS),
             rng.choice(sorted(PLACES)),
             rng.choice(sorted(POSITIONS)) if rng.random() < 0.5 else None,
@@ -85,21 +85,21 @@ def prompts(count: int, seed: int) -> list[Wanted]:
 
 
 def cases(count: int, seed: int, config: Config) -> list[Case]:
-    """``count`` unseen identities, each with its own prompt."""
+    """``count`` held-out identities, each with its own prompt."""
     rng = random.Random(seed)
-    drawn = []
+    test_cases = []
     for index, wanted in enumerate(prompts(count, seed + 1)):
         identity = sample_identity(rng, "held_out", wanted.kind)
         plain = SceneOptions(two_subjects=0, color=0)
         real = [render(sample_scene(rng, identity, "held_out", plain), config.world.picture_size) for _ in range(3)]
         reference = draw_reference(identity, 2 * config.vision.view_size, rng)
-        drawn.append(Case(identity, wanted, reference, [r.picture for r in real], seed + index))
-    return drawn
+        test_cases.append(Case(identity, wanted, reference, [r.picture for r in real], seed + index))
+    return test_cases
 
 
-def subjects_of(pipeline: RealCustomPipeline, drawn: Sequence[Case]) -> list[Subject]:
-    """Each case's reference, on the word of its prompt."""
-    return [Subject(pipeline.encode_subject([case.reference]), case.wanted.kind) for case in drawn]
+def subjects_of(pipeline: RealCustomPipeline, test_cases: Sequence[Case]) -> list[Subject]:
+    """The subjects of the cases: their references with the words of their prompts."""
+    return [Subject(pipeline.encode_subject([case.reference]), case.wanted.kind) for case in test_cases]
 
 
 def draw_pictures(
@@ -110,7 +110,7 @@ def draw_pictures(
     subjects: Sequence[Subject] | None = None,
     description: str = "draw",
 ) -> tuple[list[Image.Image], list[Image.Image]]:
-    """One picture a prompt, with its subject where ``subjects`` are given; returns pictures and influence masks."""
+    """One image for each prompt, with its subject if ``subjects`` are given; returns images and influence masks."""
     pictures: list[Image.Image] = []
     masks: list[Image.Image] = []
     for rows in track(list(_chunks(len(prompts), config.evaluation.batch_size)), description):
@@ -125,44 +125,44 @@ def draw_pictures(
     return pictures, masks
 
 
-class Likeness:
-    """Measures how much pictures of `cases` look like their identities.
+class SubjectSimilarity:
+    """Measures the similarity of images of `cases` to their identities.
 
-    It is the mean cosine of a picture's identity vector with those of two real pictures, masked to the subject.
+    It is the mean cosine of an image's identity vector to those of two real images, masked to the subject.
     """
 
-    def __init__(self, judge: Judge, drawn: Sequence[Case]) -> None:
+    def __init__(self, judge: Judge, test_cases: Sequence[Case]) -> None:
         self._judge = judge
-        self._truth = [torch.stack([judge.identities([case.real[i]])[0] for i in (0, 1)]) for case in drawn]
+        self._truth = [torch.stack([judge.identities([case.real[i]])[0] for i in (0, 1)]) for case in test_cases]
 
     def __call__(self, pictures: list[Image.Image]) -> np.ndarray:
-        """One value a case, [count]."""
+        """One value for each case, [count]."""
         vectors = self._judge.identities(pictures)
         return np.array([float((t @ v).mean()) for t, v in zip(self._truth, vectors, strict=True)])
 
 
 def score_text(pipeline: RealCustomPipeline, judge: Judge, config: Config, count: int, seed: int) -> TextScores:
-    """How well text alone is obeyed, over ``count`` prompts."""
+    """Text control of the base model, over ``count`` prompts."""
     wanted = prompts(count, seed)
-    asked_for = [w.prompt for w in wanted]
-    pictures, _ = draw_pictures(pipeline, config, asked_for, range(seed, seed + count), description="text only")
+    texts = [w.prompt for w in wanted]
+    pictures, _ = draw_pictures(pipeline, config, texts, range(seed, seed + count), description="text only")
     verdict = judge.check(pictures, wanted)
-    asked = np.array([w.position is not None for w in wanted])
-    return TextScores(*(mean(v.astype(float)) for v in (verdict.kind, verdict.place, verdict.position[asked])))
+    has_position = np.array([w.position is not None for w in wanted])
+    return TextScores(*(mean(v.astype(float)) for v in (verdict.kind, verdict.place, verdict.position[has_position])))
 
 
 def measure_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config, count: int, seed: int) -> Measured:
-    """Stock against ours, the same prompts and seeds, over ``count`` unseen identities."""
-    drawn = cases(count, seed, config)
-    wanted, seeds = [c.wanted for c in drawn], [c.seed for c in drawn]
-    asked_for = [w.prompt for w in wanted]
-    stock, _ = draw_pictures(pipeline, config, asked_for, seeds, description="stock")
-    ours, masks = draw_pictures(pipeline, config, asked_for, seeds, subjects_of(pipeline, drawn), "with the subject")
-    similarity = Likeness(judge, drawn)
+    """The base model and the method with the same prompts and seeds, over ``count`` held-out identities."""
+    test_cases = cases(count, seed, config)
+    wanted, seeds = [c.wanted for c in test_cases], [c.seed for c in test_cases]
+    texts = [w.prompt for w in wanted]
+    stock, _ = draw_pictures(pipeline, config, texts, seeds, description="stock")
+    ours, masks = draw_pictures(pipeline, config, texts, seeds, subjects_of(pipeline, test_cases), "with the subject")
+    similarity = SubjectSimilarity(judge, test_cases)
     return Measured(
         stock_similarity=similarity(stock),
         similarity=similarity(ours),
-        real_similarity=similarity([c.real[2] for c in drawn]),
+        real_similarity=similarity([c.real[2] for c in test_cases]),
         stock_control=judge.check(stock, wanted).text_control,
         control=judge.check(ours, wanted).text_control,
         mask_iou=mask_iou(masks, judge.subject_masks(ours)),
@@ -186,7 +186,7 @@ def score_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config, c
 
 
 def mask_iou(influence: list[Image.Image], subject: list[Image.Image]) -> np.ndarray:
-    """Overlap of each influence mask's scope with the subject as the judge sees it, [b]."""
+    """Intersection over union of each influence mask and the subject that the judge segments, [b]."""
     scores = []
     for ours, theirs in zip(influence, subject, strict=True):
         a, b = np.asarray(ours.resize(theirs.size)) > 25, np.asarray(theirs) > 127

@@ -1,7 +1,7 @@
-"""Subject similarity against text control: RealCustom beside other ways of showing a subject, on the same weights.
+"""The trade-off between subject similarity and text control: RealCustom and other methods on the same weights.
 
-The paper's claim is that deciding *where* a subject acts ends the bargain between the two. All ways are measured on
-the same unseen identities, prompts and seeds.
+The paper claims that limiting *where* a subject acts removes the trade-off. All methods are measured on the same
+held-out identities, prompts and seeds.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from PIL import Image
 from components.config import Config
 from components.evaluation.inversion import Inversion, pseudo_word
 from components.evaluation.statistics import Estimate, bootstrap, mean
-from components.evaluation.toybench import Case, Likeness, cases, draw_pictures, mask_iou, subjects_of
+from components.evaluation.toybench import Case, SubjectSimilarity, cases, draw_pictures, mask_iou, subjects_of
 from components.judges.judge import Judge
 from components.model.guidance import MaskGuidance
 from components.model.pipeline import RealCustomPipeline
 from components.progress import track
 
-#: What the method is called among the points.
+#: Family name of our method.
 OURS = "RealCustom"
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way of showing the subject: a family of points, the point's name, and how pictures are drawn.
+class Method:
+    """A method: its family, its name, and its settings.
 
-    ``guidance`` None draws without the adapter: stock, or by pseudo-word. ``adapter`` is a directory, in place of the
-    pipeline's own.
+    ``guidance`` None generates without the adapter: with the base model, or by pseudo-word. ``adapter`` is the
+    directory of another adapter than the pipeline's.
     """
 
     family: str
@@ -44,9 +44,9 @@ class Way:
 
 @dataclass(frozen=True)
 class Point:
-    """Where a way lies, and its paired differences to the method at its defaults (positive: the method is better)."""
+    """The scores of a method, and its paired differences to ours at its defaults (positive: ours is better)."""
 
-    way: Way
+    method: Method
     similarity: Estimate
     control: Estimate
     similarity_lost: Estimate
@@ -55,82 +55,85 @@ class Point:
 
     @property
     def dominates_ours(self) -> bool:
-        """Whether it is better than the method in one of the two beyond chance, and not worse in the other."""
+        """Whether it is significantly better than ours in one score, and not worse in the other."""
         better = self.similarity_lost.high < 0 or self.control_lost.high < 0
         return better and self.similarity_lost.value <= 0 and self.control_lost.value <= 0
 
 
-def ways(guidance: MaskGuidance, inversion: Inversion) -> list[Way]:
-    """Everything that is compared; the method as ``guidance`` has it comes first.
+def methods(guidance: MaskGuidance, inversion: Inversion) -> list[Method]:
+    """All compared methods; ours with ``guidance`` is the first.
 
-    An influence of one strength everywhere is what IP-Adapter does with its image tokens.
+    A uniform influence everywhere corresponds to IP-Adapter.
     """
     everywhere = replace(guidance, scope=1.0, binary=True)
-    found = [Way(OURS, "as configured", guidance), Way("without a subject", "stock")]
-    found += [Way("scope", f"{scope}", replace(guidance, scope=scope)) for scope in (0.1, 0.2, 0.3, 0.4, 0.5)]
-    found += [Way("strength", f"{q}", replace(guidance, quantity=q)) for q in (0.5, 1.0, 1.5)]
+    found = [Method(OURS, "as configured", guidance), Method("without a subject", "stock")]
+    found += [Method("scope", f"{scope}", replace(guidance, scope=scope)) for scope in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    found += [Method("strength", f"{q}", replace(guidance, quantity=q)) for q in (0.5, 1.0, 1.5)]
     found += [
-        Way("everywhere (as IP-Adapter)", f"{q}", replace(everywhere, quantity=q))
+        Method("everywhere (as IP-Adapter)", f"{q}", replace(everywhere, quantity=q))
         for q in (0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
     ]
-    found.append(Way("binary mask", f"{guidance.quantity}", replace(guidance, binary=True)))
-    found.append(Way("pseudo-word", f"{inversion.steps} steps", inversion=inversion))
+    found.append(Method("binary mask", f"{guidance.quantity}", replace(guidance, binary=True)))
+    found.append(Method("pseudo-word", f"{inversion.steps} steps", inversion=inversion))
     return found
 
 
-def trained_alike(guidance: MaskGuidance, adapters: Mapping[str, str]) -> list[Way]:
-    """Adapters that were trained equally long, each with a part of the method left out; the whole one comes first."""
-    return [Way("trained alike", name, guidance, adapter=directory) for name, directory in adapters.items()]
+def trained_alike(guidance: MaskGuidance, adapters: Mapping[str, str]) -> list[Method]:
+    """Ablations: adapters of equal training, each without a part of the method; the complete one is the first."""
+    return [Method("trained alike", name, guidance, adapter=directory) for name, directory in adapters.items()]
 
 
 def measure(
-    pipeline: RealCustomPipeline, judge: Judge, config: Config, compared: Sequence[Way], count: int, seed: int
+    pipeline: RealCustomPipeline, judge: Judge, config: Config, compared: Sequence[Method], count: int, seed: int
 ) -> tuple[list[Point], dict[str, list[Image.Image]]]:
-    """The points of ``compared`` over ``count`` unseen identities, and the first pictures of each.
+    """The points of ``compared`` over ``count`` held-out identities, and the first images of each.
 
-    The first way is the one that the others are held against.
+    The first method is the reference of the differences.
     """
-    drawn = cases(count, seed, config)
-    wanted, likeness = [case.wanted for case in drawn], Likeness(judge, drawn)
+    test_cases = cases(count, seed, config)
+    wanted, likeness = [case.wanted for case in test_cases], SubjectSimilarity(judge, test_cases)
     similar: list[np.ndarray] = []
     controlled: list[np.ndarray] = []
     overlaps: list[Estimate | None] = []
-    shown: dict[str, list[Image.Image]] = {"reference": [case.reference for case in drawn[:8]]}
-    for way in compared:
-        pictures, masks = _draw(pipeline, config, way, drawn)
+    shown: dict[str, list[Image.Image]] = {"reference": [case.reference for case in test_cases[:8]]}
+    for method in compared:
+        pictures, masks = _draw(pipeline, config, method, test_cases)
         similar.append(likeness(pictures))
         controlled.append(judge.check(pictures, wanted).text_control)
         overlaps.append(mean(mask_iou(masks, judge.subject_masks(pictures))) if masks else None)
-        shown[f"{way.family} {way.name}"] = pictures[:8]
+        shown[f"{method.family} {method.name}"] = pictures[:8]
     lost: Callable[[np.ndarray, np.ndarray], float] = lambda ours, theirs: float((ours - theirs).mean())  # noqa: E731
     points = [
-        Point(way, mean(s), mean(c), bootstrap(lost, similar[0], s), bootstrap(lost, controlled[0], c), overlap)
-        for way, s, c, overlap in zip(compared, similar, controlled, overlaps, strict=True)
+        Point(method, mean(s), mean(c), bootstrap(lost, similar[0], s), bootstrap(lost, controlled[0], c), overlap)
+        for method, s, c, overlap in zip(compared, similar, controlled, overlaps, strict=True)
     ]
     return points, shown
 
 
 def _draw(
-    pipeline: RealCustomPipeline, config: Config, way: Way, drawn: Sequence[Case]
+    pipeline: RealCustomPipeline, config: Config, method: Method, test_cases: Sequence[Case]
 ) -> tuple[list[Image.Image], list[Image.Image]]:
-    seeds, asked_for = [case.seed for case in drawn], [case.wanted.prompt for case in drawn]
-    description = f"{way.family}, {way.name}"
-    if way.inversion is not None:
-        pictures = [_invert(pipeline, config, case, way.inversion) for case in track(drawn, description, len(drawn))]
+    seeds, texts = [case.seed for case in test_cases], [case.wanted.prompt for case in test_cases]
+    description = f"{method.family}, {method.name}"
+    if method.inversion is not None:
+        pictures = [
+            _invert(pipeline, config, case, method.inversion)
+            for case in track(test_cases, description, len(test_cases))
+        ]
         return pictures, []
-    if way.guidance is None:
-        return draw_pictures(pipeline, config, asked_for, seeds, description=description)
-    if way.adapter is not None:
-        pipeline = RealCustomPipeline.from_config(config, adapter=way.adapter)
-    before, pipeline.guidance = pipeline.guidance, way.guidance
+    if method.guidance is None:
+        return draw_pictures(pipeline, config, texts, seeds, description=description)
+    if method.adapter is not None:
+        pipeline = RealCustomPipeline.from_config(config, adapter=method.adapter)
+    before, pipeline.guidance = pipeline.guidance, method.guidance
     try:
-        return draw_pictures(pipeline, config, asked_for, seeds, subjects_of(pipeline, drawn), description)
+        return draw_pictures(pipeline, config, texts, seeds, subjects_of(pipeline, test_cases), description)
     finally:
         pipeline.guidance = before
 
 
 def _invert(pipeline: RealCustomPipeline, config: Config, case: Case, inversion: Inversion) -> Image.Image:
-    """One picture by a pseudo-word, fitted to the reference that the other ways are given."""
+    """One picture by a pseudo-word, fitted to the reference that the other methods are given."""
     size = (config.sampling.width, config.sampling.height)
     with pseudo_word(pipeline, case.reference.resize(size), case.wanted.kind, inversion, case.seed) as word:
         prompt = case.wanted.prompt.replace(case.wanted.kind, word)
@@ -140,11 +143,11 @@ def _invert(pipeline: RealCustomPipeline, config: Config, case: Case, inversion:
 
 
 def draw_tradeoff(points: Sequence[Point]) -> Figure:
-    """Similarity over text control, a colour a family, with 95 % intervals."""
+    """Similarity over text control, one colour for each family, with 95 % intervals."""
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.add_subplot()
-    for place, family in enumerate(dict.fromkeys(point.way.family for point in points)):
-        members = [point for point in points if point.way.family == family]
+    for place, family in enumerate(dict.fromkeys(point.method.family for point in points)):
+        members = [point for point in points if point.method.family == family]
         x, y = ([getattr(point, name) for point in members] for name in ("control", "similarity"))
         axes.errorbar(
             [estimate.value for estimate in x],
@@ -158,10 +161,10 @@ def draw_tradeoff(points: Sequence[Point]) -> Figure:
         )  # fmt: skip
         for point in [] if family == OURS else members:
             axes.annotate(
-                point.way.name, (point.control.value, point.similarity.value),
+                point.method.name, (point.control.value, point.similarity.value),
                 xytext=(6 + 26 * (place % 3), 3), textcoords="offset points", fontsize=7, color=f"C{place}",
             )  # fmt: skip
     axes.set(xlabel="text control (kind, place, position)", ylabel="subject similarity, masked to the subject")
-    axes.margins(x=0.25)  # room for the names
+    axes.margins(x=0.25)  # space for the labels
     axes.legend(frameon=False, fontsize=8, loc="lower left")
     return figure

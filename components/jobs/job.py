@@ -1,4 +1,4 @@
-"""What a job is, what may become of it, and what whoever works on it holds."""
+"""Types of jobs: the request, its states, the lease of the worker that runs it, and its errors."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from components.errors import NotFoundError, RealCustomError
 
 
 class JobNotFoundError(NotFoundError):
-    """There is no such job, or it is someone else's, or it was kept for as long as was promised."""
+    """The job does not exist, belongs to another owner, or has expired."""
 
 
 class QueueFullError(RealCustomError):
-    """As many of the owner's jobs wait as may; a later one may be accepted."""
+    """The owner has as many queued jobs as allowed; a later submission may be accepted."""
 
 
 class QueueBusyError(RealCustomError):
-    """As many jobs of all owners wait as may; a later one may be accepted."""
+    """All owners together have as many queued jobs as allowed; a later submission may be accepted."""
 
 
 class KeyReusedError(RealCustomError):
-    """The idempotency key stands for another request."""
+    """The idempotency key was used for another request."""
 
 
 class State(StrEnum):
@@ -37,24 +37,24 @@ class State(StrEnum):
         return self in (State.DONE, State.FAILED, State.CANCELLED)
 
 
-class Standing(StrEnum):
-    """What a worker is told about the job it works on."""
+class LeaseStatus(StrEnum):
+    """The state of a worker's lease."""
 
     HELD = "held"
-    #: Its owner wants it no more.
+    #: The owner has cancelled the job.
     CANCELLED = "cancelled"
-    #: Another worker has it, or it is gone: whatever comes of it is dropped.
+    #: Another worker has the job, or it was deleted: this attempt's result is dropped.
     LOST = "lost"
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """How the jobs of all owners stand.
+class QueueStatus:
+    """Statistics of the jobs of all owners.
 
     Args:
-        states: how many are in each state.
-        oldest_s: how long the oldest queued one has waited.
-        mean_s: how long the last few that were done took, from their first attempt's start.
+        states: number of jobs in each state.
+        oldest_s: age of the oldest queued job in seconds.
+        mean_s: mean duration of the last completed jobs in seconds, from the start of their first attempt.
     """
 
     states: dict[State, int]
@@ -64,14 +64,14 @@ class Outlook:
 
 @dataclass(frozen=True)
 class NewJob:
-    """What is submitted.
+    """A job to submit.
 
     Args:
-        payload: what a worker is given; JSON.
-        digest: of the request; tells another request with the same ``key`` from the same one sent again.
-        steps: of all ``pictures`` together.
-        key: the owner's name for this request, so that sending it again makes no second job.
-        webhook: the URL that is told how it ended.
+        payload: input of the worker, as JSON.
+        digest: hash of the request; tells a repeated request from another one with the same ``key``.
+        steps: denoising steps of all ``pictures`` together.
+        key: idempotency key, unique for each owner: a repeated request makes no second job.
+        webhook: URL that receives the result.
     """
 
     payload: dict[str, Any]
@@ -85,7 +85,7 @@ class NewJob:
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a job's pictures are: ``step`` of ``total`` steps of all of them together."""
+    """Progress of a job: ``step`` of ``total`` denoising steps of all its pictures together."""
 
     step: int
     total: int
@@ -95,21 +95,21 @@ class JobProgress:
 
 @dataclass(frozen=True)
 class Preview:
-    """What picture number ``picture`` looked like after so many of its steps, as a small PNG."""
+    """A small PNG of picture number ``picture`` after ``step`` of its steps."""
 
     picture: int
     step: int
     png: bytes
-    #: The job's when this was written down.
+    #: The revision of the job when the preview was stored.
     revision: int = 0
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """Where a job's end is told, and how that went."""
+    """The webhook of a job and the state of its delivery."""
 
     url: str
-    #: ``waiting`` (for the end), ``pending``, ``delivered`` or ``failed``.
+    #: ``waiting`` (the job has not ended), ``pending``, ``delivered`` or ``failed``.
     state: str
     attempts: int
     error: str | None
@@ -117,18 +117,18 @@ class Webhook:
 
 @dataclass(frozen=True)
 class Job:
-    """One row, as its owner sees it. Ids sort by age; times are in seconds since 1970."""
+    """A job as its owner sees it. Ids sort by age; times are in seconds since 1970."""
 
     id: str
     owner: str
     state: State
-    #: Grows with every change but those of the webhook.
+    #: Incremented by every change except those of the webhook.
     revision: int
     created: float
     started: float | None
     ended: float | None
     attempts: int
-    #: It was asked to end, and has not yet.
+    #: Cancellation was requested, and the worker has not stopped yet.
     cancelling: bool
     progress: JobProgress
     #: Why it failed: ``message``, ``param`` and ``code``.
@@ -138,7 +138,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Lease:
-    """A job in the hands of one worker. ``attempt`` counts from 1; ``payload`` is what was submitted."""
+    """The right of one worker to run a job. ``attempt`` counts from 1; ``payload`` is that of the submitted job."""
 
     job: str
     token: str
@@ -147,8 +147,8 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class News:
-    """A job, and the previews that are newer than whoever asks has seen, oldest first."""
+class JobUpdate:
+    """A job and its previews since a given revision, oldest first."""
 
     job: Job
     previews: list[Preview]

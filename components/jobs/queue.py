@@ -1,13 +1,13 @@
-"""The queue as workers see it: leases on jobs, renewed by heartbeats, and one visible end of each job.
+"""The queue as workers use it: leases on jobs, renewed by heartbeats.
 
-A worker that dies lets its lease run out, and another begins the job anew; the one that only seemed dead finds its
-token outdated, and whatever it brings is dropped. So a job is executed at least once, and ends once.
+When a worker dies, its lease expires and another worker starts the job again. If the first worker was only slow, its
+token is outdated and its result is dropped. A job is executed at least once and ends exactly once.
 
     queued ──► running ──► done, failed, cancelled
        ▲          │
-       └──────────┘  the lease ran out, or the worker gave the job back
+       └──────────┘  the lease expired, or the worker released the job
 
-Workers' clocks must agree to much less than a lease.
+The clocks of workers must differ by much less than a lease.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from components.jobs.job import JobProgress, Lease, Preview, Standing, State
-from components.jobs.results import ResultFiles
+from components.jobs.job import JobProgress, Lease, LeaseStatus, Preview, State
+from components.jobs.result_files import ResultFiles
 from components.jobs.tables import drop_previews, ending, held, jobs, previews, swap
 
 
 class JobQueue:
-    """Claim jobs, keep them, and end them.
+    """Claims jobs, renews their leases, and ends them.
 
     Args:
         engine: of a database that has the tables of `components.jobs.tables`.
-        lease_s: how long a job stays with a worker that is not heard of.
-        max_attempts: times that a job may be begun.
+        lease_s: seconds until the lease of a worker expires that does not renew it.
+        max_attempts: how often a job may be started.
         clock: seconds since 1970.
     """
 
@@ -46,7 +46,7 @@ class JobQueue:
         self._lease_s, self._max_attempts = lease_s, max_attempts
 
     def claim(self) -> Lease | None:
-        """Take the next job: the oldest of whichever owner has fewest running. None if there is none to be had."""
+        """Lease the next job: the oldest of the owner with the fewest running jobs. None if no job is available."""
         while True:
             now = self._clock()
             with self._engine.begin() as connection:
@@ -60,34 +60,34 @@ class JobQueue:
             if taken and after["state"] is State.RUNNING:
                 return Lease(row["id"], after["token"], row["payload"], after["attempts"])
 
-    def renew(self, lease: Lease, progress: JobProgress | None = None, seen: Iterable[Preview] = ()) -> Standing:
-        """Keep a job, and write down how far it is and what it looks like."""
+    def renew(self, lease: Lease, progress: JobProgress | None = None, seen: Iterable[Preview] = ()) -> LeaseStatus:
+        """Renew the lease, and store progress and previews."""
         steps = {} if progress is None else vars(progress)
-        kept = jobs.update().where(held(lease))
-        kept = kept.values(lease_until=self._clock() + self._lease_s, revision=jobs.c.revision + 1, **steps)
+        renewed = jobs.update().where(held(lease))
+        renewed = renewed.values(lease_until=self._clock() + self._lease_s, revision=jobs.c.revision + 1, **steps)
         with self._engine.begin() as connection:
-            row = connection.execute(kept.returning(jobs.c.revision, jobs.c.cancelling)).first()
+            row = connection.execute(renewed.returning(jobs.c.revision, jobs.c.cancelling)).first()
             if row is None:
-                return Standing.LOST
+                return LeaseStatus.LOST
             for preview in seen:
                 same = (previews.c.job == lease.job) & (previews.c.picture == preview.picture)
                 connection.execute(previews.delete().where(same))
                 facts = {"picture": preview.picture, "step": preview.step, "png": preview.png}
                 connection.execute(previews.insert().values(job=lease.job, revision=row.revision, **facts))
-        return Standing.CANCELLED if row.cancelling else Standing.HELD
+        return LeaseStatus.CANCELLED if row.cancelling else LeaseStatus.HELD
 
-    def standing(self, lease: Lease) -> Standing:
-        """Like `renew`, without renewing."""
+    def lease_status(self, lease: Lease) -> LeaseStatus:
+        """The state of the lease, without renewing it."""
         with self._engine.connect() as connection:
             row = connection.execute(sa.select(jobs.c.cancelling).where(held(lease))).first()
         if row is None:
-            return Standing.LOST
-        return Standing.CANCELLED if row.cancelling else Standing.HELD
+            return LeaseStatus.LOST
+        return LeaseStatus.CANCELLED if row.cancelling else LeaseStatus.HELD
 
     def finish(self, lease: Lease, result: bytes) -> bool:
-        """End a job with its result; False if it was lost or cancelled meanwhile, and the result is dropped.
+        """End a job with its result; False if the lease was lost or the job cancelled, and the result is dropped.
 
-        It may be called again where the connection broke and nobody knows whether the first call has succeeded.
+        Idempotent: it may be called again after a broken connection.
         """
         self._results.write(lease.job, lease.token, result)
         values = ending(State.DONE, self._clock())
@@ -99,22 +99,22 @@ class JobQueue:
         return False
 
     def cancelled(self, lease: Lease) -> bool:
-        """End a job that its owner has cancelled; False if there is no such thing to do."""
+        """End a job that its owner has cancelled; False if it was not cancelled or the lease was lost."""
         return self._end(lease, held(lease) & jobs.c.cancelling, ending(State.CANCELLED, self._clock()))
 
     def fail(self, lease: Lease, error: dict[str, Any]) -> bool:
-        """End a job with an error that another attempt would meet again; False if it was lost meanwhile."""
+        """End a job with a permanent error; False if the lease was lost."""
         return self._end(lease, held(lease), ending(State.FAILED, self._clock()) | {"error": error})
 
     def retry(self, lease: Lease, reason: str, delay_s: float = 0.0) -> bool:
-        """Give a job back after an attempt that failed; the last attempt's failure is the job's."""
+        """Return a job to the queue after a failed attempt; the failure of the last attempt ends the job."""
         if lease.attempt >= self._max_attempts:
             return self.fail(lease, _given_up(lease.attempt, reason))
-        return self._give_back(lease, lease.attempt, delay_s)
+        return self._requeue(lease, lease.attempt, delay_s)
 
     def release(self, lease: Lease, delay_s: float = 0.0) -> bool:
-        """Give a job back as if it had not been begun."""
-        return self._give_back(lease, lease.attempt - 1, delay_s)
+        """Return a job to the queue without counting the attempt."""
+        return self._requeue(lease, lease.attempt - 1, delay_s)
 
     def _finished(self, lease: Lease) -> bool:
         own = (jobs.c.id == lease.job) & (jobs.c.token == lease.token) & (jobs.c.state == State.DONE)
@@ -122,11 +122,11 @@ class JobQueue:
             return connection.execute(sa.select(jobs.c.id).where(own)).first() is not None
 
     def _claimed(self, row: sa.RowMapping, now: float) -> dict[str, Any]:
-        """What becomes of a job that is nobody's."""
+        """The new values of a job that no worker holds."""
         if row["cancelling"]:
             return ending(State.CANCELLED, now)
         if row["attempts"] >= self._max_attempts:
-            return ending(State.FAILED, now) | {"error": _given_up(row["attempts"], "its worker died")}
+            return ending(State.FAILED, now) | {"error": _given_up(row["attempts"], "the worker died")}
         return {
             "state": State.RUNNING,
             "started": now if row["started"] is None else row["started"],
@@ -137,7 +137,7 @@ class JobQueue:
             "pictures_done": 0,
         }
 
-    def _give_back(self, lease: Lease, attempts: int, delay_s: float) -> bool:
+    def _requeue(self, lease: Lease, attempts: int, delay_s: float) -> bool:
         values = {"state": State.QUEUED, "attempts": attempts, "not_before": self._clock() + delay_s}
         values |= {"lease_until": None, "step": 0, "pictures_done": 0}
         return self._end(lease, held(lease) & ~jobs.c.cancelling, values) or self.cancelled(lease)
@@ -152,7 +152,7 @@ class JobQueue:
 
 
 def _claimable(now: float) -> sa.Select[Any]:
-    """The row of the next job that is nobody's by now, skipping those that somebody is just claiming."""
+    """The row of the next job that no worker holds, skipping rows that another transaction has locked."""
     busy = sa.select(jobs.c.owner, sa.func.count().label("running"))
     busy_owners = busy.where(jobs.c.state == State.RUNNING, jobs.c.lease_until >= now).group_by(jobs.c.owner).subquery()
     waits = (jobs.c.state == State.QUEUED) & (jobs.c.not_before <= now)

@@ -1,4 +1,4 @@
-"""Signatures of webhooks as https://www.standardwebhooks.com has them: receivers find libraries that check them."""
+"""Signatures of webhooks by https://www.standardwebhooks.com, for which receivers find libraries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_secret(text: str) -> bytes:
     """The key in ``whsec_<base64>``.
 
     Raises:
-        ConfigError: it is something else, or too short to keep anything secret.
+        ConfigError: the text has another form, or the key is shorter than 24 bytes.
     """
     try:
         key = base64.b64decode(text.strip().removeprefix(_PREFIX), validate=True)
@@ -27,7 +27,7 @@ def read_secret(text: str) -> bytes:
 
 
 def signed_headers(secret: bytes, identifier: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The headers that a webhook with ``body`` carries; ``timestamp`` is in seconds since 1970."""
+    """The headers of a webhook with ``body``; ``timestamp`` is in seconds since 1970."""
     signed = f"{identifier}.{timestamp}.".encode() + body
     signature = base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
     return {"webhook-id": identifier, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{signature}"}

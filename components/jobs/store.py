@@ -1,8 +1,7 @@
-"""Jobs as their owners see them: submitted, looked at, cancelled, deleted, and swept away in the end.
+"""Jobs as their owners use them: submit, read, cancel, delete; and the removal of expired jobs.
 
-A job is a row, and its result a file beside the others. What is accepted is on the disk. Several processes, and with a
-database server and a shared directory several machines, may use one store at the same time; what workers do is in
-`components.jobs.queue`.
+A job is a row, its result a file. An accepted job is durable. Several processes may use one store at the same time,
+and with a database server and a shared directory several machines. The workers' side is `components.jobs.queue`.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from sqlalchemy.exc import IntegrityError
 from components.jobs.job import (
     Job,
     JobNotFoundError,
+    JobUpdate,
     KeyReusedError,
     NewJob,
-    News,
-    Outlook,
     Preview,
     QueueBusyError,
     QueueFullError,
+    QueueStatus,
     State,
 )
-from components.jobs.results import ResultFiles
+from components.jobs.result_files import ResultFiles
 from components.jobs.tables import drop_previews, ending, jobs, previews, read_job, swap
 
-#: What ids look like; they sort by age.
+#: The form of ids; they sort by age.
 ID = r"^job-[0-9a-f]{28}$"
-#: Jobs that `Outlook.mean_s` is the mean of.
+#: Jobs that `QueueStatus.mean_s` is the mean of.
 _RECENT = 32
 
 
@@ -42,9 +41,9 @@ class JobStore:
 
     Args:
         engine: of a database that has the tables of `components.jobs.tables`.
-        max_queued: jobs that may wait.
+        max_queued: limit of queued jobs.
         clock: seconds since 1970.
-        max_owned: jobs of one owner that may; the owner ``""`` is everybody.
+        max_owned: limit of queued jobs of one owner; it does not apply to the owner ``""``.
     """
 
     def __init__(
@@ -59,11 +58,12 @@ class JobStore:
         self._max_queued, self._max_owned = max_queued, max_queued if max_owned is None else max_owned
 
     def submit(self, new: NewJob) -> tuple[Job, bool]:
-        """Accept a job; or find the one that the same request with the same key has made, and say False.
+        """Add a job and return it with True; or, for a repeated request, return the existing job with False.
 
         Raises:
-            QueueFullError: as many of the owner's wait as may; QueueBusyError: as many of all owners do.
-            KeyReusedError: the key stands for another request.
+            QueueFullError: the owner has as many queued jobs as allowed.
+            QueueBusyError: all owners together have as many queued jobs as allowed.
+            KeyReusedError: the key was used for another request.
         """
         known = self.known(new)
         if known is not None:
@@ -83,10 +83,10 @@ class JobStore:
         return self.get(identifier, new.owner), True
 
     def known(self, new: NewJob) -> Job | None:
-        """The job that the same request with the same key has made, if any has.
+        """The job of an earlier request with the same key and digest, if there is one.
 
         Raises:
-            KeyReusedError: the key stands for another request.
+            KeyReusedError: the key was used for another request.
         """
         if new.key is None:
             return None
@@ -94,7 +94,7 @@ class JobStore:
         with self._engine.connect() as connection:
             row = connection.execute(query).mappings().first()
         if row is not None and row["digest"] != new.digest:
-            raise KeyReusedError("this key was used for another request; take a new one")
+            raise KeyReusedError("this key was used for another request; use a new one")
         return None if row is None else read_job(row)
 
     def get(self, identifier: str, owner: str = "") -> Job:
@@ -102,7 +102,7 @@ class JobStore:
             return read_job(self._row(connection, identifier, owner))
 
     def page(self, limit: int = 20, after: str | None = None, owner: str = "") -> list[Job]:
-        """Up to ``limit`` jobs, newest first, older than the id ``after`` (which may be deleted by now).
+        """Up to ``limit`` jobs, newest first, older than the id ``after``, which may be deleted.
 
         Raises:
             JobNotFoundError: ``after`` is not an id.
@@ -113,8 +113,8 @@ class JobStore:
         with self._engine.connect() as connection:
             return [read_job(row) for row in connection.execute(query).mappings()]
 
-    def news(self, identifier: str, revision: int, owner: str = "") -> News | None:
-        """What has changed since ``revision``, if anything has."""
+    def update_since(self, identifier: str, revision: int, owner: str = "") -> JobUpdate | None:
+        """The job with its previews since ``revision``; None if it has not changed."""
         newer = sa.select(previews).where(previews.c.job == identifier, previews.c.revision > revision)
         with self._engine.connect() as connection:
             row = self._row(connection, identifier, owner)
@@ -122,16 +122,16 @@ class JobStore:
                 return None
             found = connection.execute(newer.order_by(previews.c.revision, previews.c.picture)).mappings()
             shown = [Preview(seen["picture"], seen["step"], seen["png"], seen["revision"]) for seen in found]
-        return News(read_job(row), shown)
+        return JobUpdate(read_job(row), shown)
 
     def result(self, identifier: str, owner: str = "") -> bytes | None:
-        """What the job was finished with; None if it is not done."""
+        """The job's result; None if it is not done."""
         with self._engine.connect() as connection:
             row = self._row(connection, identifier, owner)
         return self._results.read(row["id"], row["token"]) if row["state"] == State.DONE else None
 
     def cancel(self, identifier: str, owner: str = "") -> Job | None:
-        """End a job: one that waits at once, one that runs at its next step. One that has ended is deleted (None)."""
+        """Cancel a job: at once if queued, at its next step if running. One that has ended is deleted (None)."""
         while True:
             with self._engine.begin() as connection:
                 row = self._row(connection, identifier, owner)
@@ -150,8 +150,8 @@ class JobStore:
             if done:
                 return self.get(identifier, owner)
 
-    def outlook(self) -> Outlook:
-        """How the jobs of all owners stand."""
+    def queue_status(self) -> QueueStatus:
+        """Statistics of the jobs of all owners."""
         by_state = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
         oldest = sa.select(sa.func.min(jobs.c.created)).where(jobs.c.state == State.QUEUED)
         recent = sa.select(jobs.c.started, jobs.c.ended).where(jobs.c.state == State.DONE)
@@ -161,10 +161,10 @@ class JobStore:
             created = connection.execute(oldest).scalar()
             took = [ended - started for started, ended in connection.execute(recent)]
         waited_s = 0.0 if created is None else max(0.0, self._clock() - created)
-        return Outlook(states, waited_s, sum(took) / max(1, len(took)))
+        return QueueStatus(states, waited_s, sum(took) / max(1, len(took)))
 
     def sweep(self, keep_s: float) -> int:
-        """Delete jobs that ended more than ``keep_s`` seconds ago, and files that a crash left; returns how many."""
+        """Delete jobs that ended more than ``keep_s`` seconds ago and orphaned files; returns how many."""
         old = sa.select(jobs).where(jobs.c.ended < self._clock() - keep_s)
         with self._engine.begin() as connection:
             rows = connection.execute(old).mappings().all()
@@ -174,9 +174,9 @@ class JobStore:
         return len(rows) + self._results.sweep(self._tokens())
 
     def _insert(self, identifier: str, new: NewJob, now: float) -> sa.Executable:
-        """One statement that inserts the job if there is room in the queue, and then returns its id.
+        """One statement that inserts the job if the queue is not full, and then returns its id.
 
-        On a server, those that come at the very same time do not see each other, and may all take the last place.
+        On a database server, concurrent transactions do not see each other and may exceed the limit.
         """
         values: dict[str, Any] = {
             "id": identifier,
@@ -218,7 +218,7 @@ class JobStore:
         return row
 
     def _tokens(self) -> set[tuple[str, str]]:
-        """The attempts that have, or may yet have, a result."""
+        """The attempts (job, token) that have a result, or may still write one."""
         with self._engine.connect() as connection:
             rows = connection.execute(sa.select(jobs.c.id, jobs.c.token).where(jobs.c.token.is_not(None)))
             return {(row.id, row.token) for row in rows}
@@ -229,7 +229,7 @@ class JobStore:
 
 
 def _queued(owner: str | None = None) -> sa.Select[int]:
-    """How many jobs wait, of one owner or of all."""
+    """The number of queued jobs, of one owner or of all."""
     count = sa.select(sa.func.count()).where(jobs.c.state == State.QUEUED)
     return count if owner is None else count.where(jobs.c.owner == owner)
 

@@ -1,7 +1,7 @@
-"""The rows of jobs, and the conditional updates that all of their changes are.
+"""The tables of jobs, and conditional updates of their rows.
 
-Nobody holds a lock while a job runs. Who changes a job names what it has read of it, its revision or its lease's token,
-and a change that names something outdated changes nothing.
+Rows are changed by optimistic concurrency: an update names the revision or the lease token that was read, and changes
+nothing if that is outdated. No lock is held while a job runs.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ jobs = sa.Table(
     sa.Column("created", sa.Float(53), nullable=False),
     sa.Column("started", sa.Float(53)),
     sa.Column("ended", sa.Float(53)),
-    # What is to be done; gone once it is.
+    # Input of the worker; null once the job has ended.
     sa.Column("payload", sa.JSON(none_as_null=True)),
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("total", sa.Integer, nullable=False),
     sa.Column("pictures_done", sa.Integer, nullable=False),
     sa.Column("pictures", sa.Integer, nullable=False),
     sa.Column("error", sa.JSON(none_as_null=True)),
-    # The same key is the same job, if the request's digest is the same.
+    # A request with the same key and digest is the same job.
     sa.Column("idempotency_key", sa.String(255)),
     sa.Column("digest", sa.String(64), nullable=False),
-    # Nobody takes a queued job before this time, and nobody else a running one before the other.
+    # A queued job is not claimed before the first time, a running one not before the second.
     sa.Column("not_before", sa.Float(53), nullable=False),
     sa.Column("lease_until", sa.Float(53)),
-    # Of the attempt that runs, or whose result is the job's.
+    # Token of the running attempt, or of the attempt that wrote the result.
     sa.Column("token", sa.String(32)),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("cancelling", sa.Boolean, nullable=False),
@@ -49,7 +49,7 @@ jobs = sa.Table(
     sa.Index("jobs_by_state", "state", "owner"),
     sa.Index("jobs_by_webhook", "webhook_state", "webhook_at"),
 )
-#: The newest of each picture in the making.
+#: The latest preview of each picture of a running job.
 previews = sa.Table(
     "job_previews",
     _metadata,
@@ -63,27 +63,27 @@ TABLES = (jobs, previews)
 
 
 def swap(connection: sa.Connection, row: sa.RowMapping, **values: Any) -> bool:
-    """Change the job that was read as ``row``; False, and no change, if it has changed since."""
+    """Update the job that was read as ``row``; False, without a change, if its revision is outdated."""
     unchanged = (jobs.c.id == row["id"]) & (jobs.c.revision == row["revision"])
     changed = jobs.update().where(unchanged).values(revision=row["revision"] + 1, **values)
     return connection.execute(changed).rowcount == 1
 
 
 def held(lease: Lease) -> sa.ColumnElement[bool]:
-    """Whether the lease's attempt still is the job's."""
+    """Condition: ``lease`` is the current lease of its job."""
     return (jobs.c.id == lease.job) & (jobs.c.token == lease.token) & (jobs.c.state == State.RUNNING)
 
 
 def ending(state: State, now: float) -> dict[str, Any]:
-    """The values of a job that ends in ``state``; whoever wants to be told will be."""
-    told = sa.case((jobs.c.webhook_url.is_not(None), "pending"), else_=None)
+    """The values of a job that ends in ``state``; its webhook, if it has one, becomes pending."""
+    webhook_state = sa.case((jobs.c.webhook_url.is_not(None), "pending"), else_=None)
     return {
         "state": state,
         "ended": now,
         "payload": None,
         "lease_until": None,
         "cancelling": False,
-        "webhook_state": told,
+        "webhook_state": webhook_state,
         "webhook_at": now,
     }
 

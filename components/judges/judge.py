@@ -1,4 +1,4 @@
-"""The judge of toy-world pictures: encoders of another seed, width or family, which never condition anything."""
+"""The judge of toy-world images: evaluation encoders of another seed, width or family than those of the model."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from components.errors import ArtifactError
-from components.judges.identity import load_identity
+from components.judges.identity_model import load_identity
 from components.judges.recognizer import LABELS, load_recognizer
 from components.pictures import Frame, cut_out, frame_of
 from components.world.scenes import write_caption
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a prompt asks for; ``position`` None asks for none."""
+class PromptSpec:
+    """What a prompt describes; ``position`` None: it describes no position."""
 
     kind: str
     place: str
@@ -31,8 +31,8 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether each picture shows what was wanted, bool [b]; ``position`` holds only where one was asked for."""
+class PromptAgreement:
+    """Whether each image agrees with its prompt, bool [b]; ``position`` is true where the prompt has none."""
 
     kind: np.ndarray
     place: np.ndarray
@@ -48,7 +48,7 @@ class Judge:
     """Scores text control by recognition, and subject similarity masked to the subject."""
 
     def __init__(self, encoders: str | Path, size: int) -> None:
-        """Load the evaluation encoders; pictures are looked at in ``size`` x ``size`` pixels."""
+        """Load the evaluation encoders; images are resized to ``size`` x ``size`` pixels."""
         root = Path(encoders)
         try:
             self.recognizer = load_recognizer(root / "recognizer")
@@ -58,8 +58,8 @@ class Judge:
         self.size = size
 
     @torch.no_grad()
-    def check(self, pictures: list[Image.Image], wanted: list[Wanted]) -> Verdict:
-        """Is what the recogniser sees what each prompt asked for?"""
+    def check(self, pictures: list[Image.Image], wanted: list[PromptSpec]) -> PromptAgreement:
+        """Compare the recogniser's answers with each prompt."""
         logits = self.recognizer(self._pixels(pictures))
         right = {
             name: np.array(
@@ -68,11 +68,11 @@ class Judge:
             for name, answers in LABELS.items()
         }
         asked = np.array([w.position is not None for w in wanted])
-        return Verdict(right["kind"], right["place"], right["position"] | ~asked)
+        return PromptAgreement(right["kind"], right["place"], right["position"] | ~asked)
 
     @torch.no_grad()
     def probabilities(self, pictures: list[Image.Image]) -> dict[str, Tensor]:
-        """How probable the recogniser finds each answer of `LABELS`, [b, answers] a question."""
+        """The recogniser's probabilities of each answer of `LABELS`, [b, answers] for each question."""
         return {name: logits.softmax(1) for name, logits in self.recognizer(self._pixels(pictures)).items()}
 
     @torch.no_grad()
@@ -82,12 +82,12 @@ class Judge:
         return vectors
 
     def identities(self, pictures: list[Image.Image]) -> Tensor:
-        """Unit vectors [b, d] of the subjects alone: each is found, cut out onto white and then looked at."""
+        """Unit vectors [b, d] of the subjects: each is segmented, cut out onto white and embedded."""
         masks = self.subject_masks(pictures)
         return self.embed_under(pictures, masks, [frame_of(mask) for mask in masks])
 
     def embed_under(self, pictures: list[Image.Image], masks: list[Image.Image], frames: list[Frame]) -> Tensor:
-        """Unit vectors [b, d] of what lies under ``masks``, seen on white through ``frames`` (in the masks' pixels)."""
+        """Unit vectors [b, d] of the areas of ``masks``, on white and cropped to ``frames`` (in the masks' pixels)."""
         cut = [
             cut_out(p.resize(m.size), m, self.size, frame) for p, m, frame in zip(pictures, masks, frames, strict=True)
         ]
@@ -95,7 +95,7 @@ class Judge:
 
     @torch.no_grad()
     def subject_masks(self, pictures: list[Image.Image]) -> list[Image.Image]:
-        """Where the subject is, as L pictures of ``size``."""
+        """Masks of the subjects, as L images of ``size``."""
         logits = self.identity(self._pixels(pictures))[1]
         return [Image.fromarray(m) for m in ((logits > 0).byte() * 255).numpy()]
 

@@ -1,6 +1,6 @@
-"""The recogniser of toy-world scenes: what kind of subject, in which place, at which position.
+"""The recogniser of toy-world scenes: classifies kind, place and position of the subject.
 
-It is a small ResNet, of another family than every encoder that conditions an image.
+A small ResNet, of another family than every encoder of the model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LABELS: dict[str, tuple[str, ...]] = {"kind": KINDS, "place": tuple(PLACES), "po
 
 
 class Recognizer(nn.Module):
-    """A backbone and one linear head a question."""
+    """A backbone with one linear head for each question."""
 
     def __init__(self, backbone: ResNetModel) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Recognizer(nn.Module):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """[b, 3, 64, 64] in [-1, 1] -> logits [b, answers] of every question."""
         grid = self.backbone(pixel_values=pixels).last_hidden_state
-        features = F.adaptive_avg_pool2d(grid, (1, 4)).flatten(1)  # columns stay apart, or the position would be lost
+        features = F.adaptive_avg_pool2d(grid, (1, 4)).flatten(1)  # pooled by column, to keep the position
         return {name: head(features) for name, head in self.heads.items()}
 
 

@@ -1,6 +1,6 @@
-"""The judge of storybook pictures: a small ResNet that answers one question an attribute.
+"""The judge of storybook images: a small ResNet with one classification head for each attribute.
 
-It is of another family than every encoder that conditions an image. Questions that do not apply to a picture (the
+It is of another family than every encoder of the model. Questions that do not apply to a picture (the
 expression of a car) have no answer.
 """
 
@@ -34,7 +34,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "pattern": PATTERNS,
     "feature": FEATURES,
 }
-#: Questions about the kinds that stand left and right of the middle where there are two.
+#: Questions about the kinds on the left and right of a scene with two subjects.
 SIDES = ("left_kind", "right_kind")
 
 
@@ -60,7 +60,7 @@ def answers(scene: Scene) -> dict[str, int]:
 
 
 class Recognizer(nn.Module):
-    """A backbone and one linear head a question, on features whose 4 x 4 cells stay apart."""
+    """A backbone with one linear head for each question, on features of 4 x 4 cells."""
 
     def __init__(self, backbone: ResNetModel) -> None:
         super().__init__()

@@ -21,6 +21,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from components.model.miniature import IMAGE_SIZE, build_text_encoders, build_unet
 from components.precision import autocast
 from components.pretraining.loop import Schedule, fit
+from components.training.timesteps import stratified_timesteps
 
 #: SDXL's noise schedule; the miniature predicts v, which learns faster at this size.
 NOISE = {
@@ -65,7 +66,7 @@ class BaseModel(nn.Module):
 def train_base(
     latents: Tensor, captions: list[str], tokenizer: CLIPTokenizer, schedule: Schedule, checkpoint: Path
 ) -> BaseModel:
-    """Fit text encoders and U-Net to scaled ``latents`` [n, 4, h, w] and their ``captions``; a tenth is captionless."""
+    """Fit text encoders and U-Net to scaled ``latents`` [n, 4, h, w] and ``captions``, a tenth of which is dropped."""
     torch.manual_seed(schedule.seed)
     model = prepare_attention(BaseModel(*build_text_encoders(tokenizer), build_unet()))
     loss_of = denoising_loss(model, latents, captions, tokenizer, schedule.batch_size)
@@ -75,7 +76,7 @@ def train_base(
 
 
 def prepare_attention(model: BaseModel) -> BaseModel:
-    """Choose the attention that trains fast, and return ``model``.
+    """Select the fastest attention for training, and return ``model``.
 
     On CPU the fused attention's backward pass is slow for small heads: explicit products train in 0.65x the time.
     """
@@ -89,10 +90,10 @@ def prepare_attention(model: BaseModel) -> BaseModel:
 def denoising_loss(
     model: BaseModel, latents: Tensor, captions: list[str], tokenizer: CLIPTokenizer, batch_size: int
 ) -> Callable[[torch.Generator], Tensor]:
-    """One step's loss: the error of v on ``batch_size`` random rows, a tenth of them without their caption.
+    """The loss of a step: the error of v on ``batch_size`` random rows, a tenth of them without caption.
 
     Args:
-        latents: scaled, [n, 4, h, w], in memory of the CPU; the model may be elsewhere.
+        latents: scaled, [n, 4, h, w], on the CPU; the model may be on another device.
     """
     scheduler = DDPMScheduler(**NOISE)
     ids = tokenizer([*captions, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -104,9 +105,8 @@ def denoising_loss(
         dropped = torch.rand(len(rows), generator=generator) < 0.1
         tokens = torch.where(dropped[:, None], ids[-1], ids[rows])
         noise = torch.randn(clean.shape, generator=generator)
-        # One timestep from each of `batch_size` equal ranges: the loss varies less from step to step.
-        spread = (torch.arange(len(rows)) + torch.rand(len(rows), generator=generator)) / len(rows)
-        timesteps = (spread * scheduler.config.num_train_timesteps).long()
+        uniform = torch.rand(len(rows), generator=generator)
+        timesteps = stratified_timesteps(uniform, scheduler.config.num_train_timesteps)
         noisy = scheduler.add_noise(clean, noise, timesteps)
         with autocast(device):
             predicted = model(noisy.to(device), timesteps.to(device), tokens.to(device))
@@ -116,7 +116,7 @@ def denoising_loss(
 
 
 def assemble(vae: AutoencoderKL, base: BaseModel, tokenizer: CLIPTokenizer) -> StableDiffusionXLPipeline:
-    """The trained parts as an ordinary SDXL pipeline."""
+    """The trained parts as an SDXL pipeline."""
     base.unet.set_default_attn_processor()
     return StableDiffusionXLPipeline(
         vae=vae,

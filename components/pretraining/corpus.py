@@ -1,4 +1,4 @@
-"""What the miniature is pre-trained on: many toy-world scenes, and several views of many identities, in memory."""
+"""The training data of the miniature, in memory: toy-world scenes, and several views of identities."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is true of a scene; `colored` scenes state their first subject's colour in the caption."""
+class SceneFacts:
+    """The ground truth of a scene."""
 
     caption: str
     kind: str
@@ -37,11 +37,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class Scenes:
-    """``pictures`` uint8 [n, s, s, 3], ``masks`` bool [n, s, s] of the first subject, and one `Facts` a picture."""
+    """``pictures`` uint8 [n, s, s, 3], ``masks`` bool [n, s, s] of the first subject, one `SceneFacts` a picture."""
 
     pictures: np.ndarray
     masks: np.ndarray
-    facts: list[Facts]
+    facts: list[SceneFacts]
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Views:
 
 
 def scenes(count: int, size: int, seed: int, split: Split, cache: Path | None = None) -> Scenes:
-    """Draw ``count`` scenes, reading them back from ``cache`` where they were drawn before."""
+    """Draw ``count`` scenes, or read them from ``cache``."""
     if cache and (cache / "facts.json").exists():
-        facts = [Facts(**row) for row in json.loads((cache / "facts.json").read_text())]
+        facts = [SceneFacts(**row) for row in json.loads((cache / "facts.json").read_text())]
         return Scenes(np.load(cache / "pictures.npy"), np.load(cache / "masks.npy"), facts)
     parts = _parallel(_draw_scenes, [(size, seed + i, split) for i in range(0, count, _CHUNK)])
     pictures = np.concatenate([p for p, _, _ in parts])[:count]
@@ -82,7 +82,7 @@ def views(count: int, per_identity: int, size: int, seed: int, split: Split, cac
     return drawn
 
 
-def _draw_scenes(job: tuple[int, int, Split]) -> tuple[np.ndarray, np.ndarray, list[Facts]]:
+def _draw_scenes(job: tuple[int, int, Split]) -> tuple[np.ndarray, np.ndarray, list[SceneFacts]]:
     size, seed, split = job
     rng = random.Random(seed)
     pictures, masks, facts = [], [], []
@@ -93,7 +93,7 @@ def _draw_scenes(job: tuple[int, int, Split]) -> tuple[np.ndarray, np.ndarray, l
         pictures.append(np.asarray(drawn.picture))
         masks.append(np.asarray(drawn.mask) > 127)
         facts.append(
-            Facts(
+            SceneFacts(
                 scene.caption, scene.target_word, scene.place, scene.position, first.identity.key, len(scene.subjects)
             )
         )

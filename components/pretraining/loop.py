@@ -1,4 +1,4 @@
-"""The plain training loop that the miniature's parts share: AdamW, warm-up + cosine, EMA, resumable."""
+"""The training loop of the miniature's parts: AdamW, warm-up and cosine, EMA, resumable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train: the learning rate warms up, then falls along a cosine to a twentieth."""
+    """Steps and learning rate, which warms up, and then decays along a cosine to a twentieth."""
 
     steps: int
     learning_rate: float
@@ -32,7 +32,7 @@ class Schedule:
     checkpoint_every: int = 250
 
     def factor(self, step: int) -> float:
-        """The share of `learning_rate` used at ``step``."""
+        """The factor of `learning_rate` at ``step``."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
@@ -40,7 +40,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Trained:
+class FitResult:
     """The averaged and the raw module after ``step`` steps."""
 
     averaged: nn.Module
@@ -63,13 +63,13 @@ def fit_until(
     stopped: Callable[[], bool] = lambda: False,
     after_step: Callable[[nn.Module, int], None] | None = None,
     report_every: int = 50,
-) -> Trained:
+) -> FitResult:
     """Train ``module`` on ``loss_of`` (one step's scalar loss, drawn from the step's generator).
 
-    Progress is kept in ``checkpoint``: a killed run goes on from the last one, and a finished one returns at once.
+    The state is saved in ``checkpoint``: a killed run resumes from it, and a finished one returns at once.
 
     Args:
-        stopped: asked before each step; where it is true, training ends there and its state is saved.
+        stopped: called before each step; if it returns true, the state is saved and training ends.
         after_step: called with the averaged module and the number of steps done.
     """
     trainable = [p for p in module.parameters() if p.requires_grad]
@@ -80,7 +80,7 @@ def fit_until(
     modules, step = {"module": module, "ema": averaged}, 0
     if (checkpoint / "progress.json").exists():
         step = load_state(checkpoint, modules, optimizer)["step"]
-        logger.info("%s goes on at step %d", checkpoint.name, step)
+        logger.info("%s resumes at step %d", checkpoint.name, step)
     saved = step
     window: list[float] = []
     clock = time.monotonic()
@@ -112,10 +112,10 @@ def fit_until(
         if after_step is not None:
             before = time.monotonic()
             after_step(averaged, step)
-            clock += time.monotonic() - before  # is no part of a step's time
+            clock += time.monotonic() - before  # excluded from the time of steps
     if step != saved:
         save_state(checkpoint, modules, optimizer, {"step": step})
-    return Trained(averaged.eval(), module, step)
+    return FitResult(averaged.eval(), module, step)
 
 
 @torch.no_grad()

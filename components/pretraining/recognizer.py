@@ -1,4 +1,4 @@
-"""Training of the recogniser, on labelled scenes."""
+"""Training of the recogniser on labelled scenes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.pretraining.vae import to_pixels
 
 
 def train_recognizer(scenes: Scenes, schedule: Schedule, checkpoint: Path) -> Recognizer:
-    """Fit the recogniser to one-subject scenes, some blurred or noisy as drawn pictures can be."""
+    """Fit the recogniser to one-subject scenes, some blurred or noisy as generated images can be."""
     torch.manual_seed(schedule.seed)
     model = build_recognizer()
     single = np.array([i for i, facts in enumerate(scenes.facts) if facts.subjects == 1])
@@ -39,7 +39,7 @@ def train_recognizer(scenes: Scenes, schedule: Schedule, checkpoint: Path) -> Re
 
 
 def worsen(pixels: Tensor, generator: torch.Generator, noise: float) -> Tensor:
-    """Blur a third of the pictures and add ``noise`` to another third, as drawn pictures can be."""
+    """Blur a third of the images and add ``noise`` to another third, as an augmentation."""
     third = len(pixels) // 3
     blurred = F.interpolate(F.avg_pool2d(pixels[:third], 2), scale_factor=2, mode="bilinear", align_corners=False)
     noisy = pixels[third : 2 * third]

@@ -1,7 +1,7 @@
-"""`pretrain`: every part of the miniature, from procedural pictures to a directory that ships.
+"""`pretrain`: trains every part of the miniature on procedural images.
 
-Stages keep their state below ``pretraining.work``; a killed run goes on where it was, and finished stages return at
-once. The result replaces ``pretraining.output`` when it is whole.
+Stages save their state below ``pretraining.work``; a killed run resumes, and finished stages return at once. The result
+replaces ``pretraining.output`` when it is complete.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from components.config import Config, PretrainingConfig
 from components.evaluation.toybench import TextScores, draw_pictures, prompts, score_text
 from components.files import replacing
-from components.judges.identity import save_identity
+from components.judges.identity_model import save_identity
 from components.judges.judge import Judge
 from components.judges.recognizer import save_recognizer
 from components.model.miniature import EVALUATION_WIDTH, IMAGE_SIZE, VISION_WIDTH, MiniatureLayout, build_tokenizer
@@ -31,12 +31,12 @@ from components.pretraining.base import assemble, train_base
 from components.pretraining.loop import Schedule
 from components.pretraining.recognizer import train_recognizer
 from components.pretraining.vae import encode, refine_decoder, train_vae
-from components.pretraining.vision import train_identity, train_siglip
+from components.pretraining.vision_encoders import train_identity, train_siglip
 from components.world.identities import COLORS
 
 logger = logging.getLogger(__name__)
 _SCENE_SEED, _VIEW_SEED = 1_000_000, 2_000_000
-#: How an adapter for a new miniature is made; the shipped card tells its own history.
+#: Commands that train an adapter for a new miniature.
 ADAPTER_COMMANDS = (
     "realcustom world --set world.identities=1400 --set world.output=runs/big/raw --set seed=9",
     "realcustom prepare --set data.source=runs/big/raw --set data.output=runs/big/prepared --set model.adapter=null",
@@ -86,7 +86,7 @@ def pretrain(config: Config) -> MiniatureLayout:
 
 
 def write_card(config: Config, layout: MiniatureLayout, quality: TextScores) -> None:
-    """The model card: what was trained, how, and how well text alone is obeyed."""
+    """Write the model card: training steps, commands, and text control of the base model."""
     settings = config.pretraining
     size = sum(f.stat().st_size for f in layout.root.rglob("*") if f.is_file()) / 1e6
     lines = [
@@ -103,7 +103,7 @@ def write_card(config: Config, layout: MiniatureLayout, quality: TextScores) -> 
         "",
         f"* right kind {quality.kind}",
         f"* right place {quality.place}",
-        f"* right position, where one was asked for, {quality.position}",
+        f"* right position, if the prompt has one, {quality.position}",
         "",
         "The adapter is trained on 1,400 other identities, four pictures each (an hour on two cores):",
         "",
@@ -117,7 +117,7 @@ def write_card(config: Config, layout: MiniatureLayout, quality: TextScores) -> 
 
 
 def measure(config: Config, pictures: Path | None = None) -> TextScores:
-    """Text control of the base alone; a grid of 32 pictures goes to ``pictures``."""
+    """Measure text control of the base model, and save a grid of 32 images to ``pictures``."""
     bare = config.model_copy(update={"model": config.model.model_copy(update={"adapter": None})})
     pipeline = RealCustomPipeline.from_config(bare)
     assert config.evaluation.encoders is not None

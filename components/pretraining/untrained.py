@@ -1,4 +1,4 @@
-"""A whole miniature without training: what tests of shapes and wiring run on."""
+"""An untrained miniature, for tests of shapes and wiring."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from components.judges.identity import build_identity, save_identity
+from components.judges.identity_model import build_identity, save_identity
 from components.judges.recognizer import build_recognizer, save_recognizer
 from components.model.miniature import (
     EVALUATION_WIDTH,
@@ -24,7 +24,7 @@ from components.pretraining.base import BaseModel, assemble
 
 
 def save_untrained(root: Path, captions: Iterable[str], seed: int = 0) -> MiniatureLayout:
-    """Write a whole untrained miniature below ``root``."""
+    """Write an untrained miniature below ``root``."""
     torch.manual_seed(seed)
     layout = MiniatureLayout(root)
     tokenizer = build_tokenizer(captions)

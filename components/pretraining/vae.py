@@ -20,7 +20,7 @@ def to_pixels(pictures: np.ndarray) -> Tensor:
 
 
 def train_vae(pictures: np.ndarray, schedule: Schedule, checkpoint: Path) -> AutoencoderKL:
-    """Fit the autoencoder to uint8 ``pictures`` [n, h, w, 3]; each latent channel has zero mean and unit spread."""
+    """Fit the autoencoder to uint8 ``pictures`` [n, h, w, 3]; each latent channel has zero mean and unit deviation."""
     torch.manual_seed(schedule.seed)
     vae = build_vae()
 
@@ -40,10 +40,10 @@ def train_vae(pictures: np.ndarray, schedule: Schedule, checkpoint: Path) -> Aut
 
 @torch.no_grad()
 def standardise(vae: AutoencoderKL, pictures: np.ndarray) -> None:
-    """Fold each latent channel's mean and spread over ``pictures`` into the convolutions around the latents.
+    """Fold the mean and deviation of each latent channel over ``pictures`` into the convolutions around the latents.
 
-    Reconstructions stay the same, and no channel's offset leaks through SDXL's noise schedule, which never quite
-    reaches pure noise.
+    Reconstructions do not change, and no offset of a channel leaks through SDXL's noise schedule, whose terminal SNR is
+    not zero.
     """
     latents = encode(vae, pictures, scaled=False)
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
@@ -57,7 +57,7 @@ def standardise(vae: AutoencoderKL, pictures: np.ndarray) -> None:
 
 
 def refine_decoder(vae: AutoencoderKL, pictures: np.ndarray, schedule: Schedule, checkpoint: Path) -> AutoencoderKL:
-    """Train the decoder alone for longer; latents stay what they are, so a U-Net can be trained on them meanwhile."""
+    """Train the decoder further; the latents do not change, so a U-Net can be trained on them at the same time."""
     vae.requires_grad_(False)
     vae.decoder.requires_grad_(True)
     vae.post_quant_conv.requires_grad_(True)
@@ -67,7 +67,7 @@ def refine_decoder(vae: AutoencoderKL, pictures: np.ndarray, schedule: Schedule,
         with autocast(torch.device("cpu")):
             with torch.no_grad():
                 latents = vae.encode(pixels).latent_dist.mean
-            # A little noise, as the latents that a U-Net draws are never exact.
+            # Noise, since latents from a U-Net are never exact.
             latents = latents + 0.05 * torch.randn(latents.shape, generator=generator)
             decoded = vae.decode(latents).sample
         return _reconstruction_loss(decoded.float(), pixels)

@@ -1,1 +1,1 @@
-"""Where pictures come from, said in their files: marks of what made them, and signed manifests."""
+"""Provenance of generated images: metadata in their files, and signed manifests."""

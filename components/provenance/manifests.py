@@ -1,4 +1,4 @@
-"""C2PA manifests: signed statements in pictures of who made them and how (https://c2pa.org), by the extra ``c2pa``."""
+"""C2PA manifests: signed provenance statements in image files (https://c2pa.org), with the extra ``c2pa``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from components.config import C2paConfig, ServingConfig
 from components.errors import ConfigError
-from components.provenance.pictures import (
+from components.provenance.image_files import (
     MACHINE_MADE,
     SOFTWARE,
     ModelName,
@@ -21,17 +21,17 @@ from components.provenance.pictures import (
 
 
 class ManifestSigner:
-    """Signs pictures of one model; may be called from several threads.
+    """Signs images of one model; thread-safe.
 
     Raises:
-        ConfigError: the library is not there, or certificates and key cannot be read or do not belong together.
+        ConfigError: the library is missing, or certificates and key are unreadable or do not match.
     """
 
     def __init__(self, config: C2paConfig, model: ModelName) -> None:
         try:
             import c2pa
         except ImportError:
-            raise ConfigError("serving.c2pa: pictures cannot be signed without the extra c2pa") from None
+            raise ConfigError("serving.c2pa: signing needs the extra 'c2pa': pip install 'realcustom[c2pa]'") from None
         self._manifest, self._builder = _manifest(model), c2pa.Builder
         try:
             assert config.certificates is not None and config.key is not None
@@ -40,14 +40,14 @@ class ManifestSigner:
             settings = {"builder": {"thumbnail": {"enabled": False}}}
             self._context = c2pa.Context.from_dict(settings, signer=c2pa.Signer.from_info(info))
             picture = encode(Image.new("RGB", (8, 8)), Output())
-            self._sign(picture, Output().mime)  # better now than at the first picture
+            self._sign(picture, Output().mime)  # to fail at the start rather than at the first image
         except OSError as error:
             raise ConfigError(f"serving.c2pa: {error.filename} cannot be read") from None
         except c2pa.C2paError as error:
             raise ConfigError(f"serving.c2pa: certificates and key cannot sign pictures: {error}") from None
 
     def __call__(self, picture: bytes, mime: str) -> bytes:
-        """The picture with its manifest."""
+        """The image file with its manifest."""
         return self._sign(picture, mime)
 
     def _sign(self, picture: bytes, mime: str) -> bytes:
@@ -58,10 +58,10 @@ class ManifestSigner:
 
 
 def picture_writer(config: ServingConfig, model: ModelName, with_prompt: bool | None = None) -> PictureWriter:
-    """What writes pictures of ``model`` as the configuration has it: signed where there is a key.
+    """The configured writer of images of ``model``, with signatures if a key is configured.
 
     Args:
-        with_prompt: whether a file says its prompt; as configured by default.
+        with_prompt: whether files contain the prompt; by default as configured.
 
     Raises:
         ConfigError: see `ManifestSigner`.

@@ -1,4 +1,4 @@
-"""Checksums of a directory: written beside its files, so that whoever copies it can tell that all arrived unchanged."""
+"""Checksums of a directory, stored in it, to verify copies."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 
 from components.errors import RegistryError
 
-#: Maps each file, by its path below the directory, to its sha256.
+#: JSON file: path below the directory -> sha256.
 NAME = "checksums.json"
 
 
 def write_checksums(root: Path) -> str:
-    """List every file below ``root`` in `NAME`; returns the list's own sha256."""
+    """Write the checksums of all files below ``root`` to `NAME`; returns the sha256 of that file."""
     files = sorted(file for file in root.rglob("*") if file.is_file() and file != root / NAME)
     sums = {file.relative_to(root).as_posix(): sha256(file) for file in files}
     (root / NAME).write_text(json.dumps(sums, indent=1))
@@ -21,13 +21,13 @@ def write_checksums(root: Path) -> str:
 
 
 def check_files(root: Path, expected: str | None = None) -> None:
-    """See that every listed file is there, as it was listed. Files that came later are nobody's business.
+    """Verify all listed files. Files that are not listed are ignored.
 
     Args:
-        expected: the list's own sha256, where it is known.
+        expected: the sha256 of the list, if known.
 
     Raises:
-        RegistryError: a file is missing or was changed; it is named.
+        RegistryError: a file is missing or was changed; the message names it.
     """
     listing = root / NAME
     if not listing.is_file() or expected not in (None, sha256(listing)):
@@ -39,7 +39,7 @@ def check_files(root: Path, expected: str | None = None) -> None:
 
 
 def sha256(file: Path) -> str:
-    """Of the file's content, in hexadecimal digits."""
+    """The sha256 of a file's content, in hexadecimal digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -1,14 +1,14 @@
-"""Rows in, pictures out: the columns that a registered model reads and writes, whoever loads it.
+"""The input and output columns of a registered model.
 
 =============  ======  ==========================================================================================
-``prompt``     string  what to draw
-``reference``  binary  optional: a picture file (PNG, JPEG, WebP, …) that shows the subject
-``word``       string  optional: the word of the prompt that stands for the subject; without it, it is found
-``seed``       long    optional: the same row with the same seed is the same picture; 0 by default
+``prompt``     string  the prompt
+``reference``  binary  optional: an image file (PNG, JPEG, WebP, …) of the subject
+``word``       string  optional: the word of the prompt that names the subject; detected by default
+``seed``       long    optional: 0 by default
 =============  ======  ==========================================================================================
 
-What comes back has the same rows: ``picture`` (a PNG file), the ``prompt`` that was drawn, into which a word that it
-lacked was put, and the ``word`` that stood for the subject, empty where there was none.
+The output has the same rows: ``picture`` (a PNG file), the ``prompt`` that was used, with the subject's word added if
+it was missing, and the ``word``, empty without a subject.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _EXAMPLE_SIZE = 128
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One picture to draw; ``row`` counts the orders of a table from 0."""
+    """One image to generate; ``row`` is its index in the table."""
 
     row: int
     prompt: str
@@ -45,19 +45,19 @@ class ImageRow:
     seed: int
 
     def place(self, column: str) -> str:
-        """What an error about this order begins with."""
+        """The prefix of error messages about a column."""
         return f"column {column!r}, row {self.row}"
 
 
 def signature(sampling: SamplingConfig) -> ModelSignature:
-    """The columns, and a call's parameters with their defaults: how to sample, and how many rows to draw together."""
+    """The columns, and the parameters of a call with their defaults: sampling settings and batch size."""
     columns = [
         ColSpec(DataType.string, "prompt"),
         ColSpec(DataType.binary, "reference", required=False),
         ColSpec(DataType.string, "word", required=False),
         ColSpec(DataType.long, "seed", required=False),
     ]
-    drawn = [
+    output = [
         ColSpec(DataType.binary, "picture"),
         ColSpec(DataType.string, "prompt"),
         ColSpec(DataType.string, "word", required=False),
@@ -69,11 +69,11 @@ def signature(sampling: SamplingConfig) -> ModelSignature:
         ParamSpec("width", DataType.long, sampling.width),
         ParamSpec("batch_size", DataType.long, 1),
     ]
-    return ModelSignature(Schema(columns), Schema(drawn), ParamSchema(parameters))
+    return ModelSignature(Schema(columns), Schema(output), ParamSchema(parameters))
 
 
 def example() -> pd.DataFrame:
-    """One row that every model can draw."""
+    """An example row."""
     robot = Identity("robot", "orange", "blue", "green", "stripes", "orange", "none")
     reference = png_bytes(draw_reference(robot, _EXAMPLE_SIZE, random.Random(0)))
     row = {"prompt": "a robot on the beach", "reference": reference, "word": "robot", "seed": 0}
@@ -84,15 +84,15 @@ def read_rows(table: pd.DataFrame) -> Iterator[ImageRow]:
     """The rows of ``table``.
 
     Raises:
-        DataError: a value is of the wrong kind, or missing; column and row are named.
-        WordError: a word that its prompt does not hold, or that stands for no reference.
+        DataError: a value has the wrong type, or is missing; the message names column and row.
+        WordError: the prompt does not contain the word, or the word has no reference.
     """
     for row, values in enumerate(table.to_dict("records")):
         given = {str(name): value for name, value in values.items() if not _is_missing(value)}
         order = ImageRow(row, given.get("prompt", ""), given.get("reference"), given.get("word"), given.get("seed", 0))
         _expect(order, "prompt", str, "text")
         if not order.prompt.strip():
-            raise DataError(f"{order.place('prompt')}: it is empty; say what to draw")
+            raise DataError(f"{order.place('prompt')}: it is empty; write a prompt")
         _expect(order, "reference", bytes | None, "the bytes of a picture file")
         _expect(order, "word", str | None, "a word of the prompt")
         _expect(order, "seed", int, "a whole number")
@@ -101,7 +101,7 @@ def read_rows(table: pd.DataFrame) -> Iterator[ImageRow]:
 
 
 def png_bytes(picture: Image.Image) -> bytes:
-    """The content of a PNG file that shows ``picture``."""
+    """Encode ``picture`` as a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     return buffer.getvalue()
@@ -117,7 +117,7 @@ def _check_word(order: ImageRow) -> None:
     if order.word is None:
         return
     if order.reference is None:
-        raise WordError(f"{order.place('word')}: it stands for a subject, but the column 'reference' shows none")
+        raise WordError(f"{order.place('word')}: it names a subject, but the column 'reference' is empty")
     try:
         require_word(order.prompt, order.word)
     except WordError as error:

@@ -1,4 +1,4 @@
-"""Bring a version's files here: once, whole and unchanged."""
+"""Downloading and verifying the files of a version."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from components.registry.checksums import check_files
 def fetch(registry: RegistryConfig, source: str, digest: str | None) -> Path:
     """The local directory of the files at ``source``.
 
-    Files that lie on this machine are used where they are. Others are downloaded to `registry.artifacts`, under
-    ``downloads``, unless they are there already.
+    Local files are used in place. Others are downloaded to ``downloads`` in `registry.artifacts`, once.
 
     Args:
-        digest: sha256 of the version's list of checksums; older versions have none, and are not checked.
+        digest: sha256 of the version's list of checksums; None for older versions, which are not verified.
 
     Raises:
-        RegistryError: a file is missing or was changed; it is named.
+        RegistryError: a file is missing or was changed; the message names it.
     """
     if is_local_uri(source) or digest is None:
         root = _download(registry, source, None)
@@ -33,7 +32,7 @@ def fetch(registry: RegistryConfig, source: str, digest: str | None) -> Path:
             check_files(root, digest)
         return root
     kept = registry.artifacts / "downloads" / digest
-    if kept.exists() and _is_sound(kept, digest):
+    if kept.exists() and _is_valid(kept, digest):
         return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".") as scratch:
@@ -41,13 +40,13 @@ def fetch(registry: RegistryConfig, source: str, digest: str | None) -> Path:
         check_files(root, digest)
         try:
             root.rename(kept)
-        except OSError:  # another process was quicker, with the same files
+        except OSError:  # another process downloaded the same files
             check_files(kept, digest)
     return kept
 
 
-def _is_sound(kept: Path, digest: str) -> bool:
-    """Whether the download is as it came; one that is not is removed."""
+def _is_valid(kept: Path, digest: str) -> bool:
+    """Verify a download; an invalid one is removed."""
     try:
         check_files(kept, digest)
     except RegistryError:

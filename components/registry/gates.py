@@ -1,4 +1,4 @@
-"""Gates: what a candidate must show against the champion, on the same prompts and seeds."""
+"""Promotion gates: comparison of a candidate with the champion on the same prompts and seeds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from components.evaluation.statistics import Estimate
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One gate's judgement: the paired ``gain`` of the candidate, each model's own mean, all with intervals."""
+class GateResult:
+    """The result of a gate: the paired ``gain`` of the candidate and the mean of each model, with intervals."""
 
     gate: GateConfig
     champion: Estimate
@@ -32,17 +32,17 @@ class Verdict:
         )
 
 
-def judge(gates: Sequence[GateConfig], champion: Scores, candidate: Scores) -> list[Verdict]:
-    """Each gate's verdict, in order.
+def evaluate_gates(gates: Sequence[GateConfig], champion: Scores, candidate: Scores) -> list[GateResult]:
+    """The result of each gate, in order.
 
     Raises:
-        ConfigError: there is no gate, or one asks for a metric that the benchmark lacks.
+        ConfigError: there is no gate, or the benchmark has not its metric.
         ValueError: the scores are not of the same cases.
     """
     if not gates:
-        raise ConfigError("registry.gates: none is given, so nothing would decide; give a list of metrics")
+        raise ConfigError("registry.gates: it is empty; give a list of metrics")
     return [
-        Verdict(
+        GateResult(
             gate,
             champion.estimate(gate.metric, gate.confidence),
             candidate.estimate(gate.metric, gate.confidence),

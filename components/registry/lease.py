@@ -1,13 +1,13 @@
-"""A lease kept as tags of the registered model, for stores that offer nothing but MLflow's own calls.
+"""A lease in tags of the registered model, for stores with MLflow's API only.
 
-Tags know no compare-and-set, so none is taken over: every contender raises a flag of its own, a tag with a fresh name,
-then reads all tags. Who sees no other flag holds the lease; who sees one takes its own down and tries again later. Of
-two contenders the one whose flag came last sees the other's, so they never both hold it.
+Tags have no compare-and-set, so each contender sets its own flag, a tag with a unique name, and then reads all tags. It
+holds the lease if there is no other flag; otherwise it removes its flag and retries later. Of two contenders, the one
+that sets its flag last sees the other's, so they never both hold the lease.
 
-This asks that a read shows every write that was answered before it (one database behind the server, no lagging
-replica). A holder may die, so a flag that an onlooker has seen unchanged for longer than a lease lasts is taken down;
-nobody's wall clock is compared with another's. A holder asks before every write whether its time is up and its flag is
-still there. What remains: a single write that the network delays for longer than `_GRACE` after it was checked.
+This requires read-after-write consistency (one database behind the server, no lagging replica). Since a holder may die,
+a contender removes a flag that it has seen for longer than a lease lasts; clocks of machines are not compared. A holder
+checks before every write that its lease has not expired and its flag exists. A remaining risk is a write that the
+network delays for longer than `_GRACE` after this check.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Protocol
 from components.errors import RegistryError
 
 FLAG = "promotion.lease."
-#: Seconds that a lease lasts, and how long after it a flag stays in the way.
+#: Duration of a lease in seconds, and seconds until an expired flag is removed.
 _LEASE, _GRACE = 60.0, 30.0
 
 
@@ -32,7 +32,7 @@ class _Model(Protocol):
 
 
 class TagStore(Protocol):
-    """The part of `mlflow.MlflowClient` that a lease needs."""
+    """The interface of `mlflow.MlflowClient` that a lease needs."""
 
     def get_registered_model(self, name: str) -> _Model: ...
     def set_registered_model_tag(self, name: str, key: str, value: str) -> None: ...
@@ -43,13 +43,13 @@ class TagStore(Protocol):
 def hold_lease(
     store: TagStore, model: str, patience: float, lease: float = _LEASE, grace: float = _GRACE
 ) -> Iterator[Callable[[], None]]:
-    """Hold the lease of ``model`` for the block, which gets a function that raises when it is lost.
+    """Hold the lease of ``model`` for the block; yields a function that raises if it is lost.
 
     Args:
-        patience: seconds to wait for it.
+        patience: seconds to wait for the lease.
 
     Raises:
-        RegistryError: others held it all the time.
+        RegistryError: the lease was not free in that time.
     """
     own, ends = _acquire(store, model, patience, lease, grace)
 
@@ -64,7 +64,7 @@ def hold_lease(
 
 
 def _acquire(store: TagStore, model: str, patience: float, lease: float, grace: float) -> tuple[str, float]:
-    """The own flag, and when the lease ends by this process's clock."""
+    """The name of our flag, and the end of the lease by the monotonic clock."""
     deadline = time.monotonic() + patience
     seen: dict[str, float] = {}
     while True:

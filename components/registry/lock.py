@@ -1,11 +1,11 @@
-"""One writer at a time for the champion of a model, on however many machines the promotions run.
+"""The lock for changing the champion of a model, across processes and machines.
 
-What guards depends on the store:
+It depends on the store:
 
-* SQLite: a file lock beside the database, freed by the operating system when its process ends. It reaches as far as
-  the file does; SQLite itself asks the same of a shared filesystem.
-* PostgreSQL: an advisory lock of a connection of its own, freed by the server when the connection ends.
-* anything else, such as a tracking server over HTTP: a lease (`components.registry.lease`).
+* SQLite: a file lock beside the database, which the operating system releases when its process ends. It works across
+  machines if SQLite does, on a shared filesystem with locks.
+* PostgreSQL: an advisory lock of a separate connection, which the server releases when the connection ends.
+* others, such as a tracking server over HTTP: a lease (`components.registry.lease`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import filelock
 import sqlalchemy
+from mlflow import MlflowClient
 from sqlalchemy.pool import NullPool
 
 from components.config import RegistryConfig
@@ -25,12 +26,15 @@ from components.errors import RegistryError
 from components.registry import tracking
 from components.registry.lease import hold_lease
 
-#: Raises `RegistryError` if the lock is not held any more; to be called before every write.
+#: Raises `RegistryError` if the lock was lost; called before every write.
 Check = Callable[[], None]
 
 
-def promotion_lock(registry: RegistryConfig) -> AbstractContextManager[Check]:
-    """Hold the lock for the length of the block, which gets a `Check`.
+def promotion_lock(registry: RegistryConfig, store: MlflowClient | None = None) -> AbstractContextManager[Check]:
+    """Hold the lock for the length of the block; yields a `Check`.
+
+    Args:
+        store: the process's client, where there is one.
 
     Raises:
         RegistryError: it was not free within `registry.lock_timeout_s`.
@@ -40,7 +44,7 @@ def promotion_lock(registry: RegistryConfig) -> AbstractContextManager[Check]:
         return _file_lock(uri.removeprefix("sqlite:///"), registry)
     if uri.startswith("postgresql"):
         return _advisory_lock(uri, registry)
-    return hold_lease(tracking.client(registry), registry.model, registry.lock_timeout_s)
+    return hold_lease(store or tracking.client(registry), registry.model, registry.lock_timeout_s)
 
 
 @contextmanager
@@ -54,7 +58,7 @@ def _file_lock(database: str, registry: RegistryConfig) -> Iterator[Check]:
 
 
 def _still_held() -> None:
-    """A process that runs still has its file locks."""
+    """A running process does not lose its file locks."""
 
 
 @contextmanager
@@ -70,15 +74,15 @@ def _advisory_lock(uri: str, registry: RegistryConfig) -> Iterator[Check]:
                 raise RegistryError("the connection that held the promotion lock is gone: promote again") from None
 
         deadline = time.monotonic() + registry.lock_timeout_s
-        take = sqlalchemy.text("SELECT pg_try_advisory_lock(:key)")
-        while not connection.execute(take, {"key": key}).scalar():
+        acquire = sqlalchemy.text("SELECT pg_try_advisory_lock(:key)")
+        while not connection.execute(acquire, {"key": key}).scalar():
             if time.monotonic() > deadline:
                 raise _busy(registry)
             time.sleep(random.uniform(0.05, 0.3))
         try:
             yield check
         finally:
-            connection.close()  # which frees the lock, also where the connection is broken
+            connection.close()  # releases the lock, also if the connection is broken
 
 
 def _busy(registry: RegistryConfig) -> RegistryError:

@@ -1,7 +1,7 @@
-"""What MLflow keeps with a version and runs to load it. Nothing imports it: it is code in place of a pickled object.
+"""The script that MLflow stores with a version and runs to load it, in place of a pickled object.
 
-Every registered version holds a copy of this file, and no release can change those. So the import below is a public
-entry that stays: whatever moves, `components.registry.picture_model` goes on to export `PictureModel`.
+Every registered version contains a copy of this file. The import below is therefore a stable public entry:
+`components.registry.picture_model` must always export `PictureModel`. Nothing imports this module.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a version comes from: the dataset, the base model and the code, as tags of the version and of its run."""
+"""The origin of a version: dataset, base model and code, as tags of the version and of its run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DATASET, BASE, BASE_IDENTITY, COMMIT = "dataset_fingerprint", "base_model", "bas
 _HASHED = "sha256:"
 
 
-def origin(config: Config, run_id: str) -> dict[str, str]:
-    """Tags of what the run ``run_id`` trained: what the run itself says, and what is known here.
+def origin(config: Config, run_id: str, store: MlflowClient) -> dict[str, str]:
+    """The origin tags of the run ``run_id``, from the run and the configuration.
 
     Raises:
         ArtifactError: ``model.base`` is a path without a model.
     """
-    run = tracking.client(config.registry).get_run(run_id)
+    run = store.get_run(run_id)
     found = {
         BASE: version_config.outwards(config.model.base),
         BASE_IDENTITY: base_identity(config.model.base),
@@ -35,7 +35,7 @@ def origin(config: Config, run_id: str) -> dict[str, str]:
 
 
 def tag_run(store: MlflowClient, run_id: str, tags: dict[str, str]) -> None:
-    """Set those of ``tags`` that the run lacks."""
+    """Set those of ``tags`` that the run does not have."""
     present = store.get_run(run_id).data.tags
     for key, value in tags.items():
         if key not in present:
@@ -43,7 +43,7 @@ def tag_run(store: MlflowClient, run_id: str, tags: dict[str, str]) -> None:
 
 
 def base_identity(base: str) -> str:
-    """Names the base model: a hash of all its files, or its hub name.
+    """The identity of the base model: a hash of all its files, or its hub name.
 
     Raises:
         ArtifactError: ``base`` is a path without a model.
@@ -59,10 +59,10 @@ def base_identity(base: str) -> str:
 
 
 def check_base(base: str, expected: str) -> None:
-    """Refuse another base model than the one that an adapter was trained for. A hub name is taken at its word.
+    """Check that the base model is the one an adapter was trained for. Hub names are not compared.
 
     Raises:
-        ArtifactError: the files of ``base`` are others.
+        ArtifactError: the files of ``base`` differ.
     """
     found = base_identity(base)
     if found != expected and found.startswith(_HASHED) and expected.startswith(_HASHED):

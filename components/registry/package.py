@@ -1,8 +1,8 @@
-"""A version's files: the adapter, what it needs to draw, and MLflow's own description, with a checksum of each.
+"""The files of a version: the adapter, its settings, and MLflow's metadata, with checksums.
 
-MLmodel, model_script.py, …         what `mlflow.pyfunc.load_model` reads: code by name, nothing pickled
-input_example.json                  a row that can be drawn
-artifacts/<adapter>/                the adapter's directory, as it was trained
+MLmodel, model_script.py, …         read by `mlflow.pyfunc.load_model`: a script, nothing pickled
+input_example.json                  an example row
+artifacts/<adapter>/                the adapter's directory
 artifacts/description.json          settings and the base model's identity (`components.registry.picture_model`)
 checksums.json                      sha256 of every file above
 """
@@ -29,15 +29,15 @@ def write_package(config: Config, adapter: Path, run_id: str, base_identity: str
     """Write the files of a version into the new directory ``root``; returns the sha256 of its list of checksums.
 
     Args:
-        adapter: an adapter's directory, trained with what ``config`` names.
-        run_id: of the run that trained it.
+        adapter: the directory of an adapter that was trained with ``config``.
+        run_id: the run that trained it.
         base_identity: of `config.model.base`.
 
     Raises:
         ArtifactError: ``adapter`` is no directory.
     """
     if not adapter.is_dir():
-        raise ArtifactError(f"{adapter} is no adapter: give the directory that the training wrote")
+        raise ArtifactError(f"{adapter} is no adapter: give a directory that a training wrote")
     kept = version_config.pack(config)
     with tempfile.TemporaryDirectory() as scratch:
         description = Path(scratch) / "description.json"
@@ -56,7 +56,7 @@ def write_package(config: Config, adapter: Path, run_id: str, base_identity: str
 
 
 def adapter_directory(root: Path) -> Path:
-    """Where the adapter lies in a version's files; those of older versions are the adapter itself."""
+    """The adapter's directory in a version's files; older versions are the adapter itself."""
     if not (root / _MLMODEL).exists():
         return root
     flavor = Model.load(str(root)).flavors[mlflow.pyfunc.FLAVOR_NAME]

@@ -1,13 +1,12 @@
-"""A registered version as MLflow loads it anywhere: a table with prompts and references in, a table with pictures out.
+"""The MLflow model of a registered version: from a table of prompts and references to a table of images.
 
     model = mlflow.pyfunc.load_model("models:/realcustom-tiny@champion")
-    drawn = model.predict(pd.DataFrame([{"prompt": "a robot in the snow", "reference": file.read_bytes()}]))
-    (folder / "robot.png").write_bytes(drawn["picture"][0])
+    generated = model.predict(pd.DataFrame([{"prompt": "a robot in the snow", "reference": file.read_bytes()}]))
+    (folder / "robot.png").write_bytes(generated["picture"][0])
 
-Registered versions import `PictureModel` from this module (`components.registry.model_script`): it keeps its place and
-its name. It needs this package and the base model and encoders that the version names; `components.registry.columns`
-says what the columns hold. Where a part lies elsewhere, ``load_model(uri, model_config={"base": "/models/sdxl"})`` says
-so.
+Registered versions import `PictureModel` from this module (`components.registry.model_script`), so its name and module
+are stable. It needs this package, and the base model and encoders of the version; `components.registry.columns`
+documents the columns. ``load_model(uri, model_config={"base": "/models/sdxl"})`` overrides paths of models.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ from components.registry import checksums, origin, version_config
 from components.registry.columns import ImageRow, png_bytes, read_rows
 
 
-class _Seen(NamedTuple):
-    """A reference's subject, cut out on white, and its vision tokens [n, d]."""
+class _EncodedReference(NamedTuple):
+    """The cut-out of a reference, and its vision tokens [n, d]."""
 
     picture: Image.Image
     tokens: Tensor
@@ -53,10 +52,10 @@ class PictureModel(PythonModel):
 
         Raises:
             RegistryError: a file of the version was changed, or its configuration does not fit this release.
-            ArtifactError: a part cannot be loaded, or is another than the adapter was trained for.
+            ArtifactError: a model cannot be loaded, or differs from the one the adapter was trained for.
         """
         description = Path(context.artifacts["description"])
-        checksums.check_files(description.parents[1])  # MLflow keeps what a model is given in a folder of its own
+        checksums.check_files(description.parents[1])  # MLflow stores artifacts in a subfolder
         described = json.loads(description.read_text())
         self._config = version_config.unpack(described["config"], context.model_config or {})
         origin.check_base(self._config.model.base, described["base_identity"])
@@ -66,62 +65,62 @@ class PictureModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Draw every row.
+        """Generate an image for every row.
 
         Args:
-            params: in place of the version's ``steps``, ``guidance_scale``, ``height`` and ``width``; and
-                ``batch_size``, how many rows are drawn together.
+            params: overrides of the version's ``steps``, ``guidance_scale``, ``height`` and ``width``; and
+                ``batch_size``, the number of rows in a batch.
 
         Raises:
-            DataError, WordError: a row that cannot be drawn; its column is named. No row is drawn then.
+            DataError, WordError: a row is invalid; the message names its column. No image is generated then.
             ConfigError: a parameter is out of range.
         """
         settings = dict(params or {})
         together = max(1, int(settings.pop("batch_size", 1)))
         sampling = _sampling(self._config.sampling, settings)
-        orders = list(read_rows(model_input))
-        drawn: list[dict[str, Any]] = []
-        with self._lock:  # a pipeline draws for one caller at a time
-            seen = self._look_at(orders)
-            for first in range(0, len(orders), together):
-                drawn += self._draw(orders[first : first + together], seen, sampling)
-        return pd.DataFrame(drawn, index=model_input.index, columns=["picture", "prompt", "word"])
+        rows = list(read_rows(model_input))
+        generated: list[dict[str, Any]] = []
+        with self._lock:  # the pipeline is not thread-safe
+            encoded = self._encode_references(rows)
+            for first in range(0, len(rows), together):
+                generated += self._generate(rows[first : first + together], encoded, sampling)
+        return pd.DataFrame(generated, index=model_input.index, columns=["picture", "prompt", "word"])
 
-    def _look_at(self, orders: Sequence[ImageRow]) -> dict[bytes, _Seen]:
-        seen: dict[bytes, _Seen] = {}
-        for order in orders:
-            if order.reference is not None and order.reference not in seen:
-                picture = self._cut_out(order, order.reference)
-                seen[order.reference] = _Seen(picture, self._pipeline.encode_subject([picture]))
-        return seen
+    def _encode_references(self, rows: Sequence[ImageRow]) -> dict[bytes, _EncodedReference]:
+        encoded: dict[bytes, _EncodedReference] = {}
+        for row in rows:
+            if row.reference is not None and row.reference not in encoded:
+                picture = self._cut_out(row, row.reference)
+                encoded[row.reference] = _EncodedReference(picture, self._pipeline.encode_subject([picture]))
+        return encoded
 
-    def _draw(
-        self, orders: Sequence[ImageRow], seen: Mapping[bytes, _Seen], sampling: SamplingConfig
+    def _generate(
+        self, rows: Sequence[ImageRow], encoded: Mapping[bytes, _EncodedReference], sampling: SamplingConfig
     ) -> list[dict[str, Any]]:
-        named = [self._named(order, seen) for order in orders]
+        named = [self._named(row, encoded) for row in rows]
         subjects = [
-            [] if word is None or order.reference is None else [Subject(seen[order.reference].tokens, word)]
-            for order, (_, word) in zip(orders, named, strict=True)
+            [] if word is None or row.reference is None else [Subject(encoded[row.reference].tokens, word)]
+            for row, (_, word) in zip(rows, named, strict=True)
         ]
-        generators = [torch.Generator().manual_seed(order.seed) for order in orders]
+        generators = [torch.Generator().manual_seed(row.seed) for row in rows]
         prompts = [prompt for prompt, _ in named]
         images = self._pipeline(prompts, subjects=subjects, generator=generators, **sampling.arguments).images
-        drawn = zip(images, named, strict=True)
-        return [{"picture": png_bytes(image), "prompt": prompt, "word": word} for image, (prompt, word) in drawn]
+        generated = zip(images, named, strict=True)
+        return [{"picture": png_bytes(image), "prompt": prompt, "word": word} for image, (prompt, word) in generated]
 
-    def _named(self, order: ImageRow, seen: Mapping[bytes, _Seen]) -> tuple[str, str | None]:
-        """The prompt to draw and the word that stands for the subject; None where there is none."""
-        if order.word is not None or order.reference is None:
-            return order.prompt, order.word
-        naming = self._namer.name(order.prompt, [seen[order.reference].picture])
+    def _named(self, row: ImageRow, encoded: Mapping[bytes, _EncodedReference]) -> tuple[str, str | None]:
+        """The prompt with the subject's word, and the word; None without a subject."""
+        if row.word is not None or row.reference is None:
+            return row.prompt, row.word
+        naming = self._namer.name(row.prompt, [encoded[row.reference].picture])
         return naming.prompt, naming.word
 
-    def _cut_out(self, order: ImageRow, reference: bytes) -> Image.Image:
+    def _cut_out(self, row: ImageRow, reference: bytes) -> Image.Image:
         data = self._config.data
         try:
             decoded = decode_with_alpha(reference, data.max_pixels)
         except DataError as error:
-            raise DataError(f"{order.place('reference')}: {error}") from None
+            raise DataError(f"{row.place('reference')}: {error}") from None
         mask = decoded.mask or region_finder(data.region)(decoded.picture, None)
         return cut_out(decoded.picture, mask, self._pipeline.reference_size)
 

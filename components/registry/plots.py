@@ -1,4 +1,4 @@
-"""Curves of a run's metrics as one picture, so that a glance at its artefacts tells how it went."""
+"""The metrics of a run as curves in one image."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
-from components.config import RegistryConfig
-from components.registry import tracking
-
 _FILE = "plots/curves.png"
 _COLUMNS = 3
 #: Share of a curve's points that its running mean covers.
 _WINDOW = 0.05
 
 
-def log_curves(registry: RegistryConfig, run_id: str) -> None:
-    """Draw every metric of the run that has a course, over its steps, into ``plots/curves.png`` of its artefacts."""
-    store = tracking.client(registry)
+def log_curves(store: MlflowClient, run_id: str) -> None:
+    """Plot every metric of the run that has several steps into ``plots/curves.png`` of its artifacts."""
     names = [name for name in store.get_run(run_id).data.metrics if not name.startswith("system/")]
     curves = {name: _history(store, run_id, name) for name in sorted(names)}
     figure = draw_curves({name: curve for name, curve in curves.items() if len(curve) > 1})
@@ -59,7 +55,7 @@ def running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _history(store: MlflowClient, run_id: str, name: str) -> NDArray[np.float64]:
-    """[n, 2] of steps and values that can be drawn; of what was logged twice for a step, the later."""
+    """[n, 2] of steps and finite values; the latest value of each step."""
     points = sorted(store.get_metric_history(run_id, name), key=lambda point: (point.step, point.timestamp))
     values = {point.step: point.value for point in points if math.isfinite(point.value)}
     return np.array(list(values.items()), np.float64).reshape(-1, 2)

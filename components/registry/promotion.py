@@ -1,11 +1,11 @@
-"""Promotion: a candidate takes the champion's place only if it measures better, and every decision is kept.
+"""Promotion: a candidate replaces the champion if it passes the gates. Every decision is recorded.
 
-Measuring takes minutes and holds no lock. Writing the outcome down takes a moment and holds `promotion_lock`: who finds
-another champion there than the one it was compared with compares again. So of several promotions at once each is judged
-against the champion that it replaces.
+Scoring takes minutes and holds no lock. Writing the decision holds `promotion_lock` for a moment: if the champion has
+changed by then, the candidate is compared again. So in concurrent promotions each candidate is compared with the
+champion that it replaces.
 
-The record is written before the alias moves: a process that dies in between leaves the old champion and a record that
-says "promoted", and the promotion is to be repeated.
+The record is written before the alias moves: a process that dies in between leaves the old champion and a record
+"promoted", and the promotion must be repeated.
 """
 
 from __future__ import annotations
@@ -23,131 +23,139 @@ from components.errors import RegistryError
 from components.evaluation.scores import Scores
 from components.registry import tracking, versions
 from components.registry.decisions import REPLACED, Decision, record
-from components.registry.gates import Verdict, judge
+from components.registry.gates import GateResult, evaluate_gates
 from components.registry.lock import Check, promotion_lock
 from components.registry.versions import ModelVersion
 
 logger = logging.getLogger(__name__)
 
 CHALLENGER, PREVIOUS = "challenger", "previous"
-#: Counts the champions of a model; a tag of the registered model.
+#: Tag of the registered model: the number of its champions so far.
 _NUMBER = "promotion.number"
 
 
 def promote(config: Config, candidate: ModelVersion, score: Callable[[ModelVersion], Scores]) -> Decision:
-    """Let ``candidate`` challenge the champion, and write down what came out.
+    """Compare ``candidate`` with the champion, and record the decision.
 
     Args:
-        score: measures a version; always on the same cases.
+        score: scores a version, always on the same cases.
 
     Raises:
-        ConfigError: `registry.gates` does not fit the benchmark.
-        RegistryError: another promotion is being written down, or came in between.
+        ConfigError: `registry.gates` does not match the benchmark.
+        RegistryError: a concurrent promotion holds the lock, or changed the champion.
     """
-    board = _Board(config, candidate.name)
-    if board.champion == candidate.version:
+    aliases = _Aliases(config, candidate.name)
+    if aliases.champion == candidate.version:
         return _kept(candidate)
-    with _challenging(board, candidate.version):
+    with _challenging(aliases, candidate.version):
         while True:
-            champion = board.champion
+            champion = aliases.champion
             verdicts = []
             if champion is not None:
                 holder = versions.resolve(config, f"models:/{candidate.name}/{champion}")
-                verdicts = judge(config.registry.gates, score(holder), score(candidate))
-            with promotion_lock(config.registry) as check:
-                if board.champion == champion:
-                    return _conclude(board, candidate.version, champion, verdicts, check)
-            logger.info("version %s became champion meanwhile: comparing again", board.champion)
+                verdicts = evaluate_gates(config.registry.gates, score(holder), score(candidate))
+            with promotion_lock(config.registry, aliases.store) as check:
+                if aliases.champion == champion:
+                    return _conclude(aliases, candidate.version, champion, verdicts, check)
+            logger.info("version %s has become champion: comparing again", aliases.champion)
 
 
 def appoint(config: Config, version: ModelVersion, reason: str) -> Decision:
-    """Make ``version`` the champion without measuring it, for the stated ``reason``."""
-    board = _Board(config, version.name)
-    with promotion_lock(config.registry) as check:
-        if board.champion == version.version:
+    """Make ``version`` the champion without scoring it, for the stated ``reason``."""
+    aliases = _Aliases(config, version.name)
+    with promotion_lock(config.registry, aliases.store) as check:
+        if aliases.champion == version.version:
             return _kept(version)
-        decision = Decision(version.name, version.version, "promoted", board.champion, reason)
-        _record_and_crown(board, decision, check)
+        decision = Decision(version.name, version.version, "promoted", aliases.champion, reason)
+        _record_and_promote(aliases, decision, check)
     return decision
 
 
 def roll_back(config: Config) -> Decision:
-    """Put the champion's predecessor back in its place; repeated, the one before that.
+    """Restore the previous champion; if repeated, the one before it.
 
     Raises:
-        RegistryError: there is no champion, or none before it.
+        RegistryError: there is no champion, or no previous one.
     """
-    board = _Board(config, config.registry.model)
-    with promotion_lock(config.registry) as check:
-        champion, previous = board.champion, board.holder(PREVIOUS)
+    aliases = _Aliases(config, config.registry.model)
+    with promotion_lock(config.registry, aliases.store) as check:
+        champion, previous = aliases.champion, aliases.holder(PREVIOUS)
         if champion is None:
-            raise RegistryError(f"models:/{board.name} has no @{config.registry.alias}: promote a version first")
+            raise RegistryError(f"models:/{aliases.name} has no @{config.registry.alias}: promote a version first")
         if previous is None or previous == champion:
-            raise RegistryError(f"models:/{board.name}/{champion} replaced no version, so there is none to go back to")
+            raise RegistryError(
+                f"models:/{aliases.name}/{champion} replaced no version, so there is none to go back to"
+            )
         check()
-        record(config, Decision(board.name, champion, "rolled back", previous, f"version {previous} was put back"))
-        decision = Decision(board.name, previous, "restored", champion, f"version {champion} was rolled back")
-        record(config, decision)
-        before = board.replaced_by(previous)
-        board.crown(previous, check)
+        record(
+            aliases.store,
+            config,
+            Decision(aliases.name, champion, "rolled back", previous, f"version {previous} was put back"),
+        )
+        decision = Decision(aliases.name, previous, "restored", champion, f"version {champion} was rolled back")
+        record(aliases.store, config, decision)
+        before = aliases.replaced_by(previous)
+        aliases.set_champion(previous, check)
         check()
         if before is None:
-            board.drop(PREVIOUS)
+            aliases.delete(PREVIOUS)
         else:
-            board.point(PREVIOUS, before)
+            aliases.set(PREVIOUS, before)
     return decision
 
 
 @contextmanager
-def _challenging(board: _Board, version: str) -> Iterator[None]:
-    """Let the challenger's alias point at ``version``; of several at once it is the last one's.
+def _challenging(aliases: _Aliases, version: str) -> Iterator[None]:
+    """Point the challenger's alias at ``version`` for the block; of concurrent ones, the last wins.
 
-    Writing an alias is not atomic in MLflow either: two that insert the same one collide.
+    The lock is needed, since concurrent inserts of the same alias collide in MLflow.
     """
-    with promotion_lock(board.config.registry):
-        board.point(CHALLENGER, version)
+    with promotion_lock(aliases.config.registry, aliases.store):
+        aliases.set(CHALLENGER, version)
     try:
         yield
     finally:
-        with promotion_lock(board.config.registry):
-            if board.holder(CHALLENGER) == version:
-                board.drop(CHALLENGER)
+        with promotion_lock(aliases.config.registry, aliases.store):
+            if aliases.holder(CHALLENGER) == version:
+                aliases.delete(CHALLENGER)
 
 
-def _conclude(board: _Board, version: str, champion: str | None, verdicts: list[Verdict], check: Check) -> Decision:
+def _conclude(
+    aliases: _Aliases, version: str, champion: str | None, verdicts: list[GateResult], check: Check
+) -> Decision:
     if champion is None:
         reason = "there is no champion yet, so nothing was compared"
     else:
         reason = f"against version {champion}: {'; '.join(map(str, verdicts))}"
     if all(verdict.passed for verdict in verdicts):
-        decision = Decision(board.name, version, "promoted", champion, reason, verdicts)
-        _record_and_crown(board, decision, check)
+        decision = Decision(aliases.name, version, "promoted", champion, reason, verdicts)
+        _record_and_promote(aliases, decision, check)
     else:
-        decision = Decision(board.name, version, "refused", champion, reason, verdicts)
+        decision = Decision(aliases.name, version, "refused", champion, reason, verdicts)
         check()
-        record(board.config, decision)
+        record(aliases.store, aliases.config, decision)
     return decision
 
 
-def _record_and_crown(board: _Board, decision: Decision, check: Check) -> None:
+def _record_and_promote(aliases: _Aliases, decision: Decision, check: Check) -> None:
     check()
-    record(board.config, decision)
+    record(aliases.store, aliases.config, decision)
     if decision.champion is not None:
         check()
-        board.point(PREVIOUS, decision.champion)
-    board.crown(decision.version, check)
+        aliases.set(PREVIOUS, decision.champion)
+    aliases.set_champion(decision.version, check)
 
 
 def _kept(version: ModelVersion) -> Decision:
     return Decision(version.name, version.version, "kept", None, "it is the champion already")
 
 
-class _Board:
-    """The aliases of a registered model."""
+class _Aliases:
+    """The aliases and promotion tags of a registered model."""
 
     def __init__(self, config: Config, name: str) -> None:
         self.config, self.name = config, name
-        self._store = tracking.client(config.registry)
+        self.store = tracking.client(config.registry)
 
     @property
     def champion(self) -> str | None:
@@ -158,31 +166,31 @@ class _Board:
         found = self._model().aliases.get(alias)
         return None if found is None else str(found)
 
-    def point(self, alias: str, version: str) -> None:
-        self._store.set_registered_model_alias(self.name, alias, version)
+    def set(self, alias: str, version: str) -> None:
+        self.store.set_registered_model_alias(self.name, alias, version)
 
-    def drop(self, alias: str) -> None:
-        self._store.delete_registered_model_alias(self.name, alias)
+    def delete(self, alias: str) -> None:
+        self.store.delete_registered_model_alias(self.name, alias)
 
     def replaced_by(self, version: str) -> str | None:
-        """Whose place ``version`` took when it was promoted."""
-        before = self._store.get_model_version(self.name, version).tags.get(REPLACED, "none")
+        """The version that ``version`` replaced when it was promoted."""
+        before = self.store.get_model_version(self.name, version).tags.get(REPLACED, "none")
         return None if before in ("none", version) else before
 
-    def crown(self, version: str, check: Check) -> None:
-        """Make ``version`` the champion, and see that nobody else did so with another one at the same time."""
+    def set_champion(self, version: str, check: Check) -> None:
+        """Make ``version`` the champion, and check that no concurrent process set another one."""
         number = str(int(self._model().tags.get(_NUMBER, "0")) + 1)
         check()
-        self._store.set_registered_model_tag(self.name, _NUMBER, number)
+        self.store.set_registered_model_tag(self.name, _NUMBER, number)
         check()
-        self.point(self.config.registry.alias, version)
+        self.set(self.config.registry.alias, version)
         found = self._model()
         if (found.tags.get(_NUMBER), self.champion) != (number, version):
             raise RegistryError(f"models:/{self.name}: another promotion changed the champion too; look at @champion")
 
     def _model(self) -> RegisteredModel:
         try:
-            return self._store.get_registered_model(self.name)
+            return self.store.get_registered_model(self.name)
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                 raise

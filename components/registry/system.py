@@ -1,4 +1,4 @@
-"""Load and memory of the machine that works for a run, logged to it every few seconds."""
+"""System metrics of the machine that executes a run, logged every few seconds."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from components.config import RegistryConfig
 
 logger = logging.getLogger(__name__)
 
-#: Longest wait at the end of the block, in seconds, for a store that does not answer.
-_PATIENCE = 10.0
+#: Maximum wait in seconds, at the end of the block, for an unresponsive store.
+_TIMEOUT = 10.0
 
 
 @contextmanager
@@ -23,12 +23,12 @@ def system_metrics(
 ) -> Iterator[None]:
     """Log ``system/…`` metrics of this machine to the run ``run_id`` for the length of the block.
 
-    Processors, memory, disk and network always; GPUs where the package ``nvidia-ml-py`` is installed. A run that is
-    resumed goes on after its last step. The block neither waits for the store nor fails with it.
+    Processors, memory, disk and network always; GPUs where the package ``nvidia-ml-py`` is installed. A resumed
+    run continues after its last step. The block does not wait for the store, and does not fail with it.
 
     Args:
-        node: goes into the metrics' names, ``system/<node>/…``, where several machines log to one run.
-        every_s: seconds between two samples; the first is logged after as many.
+        node: part of the metrics' names, ``system/<node>/…``, if several machines log to one run.
+        every_s: interval of samples in seconds.
     """
     finished = threading.Event()
     watcher = threading.Thread(target=_watch, args=(registry, run_id, node, every_s, finished), daemon=True)
@@ -37,7 +37,7 @@ def system_metrics(
         yield
     finally:
         finished.set()
-        watcher.join(_PATIENCE)
+        watcher.join(_TIMEOUT)
 
 
 def _watch(registry: RegistryConfig, run_id: str, node: str | None, every_s: float, finished: threading.Event) -> None:
@@ -47,5 +47,5 @@ def _watch(registry: RegistryConfig, run_id: str, node: str | None, every_s: flo
         monitor.start()
         finished.wait()
         monitor.finish()
-    except Exception as error:  # whatever it is, the work that is watched goes on
+    except Exception as error:  # monitoring must not stop the work
         logger.warning("system metrics are not logged: %s", str(error).partition("\n")[0])

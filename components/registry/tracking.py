@@ -1,9 +1,9 @@
-"""MLflow runs: the store, the experiment with its artifact root, and the run a workflow logs to."""
+"""MLflow: the client, the experiment with its artifact root, and runs."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from components.errors import ConfigError, RegistryError
 
 
 def client(registry: RegistryConfig) -> MlflowClient:
-    """A client of the configured store; an SQLite file's directory is made if needed.
+    """A client of the configured store; the directory of an SQLite file is created.
 
     Raises:
         ConfigError: PostgreSQL's driver is not installed.
@@ -45,25 +45,28 @@ def client(registry: RegistryConfig) -> MlflowClient:
     return MlflowClient(uri)
 
 
-def experiment_id(registry: RegistryConfig) -> str:
-    """The configured experiment, made on first use.
+def experiment_id(registry: RegistryConfig, store: MlflowClient | None = None) -> str:
+    """The configured experiment, created on first use.
 
-    It is made here, on the driver, with an explicit artifact root: a worker would take its own working directory.
+    The driver creates it, with an explicit artifact root: MLflow's default is a worker's own working directory.
+
+    Args:
+        store: the process's client, where there is one.
     """
-    store = client(registry)
+    store = store or client(registry)
     found = store.get_experiment_by_name(registry.experiment)
     if found is None:
         served = registry.absolute_uri.startswith("http")
         root = None if served else registry.artifacts.absolute().as_uri()
-        with made_by_another():
+        with ignore_existing():
             return str(store.create_experiment(registry.experiment, artifact_location=root))
         found = store.get_experiment_by_name(registry.experiment)
     return str(found.experiment_id)
 
 
 @contextmanager
-def made_by_another() -> Iterator[None]:
-    """Let the block fail where another process made the same thing a moment earlier."""
+def ignore_existing() -> Iterator[None]:
+    """Ignore the error that another process has created the same object."""
     try:
         yield
     except MlflowException as error:
@@ -72,20 +75,20 @@ def made_by_another() -> Iterator[None]:
 
 
 def is_missing(error: MlflowException) -> bool:
-    """Whether ``error`` says that there is no such thing, rather than that nobody could tell."""
+    """Whether ``error`` means that the object does not exist, rather than a failed request."""
     return error.error_code in map(ErrorCode.Name, (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE))
 
 
 def refusal(registry: RegistryConfig, error: Exception) -> RegistryError:
-    """What to tell a user whose store cannot be used because of ``error``."""
+    """The error for a user whose store cannot be used."""
     reason = (str(error).splitlines() or [type(error).__name__])[0].replace(registry.tracking_uri, shown(registry))
     return RegistryError(f"registry.tracking_uri: {shown(registry)} cannot be used: {reason}")
 
 
-def open_run(config: Config, name: str, parameters: dict[str, Any]) -> str:
-    """Begin a run that says which code and which settings it is of; returns its id."""
-    store = client(config.registry)
-    run_id = str(store.create_run(experiment_id(config.registry), run_name=name).info.run_id)
+def open_run(config: Config, name: str, parameters: Mapping[str, Any], store: MlflowClient | None = None) -> str:
+    """Create a run with the commit of the code and the configuration; returns its id."""
+    store = store or client(config.registry)
+    run_id = str(store.create_run(experiment_id(config.registry, store), run_name=name).info.run_id)
     store.set_tag(run_id, "git_commit", git_commit())
     store.log_dict(run_id, without_passwords(config), "config.json")
     for key, value in parameters.items():
@@ -94,9 +97,10 @@ def open_run(config: Config, name: str, parameters: dict[str, Any]) -> str:
 
 
 @contextmanager
-def run(config: Config, name: str, parameters: dict[str, Any]) -> Iterator[str]:
+def run(config: Config, name: str, parameters: Mapping[str, Any], store: MlflowClient | None = None) -> Iterator[str]:
     """`open_run` for the length of the block, marked FAILED if it raises; yields the run id."""
-    store, run_id = client(config.registry), open_run(config, name, parameters)
+    store = store or client(config.registry)
+    run_id = open_run(config, name, parameters, store)
     try:
         yield run_id
     except BaseException:
@@ -106,12 +110,12 @@ def run(config: Config, name: str, parameters: dict[str, Any]) -> Iterator[str]:
 
 
 def shown(registry: RegistryConfig) -> str:
-    """The tracking URI as it may be printed: without a password."""
+    """The tracking URI without its password."""
     return _masked(registry.tracking_uri)
 
 
 def without_passwords(config: Config) -> dict[str, Any]:
-    """``config`` as JSON takes it, without the passwords of its databases and servers."""
+    """``config`` as JSON-serialisable values, without passwords in URLs."""
     plain = config.model_dump(mode="json")
     for section in plain.values():
         if isinstance(section, dict):
@@ -128,7 +132,7 @@ def _masked(value: str) -> str:
 
 
 def git_commit() -> str:
-    """The checkout's commit, with ``-dirty`` after it where files changed; ``unknown`` outside a checkout."""
+    """The commit of the checkout, with the suffix ``-dirty`` if files changed; ``unknown`` outside a checkout."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],

@@ -1,6 +1,6 @@
-"""The part of a configuration that a version needs to draw, kept with it so that any machine can read it.
+"""The part of the configuration that a version needs for generation, stored with it in a portable form.
 
-Paths inside the package are written as ``package://…``: elsewhere the package lies in another place.
+Paths inside the package are stored as ``package://…``, since its location differs between machines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from components.config import PACKAGE_ROOT, Config, for_workers
 from components.errors import RegistryError
 
 _SCHEME = "package://"
-#: What drawing depends on. The rest may change from release to release without making a version unreadable.
+#: Settings that generation depends on. Others may change between releases without making versions unreadable.
 _SECTIONS: dict[str, Any] = {
     "preset": True,
     "model": {"base", "siglip", "dinov2", "dtype", "device"},
@@ -27,19 +27,19 @@ _SECTIONS: dict[str, Any] = {
 
 
 def pack(config: Config) -> dict[str, Any]:
-    """Those settings of ``config`` that drawing depends on, as JSON takes them."""
+    """The settings of ``config`` that generation depends on, as JSON-serialisable values."""
     kept: dict[str, Any] = _moved(for_workers(config).model_dump(mode="json", include=_SECTIONS), outwards)
     return kept
 
 
 def unpack(packed: dict[str, Any], model: dict[str, Any]) -> Config:
-    """The configuration of what `pack` made; all else is at its defaults.
+    """The configuration of packed settings, with defaults for all others.
 
     Args:
-        model: in place of the settings of the section ``model``.
+        model: overrides of the section ``model``.
 
     Raises:
-        RegistryError: this release knows a setting no more, or a value in ``model`` is wrong.
+        RegistryError: this release does not support a setting, or a value in ``model`` is invalid.
     """
     tree = _moved(packed | {"model": packed["model"] | model}, _inwards)
     try:
@@ -51,7 +51,7 @@ def unpack(packed: dict[str, Any], model: dict[str, Any]) -> Config:
 
 
 def outwards(value: str) -> str:
-    """``value``, or as ``package://…`` if it is the path of something inside the package."""
+    """``value``, or ``package://…`` if it is a path inside the package."""
     inside = Path(value).is_absolute() and Path(value).is_relative_to(PACKAGE_ROOT)
     return _SCHEME + Path(value).relative_to(PACKAGE_ROOT).as_posix() if inside else value
 

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from components.config import Config
@@ -35,17 +36,22 @@ class ModelVersion:
         return f"models:/{self.name}/{self.version}"
 
 
-def register(config: Config, adapter: Path, run_id: str, tags: dict[str, str]) -> ModelVersion:
+def register(
+    config: Config, adapter: Path, run_id: str, tags: dict[str, str], store: MlflowClient | None = None
+) -> ModelVersion:
     """Log the ``adapter`` directory to its run and make it a new version of ``config.registry.model``.
 
-    The version is a model that `mlflow.pyfunc.load_model` loads (`components.registry.package`), in a folder of its own
-    that no other version overwrites. Version and run are tagged with where they come from.
+    The version can be loaded by `mlflow.pyfunc.load_model` (`components.registry.package`), and has its own folder,
+    which no other version overwrites. Version and run are tagged with their origin.
+
+    Args:
+        store: the process's client, where there is one.
 
     Raises:
-        ArtifactError: ``adapter`` or ``config.model.base`` is a path with nothing there.
+        ArtifactError: ``adapter`` or ``config.model.base`` is a path that does not exist.
     """
-    store = tracking.client(config.registry)
-    made_from = origin.origin(config, run_id)
+    store = store or tracking.client(config.registry)
+    made_from = origin.origin(config, run_id, store)
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch) / "model"
         digest = package.write_package(config, adapter, run_id, made_from[origin.BASE_IDENTITY], files)
@@ -53,7 +59,7 @@ def register(config: Config, adapter: Path, run_id: str, tags: dict[str, str]) -
         store.log_artifacts(run_id, str(files), folder)
     origin.tag_run(store, run_id, made_from)
     name = config.registry.model
-    with tracking.made_by_another():
+    with tracking.ignore_existing():
         store.create_registered_model(name, description="RealCustom adapter: projector and vision keys/values")
     source = f"{store.get_run(run_id).info.artifact_uri}/{folder}"
     tags = made_from | {CHECKSUMS: digest} | tags
@@ -68,7 +74,7 @@ def set_alias(config: Config, version: ModelVersion, alias: str | None = None) -
 
 
 def resolve(config: Config, uri: str) -> ModelVersion:
-    """Find ``models:/name@alias`` or ``models:/name/version``, bring its files here and check them.
+    """Find ``models:/name@alias`` or ``models:/name/version``, fetch its files and verify them.
 
     Raises:
         RegistryError: the URI is malformed, the model, version or alias is unknown, or a file is missing or changed.
@@ -101,10 +107,10 @@ def find_by_tag(config: Config, tag: str, value: str) -> ModelVersion | None:
 
 
 def find_alias(config: Config, name: str, alias: str) -> str | None:
-    """The version of the model ``name`` that ``alias`` points at, if there is one. Its files are not looked at.
+    """The version of the model ``name`` that ``alias`` points at, if any. Its files are not read.
 
     Raises:
-        RegistryError: the registry cannot be asked.
+        RegistryError: the registry cannot be reached.
     """
     try:
         return str(tracking.client(config.registry).get_model_version_by_alias(name, alias).version)
@@ -118,11 +124,11 @@ def load_pipeline(config: Config, uri: str, beside: RealCustomPipeline | None = 
     """The pipeline of ``config.model`` with the registered adapter ``uri`` names.
 
     Args:
-        beside: one of the same configuration, whose frozen weights are used here too.
+        beside: a pipeline of the same configuration, whose frozen weights are shared.
 
     Raises:
-        RegistryError: there is no such version, or its files are not sound.
-        ArtifactError: a part cannot be loaded, or the adapter was made for other encoders.
+        RegistryError: there is no such version, or its files are invalid.
+        ArtifactError: a model cannot be loaded, or the adapter was made for other encoders.
     """
     path = str(resolve(config, uri).path)
     if beside is None:

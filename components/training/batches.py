@@ -1,8 +1,7 @@
-"""Prepared rows as training batches: read by Ray Data in the order that `components.training.order` lays down.
+"""Training batches of prepared rows, read by Ray Data in the order of `components.training.order`.
 
-Every worker reads for itself, as a lazy Ray Data pipeline, the rows of its lanes: one task a window of steps, whose
-rows come out in the order in which they are trained on. Ray Train's own split of a dataset depends on the number of
-workers.
+Every worker reads the rows of its lanes with its own lazy Ray Data pipeline: one task for each window of steps, whose
+rows are in training order. Ray Train's own dataset sharding is not used, as it depends on the number of workers.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from ray.data import Dataset
 
 from components.config import TrainingConfig
 from components.training.bucket_order import bucket_at, positions
+from components.training.dataset_rows import Batch, Rows, find_rows
 from components.training.reading import read_windows
-from components.training.rows import Batch, Rows, find_rows
 
-#: Tasks that read ahead for a worker and bucket. They reserve no processor: one that waits until what it has read is
-#: taken would otherwise keep another worker, for which everybody waits, from reading.
+#: Read-ahead tasks for each worker and bucket. They reserve no CPU: a task that waits for its consumer would otherwise
+#: block the reading of another worker, and thereby all workers.
 _READERS = 2
-#: Most blocks of work that a pipeline is told of at once.
+#: Maximum number of blocks of a pipeline.
 _MAX_BLOCKS = 1000
 
 
@@ -31,8 +30,8 @@ def draw_batches(rows: Rows, start: int, stop: int, rank: int = 0, world: int = 
     """For each step from ``start`` to ``stop``: the lanes of this worker with their micro-batches.
 
     Args:
-        rows: what is trained on.
-        rank: of this worker among ``world``. It takes every ``world``-th lane.
+        rows: the training rows.
+        rank: of this worker among ``world``; it has every ``world``-th lane.
     """
     lanes = tuple(range(rank, rows.lanes, world))
     before, after = (positions(rows.counts, rows.seed, step) for step in (start, stop))
@@ -52,17 +51,17 @@ def draw_batches(rows: Rows, start: int, stop: int, rank: int = 0, world: int = 
 
 
 def read_batches(directory: Path, training: TrainingConfig) -> Iterator[Batch]:
-    """The micro-batches of a prepared dataset outside of Ray Train: what the only worker of a run is given.
+    """The micro-batches of a prepared dataset outside of Ray Train, as for a single worker.
 
     Raises:
         DataError: ``directory`` is no prepared dataset.
     """
-    for taken in draw_batches(find_rows(directory, training), 0, training.steps):
-        yield from (batch for _, batch in taken)
+    for step in draw_batches(find_rows(directory, training), 0, training.steps):
+        yield from (batch for _, batch in step)
 
 
 def read_window(rows: Rows, step: int, lanes: Sequence[int]) -> list[tuple[int, Batch]]:
-    """The micro-batches of ``lanes`` in one step, read here and now."""
+    """The micro-batches of ``lanes`` in one step, read without Ray."""
     bucket = bucket_at(rows.counts, rows.seed, step)
     place = positions(rows.counts, rows.seed, step)[bucket]
     order = rows.orders[bucket]

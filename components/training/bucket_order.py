@@ -1,7 +1,7 @@
-"""Which aspect-ratio bucket a step draws its batches from: every worker knows it from the step alone.
+"""The aspect-ratio bucket of each step, a function of the step that all workers compute alike.
 
-Pictures of one batch have one shape, so a batch comes from one bucket. Buckets are drawn as often as they have rows, so
-that every row is seen equally often.
+Images of a batch have the same shape, so a batch is from one bucket. Buckets are sampled in proportion to their rows,
+so that every row is used equally often.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import torch
 
 from components.checkpoint import step_generator
 
-#: Added to the training's seed, which noise (0) and the order of rows (1, 3) are drawn from too.
+#: Offset of the training's seed; noise (0) and the order of rows (1, 3) have other offsets.
 _STREAM = 2
 
 
 def bucket_at(rows: Mapping[str, int], seed: int, step: int) -> str:
-    """The bucket of ``step``, drawn with a chance in proportion to its ``rows`` (bucket -> number, not all 0)."""
+    """The bucket of ``step``, sampled in proportion to ``rows`` (bucket -> number, not all 0)."""
     names = sorted(rows)
     if len(names) == 1:
         return names[0]
     ends = list(accumulate(rows[name] for name in names))
-    drawn = torch.rand((), generator=step_generator(seed + _STREAM, step), dtype=torch.float64)
-    return names[bisect_right(ends, drawn.item() * ends[-1])]
+    sampled = torch.rand((), generator=step_generator(seed + _STREAM, step), dtype=torch.float64)
+    return names[bisect_right(ends, sampled.item() * ends[-1])]
 
 
 def positions(rows: Mapping[str, int], seed: int, step: int) -> dict[str, int]:
-    """Steps that each bucket has given before ``step``."""
-    drawn = Counter(bucket_at(rows, seed, earlier) for earlier in range(step)) if len(rows) > 1 else {min(rows): step}
-    return {name: drawn.get(name, 0) for name in rows}
+    """The number of steps of each bucket before ``step``."""
+    sampled = Counter(bucket_at(rows, seed, earlier) for earlier in range(step)) if len(rows) > 1 else {min(rows): step}
+    return {name: sampled.get(name, 0) for name in rows}

@@ -1,6 +1,6 @@
-"""The curriculum training recipe: from copying the reference to finding the subject in any pose and size.
+"""The curriculum: from reconstructing the reference to generating the subject in other poses and sizes.
 
-Paper: training goes from easy to hard. The ratios are not public; ours rise linearly and are configured and logged.
+Paper: training progresses from easy to hard. The ratios are not public; ours rise linearly and are configurable.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from components.config import CurriculumConfig
 
 
 def difficulty(progress: float, ramp: float) -> float:
-    """Difficulty in [0, 1] at ``progress`` in [0, 1]: it rises linearly and is full after the share ``ramp``."""
+    """Difficulty in [0, 1] at ``progress`` in [0, 1]: it rises linearly to 1 at the progress ``ramp``."""
     return min(1.0, max(0.0, progress) / ramp)
 
 
 def multi_view_share(progress: float, curriculum: CurriculumConfig) -> float:
-    """Chance at ``progress`` that a row's reference is *another* picture of its subject."""
+    """Probability at ``progress`` that a row's reference is *another* picture of its subject."""
     d = difficulty(progress, curriculum.ramp)
     return curriculum.start + d * (curriculum.end - curriculum.start)
 
 
-class Pose(NamedTuple):
-    """How far a reference is moved at most: turned by degrees, scaled by a factor less 1, shifted by a share."""
+class PoseRange(NamedTuple):
+    """Maximum augmentation of references: rotation in degrees, scale factor minus 1, shift as a share of the side."""
 
     rotation: float
     scale: float
     shift: float
 
 
-def pose_range(progress: float, curriculum: CurriculumConfig) -> Pose:
-    """How far references are moved at ``progress``."""
+def pose_range(progress: float, curriculum: CurriculumConfig) -> PoseRange:
+    """The augmentation of references at ``progress``."""
     d = difficulty(progress, curriculum.ramp)
-    return Pose(d * curriculum.rotation, d * curriculum.scale, d * curriculum.shift)
+    return PoseRange(d * curriculum.rotation, d * curriculum.scale, d * curriculum.shift)
 
 
 def choose_multi_view(rows: int, progress: float, curriculum: CurriculumConfig, generator: Generator) -> Tensor:
-    """Bool [rows]: which rows take another picture as their reference."""
+    """Bool [rows]: which rows use another picture as reference."""
     return rand(rows, generator=generator) < multi_view_share(progress, curriculum)
 
 

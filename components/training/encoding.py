@@ -1,7 +1,7 @@
-"""Encoding in the step: pictures and references of rows that hold pixels become latents and features.
+"""Encoding in training steps: pixels of pictures and references become latents and features.
 
-References are moved first, the further the more of the curriculum is done: turned, scaled and shifted on their white
-ground, with the face box.
+References are augmented first, increasingly over the curriculum: rotated, scaled and shifted on white, with their face
+box.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from components.config import Config
 from components.model.vision import VisionEncoder
-from components.training.curriculum import Pose, pose_range
-from components.training.rows import Batch
+from components.training.curriculum import PoseRange, pose_range
+from components.training.dataset_rows import Batch
 
 _WHITE = 1.0
 
@@ -34,25 +34,25 @@ class StepEncoder:
 
         Args:
             rows: with pixels, see `components.data.schema`.
-            other: bool [b], which rows are shown another picture of their subject. Only that one is encoded.
-            generator: on the CPU; draws how references are moved.
+            other: bool [b], which rows use another picture of their subject. Only the used one is encoded.
+            generator: on the CPU, for the augmentation.
         """
         pixels = _signed(rows["picture"], self.device)
         latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
         chosen = torch.where(other[:, None, None, None], rows["other_cutout"], rows["cutout"])
         boxes = torch.where(other[:, None], rows["other_face_box"], rows["face_box"])
-        moves = draw_moves(len(other), pose_range(progress, self.curriculum), generator)
+        moves = sample_transforms(len(other), pose_range(progress, self.curriculum), generator)
         features = self.vision(move(_signed(chosen, self.device), moves))
-        face = moved_faces(boxes, moves, self.vision.reference_size, self.vision.grid)
+        face = transformed_faces(boxes, moves, self.vision.reference_size, self.vision.grid)
         found = {"deep": features.deep.cpu(), "local": features.local.cpu(), "face": face.float()}
         encoded = {"latents": latents.cpu()} | found | {f"other_{name}": value for name, value in found.items()}
         return {name: value for name, value in rows.items() if value.dtype != torch.uint8} | encoded
 
 
-def draw_moves(rows: int, most: Pose, generator: torch.Generator) -> Tensor:
-    """Affine maps [b, 2, 3] from the moved to the original reference, in coordinates of -1 to 1.
+def sample_transforms(rows: int, most: PoseRange, generator: torch.Generator) -> Tensor:
+    """Random affine maps [b, 2, 3] from the augmented to the original reference, in coordinates of -1 to 1.
 
-    Angles, logarithms of the scale and shifts are uniform up to ``most``; where nothing moves nothing is drawn.
+    Angles, logarithms of scales, and shifts are uniform up to ``most``. If all are 0, the generator is not used.
     """
     if not any(most):
         return torch.eye(2, 3).repeat(rows, 1, 1)
@@ -65,16 +65,16 @@ def draw_moves(rows: int, most: Pose, generator: torch.Generator) -> Tensor:
 
 
 def move(pixels: Tensor, moves: Tensor) -> Tensor:
-    """References [b, 3, r, r] in [-1, 1], moved; what comes into view from outside is white."""
+    """Transform references [b, 3, r, r] in [-1, 1], with white outside."""
     grid = F.affine_grid(moves.to(pixels), list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels - _WHITE, grid, mode="bilinear", align_corners=False) + _WHITE
 
 
-def moved_faces(boxes: Tensor, moves: Tensor, size: int, grid: int) -> Tensor:
-    """The face group [b, n] of moved references: true where a patch's centre shows what the face box holds.
+def transformed_faces(boxes: Tensor, moves: Tensor, size: int, grid: int) -> Tensor:
+    """The face group [b, n] of transformed references: patches whose centre is in the face box.
 
     Args:
-        boxes: x0, y0, x1, y1 [b, 4] in pixels of the references before they are moved; one without area has no face.
+        boxes: x0, y0, x1, y1 [b, 4] in pixels of the original references; a box without area means no face.
         size: side of the references in pixels.
         grid: patches on a side.
     """

@@ -1,7 +1,7 @@
-"""Metrics and sample grids of a run, kept in a file first and delivered to MLflow from there.
+"""Metrics and sample grids of a run: written to a file first, and delivered to the tracker from there.
 
-Training never waits for MLflow: what it cannot take now is delivered once it can, at the latest by the next run of the
-same command. A step is written once, whatever was trained again after an interruption.
+Training never waits for the tracker: while its store is down, entries stay in the file, and the next run of the same
+command delivers them at the latest. A step is written once, also when it is trained again after an interruption.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric
 from pydantic import BaseModel, ConfigDict
 
 from components.files import write_whole
+from components.training.tracker import MetricPoint, Tracker
 
 logger = logging.getLogger(__name__)
 #: Entries delivered at a time.
@@ -35,7 +34,7 @@ class Entry(BaseModel):
     #: Milliseconds since 1970.
     time: int
     metrics: dict[str, float] = {}
-    #: A file to keep, and the folder of the run that it belongs into.
+    #: A file to upload, and the folder of the run's artifacts to upload it into.
     artifact: str | None = None
     folder: str | None = None
 
@@ -47,36 +46,36 @@ class Journal:
     """A journal of one run. One process writes at a time.
 
     Args:
-        file: its lines; what was delivered is noted beside it.
+        file: its lines; the number of delivered entries is stored beside it.
         deliver: may fail, and is then called again with the same entries.
     """
 
     def __init__(self, file: Path, deliver: Deliver) -> None:
         self._file, self._deliver = file, deliver
-        self._noted = file.with_suffix(".delivered")
+        self._delivered = file.with_suffix(".delivered")
         self._entries = _read(file)
-        self._sent = int(self._noted.read_text()) if self._noted.exists() else 0
+        self._sent = int(self._delivered.read_text()) if self._delivered.exists() else 0
         self._last = {kind: max((e.step for e in self._entries if _kind(e) == kind), default=0) for kind in (0, 1)}
         self._changed = threading.Condition()  # guards the entries and what follows
         self._closing = self._quiet = False
         self._thread: threading.Thread | None = None
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Note the metrics of ``step``, unless they were noted before."""
+        """Record the metrics of ``step``, unless they are recorded."""
         self._add(Entry(step=step, time=int(time.time() * 1000), metrics=values))
 
     def artifact(self, step: int, file: Path, folder: str) -> None:
-        """Note a finished ``file`` of ``step``, unless one was noted before."""
+        """Record a finished ``file`` of ``step``, unless one is recorded."""
         self._add(Entry(step=step, time=int(time.time() * 1000), artifact=str(file), folder=folder))
 
     def flush(self) -> None:
-        """Deliver what is left, here and now; whatever ``deliver`` raises is raised."""
+        """Deliver the remaining entries now; errors of ``deliver`` are raised."""
         while batch := self._next():
             self._deliver(batch)
-            self._note(len(batch))
+            self._record_delivered(len(batch))
 
     def close(self, timeout: float = 30) -> bool:
-        """Stop the delivery in the background; False if something is left to deliver."""
+        """Stop the delivery in the background; False if entries remain."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -100,9 +99,9 @@ class Journal:
     def _next(self) -> list[Entry]:
         return self._entries[self._sent : self._sent + _BATCH]
 
-    def _note(self, count: int) -> None:
+    def _record_delivered(self, count: int) -> None:
         self._sent += count
-        write_whole(self._noted, str(self._sent))
+        write_whole(self._delivered, str(self._sent))
 
     def _work(self) -> None:
         wait = _FIRST_WAIT
@@ -115,9 +114,9 @@ class Journal:
             try:
                 self.flush()
                 wait = _FIRST_WAIT
-            except Exception as error:  # whatever a store's client raises: the entries are kept and tried again
+            except Exception as error:  # the entries stay in the file, and delivery is tried again
                 if wait == _FIRST_WAIT:
-                    logger.warning("MLflow takes no metrics for now (%s); they are kept in %s", error, self._file)
+                    logger.warning("metrics cannot be delivered (%s); they are stored in %s", error, self._file)
                 with self._changed:
                     if self._closing:
                         return
@@ -125,16 +124,16 @@ class Journal:
                 wait = min(2 * wait, _LAST_WAIT)
 
 
-def to_mlflow(store: MlflowClient, run_id: str) -> Deliver:
-    """Delivers to an MLflow run. Delivering an entry again changes nothing: it has the same step and time."""
+def deliver_to(tracker: Tracker, run_id: str) -> Deliver:
+    """Delivers entries to a run. Delivering an entry again changes nothing: it has the same step and time."""
 
     def deliver(entries: Sequence[Entry]) -> None:
-        metrics = [Metric(n, v, e.time, e.step) for e in entries for n, v in e.metrics.items()]
-        if metrics:
-            store.log_batch(run_id, metrics=metrics)
+        points = [MetricPoint(n, v, e.step, e.time) for e in entries for n, v in e.metrics.items()]
+        if points:
+            tracker.log_metrics(run_id, points)
         for entry in entries:
-            if entry.artifact is not None:
-                store.log_artifact(run_id, entry.artifact, entry.folder)
+            if entry.artifact is not None and entry.folder is not None:
+                tracker.log_artifact(run_id, Path(entry.artifact), entry.folder)
 
     return deliver
 
@@ -144,7 +143,7 @@ def _kind(entry: Entry) -> int:
 
 
 def _read(file: Path) -> list[Entry]:
-    """The entries of ``file``; a last line that was being written when its process died is cut off."""
+    """The entries of ``file``; an incomplete last line, which a killed process leaves, is cut off."""
     if not file.exists():
         return []
     data = file.read_bytes()

@@ -1,4 +1,4 @@
-"""`train`: the Ray Train run around `train_worker`, from a prepared dataset to an adapter directory."""
+"""`train`: a Ray Train run of `train_worker`, from a prepared dataset to an adapter directory."""
 
 from __future__ import annotations
 
@@ -15,61 +15,62 @@ from typing import Any
 
 import ray.train
 from diffusers import UNet2DConditionModel
-from mlflow.exceptions import MlflowException
 from ray.train.torch import TorchTrainer
 
 from components.checkpoint import load_module, read_progress
 from components.cluster import connect
 from components.config import Config, for_workers
 from components.data.manifest import load_manifest
-from components.errors import DataError, TrainingError
+from components.errors import DataError, RegistryError, TrainingError
 from components.model.adapter import RealCustomAdapter
 from components.model.vision import VisionEncoder
-from components.registry import origin, tracking
-from components.registry.datasets import log_dataset
-from components.registry.plots import log_curves
 from components.training.curriculum import draw_curriculum
-from components.training.journal import Journal, to_mlflow
-from components.training.rows import find_rows
+from components.training.dataset_rows import find_rows
+from components.training.journal import Journal, deliver_to
 from components.training.run_directory import RunDirectory
+from components.training.tracker import Tracker
 from components.training.watch import follow
-from components.training.worker import Job, train_worker
+from components.training.worker import WorkerTask, train_worker
 
 logger = logging.getLogger(__name__)
-#: Settings that change what a run costs, and not what comes out of it.
-_INDIFFERENT = {
+#: Settings that do not change the result of a run.
+_NOT_FINGERPRINTED = {
     "dataset", "output", "name", "use_gpu", "min_workers", "resize_every_s", "max_failures", "checkpoints_kept",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A finished training: the adapter's directory, the MLflow run, and what it was trained from."""
+class TrainedAdapter:
+    """A finished training: the adapter's directory, the tracker's run, and the training's fingerprint."""
 
     adapter: Path
     run_id: str
     fingerprint: str
-    #: The adapter with the least validation loss; none without a validation.
+    #: The adapter with the lowest validation loss; None without validation.
     best: Path | None = None
 
 
 def training_fingerprint(config: Config) -> str:
-    """Names a training by its dataset, its frozen parts, its starting point and its settings."""
+    """The fingerprint of a training: its dataset, frozen models, initial adapter and settings."""
     manifest = load_manifest(config.training.dataset)
     start = RealCustomAdapter.from_pretrained(config.model.adapter).digest if config.model.adapter else "untrained"
-    settings = config.training.model_dump(mode="json", exclude=_INDIFFERENT)
+    settings = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED)
     facts = [manifest.fingerprint, start, config.model.base, config.adapter.model_dump(), settings]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def train(config: Config) -> Trained:
+def train(config: Config, tracker: Tracker) -> TrainedAdapter:
     """Fit the adapter on ``config.training.dataset``.
 
-    A killed run with the same name and settings goes on from its last checkpoint, in the same MLflow run.
+    A killed run with the same name and settings resumes from its last checkpoint, in the same run of ``tracker``.
+
+    Args:
+        tracker: the driver's; the first worker makes its own by `Tracker.factory`.
 
     Raises:
         DataError: the dataset is missing, or too small for one step.
-        TrainingError: it was stopped before its end, or a gradient was not finite.
+        RegistryError: ``tracker`` cannot create the run.
+        TrainingError: it was stopped before its last step, or a gradient was not finite.
     """
     training = config.training
     manifest, needed = load_manifest(training.dataset), training.lanes * training.batch_size
@@ -84,30 +85,29 @@ def train(config: Config) -> Trained:
     place.root.mkdir(parents=True, exist_ok=True)
     for left_over in (place.progress, place.stop):  # of an earlier, killed attempt
         left_over.unlink(missing_ok=True)
-    run_id = _run_id(config, place)
-    store = tracking.client(config.registry)
-    trainer = _trainer(config, Job(for_workers(config), find_rows(training.dataset, training), run_id, place))
+    run_id = _open_run(config, place, tracker)
+    rows = find_rows(training.dataset, training)
+    trainer = _trainer(config, WorkerTask(for_workers(config), rows, run_id, place, tracker.factory))
     try:
         with _followed(place), _stopped_by_sigterm(place):
             result = trainer.fit()
         best = _finish(config, place, result.checkpoint)
     except BaseException:
-        if _flush(config, place, run_id):
-            store.set_terminated(run_id, "FAILED")
+        if _flush(tracker, place, run_id):
+            tracker.fail_run(run_id)
         raise
-    if _flush(config, place, run_id):
-        log_curves(config.registry, run_id)
-        store.set_terminated(run_id, "FINISHED")
-    return Trained(place.adapter, run_id, fingerprint, best)
+    if _flush(tracker, place, run_id):
+        tracker.finish_run(run_id)
+    return TrainedAdapter(place.adapter, run_id, fingerprint, best)
 
 
-def _trainer(config: Config, job: Job) -> TorchTrainer:
+def _trainer(config: Config, job: WorkerTask) -> TorchTrainer:
     training = config.training
     workers = training.workers if training.min_workers is None else (training.min_workers, training.workers)
     resources = {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
     return TorchTrainer(
         train_worker,
-        train_loop_config={"job": job},
+        train_loop_config={"task": job},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=training.use_gpu,
@@ -125,7 +125,7 @@ def _trainer(config: Config, job: Job) -> TorchTrainer:
 
 @contextmanager
 def _followed(place: RunDirectory) -> Iterator[None]:
-    """Show the workers' progress."""
+    """Show the progress of the workers."""
     finished = threading.Event()
     watcher = threading.Thread(target=follow, args=(place.progress, finished, "train"), daemon=True)
     watcher.start()
@@ -138,15 +138,15 @@ def _followed(place: RunDirectory) -> Iterator[None]:
 
 @contextmanager
 def _stopped_by_sigterm(place: RunDirectory) -> Iterator[None]:
-    """Let SIGTERM, which ends a submitted job, make the workers save and end."""
+    """On SIGTERM, which ends a submitted job, let the workers save and stop."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def ask(_signal: int, _frame: Any) -> None:
+    def request_stop(_signal: int, _frame: Any) -> None:
         place.stop.touch()
 
-    before = signal.signal(signal.SIGTERM, ask)
+    before = signal.signal(signal.SIGTERM, request_stop)
     try:
         yield
     finally:
@@ -154,61 +154,65 @@ def _stopped_by_sigterm(place: RunDirectory) -> Iterator[None]:
 
 
 def _finish(config: Config, place: RunDirectory, checkpoint: ray.train.Checkpoint | None) -> Path | None:
-    """Turn the last state into the adapter, and the best one into another, which is returned.
+    """Write the adapters of the last state and of the best one; returns the directory of the latter.
 
     Raises:
-        TrainingError: the training is not at its end.
+        TrainingError: the training has not reached its last step.
     """
     if place.not_finite.exists() and any(place.not_finite.iterdir()):
         raise TrainingError(
-            f"a gradient was not finite; the rows of that step are listed in {place.not_finite}. Look at them, or "
-            "lower training.learning_rate; remove the directory and run again to go on from the last checkpoint"
+            f"a gradient was not finite; the rows of that step are listed in {place.not_finite}. Check them, or "
+            "lower training.learning_rate; then remove that directory and run again to resume from the last checkpoint"
         )
     step = 0
     if checkpoint is not None:
         with checkpoint.as_directory() as directory:
             step = read_progress(Path(directory))["step"]
             if step == config.training.steps:
-                _write_adapter(config, Path(directory), place.adapter)
+                adapter = _untrained_adapter(config)
+                _write_adapter(adapter, Path(directory), place.adapter)
     if step < config.training.steps:
-        raise TrainingError(f"training was stopped after step {step}, which is saved: run the same command to go on")
+        raise TrainingError(f"training was stopped after step {step}, which is saved: run the same command to resume")
     if not place.best.exists():
         return None
-    _write_adapter(config, place.best, place.best_adapter)
+    _write_adapter(adapter, place.best, place.best_adapter)
     return place.best_adapter
 
 
-def _flush(config: Config, place: RunDirectory, run_id: str) -> bool:
-    """Deliver what the workers could not; False if MLflow still does not take it."""
+def _flush(tracker: Tracker, place: RunDirectory, run_id: str) -> bool:
+    """Deliver the entries that the workers could not deliver; False if that fails again."""
     try:
-        Journal(place.journal, to_mlflow(tracking.client(config.registry), run_id)).flush()
-    except (MlflowException, OSError) as error:
-        logger.warning("MLflow takes no metrics (%s): they are kept; run the same command again to deliver", error)
+        Journal(place.journal, deliver_to(tracker, run_id)).flush()
+    except RegistryError as error:
+        logger.warning(
+            "metrics were not delivered (%s); they are stored in %s: run the same command again to deliver them",
+            error,
+            place.journal,
+        )
         return False
     return True
 
 
-def _run_id(config: Config, place: RunDirectory) -> str:
-    """The MLflow run of this training: the one noted in its place, or a new one."""
-    store = tracking.client(config.registry)
+def _open_run(config: Config, place: RunDirectory, tracker: Tracker) -> str:
+    """The id of this training's run: the one stored in its directory, or a new one."""
     if place.run.exists():
         run_id = place.run.read_text()
-        store.set_terminated(run_id, "RUNNING")
+        tracker.resume_run(run_id)
         return run_id
     settings = {f"training.{key}": value for key, value in config.training.model_dump(mode="json").items()}
-    run_id = tracking.open_run(config, place.name, settings)
-    directory = config.training.dataset
-    log_dataset(store, run_id, directory, load_manifest(directory), "training")
-    origin.tag_run(store, run_id, origin.origin(config, run_id))
-    store.log_figure(run_id, draw_curriculum(config.training.curriculum), "plots/curriculum.png")
+    run_id = tracker.start_run(place.name, settings, config.training.dataset)
+    tracker.log_figure(run_id, draw_curriculum(config.training.curriculum), "plots/curriculum.png")
     place.run.write_text(run_id)
     return run_id
 
 
-def _write_adapter(config: Config, state: Path, adapter: Path) -> None:
-    """Save the averaged adapter of a training state."""
+def _untrained_adapter(config: Config) -> RealCustomAdapter:
     unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet")
     vision = VisionEncoder.from_config(config.model, config.vision)
-    averaged = RealCustomAdapter.for_unet(unet, vision.channels, config.adapter, vision.identity)
-    load_module(state, "ema", averaged)
-    averaged.save_pretrained(adapter)
+    return RealCustomAdapter.for_unet(unet, vision.channels, config.adapter, vision.identity)
+
+
+def _write_adapter(adapter: RealCustomAdapter, state: Path, directory: Path) -> None:
+    """Load the averaged parameters of a training state into ``adapter`` and save it."""
+    load_module(state, "ema", adapter)
+    adapter.save_pretrained(directory)

@@ -1,4 +1,4 @@
-"""The learner: the frozen parts, the adapter, its optimizer, and one training step of it."""
+"""The learner: frozen models, adapter, optimizer, and the training step."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from components.model.adapter import RealCustomAdapter
 from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder
 from components.precision import autocast
+from components.training.dataset_rows import Batch
 from components.training.encoding import StepEncoder
-from components.training.objective import Absent, Example, SubjectDenoiser, diffusion_loss, draw_example
-from components.training.rows import Batch
-from components.training.sharding import Shared
+from components.training.objective import Example, SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
+from components.training.sharding import DistributedAdapter
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What one worker saw of a step: its mean loss by lane, the gradient's norm on all workers, the learning rate."""
+class StepResult:
+    """The result of a step on one worker: mean losses by lane, the norm of the global gradient, the learning rate."""
 
     losses: dict[int, float]
     gradient_norm: float
@@ -39,12 +39,12 @@ class Taken:
 
     @property
     def finite(self) -> bool:
-        """Whether the parameters were moved: the same on every worker."""
+        """Whether the parameters were updated; the same on every worker."""
         return isfinite(self.gradient_norm)
 
 
 class Learner:
-    """Everything of a training run but where its rows come from and where its results go."""
+    """The training state and step, without data loading and logging."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
         training = config.training
@@ -60,28 +60,28 @@ class Learner:
             adapter = RealCustomAdapter.from_pretrained(config.model.adapter)
         else:
             adapter = RealCustomAdapter.for_unet(unet, self.vision.channels, config.adapter, self.vision.identity)
-        self.absent = nothing_given(config, self.vision)
+        self.absent = unconditional_inputs(config, self.vision)
         self.noise = DDPMScheduler.from_pretrained(config.model.base, subfolder="scheduler")
-        self.shared = Shared(SubjectDenoiser(unet, adapter).to(device), training.sharding)
+        self.shared = DistributedAdapter(SubjectDenoiser(unet, adapter).to(device), training.sharding)
         parameters = list(self.shared.adapter.parameters())
         self.optimizer = torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
 
-    def take(self, step: int, micro_batches: Sequence[tuple[int, Batch]]) -> Taken:
-        """Take ``step`` on this worker's ``micro_batches`` by lane; a gradient that is not finite moves nothing."""
+    def train_step(self, step: int, micro_batches: Sequence[tuple[int, Batch]]) -> StepResult:
+        """Train on this worker's ``micro_batches`` by lane; without an update if the gradient is not finite."""
         config, lanes, losses = self.config, self.config.lanes, {}
-        rate = config.learning_rate * warmed(step, config)
+        rate = config.learning_rate * learning_rate_factor(step, config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         for index, (lane, rows) in enumerate(micro_batches):
             generator = step_generator(config.seed, step, lane)
             example = self.example(rows, config, step / config.steps, generator)
-            # Checkpointed activations are computed again in the backward pass, by the same kind of attention.
+            # The attention backend is the same when checkpointed activations are recomputed in the backward pass.
             with self.shared.micro_batch(last=index + 1 == len(micro_batches)), _attention(self.device):
                 with autocast(self.device, config.bf16):
                     loss = diffusion_loss(
                         self.shared.denoiser, example, self.noise, generator, self.device, config.min_snr
                     )
-                # Workers' gradients are averaged; a step's is the mean of its lanes'.
+                # Gradients are averaged over workers; the gradient of a step is the mean over its lanes.
                 (loss * (self.shared.world / lanes)).backward()  # type: ignore[no-untyped-call]
             losses[lane] = loss.detach()
         norm = self.shared.clip_gradient(config.max_gradient_norm)
@@ -89,29 +89,29 @@ class Learner:
             self.optimizer.step()
             self.shared.average(min(config.ema, (1 + step) / (10 + step)))
         self.optimizer.zero_grad(set_to_none=True)
-        return Taken({lane: float(loss) for lane, loss in losses.items()}, norm, rate)
+        return StepResult({lane: float(loss) for lane, loss in losses.items()}, norm, rate)
 
     def example(self, rows: Batch, config: TrainingConfig, progress: float, generator: torch.Generator) -> Example:
-        """What is trained on ``rows``, which are encoded first if they hold pixels."""
+        """The training example of ``rows``, which are encoded first if they contain pixels."""
         if "picture" in rows and self._encoder is None:
             self._encoder = StepEncoder(self._config, self.vision, self.device)
         encode = self._encoder if "picture" in rows else None
         return draw_example(rows, self.absent, config, progress, generator, encode)
 
     def save(self, directory: Path, step: int, write: bool) -> None:
-        """Save the state after so many steps; where it is sharded every worker calls, and one of them writes."""
+        """Save the state after ``step`` steps. If it is sharded, every worker must call; one writes."""
         if write or self.shared.sharded:
             tensors = gather_state(self.shared.modules, self.optimizer)
             if write:
                 write_state(directory, tensors, {"step": step})
 
     def load(self, directory: Path) -> int:
-        """Go on from a saved state; returns the steps that were taken."""
+        """Load a saved state; returns the number of finished steps."""
         return int(load_state(directory, self.shared.modules, self.optimizer)["step"])
 
 
-def warmed(step: int, training: TrainingConfig) -> float:
-    """Share of the learning rate at ``step``: a linear warm-up, then a cosine to a tenth."""
+def learning_rate_factor(step: int, training: TrainingConfig) -> float:
+    """Factor of the learning rate at ``step``: a linear warm-up, then a cosine to a tenth."""
     if step < training.warmup:
         return (step + 1) / training.warmup
     done = (step - training.warmup) / max(1, training.steps - training.warmup)
@@ -119,13 +119,13 @@ def warmed(step: int, training: TrainingConfig) -> float:
 
 
 def _attention(device: torch.device):  # type: ignore[no-untyped-def]
-    """Explicit products on a CPU, where the fused attention's backward pass is slow (docs/experiments.md)."""
+    """The math backend on a CPU, where the backward pass of fused attention is slow (docs/experiments.md)."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
-def nothing_given(config: Config, vision: VisionEncoder) -> Absent:
-    """What stands for an absent reference and an absent prompt."""
+def unconditional_inputs(config: Config, vision: VisionEncoder) -> UnconditionalInputs:
+    """Features of a black reference and of an empty prompt."""
     side = vision.reference_size
     base = StableDiffusionXLPipeline.from_pretrained(config.model.base, unet=None, vae=None, dtype=torch.float32)
     text = encode_prompts(base, [""])
-    return Absent(vision.encode_pictures([Image.new("RGB", (side, side))]), text.tokens, text.pooled)
+    return UnconditionalInputs(vision.encode_pictures([Image.new("RGB", (side, side))]), text.tokens, text.pooled)

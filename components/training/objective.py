@@ -1,7 +1,7 @@
-"""The training objective: noise-prediction error of the U-Net with the vision branch, everything else frozen.
+"""The training objective: the noise-prediction error of the U-Net with the vision branch; all else is frozen.
 
-Paper section 3.4. In training the influence mask is 1 everywhere. Beyond the paper, and off by default: the error may
-count more on the subject, and a row may be trained on its face or body tokens alone
+Paper section 3.4. In training the influence mask is 1 everywhere. Beyond the paper, and off by default: the error on
+the subject may have a larger weight, and a row may be trained with its face or body tokens only
 (`components.training.token_groups`).
 """
 
@@ -20,15 +20,16 @@ from components.model.adapter import RealCustomAdapter
 from components.model.attention import SubjectAttention, SubjectContext
 from components.model.vision import VisionFeatures
 from components.training.curriculum import choose_multi_view
+from components.training.timesteps import stratified_timesteps
 from components.training.token_groups import drop_groups, kept_positions, subject_weights, token_gain
 
-#: Turns rows of pixels, whose references are of another view where told, into what is prepared otherwise.
+#: Encodes rows of pixels, with references of another view for flagged rows.
 Encode = Callable[[dict[str, Tensor], Tensor, float, torch.Generator], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Absent:
-    """What stands for "nothing given": features of a black reference and of an empty prompt, one row each."""
+class UnconditionalInputs:
+    """Inputs of the unconditional prediction: features of a black reference and of an empty prompt, one row each."""
 
     vision: VisionFeatures
     text_tokens: Tensor
@@ -37,7 +38,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class Example:
-    """A batch as the U-Net takes it; reference features [b, n, d] / [b, 4 n, d].
+    """A batch of U-Net inputs; reference features [b, n, d] / [b, 4 n, d].
 
     ``gain`` [b, n] scales the reference's tokens, ``weight`` [b, h, w] the error at every latent position; None is 1.
     """
@@ -58,7 +59,7 @@ class Example:
 
 
 class SubjectDenoiser(nn.Module):
-    """Adapter and frozen U-Net as one module, so that distributed wrappers see one forward pass."""
+    """Adapter and frozen U-Net as one module, for distributed wrappers."""
 
     def __init__(self, unet: UNet2DConditionModel, adapter: RealCustomAdapter) -> None:
         super().__init__()
@@ -82,18 +83,18 @@ class SubjectDenoiser(nn.Module):
 
 def draw_example(
     rows: dict[str, Tensor],
-    absent: Absent,
+    absent: UnconditionalInputs,
     config: TrainingConfig,
     progress: float,
     generator: torch.Generator,
     encode: Encode | None = None,
 ) -> Example:
-    """Choose references by the curriculum, and drop references, captions and token groups by chance.
+    """Choose references by the curriculum, and randomly drop references, captions and token groups.
 
     Args:
         rows: columns of the prepared dataset, stacked.
-        progress: share of the training that is done, in [0, 1].
-        encode: what turns rows of pixels into rows of latents and features.
+        progress: finished share of the training, in [0, 1].
+        encode: encodes rows of pixels into latents and features.
     """
     count = len(rows["time_ids"])
     other = choose_multi_view(count, progress, config.curriculum, generator)
@@ -134,19 +135,18 @@ def diffusion_loss(
     device: torch.device,
     min_snr: float | None = None,
 ) -> Tensor:
-    """Mean squared error of the prediction (of noise, or of v where the base predicts v), by the example's weights.
+    """Mean squared error of the prediction (of noise, or of v where the base predicts v), weighted by the example.
 
-    Weights are not scaled up for the positions that a dropped group leaves out: a row that is trained on little counts
-    little. Noise and timesteps come from a CPU ``generator``, so that a step means the same on every device.
+    Weights are not renormalised for positions that a dropped group excludes: such a row has a smaller weight. Noise and
+    timesteps are sampled with a CPU ``generator``, so that a step is the same on every device.
 
     Args:
-        min_snr: gamma of the min-SNR weighting of timesteps (Hang et al. 2023, section 3.4); None weights them alike.
+        min_snr: gamma of the min-SNR weighting of timesteps (Hang et al. 2023, section 3.4); None: uniform weights.
     """
     clean = example.latents
     noise = torch.randn(clean.shape, generator=generator)
-    steps = scheduler.config.num_train_timesteps
-    spread = (torch.arange(len(clean)) + torch.rand(len(clean), generator=generator)) / len(clean)
-    timesteps = (spread * steps).long()
+    uniform = torch.rand(len(clean), generator=generator)
+    timesteps = stratified_timesteps(uniform, scheduler.config.num_train_timesteps)
     noisy = scheduler.add_noise(clean, noise, timesteps)
     v_prediction = scheduler.config.prediction_type == "v_prediction"
     target = scheduler.get_velocity(clean, noise, timesteps) if v_prediction else noise

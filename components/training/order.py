@@ -1,10 +1,10 @@
-"""Which rows are trained on when: a pure function of the seed, whatever the number of workers.
+"""The order of training rows: a pure function of the seed, independent of the number of workers.
 
-A step takes ``lanes`` micro-batches, and workers share the lanes: each has one, or several where some workers are
-missing or gradients are accumulated. An epoch takes every row once, in pieces (row groups of the shards) drawn in a
-random order. Within an epoch, windows of steps give each lane a run of rows of its own, shuffled; so a worker reads
-what it trains on and nothing else, and a run that goes on with fewer workers trains on what it would have trained on.
-Epochs follow each other without a gap: rows that do not fill the last step of one are followed by rows of the next.
+A step has ``lanes`` micro-batches, and workers share the lanes: each has one, or several if workers are missing or
+gradients are accumulated. An epoch contains every row once, in pieces (row groups of the shards) in random order.
+Within an epoch, each lane has its own range of rows in every window of steps, shuffled; so a worker reads only its own
+rows, and a run that resumes with fewer workers trains on the same rows. Epochs follow without a gap: the last step of
+one is filled with rows of the next.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ROWS, _PIECES = 1, 3
 
 @dataclass(frozen=True)
 class Window:
-    """Steps ``start`` to ``stop`` (exclusive), whose rows are shuffled together, lane by lane."""
+    """Steps ``start`` to ``stop`` (exclusive), whose rows are shuffled together within each lane."""
 
     start: int
     stop: int
@@ -33,7 +33,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Order:
+class RowOrder:
     """The order of the rows of one bucket.
 
     Args:
@@ -41,7 +41,7 @@ class Order:
         batch: rows of a micro-batch.
         lanes: micro-batches of a step.
         seed: of the training and the bucket, at least 0.
-        shuffled: rows of a lane that are shuffled together, at least a micro-batch.
+        shuffled: rows of a lane that are shuffled together, at least one micro-batch.
     """
 
     pieces: tuple[int, ...]
@@ -64,7 +64,7 @@ class Order:
         return self.batch * self.lanes
 
     def window(self, step: int) -> Window:
-        """The window of ``step``, counted within this bucket; a step with rows of two epochs is one of its own."""
+        """The window of ``step``, counted within this bucket; a step with rows of two epochs has its own window."""
         epoch = step * self.step_rows // self.rows
         first, last = -(-epoch * self.rows // self.step_rows), (epoch + 1) * self.rows // self.step_rows
         if step >= last:
@@ -74,7 +74,7 @@ class Order:
         return Window(start, min(start + length, last))
 
     def lane_rows(self, window: Window, lane: int) -> list[tuple[int, int]]:
-        """What ``lane`` trains on in ``window``, in order: (piece, row in it), ``batch`` of them a step."""
+        """The rows of ``lane`` in ``window``, in order: (piece, row of it), ``batch`` of them for each step."""
         count = len(window) * self.batch
         first = window.start * self.step_rows + lane * count
         shuffle = np.random.default_rng((self.seed, _ROWS, window.start, lane))
@@ -96,6 +96,6 @@ class Order:
 
 @lru_cache(maxsize=64)
 def _epoch_order(pieces: tuple[int, ...], seed: int, epoch: int) -> tuple[Sequence[int], Sequence[int]]:
-    """The pieces in the order of ``epoch``, and how many rows there are up to the end of each."""
+    """The pieces in the order of ``epoch``, and their cumulative numbers of rows."""
     order = np.random.default_rng((seed, _PIECES, epoch)).permutation(len(pieces)).tolist()
     return order, list(accumulate(pieces[piece] for piece in order))

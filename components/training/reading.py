@@ -1,4 +1,4 @@
-"""Reading the rows of a window: what a Ray task does. It needs no model library, whose import takes seconds."""
+"""Reading the rows of a window in a Ray task. Imports no model library, which would take seconds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from components.training.order import Order, Window
+from components.training.order import RowOrder, Window
 
-#: Columns that training reads: those of every prepared row, and those of rows that are encoded or hold pixels.
+#: Columns that training reads: of every prepared row, and of rows with features or with pixels.
 _ALWAYS = ("text_tokens", "text_pooled", "time_ids", "mask", "head")
 _ENCODED = ("latents", "deep", "local", "face", "other_deep", "other_local", "other_face")
 _PIXELS = ("picture", "cutout", "face_box", "other_cutout", "other_face_box")
-#: Added to them: the row's place in its bucket, by which `row_ids` finds it again.
+#: Additional column: the index of the row in its bucket, for `row_ids`.
 PLACE = "place"
 
 
@@ -31,19 +31,19 @@ class Piece:
 
 
 def read_windows(
-    work: dict[str, NDArray[Any]], pieces: tuple[Piece, ...], order: Order, lanes: tuple[int, ...]
+    work: dict[str, NDArray[Any]], pieces: tuple[Piece, ...], order: RowOrder, lanes: tuple[int, ...]
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """The rows of one window, micro-batch by micro-batch: step after step, and lane after lane in each."""
+    """The micro-batches of one window, ordered by step and lane."""
     window = Window(int(work["start"][0]), int(work["stop"][0]))
-    taken = {lane: order.lane_rows(window, lane) for lane in lanes}
+    selected = {lane: order.lane_rows(window, lane) for lane in lanes}
     loaded = {
-        index: load_piece(pieces[index]) for index in sorted({piece for rows in taken.values() for piece, _ in rows})
+        index: load_piece(pieces[index]) for index in sorted({piece for rows in selected.values() for piece, _ in rows})
     }
     firsts = np.cumsum([0, *(piece.rows for piece in pieces)])
     for step in range(int(work["first"][0]), int(work["last"][0])):
         begin = (step - window.start) * order.batch
         for lane in lanes:
-            rows = taken[lane][begin : begin + order.batch]
+            rows = selected[lane][begin : begin + order.batch]
             names = loaded[rows[0][0]]
             columns = {name: np.stack([loaded[piece][name][row] for piece, row in rows]) for name in names}
             yield columns | {PLACE: np.array([firsts[piece] + row for piece, row in rows])}

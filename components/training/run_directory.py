@@ -1,4 +1,4 @@
-"""Where a training keeps its files, on a disk that every node sees."""
+"""The files of a training run, on a disk that all nodes share."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class RunDirectory:
 
     ::
 
-        <root>/<name>/                  Ray Train's: the checkpoints
-        <root>/<name>.run               id of the MLflow run
+        <root>/<name>/                  checkpoints, managed by Ray Train
+        <root>/<name>.run               id of the tracker's run
         <root>/<name>.progress.json     step, number of steps and loss, for the progress bar
-        <root>/<name>.journal.jsonl     metrics, delivered to MLflow from here
+        <root>/<name>.journal.jsonl     metrics that are delivered to the tracker
         <root>/<name>.samples/          sample grids
-        <root>/<name>.stop              is there while somebody asks the workers to save and end
+        <root>/<name>.stop              exists while the workers are requested to save and stop
         <root>/<name>.not_finite/       the rows of a step whose gradient was not finite
-        <root>/<name>-best/             state of the adapter with the least validation loss
-        <root>/<name>-adapter/          the trained adapter; -best-adapter/, the best one
+        <root>/<name>-best/             state of the adapter with the lowest validation loss
+        <root>/<name>-adapter/          the trained adapter; -best-adapter/: the best one
     """
 
     root: Path

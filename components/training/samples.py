@@ -1,4 +1,4 @@
-"""A grid of samples at fixed seeds, to be looked at while training runs."""
+"""A grid of sample images with fixed seeds, for monitoring a training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from components.world.scenes import draw_reference, write_caption
 
 
 def sample_grid(config: Config, adapter: nn.Module, vision: VisionEncoder, columns: int = 6) -> Image.Image:
-    """Rows of reference, picture without and with the subject, influence mask; unseen identities, fixed seeds."""
+    """Rows of references, images without and with the subject, and masks; held-out identities, fixed seeds."""
     assert isinstance(adapter, RealCustomAdapter)
     pipeline = RealCustomPipeline.from_pretrained(config.model.base, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -37,7 +37,7 @@ def sample_grid(config: Config, adapter: nn.Module, vision: VisionEncoder, colum
         for reference, identity in zip(references, identities, strict=True)
     ]
 
-    def draw(with_subject: bool):  # type: ignore[no-untyped-def]
+    def generate(with_subject: bool):  # type: ignore[no-untyped-def]
         return pipeline(
             prompts,
             subjects=subjects if with_subject else None,
@@ -45,5 +45,5 @@ def sample_grid(config: Config, adapter: nn.Module, vision: VisionEncoder, colum
             generator=[torch.Generator().manual_seed(config.seed + i) for i in range(columns)],
         )
 
-    stock, ours = draw(False), draw(True)
+    stock, ours = generate(False), generate(True)
     return rows_of_pictures([references, stock.images, ours.images, [own[0] for own in ours.masks]])

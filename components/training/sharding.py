@@ -1,6 +1,6 @@
-"""The trained adapter on several workers: whole on each (DDP), or shared out among them (FSDP2).
+"""The trained adapter on several workers: replicated (DDP) or sharded (FSDP2).
 
-The frozen U-Net is whole on every worker either way.
+The frozen U-Net is replicated in both cases.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from components.model.adapter import RealCustomAdapter
 from components.training.objective import SubjectDenoiser
 
 
-class Shared:
-    """An adapter and its running average on the workers of one process group.
+class DistributedAdapter:
+    """An adapter and its exponential moving average on the workers of a process group.
 
     Args:
         denoiser: with the adapter to train, on the worker's device. Every worker must hold the same parameters.
@@ -47,22 +47,22 @@ class Shared:
 
     @property
     def denoiser(self) -> nn.Module:
-        """What to call in the forward pass of a training step."""
+        """The module for the forward pass of a training step."""
         return self._whole
 
     @property
     def sharded(self) -> bool:
-        """Whether no worker has all parameters."""
+        """Whether parameters are sharded among workers."""
         return isinstance(self.adapter, FSDPModule)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """What a checkpoint holds."""
+        """The modules of a checkpoint."""
         return {"adapter": self.adapter, "ema": self.averaged}
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:
-        """Gradients of this forward and backward pass stay here, unless it is the ``last`` of its step."""
+        """A forward and backward pass; gradients are synchronised only in the ``last`` one of a step."""
         if isinstance(self._whole, DistributedDataParallel) and not last:
             with self._whole.no_sync():
                 yield
@@ -73,21 +73,18 @@ class Shared:
         yield
 
     def clip_gradient(self, most: float) -> float:
-        """Scale the gradient to at most this norm; returns the norm it had, the same on every worker."""
+        """Clip the gradient to the norm ``most``; returns its norm before, the same on every worker."""
         norm = nn.utils.clip_grad_norm_(self.adapter.parameters(), most)
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     @torch.no_grad()
     def average(self, decay: float) -> None:
-        """Move the running average towards the parameters."""
+        """Update the moving average."""
         torch._foreach_lerp_(_local(self.averaged), _local(self.adapter), 1 - decay)
 
     @contextmanager
     def averaged_denoiser(self) -> Iterator[nn.Module]:
-        """The U-Net with the averaged adapter in place of the trained one, for use without gradients.
-
-        Where the adapter is sharded, every worker must enter.
-        """
+        """The U-Net with the averaged adapter, without gradients. If it is sharded, every worker must enter."""
         whole = self._whole.module if isinstance(self._whole, DistributedDataParallel) else self._whole
         assert isinstance(whole, SubjectDenoiser)
         if isinstance(self.averaged, FSDPModule):
@@ -100,7 +97,7 @@ class Shared:
             self.adapter.attach(whole.unet)
 
     def whole_average(self) -> RealCustomAdapter:
-        """The averaged adapter, whole; where it is sharded, every worker must call."""
+        """The unsharded averaged adapter; if it is sharded, every worker must call."""
         if not self.sharded:
             return self.averaged
         ours = self.averaged

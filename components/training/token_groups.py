@@ -1,4 +1,4 @@
-"""Face and body groups in training: one of them is left out by chance, so that each learns to carry its own part.
+"""Random dropping of the face or body token group in training, so that each group represents its own part.
 
 Shapes: b rows, n vision tokens, h x w latent positions.
 """
@@ -12,16 +12,16 @@ from torch import Tensor
 
 
 class Dropped(NamedTuple):
-    """Which rows (bool [b]) lose their face group, and which their body group; none loses both."""
+    """Rows (bool [b]) without face group, and rows without body group; no row loses both."""
 
     face: Tensor
     body: Tensor
 
 
 def drop_groups(face: Tensor, chance: float, generator: torch.Generator) -> Dropped:
-    """Draw what is dropped: with ``chance`` one group, half each, of every row with tokens in ``face`` [b, n].
+    """Sample the dropped groups: with probability ``chance`` one of the two, for rows with tokens in ``face`` [b, n].
 
-    One number a row is drawn whether it has a face or not, so that later draws do not depend on the data.
+    One random number is used for every row, with or without a face, so that later samples do not depend on the data.
     """
     drawn = torch.rand(len(face), generator=generator)
     has_face = face.bool().any(1)
@@ -35,7 +35,7 @@ def token_gain(face: Tensor, dropped: Dropped) -> Tensor:
 
 
 def kept_positions(mask: Tensor, head: Tensor, dropped: Dropped) -> Tensor:
-    """1 where a target shows nothing of the dropped group, else 0, [b, h, w].
+    """0 where the target shows the dropped group, else 1, [b, h, w].
 
     Args:
         mask: share [b, h, w] of the subject in every position.

@@ -1,4 +1,4 @@
-"""The validation loss: the averaged adapter's error on rows of the validation split, always with the same noise."""
+"""The validation loss: the averaged adapter's error on rows of the validation split, with fixed noise."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch.distributed as dist
 from components.checkpoint import step_generator
 from components.config import TrainingConfig
 from components.precision import autocast
+from components.training.dataset_rows import Batch, held_out_batches
 from components.training.learner import Learner
 from components.training.objective import diffusion_loss
-from components.training.rows import Batch, held_out_batches
 
-#: Added to the training's seed: noise of the validation.
+#: Offset of the training's seed for the noise of the validation.
 _STREAM = 4
 
 
 @torch.no_grad()
 def validation_loss(learner: Learner, directory: Path) -> float | None:
-    """Mean error over at most ``training.validation_rows`` rows, which the workers share; None where there are none.
+    """Mean error over at most ``training.validation_rows`` rows, shared among workers; None if there are none.
 
-    References are other views as often as at the end of the curriculum, and nothing is dropped. Every worker must call.
+    The curriculum is at its end, and nothing is dropped. Every worker must call.
     """
     config, shared = learner.config, learner.shared
     settings = config.model_copy(
@@ -44,6 +44,6 @@ def validation_loss(learner: Learner, directory: Path) -> float | None:
 
 
 def _share(directory: Path, config: TrainingConfig, rank: int, world: int) -> Iterator[tuple[int, Batch]]:
-    """Every ``world``-th batch of the validation rows, with its place among all of them."""
+    """Every ``world``-th batch of the validation rows, with its index."""
     batches = held_out_batches(directory, config.batch_size, config.validation_rows)
     return ((index, batch) for index, batch in enumerate(batches) if index % world == rank)

@@ -1,4 +1,4 @@
-"""The driver's view of a running training: a progress bar fed by the file that rank 0 keeps."""
+"""The driver's progress bar, which reads the progress file of rank 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one Ray Train worker does: rows in, gradients shared, checkpoints out."""
+"""The Ray Train worker: the training loop with logging and checkpoints."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ import ray.train.torch
 import torch
 from ray.train import Checkpoint, CheckpointUploadMode
 
-from components.checkpoint import keep_module, read_progress
+from components.checkpoint import copy_module, read_progress
 from components.config import Config
 from components.files import write_whole
 from components.progress import quiet_libraries
-from components.registry import tracking
-from components.registry.system import system_metrics
 from components.training.batches import draw_batches
 from components.training.bucket_order import bucket_at
 from components.training.curriculum import multi_view_share
+from components.training.dataset_rows import Batch, Rows, row_ids
 from components.training.interruptions import Interruption, Interruptions
-from components.training.journal import Journal, to_mlflow
-from components.training.learner import Learner, Taken
+from components.training.journal import Journal, deliver_to
+from components.training.learner import Learner, StepResult
 from components.training.reading import PLACE
-from components.training.rows import Batch, Rows, row_ids
 from components.training.run_directory import RunDirectory
 from components.training.samples import sample_grid
+from components.training.tracker import TrackerFactory
 from components.training.validation import validation_loss
 
 logger = logging.getLogger(__name__)
@@ -41,19 +40,21 @@ _LOG_EVERY = 10
 
 
 @dataclass(frozen=True)
-class Job:
-    """What the driver hands to every worker."""
+class WorkerTask:
+    """The input of every worker."""
 
     config: Config
     rows: Rows
     run_id: str
     place: RunDirectory
+    #: The first worker makes its tracker with it.
+    tracker: TrackerFactory
 
 
-def train_worker(given: dict[str, Job]) -> None:
-    """Train ``given["job"]`` on this worker until the last step, a notice to stop, or a gradient that is not finite."""
+def train_worker(inputs: dict[str, WorkerTask]) -> None:
+    """Train ``inputs["task"]`` until the last step, a requested stop, or a gradient that is not finite."""
     quiet_libraries()
-    job = given["job"]
+    job = inputs["task"]
     config = job.config
     training = config.training
     context = ray.train.get_context()
@@ -64,31 +65,33 @@ def train_worker(given: dict[str, Job]) -> None:
     if checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as directory:
             start = learner.load(Path(directory))
-    notices = Interruptions(job.place.stop, device)
+    interruptions = Interruptions(job.place.stop, device)
     batches = draw_batches(job.rows, start, training.steps, rank, world)
-    with _outside(job, learner, rank) as outside:
+    with _reporting(job, learner, rank) as reporter:
         for step in range(start, training.steps):
             began = time.monotonic()
             micro_batches = next(batches)
             waited = time.monotonic() - began
-            taken = learner.take(step, micro_batches)
+            result = learner.train_step(step, micro_batches)
             done = step + 1
-            if not taken.finite:
-                _note_not_finite(job, step, rank, taken, micro_batches)
+            if not result.finite:
+                _record_not_finite(job, step, rank, result, micro_batches)
                 return
-            outside.step(done, taken, sum(len(b["time_ids"]) for _, b in micro_batches), began, waited)
-            notice = notices.look()
-            if done % training.checkpoint_every == 0 or done == training.steps or notice is not Interruption.NONE:
-                outside.checkpoint(done, taken.loss)
-            if notice is Interruption.STOP:
+            reporter.step(done, result, sum(len(b["time_ids"]) for _, b in micro_batches), began, waited)
+            interruption = interruptions.poll()
+            if done % training.checkpoint_every == 0 or done == training.steps or interruption is not Interruption.NONE:
+                reporter.checkpoint(done, result.loss)
+            if interruption is Interruption.STOP:
                 return
 
 
-def _note_not_finite(job: Job, step: int, rank: int, taken: Taken, micro_batches: Sequence[tuple[int, Batch]]) -> None:
-    """Write down which rows this worker had in a step whose gradient was not finite."""
+def _record_not_finite(
+    job: WorkerTask, step: int, rank: int, result: StepResult, micro_batches: Sequence[tuple[int, Batch]]
+) -> None:
+    """Record the rows of this worker in a step whose gradient was not finite."""
     bucket = bucket_at(job.rows.counts, job.rows.seed, step)
     lanes = [
-        {"lane": lane, "loss": str(taken.losses[lane]), "ids": row_ids(job.rows, bucket, batch[PLACE].tolist())}
+        {"lane": lane, "loss": str(result.losses[lane]), "ids": row_ids(job.rows, bucket, batch[PLACE].tolist())}
         for lane, batch in micro_batches
     ]
     job.place.not_finite.mkdir(parents=True, exist_ok=True)
@@ -97,42 +100,42 @@ def _note_not_finite(job: Job, step: int, rank: int, taken: Taken, micro_batches
 
 
 @contextmanager
-def _outside(job: Job, learner: Learner, rank: int):  # type: ignore[no-untyped-def]
-    """This worker's words to the outside; what is not delivered in time stays in the journal."""
+def _reporting(job: WorkerTask, learner: Learner, rank: int):  # type: ignore[no-untyped-def]
+    """The reporter of this worker; undelivered entries remain in the journal."""
     if rank != 0:
-        yield _Outside(job, learner, None)
+        yield _Reporter(job, learner, None)
         return
-    registry = job.config.registry
-    journal = Journal(job.place.journal, to_mlflow(tracking.client(registry), job.run_id))
+    tracker = job.tracker()
+    journal = Journal(job.place.journal, deliver_to(tracker, job.run_id))
     try:
-        with system_metrics(registry, job.run_id):
-            yield _Outside(job, learner, journal)
+        with tracker.system_metrics(job.run_id):
+            yield _Reporter(job, learner, journal)
     finally:
         journal.close()
 
 
-class _Outside:
-    """Metrics, sample grids and checkpoints. All workers call; the first one, which has the journal, writes."""
+class _Reporter:
+    """Metrics, sample grids and checkpoints. All workers must call; the first one, with the journal, writes."""
 
-    def __init__(self, job: Job, learner: Learner, journal: Journal | None) -> None:
+    def __init__(self, job: WorkerTask, learner: Learner, journal: Journal | None) -> None:
         self._job, self._learner, self._journal = job, learner, journal
         self._training = job.config.training
         self._reported = 0
         self._seconds = self._waited = self._rows = 0.0
 
-    def step(self, done: int, taken: Taken, rows: int, began: float, waited: float) -> None:
-        """After a step: progress, and every few steps metrics of all workers; samples where it is their time."""
+    def step(self, done: int, result: StepResult, rows: int, began: float, waited: float) -> None:
+        """Report a step: progress, and periodically metrics of all workers and samples."""
         self._seconds, self._waited = self._seconds + time.monotonic() - began, self._waited + waited
         self._rows += rows
         if self._journal is not None:
-            self._job.place.write_progress(done, self._training.steps, taken.loss)
+            self._job.place.write_progress(done, self._training.steps, result.loss)
         if done % _LOG_EVERY == 0 or done == self._training.steps:
-            self._log(done, taken)
+            self._log(done, result)
         if done % self._training.sample_every == 0 or done == self._training.steps:
             self._sample(done)
 
     def checkpoint(self, done: int, loss: float) -> None:
-        """Validate, and save in the background; ``done`` that was saved already is left alone."""
+        """Validate, and save in the background, unless the state of ``done`` is saved."""
         if done == self._reported:
             return
         self._reported, learner = done, self._learner
@@ -146,16 +149,21 @@ class _Outside:
         learner.save(directory, done, write=True)
         if validation is not None:
             self._journal.metrics(done, {"validation_loss": validation})
-            self._keep_best(directory, done, validation)
+            self._update_best(directory, done, validation)
         ray.train.report(
             metrics,
             checkpoint=Checkpoint.from_directory(directory),
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
         )
 
-    def _log(self, done: int, taken: Taken) -> None:
+    def _log(self, done: int, result: StepResult) -> None:
         progress = (done - 1) / self._training.steps
-        mine = [taken.loss, self._rows / self._seconds, self._waited / self._seconds, _memory_gib(self._learner.device)]
+        mine = [
+            result.loss,
+            self._rows / self._seconds,
+            self._waited / self._seconds,
+            _memory_gib(self._learner.device),
+        ]
         ranks = self._learner.shared.gather(mine, self._learner.device)
         self._seconds = self._waited = self._rows = 0.0
         if self._journal is None:
@@ -163,8 +171,8 @@ class _Outside:
         losses, rates, waits, memory = zip(*ranks, strict=True)
         values = {
             "loss": sum(losses) / len(losses),
-            "gradient_norm": taken.gradient_norm,
-            "learning_rate": taken.learning_rate,
+            "gradient_norm": result.gradient_norm,
+            "learning_rate": result.learning_rate,
             "multi_view_share": multi_view_share(progress, self._training.curriculum),
             "samples_per_second": sum(rates),
             "data_wait_share": max(waits),
@@ -183,14 +191,14 @@ class _Outside:
         sample_grid(self._job.config, averaged, self._learner.vision).save(file)
         self._journal.artifact(done, file, "samples")
 
-    def _keep_best(self, state: Path, done: int, loss: float) -> None:
+    def _update_best(self, state: Path, done: int, loss: float) -> None:
         best = self._job.place.best
         if not best.exists() or loss < read_progress(best)["validation_loss"]:
-            keep_module(state, "ema", best, {"step": done, "validation_loss": loss})
+            copy_module(state, "ema", best, {"step": done, "validation_loss": loss})
 
 
 def _memory_gib(device: torch.device) -> float:
-    """Most memory that this worker held: on its GPU, or resident."""
+    """Peak memory of this worker: on its GPU, or resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,8 +1,7 @@
-"""Who lives in the toy world: kinds of subjects and the identities that are never described.
+"""Kinds and identities of subjects in the toy world.
 
-An identity is everything a caption leaves out (colours, pattern, features), so that a picture of the subject is the
-only way to learn it. Identities are split by a hash of their attributes: a held-out identity is never drawn for
-training, whatever the seed.
+An identity consists of attributes that captions omit (colours, pattern, features), so that only a reference shows them.
+Identities are split by a hash of their attributes: held-out identities never occur in training data, for any seed.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Identity:
 
     @property
     def split(self) -> Split:
-        """Which side of the train / held-out border this identity lies on (a tenth is held out)."""
+        """The split of this identity (a tenth is held out)."""
         return "held_out" if zlib.crc32(self.key.encode()) % 10 == 0 else "train"
 
     @property
@@ -59,7 +58,7 @@ class Identity:
 
 
 def sample_identity(rng: random.Random, split: Split = "train", kind: str | None = None) -> Identity:
-    """Draw one identity of ``kind`` (any kind by default) from one side of the split."""
+    """Sample an identity of ``kind`` (any kind by default) from one split."""
     while True:
         chosen = kind or rng.choice(KINDS)
         primary, secondary, accent = rng.sample(sorted(COLORS), 3)

@@ -1,4 +1,4 @@
-"""An identity's album: several pictures of one individual, each in another scene, as files and rows.
+"""The pictures of an identity, each in another scene, as files and rows.
 
 Imported by worker processes, so nothing heavy is imported here.
 """
@@ -16,7 +16,7 @@ from components.world.scenes import render, sample_scene
 
 @dataclass(frozen=True)
 class IdentityPictures:
-    """One identity to be drawn ``count`` times at ``size`` pixels; the same ``seed`` draws the same scenes."""
+    """One identity to draw ``count`` times at ``size`` pixels; ``seed`` determines the scenes."""
 
     number: int
     identity: Identity
@@ -25,14 +25,14 @@ class IdentityPictures:
     seed: int
 
 
-def write_identity_pictures(album: IdentityPictures, root: Path) -> list[dict[str, Any]]:
-    """Write the pictures and masks of ``album`` below ``root`` and return one row each (paths relative to ``root``)."""
-    rng = random.Random(album.seed)
-    names = [f"{album.number:05d}-{page}.png" for page in range(album.count)]
+def write_identity_pictures(job: IdentityPictures, root: Path) -> list[dict[str, Any]]:
+    """Write the pictures and masks of ``job`` below ``root`` and return one row each (paths relative to ``root``)."""
+    rng = random.Random(job.seed)
+    names = [f"{job.number:05d}-{page}.png" for page in range(job.count)]
     rows = []
     for name in names:
-        scene = sample_scene(rng, album.identity, album.identity.split)
-        drawn = render(scene, album.size)
+        scene = sample_scene(rng, job.identity, job.identity.split)
+        drawn = render(scene, job.size)
         drawn.picture.save(root / "images" / name)
         drawn.mask.save(root / "masks" / name)
         rows.append(
@@ -43,7 +43,7 @@ def write_identity_pictures(album: IdentityPictures, root: Path) -> list[dict[st
                 "mask": f"masks/{name}",
                 "box": drawn.subject_box,
                 "head_box": drawn.head_box,
-                "group": album.identity.key,
+                "group": job.identity.key,
                 "place": scene.place,
                 "position": scene.position,
                 "references": [f"images/{other}" for other in names if other != name],

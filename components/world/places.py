@@ -1,4 +1,4 @@
-"""Where subjects stand: described places with smooth, clearly different backgrounds."""
+"""Places: smooth, clearly different backgrounds that captions describe."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TONES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, i
 
 
 def draw_place(place: str, size: int, rng: random.Random) -> Image.Image:
-    """Draw ``place`` as a ``size`` x ``size`` RGB picture; ``rng`` moves the horizon and the small things in it."""
+    """Draw ``place`` as a ``size`` x ``size`` RGB picture; ``rng`` varies the horizon and details."""
     scale = 2 * size / 128
     top, bottom, ground = _TONES[place]
     gradient = Image.new("RGB", (1, 2))

@@ -1,4 +1,4 @@
-"""Scenes: who stands where, the caption that says so, and the picture with its ground truth."""
+"""Scenes: subjects with their positions, captions, and images with ground truth."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Placed:
 
 @dataclass(frozen=True)
 class Scene:
-    """A described scene. The first subject is the one a reference can be given for.
+    """A scene with its caption. References show the first subject.
 
-    ``position`` is where a single subject stands, whether the caption says so or not; None with two subjects.
+    ``position`` is that of a single subject, mentioned in the caption or not; None with two subjects.
     """
 
     subjects: tuple[Placed, ...]
@@ -59,7 +59,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """Chances with which a scene states a position or a colour, or holds two subjects."""
+    """Probabilities that a caption mentions a position or a colour, and that a scene has two subjects."""
 
     position: float = 0.5
     color: float = 0.2
@@ -72,7 +72,7 @@ def random_view(rng: random.Random) -> View:
 
 
 def write_caption(kind: str, place: str, position: str | None = None, color: str | None = None) -> str:
-    """The plain caption of a one-subject scene, as the base model is taught it."""
+    """The caption of a one-subject scene."""
     subject = f"a {color} {kind}" if color else f"a {kind}"
     where = f" {_POSITION_WORDS[position]}" if position else ""
     return f"{subject}{where} {PLACES[place]}"
@@ -81,7 +81,7 @@ def write_caption(kind: str, place: str, position: str | None = None, color: str
 def sample_scene(
     rng: random.Random, identity: Identity | None = None, split: Split = "train", options: SceneOptions | None = None
 ) -> Scene:
-    """Draw a scene around ``identity`` (a new one of ``split`` by default)."""
+    """Sample a scene of ``identity`` (by default a random one of ``split``)."""
     options = options or SceneOptions()
     identity = identity or sample_identity(rng, split, options.kind)
     place = rng.choice(sorted(PLACES))
@@ -148,7 +148,7 @@ def _premultiplied_resize(picture: Image.Image, size: tuple[int, int]) -> Image.
 
 
 def draw_reference_picture(identity: Identity, size: int, rng: random.Random) -> CutOut:
-    """A reference of ``identity`` as a user would upload it after cutting out: on white, filling the square."""
+    """A reference of ``identity``, cut out on a white square."""
     subject = Placed(identity, random_view(rng), rng.uniform(0.6, 0.78), (0.5, 0.5))
     alone = render(Scene((subject,), "room", None, "", rng.getrandbits(32)), 2 * size)
     return cut_out_with_face(alone.picture, alone.mask, alone.head_box, size)

@@ -1,4 +1,4 @@
-"""Drawing one subject: an upright sprite with its part masks, then turned, flipped and scaled into place.
+"""Drawing of a subject: an upright sprite with its head mask, then rotated and flipped.
 
 Shapes are drawn on a canvas of unit coordinates (0..1, y down) with supersampling, so every edge is anti-aliased.
 """
@@ -21,7 +21,7 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class View:
-    """How a subject is seen: ``pose`` in [-1, 1] moves limbs and head, ``rotation`` is in degrees."""
+    """The view of a subject: ``pose`` in [-1, 1] moves limbs and head, ``rotation`` is in degrees."""
 
     pose: float = 0.0
     rotation: float = 0.0
@@ -90,7 +90,7 @@ class _Pen:
             self.oval(x + side * gap, y, size * 0.3, size * 0.36, DARK, head=head)
 
     def headless(self) -> None:
-        """Say that this kind has no head apart from its body."""
+        """Clear the head mask, for kinds without a head."""
         self.head.paste(0, (0, 0, CANVAS, CANVAS))
 
     def hat(self, x: float, y: float, width: float) -> None:

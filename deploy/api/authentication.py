@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from components.access import key as keys
-from components.access.limits import Rates, UsageLedger
+from components.access.limits import RateLimiter, UsageLedger
 from components.access.store import TABLES, KeyStore
 from components.config import Config
 from components.database import open_database
@@ -79,7 +79,7 @@ class AuthenticationMiddleware:
         engine = open_database(config.serving.store, config.serving.database, TABLES)
         access = config.serving.access
         self._keys = KeyCache(KeyStore(engine), access.refresh_s, access.stale_s)
-        self._usage, self._rates = UsageLedger(engine), Rates()
+        self._usage, self._rates = UsageLedger(engine), RateLimiter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -119,7 +119,7 @@ class AuthenticationMiddleware:
 
     def _limit_rate(self, key: keys.ApiKey) -> None:
         limit = key.limits.requests_per_minute
-        wait_s = 0 if limit is None else self._rates.take(key.id, limit)
+        wait_s = 0 if limit is None else self._rates.acquire(key.id, limit)
         if wait_s:
             header = {"Retry-After": str(math.ceil(wait_s))}
             raise ApiError(429, f"this key has {limit} requests a minute", code="rate_limit_exceeded", headers=header)

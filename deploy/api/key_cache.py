@@ -44,7 +44,7 @@ class KeyCache:
         await self._refresh()
         key = self._keys.get(key_id(text) or "")
         matches = is_key(text, None if key is None else key.digest)
-        return key if matches and key is not None and key.good(self._clock()) else None
+        return key if matches and key is not None and key.is_valid(self._clock()) else None
 
     async def _refresh(self) -> None:
         """Read the keys again if they are too old; concurrent requests share one query."""
@@ -59,7 +59,7 @@ class KeyCache:
     async def _read(self) -> None:
         started = time.monotonic()
         try:
-            found = await asyncio.to_thread(self._store.good)
+            found = await asyncio.to_thread(self._store.valid)
         except SQLAlchemyError as error:
             log.error("keys: %s", type(error).__name__)
             return

@@ -75,7 +75,7 @@ class Charge:
         if usage is None or receipt is None:
             return
         try:
-            await asyncio.to_thread(usage.give_back, receipt)
+            await asyncio.to_thread(usage.refund, receipt)
         except SQLAlchemyError as error:
             log.error("quotas: %s: key %s stays charged", type(error).__name__, receipt.key)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from components.characters.advice import advise
 from components.characters.character import Reference
-from components.characters.target_word import TargetWord, told_word
+from components.characters.target_word import TargetWord, stated_word
 from components.config import Config
 from components.content import ContentCheck
 from components.data.region import subject_mask
@@ -67,7 +67,7 @@ class ReferenceReader:
         Raises:
             WordError: there is no word, and words are not detected.
         """
-        stated = told_word(given, description)
+        stated = stated_word(given, description)
         if stated is not None:
             return stated
         if self._make_namer is None:

@@ -29,7 +29,7 @@ class CharacterService:
     ) -> None:
         self._reader = ReferenceReader(config, content, namer)
         self._store = CharacterStore(config.serving.store, config.serving.database)
-        self._candidates = CandidateStore(self._store.engine, self._store.blobs)
+        self._candidates = CandidateStore(self._store.engine, self._store.objects)
         self._store.sweep()
         self._candidates.expire()
         self._candidates.sweep()

@@ -15,8 +15,8 @@ from components.engine.request import Request, Size
 from components.engine.warmup import warm_up
 from components.model.naming import WordNamer
 from components.model.subjects import Subject
+from components.provenance.image_files import ModelName
 from components.provenance.manifests import picture_writer
-from components.provenance.pictures import ModelName
 from deploy.generator.rollout import VersionAliases
 from deploy.generator.service import GenerationService, GeneratorLimits, Pipeline
 from deploy.interfaces.protocols import SubjectSource

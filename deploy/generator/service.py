@@ -27,7 +27,7 @@ from components.jobs.job import Preview
 from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
-from components.provenance.pictures import Marks, PictureWriter
+from components.provenance.image_files import Marks, PictureWriter
 from deploy.generator.running_request import RequestProgress, RunningRequest
 from deploy.generator.subject_resolver import Encoder, ResolvedSubjects, SubjectResolver
 from deploy.interfaces.errors import BusyError, OwnerLimitError, UnavailableError, UnsupportedRequestError

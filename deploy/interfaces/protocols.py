@@ -10,7 +10,7 @@ from PIL import Image
 from components.characters.candidates import Candidate, Candidates
 from components.characters.character import Character, Portraits, SubjectTokens
 from components.data.schema import Box
-from components.jobs.job import Job, NewJob, News
+from components.jobs.job import Job, JobUpdate, NewJob
 from components.model.naming import Naming
 from deploy.interfaces.requests import GenerationRequest, UploadedSubject
 from deploy.interfaces.results import GenerationEvent, GenerationResult
@@ -116,7 +116,7 @@ class Jobs(Protocol):
 
     async def result(self, identifier: str, owner: str = "") -> bytes | None: ...
 
-    async def watch(self, identifier: str, revision: int, wait_s: float, owner: str = "") -> News | None:
+    async def watch(self, identifier: str, revision: int, wait_s: float, owner: str = "") -> JobUpdate | None:
         """Wait for a revision newer than ``revision``; None if there is none within ``wait_s`` seconds."""
         ...
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from components.provenance.pictures import Output
+from components.provenance.image_files import Output
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from components.config import Config
 from components.database import open_database
-from components.jobs.job import Job, NewJob, News, State
+from components.jobs.job import Job, JobUpdate, NewJob, State
 from components.jobs.queue import JobQueue
-from components.jobs.results import ResultFiles
+from components.jobs.result_files import ResultFiles
 from components.jobs.store import JobStore
 from components.jobs.tables import TABLES
 from components.jobs.webhook_queue import WebhookQueue
@@ -70,7 +70,7 @@ class JobService:
     async def report(self, replica: str) -> ReplicaReport:
         """This replica's report: the backlog, or a problem if the database does not answer."""
         try:
-            outlook = await asyncio.to_thread(self._store.outlook)
+            outlook = await asyncio.to_thread(self._store.queue_status)
         except SQLAlchemyError as error:
             log.error("jobs: the database does not answer: %s", type(error).__name__)
             return ReplicaReport("jobs", replica, problem="the database does not answer")
@@ -106,10 +106,10 @@ class JobService:
     async def cancel(self, identifier: str, owner: str = "") -> Job | None:
         return await asyncio.to_thread(self._store.cancel, identifier, owner)
 
-    async def watch(self, identifier: str, revision: int, wait_s: float, owner: str = "") -> News | None:
+    async def watch(self, identifier: str, revision: int, wait_s: float, owner: str = "") -> JobUpdate | None:
         deadline = time.monotonic() + wait_s
         while True:
-            news = await asyncio.to_thread(self._store.news, identifier, revision, owner)
+            news = await asyncio.to_thread(self._store.update_since, identifier, revision, owner)
             left = deadline - time.monotonic()
             if news is not None or left <= 0:
                 return news

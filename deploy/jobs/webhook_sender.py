@@ -34,7 +34,7 @@ class WebhookSender:
 
     async def send_next(self) -> bool:
         """Send the next webhook; False if none is due."""
-        message = await asyncio.to_thread(self._queue.take)
+        message = await asyncio.to_thread(self._queue.claim)
         if message is None:
             return False
         error = await self._send(message)

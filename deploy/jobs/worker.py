@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from components.config import JobsConfig
 from components.errors import RealCustomError
-from components.jobs.job import JobProgress, Lease, Preview, Standing
+from components.jobs.job import JobProgress, Lease, LeaseStatus, Preview
 from components.jobs.queue import JobQueue
 from deploy.interfaces.errors import BusyError, UnavailableError, describe_error
 from deploy.interfaces.protocols import Generator
@@ -65,9 +65,9 @@ class JobWorker:
         generation = asyncio.create_task(self._generate(job, updates))
         try:
             standing = await self._hold_lease(lease, generation, updates)
-            if standing is Standing.CANCELLED:
+            if standing is LeaseStatus.CANCELLED:
                 await self._retry_database(self._queue.cancelled, lease)
-            elif standing is Standing.HELD:
+            elif standing is LeaseStatus.HELD:
                 await self._store_outcome(lease, job, generation, started)
         except asyncio.CancelledError:
             await asyncio.to_thread(self._queue.release, lease)
@@ -101,13 +101,13 @@ class JobWorker:
 
     async def _hold_lease(
         self, lease: Lease, generation: asyncio.Task[GenerationResult], updates: _PendingUpdates
-    ) -> Standing:
+    ) -> LeaseStatus:
         """Renew the lease until the images are done, or the job was cancelled or lost."""
         renewed = time.monotonic()
         while True:
             await asyncio.wait({generation}, timeout=self._limits.tick_s)
             if generation.done():
-                return Standing.HELD
+                return LeaseStatus.HELD
             progress, previews = updates.pop()
             due = time.monotonic() - renewed > self._limits.lease_s / _RENEWALS
             try:
@@ -115,11 +115,11 @@ class JobWorker:
                     standing = await asyncio.to_thread(self._queue.renew, lease, progress, previews)
                     renewed = time.monotonic()
                 else:
-                    standing = await asyncio.to_thread(self._queue.standing, lease)
+                    standing = await asyncio.to_thread(self._queue.lease_status, lease)
             except SQLAlchemyError as error:
                 log.warning("job %s: the database does not answer: %s", lease.job, type(error).__name__)
-                standing = Standing.HELD if time.monotonic() - renewed < self._limits.lease_s else Standing.LOST
-            if standing is not Standing.HELD:
+                standing = LeaseStatus.HELD if time.monotonic() - renewed < self._limits.lease_s else LeaseStatus.LOST
+            if standing is not LeaseStatus.HELD:
                 return standing
 
     async def _store_outcome(

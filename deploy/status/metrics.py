@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from components.engine.future import ImageFuture
 from components.engine.request import Phase
 from components.engine.stats import Stats
-from components.jobs.job import Outlook, State
+from components.jobs.job import QueueStatus, State
 from deploy.status.replica_status import LoadedVersion, ReplicaReport
 
 #: Histogram buckets in seconds: from one image of the miniature to an hour in the queue.
@@ -111,7 +111,7 @@ def engine_families(engines: Mapping[str, Stats]) -> Iterator[Metric]:
     yield ended
 
 
-def job_families(outlook: Outlook) -> tuple[Metric, ...]:
+def job_families(outlook: QueueStatus) -> tuple[Metric, ...]:
     """The jobs of the whole service; every job worker reports the same."""
     states = GaugeMetricFamily("realcustom_jobs", "Stored jobs, by state", labels=["state"])
     for state in State:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from components.access import key as keys
 from components.access.key import KeyLimits, Scope, is_key, key_id, new_key
-from components.access.limits import DAY_S, Bucket, Rates, UsageLedger
+from components.access.limits import DAY_S, RateLimiter, TokenBucket, UsageLedger
 from components.access.store import TABLES, KeyStore
 from components.database import open_database
 from components.errors import ConfigError, NotFoundError
@@ -79,7 +79,7 @@ def test_no_text_is_a_key_by_chance(text: str) -> None:
 def test_what_is_stored_does_not_open_the_door(engine: sa.Engine) -> None:
     store = KeyStore(engine)
     key, text = store.create("ada", "laptop", [Scope.IMAGES, Scope.JOBS_READ], KeyLimits(60, 10**12))
-    assert store.all() == store.good() == [key]
+    assert store.all() == store.valid() == [key]
     secret = text.rpartition("-")[2]
     with engine.connect() as connection:
         rows = connection.execute(sa.select(TABLES[0])).all()
@@ -94,12 +94,12 @@ def test_keys_end(engine: sa.Engine) -> None:
     store = KeyStore(engine, clock)
     short, _ = store.create("ada", "a", [Scope.IMAGES], lifetime_s=60)
     long, _ = store.create("ada", "b", [Scope.IMAGES])
-    assert store.good() == [short, long] or store.good() == [long, short]
-    assert short.good(clock.now + 59) and not short.good(clock.now + 60)
+    assert store.valid() == [short, long] or store.valid() == [long, short]
+    assert short.is_valid(clock.now + 59) and not short.is_valid(clock.now + 60)
     clock.now += 60
-    assert store.good() == [long]
+    assert store.valid() == [long]
     store.revoke(long.id)
-    assert store.good() == []
+    assert store.valid() == []
     revoked = {key.id: key.revoked for key in store.all()}
     assert revoked == {short.id: None, long.id: clock.now}
     clock.now += 5
@@ -125,7 +125,7 @@ def test_a_scope_of_a_later_release_gives_nothing_here(local: sa.Engine) -> None
     key, _ = KeyStore(local).create("ada", "x", [Scope.IMAGES])
     with local.begin() as connection:
         connection.execute(TABLES[0].update().values(scopes=["images", "everything"]))
-    assert KeyStore(local).good() == [key]
+    assert KeyStore(local).valid() == [key]
 
 
 # Limits
@@ -137,12 +137,12 @@ def test_a_scope_of_a_later_release_gives_nothing_here(local: sa.Engine) -> None
     pauses=st.lists(st.floats(0, 30, allow_nan=False), min_size=1, max_size=60),
 )
 def test_a_bucket_never_gives_more_than_its_rate_allows(per_minute: int, pauses: list[float]) -> None:
-    bucket, now, given_out = Bucket(per_minute / 60, per_minute), 0.0, 0
+    bucket, now, given_out = TokenBucket(per_minute / 60, per_minute), 0.0, 0
     for pause in pauses:
         now += pause
-        wait_s = bucket.take(now)
+        wait_s = bucket.acquire(now)
         if wait_s:
-            assert Bucket.take(bucket, now) > 0, "refused again as long as it has not waited"
+            assert TokenBucket.acquire(bucket, now) > 0, "refused again as long as it has not waited"
         else:
             given_out += 1
         assert given_out <= per_minute + now * per_minute / 60 + 1e-6
@@ -151,21 +151,21 @@ def test_a_bucket_never_gives_more_than_its_rate_allows(per_minute: int, pauses:
 @settings(deadline=None)
 @given(per_minute=st.integers(1, 600), late=st.floats(1e-3, 1e3))
 def test_what_a_bucket_says_of_the_wait_is_true(per_minute: int, late: float) -> None:
-    bucket = Bucket(per_minute / 60, per_minute)
-    assert [bucket.take(0) for _ in range(per_minute)] == [0] * per_minute
-    wait_s = bucket.take(0)
+    bucket = TokenBucket(per_minute / 60, per_minute)
+    assert [bucket.acquire(0) for _ in range(per_minute)] == [0] * per_minute
+    wait_s = bucket.acquire(0)
     assert wait_s == pytest.approx(60 / per_minute)
-    assert bucket.take(wait_s * 0.9) > 0
-    assert bucket.take(wait_s + late) == 0
+    assert bucket.acquire(wait_s * 0.9) > 0
+    assert bucket.acquire(wait_s + late) == 0
 
 
 def test_rates_are_counted_key_by_key() -> None:
     clock = StillClock()
-    rates = Rates(clock)
-    assert [bool(rates.take("a", 2)) for _ in range(3)] == [False, False, True]
-    assert rates.take("b", 2) == 0
+    rates = RateLimiter(clock)
+    assert [bool(rates.acquire("a", 2)) for _ in range(3)] == [False, False, True]
+    assert rates.acquire("b", 2) == 0
     clock.now += 30
-    assert rates.take("a", 2) == 0 and rates.take("a", 2) > 0
+    assert rates.acquire("a", 2) == 0 and rates.acquire("a", 2) > 0
 
 
 def test_what_is_spent_is_bounded_and_comes_back(engine: sa.Engine) -> None:
@@ -177,13 +177,13 @@ def test_what_is_spent_is_bounded_and_comes_back(engine: sa.Engine) -> None:
     assert ledger.charge("b", 41, limit=100) is not None, "each key has its own"
     second = ledger.charge("a", 40, limit=100)
     assert second is not None and ledger.spent()["a"] == 100
-    ledger.give_back(second)
-    ledger.give_back(first, 10)
+    ledger.refund(second)
+    ledger.refund(first, 10)
     assert ledger.spent()["a"] == 50
     assert ledger.day_ends_in() == DAY_S / 2
     clock.now += DAY_S / 2 + 1
     assert ledger.spent() == {} and ledger.charge("a", 100, limit=100) is not None
-    ledger.give_back(first, 50)
+    ledger.refund(first, 50)
     assert ledger.spent() == {"a": 100}, "what was charged yesterday comes back to yesterday"
     assert ledger.charge("c", 101, limit=100) is None and "c" not in ledger.spent()
     large = 2**40
@@ -209,11 +209,11 @@ class CountingStore(KeyStore):
 
     reads, broken = 0, False
 
-    def good(self) -> list[keys.ApiKey]:
+    def valid(self) -> list[keys.ApiKey]:
         self.reads += 1
         if self.broken:
             raise OperationalError("select", {}, Exception("gone"))
-        return super().good()
+        return super().valid()
 
 
 def test_requests_do_not_read_the_database_each(local: sa.Engine) -> None:
@@ -322,7 +322,7 @@ def test_keys_are_made_listed_and_revoked(here: Path) -> None:
     assert key.id in listed.stdout and "laptop" in listed.stdout and "5,000,000 pixel-steps/day" in listed.stdout
     assert text.rpartition("-")[2] not in listed.output and key.digest not in listed.output
     revoked = runner.invoke(app, ["key", "revoke", key.id, *place])
-    assert revoked.exit_code == 0 and store.good() == []
+    assert revoked.exit_code == 0 and store.valid() == []
     assert "revoked" in runner.invoke(app, ["key", "list", *place], env={"COLUMNS": "200"}).stdout
 
 

@@ -43,9 +43,9 @@ ORDER = {
         "ray_pool",
         "characters",
         "batch",
+        "training",
         "evaluation",
         "registry",
-        "training",
         "pretraining",
     ],
     "deploy": [

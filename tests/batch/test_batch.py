@@ -21,10 +21,10 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from components.batch.prompt_table import read_table
-from components.batch.ray_stage import DrawRows, Task, task_block
+from components.batch.ray_stage import RenderRows, Task, task_block
 from components.batch.renderer import Renderer
 from components.batch.row import BatchRow, read_row
-from components.batch.row_results import Facts, RowResults
+from components.batch.row_results import PictureFacts, RowResults
 from components.batch.run import draw_table
 from components.characters.character import Reference
 from components.characters.store import CharacterStore
@@ -36,7 +36,7 @@ from components.errors import DataError
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.pictures import cut_out
-from components.provenance.pictures import MACHINE_MADE, TEXT_KEY, Marks, ModelName, Output, PictureWriter
+from components.provenance.image_files import MACHINE_MADE, TEXT_KEY, Marks, ModelName, Output, PictureWriter
 from tests.fixtures.faults import family, kill_all
 from tests.fixtures.tolerances import LEVEL
 
@@ -148,18 +148,18 @@ def test_a_table_that_cannot_be_read_is_one_error(tmp_path: Path, name: str, con
 
 
 def test_a_picture_says_what_it_was_drawn_from(tmp_path: Path) -> None:
-    album = RowResults(tmp_path)
-    album.make()
+    results = RowResults(tmp_path)
+    results.make()
     marks = Marks(3, ("café",), 4, 3.5, None, "a café in 東京")
     writer = PictureWriter(ModelName("m", "1"), with_prompt=True)
-    album.save("a", writer(Image.new("RGB", (8, 8)), Output(), marks, mark="mark", size="64x64", seconds=0.1))
-    assert album.facts("a") == Facts("mark", "m", "1", "a café in 東京", 3, "64x64", 4, 3.5, 0.1, ["café"])
-    assert album.has("a", "mark") and not album.has("a", "other")
-    assert MACHINE_MADE.encode() in album.picture("a").read_bytes()
-    Image.new("RGB", (8, 8)).save(album.picture("b"))
-    assert album.facts("b") is None and album.facts("c") is None
-    album.fail("a", "why")
-    assert album.reason("a") == "why" and not album.has("a", "mark")
+    results.save("a", writer(Image.new("RGB", (8, 8)), Output(), marks, mark="mark", size="64x64", seconds=0.1))
+    assert results.facts("a") == PictureFacts("mark", "m", "1", "a café in 東京", 3, "64x64", 4, 3.5, 0.1, ["café"])
+    assert results.has("a", "mark") and not results.has("a", "other")
+    assert MACHINE_MADE.encode() in results.picture("a").read_bytes()
+    Image.new("RGB", (8, 8)).save(results.picture("b"))
+    assert results.facts("b") is None and results.facts("c") is None
+    results.fail("a", "why")
+    assert results.reason("a") == "why" and not results.has("a", "mark")
     assert sorted(file.name for file in (tmp_path / "pictures").iterdir()) == ["b.png"]
 
 
@@ -193,17 +193,17 @@ def test_a_row_is_the_picture_that_it_would_be_alone(
     rows = read_table(table, config.sampling).rows
     expected = [alone(pipeline, row, tmp_path) for row in rows]
     monkeypatch.setattr("components.registry.versions.load_pipeline", lambda *_: pipeline)
-    album = RowResults(tmp_path / "out")
-    album.make()
-    worker = DrawRows(config, ("m", "1"), "components.registry.versions", SourceFiles.at(tmp_path), album)
+    results = RowResults(tmp_path / "out")
+    results.make()
+    worker = RenderRows(config, ("m", "1"), "components.registry.versions", SourceFiles.at(tmp_path), results)
     assert read_done(worker(task_block([Task(row, "mark") for row in rows]))) == 4
     for row, wanted in zip(rows, expected, strict=True):
-        drawn = np.asarray(Image.open(album.picture(row.id)), int)
+        drawn = np.asarray(Image.open(results.picture(row.id)), int)
         assert drawn.shape == np.asarray(wanted).shape
         assert np.abs(drawn - np.asarray(wanted, int)).max() <= LEVEL, row.id
-    different = [np.asarray(Image.open(album.picture(row.id)).resize((64, 64)), int) for row in rows]
+    different = [np.asarray(Image.open(results.picture(row.id)).resize((64, 64)), int) for row in rows]
     assert np.abs(different[1] - different[3]).max() > 10, "rows are not the same picture"
-    facts = album.facts(rows[2].id)
+    facts = results.facts(rows[2].id)
     assert facts is not None and facts.target_words == ["cat"] and facts.seconds > 0
     assert store.tokens(kept.id, pipeline.token_identity) is not None, "they are kept for the service"
 
@@ -239,19 +239,19 @@ def test_a_picture_that_cannot_be_signed_costs_no_other(
     writer = PictureWriter(ModelName("m", "1"), with_prompt=True, sign=sign)
     monkeypatch.setattr("components.batch.ray_stage.picture_writer", lambda *_, **__: writer)
     table = write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "a bird", "seed": seed, "steps": 2} for seed in (1, 2, 3)])
-    rows, album = read_table(table, config.sampling).rows, RowResults(tmp_path / "out")
-    album.make()
-    worker = DrawRows(config, ("m", "1"), FAKES, SourceFiles.at(tmp_path), album)
+    rows, results = read_table(table, config.sampling).rows, RowResults(tmp_path / "out")
+    results.make()
+    worker = RenderRows(config, ("m", "1"), FAKES, SourceFiles.at(tmp_path), results)
     assert read_done(worker(task_block([Task(row, "mark") for row in rows]))) == 3
-    assert [album.has(row.id, "mark") for row in rows] == [True, False, True]
-    assert album.reason(rows[1].id) == "internal error (OSError)"
+    assert [results.has(row.id, "mark") for row in rows] == [True, False, True]
+    assert results.reason(rows[1].id) == "internal error (OSError)"
 
 
 def test_a_word_is_found_where_none_is_given(config: Config, pipeline: RealCustomPipeline, tmp_path: Path) -> None:
     photograph(tmp_path / "rob.png")
-    studio = Renderer(config, pipeline, SourceFiles.at(tmp_path))
-    drawn = studio.draw(read_row({"prompt": "a robot in the snow", "reference": "rob.png"}, "a", SAMPLING))
-    studio.close()
+    renderer = Renderer(config, pipeline, SourceFiles.at(tmp_path))
+    drawn = renderer.render(read_row({"prompt": "a robot in the snow", "reference": "rob.png"}, "a", SAMPLING))
+    renderer.close()
     assert len(drawn.words) == 1 and drawn.words[0] in drawn.prompt
 
 

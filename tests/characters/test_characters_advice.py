@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from components.characters.advice import advise, clutter, sharpness, subject_share
-from components.characters.target_word import head_noun, told_word
+from components.characters.target_word import head_noun, stated_word
 
 
 def portrait(radius: int = 80, size: int = 256) -> tuple[Image.Image, Image.Image]:
@@ -74,6 +74,6 @@ def test_the_head_noun_of_a_description(description: str, noun: str | None) -> N
 
 
 def test_a_given_word_goes_before_the_description_s() -> None:
-    assert told_word("machine", "a red robot") == ("machine", "given")
-    assert told_word("", "a red robot") == ("robot", "description")
-    assert told_word("", "with a hat") is None
+    assert stated_word("machine", "a red robot") == ("machine", "given")
+    assert stated_word("", "a red robot") == ("robot", "description")
+    assert stated_word("", "with a hat") is None

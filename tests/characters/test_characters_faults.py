@@ -53,7 +53,7 @@ def wanted(store: CharacterStore) -> set[str]:
 
 
 def without_tokens(store: CharacterStore) -> set[str]:
-    return {name for name in store.blobs.names() if "/tokens-" not in name and name.startswith(("char-", "."))}
+    return {name for name in store.objects.names() if "/tokens-" not in name and name.startswith(("char-", "."))}
 
 
 def test_a_crash_before_the_row_shows_nothing_and_is_swept(
@@ -64,21 +64,21 @@ def test_a_crash_before_the_row_shows_nothing_and_is_swept(
         broken.setattr(store._rows, "_engine", None)
         with pytest.raises(AttributeError):
             add(store)
-    store.blobs.write(".char-half.partial/picture-0.png", b"of an earlier release")
-    store.blobs.write(f"{kept.id}/tokens-7-{'0' * 32}.safetensors", b"of pictures that have never been")
-    store.blobs.write("jobs/job-1.token", b"somebody else's")
+    store.objects.write(".char-half.partial/picture-0.png", b"of an earlier release")
+    store.objects.write(f"{kept.id}/tokens-7-{'0' * 32}.safetensors", b"of pictures that have never been")
+    store.objects.write("jobs/job-1.token", b"somebody else's")
     assert [c.id for c in store.page()] == [kept.id]
     assert store.sweep() == 0, "what is young may still be in the making"
     assert store.sweep(older_than_s=0) == 4
-    assert set(store.blobs.names()) == wanted(store) | {"jobs/job-1.token"}
+    assert set(store.objects.names()) == wanted(store) | {"jobs/job-1.token"}
     assert len(store.references(kept.id)) == 1
 
 
 def test_age_is_what_the_file_system_says(tmp_path: Path) -> None:
-    blobs = LocalObjectStore(tmp_path / "store")
+    objects = LocalObjectStore(tmp_path / "store")
     store = CharacterStore(tmp_path / "store", f"sqlite:///{tmp_path}/rows.db")
     for name in ("char-old", "char-young"):
-        blobs.write(f"{name}/picture-0.png", b"")
+        objects.write(f"{name}/picture-0.png", b"")
     os.utime(tmp_path / "store/char-old/picture-0.png", (time.time() - 7200,) * 2)
     (tmp_path / "store/char-empty").mkdir()
     assert store.sweep() == 1
@@ -119,7 +119,7 @@ def test_killed_processes_leave_rows_that_can_be_trusted(tmp_path: Path) -> None
     left = without_tokens(store)
     assert wanted(store) <= left
     swept = store.sweep(older_than_s=0)
-    assert without_tokens(store) == wanted(store) and len(store.blobs.names()) == len(wanted(store)) + len(known)
+    assert without_tokens(store) == wanted(store) and len(store.objects.names()) == len(wanted(store)) + len(known)
     folders = {path.name for path in directory.iterdir()}
     assert folders == {character.id for character in known}
     orphans = len(left - wanted(store))
@@ -128,17 +128,17 @@ def test_killed_processes_leave_rows_that_can_be_trusted(tmp_path: Path) -> None
 
 def test_an_earlier_release_s_characters_go_on(place: Place, database: str) -> None:
     """Without owners and revisions, their pictures numbered and their faces in a file."""
-    blobs, identifier, faceless = open_object_store(place), "char-" + "1" * 28, "char-" + "2" * 28
+    objects, identifier, faceless = open_object_store(place), "char-" + "1" * 28, "char-" + "2" * 28
     engine = open_database(Path(place) if isinstance(place, Path) else place, database, [_OLD])
     row = {"created": 5.0, "name": "Rob", "description": "a robot", "target_word": "robot", "advice": ["Closer."]}
     with engine.begin() as connection:
         connection.execute(_OLD.insert().values(id=identifier, pictures=2, **row))
         connection.execute(_OLD.insert().values(id=faceless, pictures=1, **row))
     for owner, index, shown in ((identifier, 0, "red"), (identifier, 1, "blue"), (faceless, 0, "red")):
-        blobs.write(f"{owner}/picture-{index}.png", to_png(reference(shown).picture))
-        blobs.write(f"{owner}/mask-{index}.png", to_png(reference(shown).mask))
-    blobs.write(f"{identifier}/faces.json", json.dumps([[20, 10, 30, 20], None]).encode())
-    blobs.write(f"{identifier}/tokens.safetensors", b"in a format of their own")
+        objects.write(f"{owner}/picture-{index}.png", to_png(reference(shown).picture))
+        objects.write(f"{owner}/mask-{index}.png", to_png(reference(shown).mask))
+    objects.write(f"{identifier}/faces.json", json.dumps([[20, 10, 30, 20], None]).encode())
+    objects.write(f"{identifier}/tokens.safetensors", b"in a format of their own")
 
     for _ in range(2):
         store = CharacterStore(place, database)
@@ -158,11 +158,11 @@ def test_an_earlier_release_s_characters_go_on(place: Place, database: str) -> N
         (255, 255, 0),
     ]
     store.sweep(older_than_s=0)
-    assert set(store.blobs.names()) == wanted(store), "the old tokens and the faces are in nobody's way"
+    assert set(store.objects.names()) == wanted(store), "the old tokens and the faces are in nobody's way"
     add(store, owner="ada")
     store.delete(identifier)
     store.delete(faceless)
-    assert len(store.blobs.names()) == 2
+    assert len(store.objects.names()) == 2
 
 
 def test_missing_columns_are_added_once(database: str, tmp_path: Path) -> None:

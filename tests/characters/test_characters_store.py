@@ -30,7 +30,7 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 def left(store: CharacterStore) -> list[str]:
     """The files in the store."""
-    return sorted(store.blobs.names())
+    return sorted(store.objects.names())
 
 
 def tokens(value: float = 1.0) -> SubjectTokens:
@@ -61,7 +61,7 @@ def test_characters_live_on_s3(s3_bucket: str, tmp_path: Path) -> None:
     store = CharacterStore(f"{s3_bucket}/characters", f"sqlite:///{tmp_path}/rows.db")
     kept, gone = add(store, "Rob", reference("red")), add(store, "Tom", reference("blue"))
     store.put_tokens(kept.id, "model", 1, tokens())
-    store.blobs.write("char-half/picture-0.png", b"of a process that has died")
+    store.objects.write("char-half/picture-0.png", b"of a process that has died")
     assert store.sweep() == 0, "what is young may still be in the making"
     assert store.sweep(older_than_s=0) == 1
     store.delete(gone.id)
@@ -121,7 +121,7 @@ def test_no_folder_stays(tmp_path: Path) -> None:
 
 
 def test_ids_are_never_paths(store: CharacterStore) -> None:
-    store.blobs.write("tokens.safetensors", b"someone else's")
+    store.objects.write("tokens.safetensors", b"someone else's")
     for hostile in ("..", "../store", "", ".", "%", "\0", "char-" + "0" * 28, "char-" + "0" * 27 + "\n", "é" * 33):
         for forbidden in (store.get, store.delete, store.references, lambda i: store.tokens(i, "model-a")):
             with pytest.raises(NotFoundError):

@@ -12,7 +12,7 @@ import pytest
 
 from components.config.section import Place
 from components.jobs.job import JobNotFoundError
-from components.jobs.results import ResultFiles
+from components.jobs.result_files import ResultFiles
 from components.object_store import LocalObjectStore, below, open_object_store
 from tests.fixtures import character_stores
 
@@ -27,23 +27,23 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 
 def test_what_is_written_is_read_listed_dated_and_gone(place: Place) -> None:
-    blobs = open_object_store(place)
+    objects = open_object_store(place)
     for name, content in {"a/1": b"one", "a/2": b"", "b": b"three", "ab/1": b"four"}.items():
-        blobs.write(name, content)
-    blobs.write("a/1", b"another")
-    assert blobs.read("a/1") == b"another" and blobs.read("a/2") == b""
-    assert sorted(blobs.names()) == ["a/1", "a/2", "ab/1", "b"]
-    assert sorted(blobs.names("a")) == ["a/1", "a/2"], "which is no prefix"
-    assert 0 <= blobs.age_s("a/1") < 60
-    blobs.discard("a/1")
-    blobs.discard("a/1")
+        objects.write(name, content)
+    objects.write("a/1", b"another")
+    assert objects.read("a/1") == b"another" and objects.read("a/2") == b""
+    assert sorted(objects.names()) == ["a/1", "a/2", "ab/1", "b"]
+    assert sorted(objects.names("a")) == ["a/1", "a/2"], "which is no prefix"
+    assert 0 <= objects.age_s("a/1") < 60
+    objects.discard("a/1")
+    objects.discard("a/1")
     with pytest.raises(FileNotFoundError):
-        blobs.read("a/1")
+        objects.read("a/1")
     with pytest.raises(FileNotFoundError):
-        blobs.age_s("a/1")
-    blobs.clear("a")
-    blobs.clear("nothing")
-    assert sorted(blobs.names()) == ["ab/1", "b"]
+        objects.age_s("a/1")
+    objects.clear("a")
+    objects.clear("nothing")
+    assert sorted(objects.names()) == ["ab/1", "b"]
     assert open_object_store(place).read("b") == b"three", "another process finds it"
 
 
@@ -53,40 +53,40 @@ def test_places_below_places(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blobs = LocalObjectStore(tmp_path)
-    blobs.write("a/1", b"old")
+    objects = LocalObjectStore(tmp_path)
+    objects.write("a/1", b"old")
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "no space left")))
         with pytest.raises(OSError, match="no space"):
-            blobs.write("a/1", b"new")
-    assert blobs.read("a/1") == b"old" and blobs.names() == ["a/1"]
+            objects.write("a/1", b"new")
+    assert objects.read("a/1") == b"old" and objects.names() == ["a/1"]
 
 
 def test_folders_come_and_go_under_several_hands(place: Place) -> None:
     """A folder goes with its last file while others write into it, and nobody notices."""
-    blobs, stop = open_object_store(place), threading.Event()
+    objects, stop = open_object_store(place), threading.Event()
 
     def clear() -> None:
         while not stop.is_set():
-            blobs.clear("a")
+            objects.clear("a")
 
     with ThreadPoolExecutor(3) as pool:
         clearing = pool.submit(clear)
-        writing = [pool.submit(lambda n=n: [blobs.write(f"a/{n}-{i}", b"x") for i in range(50)]) for n in range(2)]
+        writing = [pool.submit(lambda n=n: [objects.write(f"a/{n}-{i}", b"x") for i in range(50)]) for n in range(2)]
         wait(writing)
         stop.set()
         for each in (*writing, clearing):
             each.result()
-    blobs.clear("a")
-    assert blobs.names() == []
+    objects.clear("a")
+    assert objects.names() == []
 
 
 def test_a_file_in_a_folder_s_place_is_an_error(tmp_path: Path) -> None:
-    blobs = LocalObjectStore(tmp_path)
-    blobs.write("a", b"a file")
+    objects = LocalObjectStore(tmp_path)
+    objects.write("a", b"a file")
     with pytest.raises(OSError, match="a"):
-        blobs.write("a/1", b"below it")
-    assert blobs.names() == ["a"]
+        objects.write("a/1", b"below it")
+    assert objects.names() == ["a"]
 
 
 def test_results_of_jobs_lie_wherever_blobs_do(place: Place) -> None:

@@ -14,13 +14,13 @@ from PIL import Image
 
 from components.config import load_config
 from components.data.aspect_buckets import Bucket
+from components.data.batch_cache import Failed
 from components.data.curate import Curated, Row
 from components.data.encode import Encoder
 from components.data.finished_units import FinishedUnits, UnitRecord
-from components.data.once import Failed
-from components.data.subject_image import CutOut, View
+from components.data.subject_image import ReferenceCutOut, TrainingView
 from components.data.unit_writer import prepare_unit
-from components.data.units import MarkedJob, Unit
+from components.data.units import MarkedRow, Unit
 from components.model.face_tokens import face_tokens
 from components.model.miniature import MiniatureLayout
 from components.model.naming import Naming
@@ -37,11 +37,11 @@ def encoder(miniature: MiniatureLayout) -> Encoder:
     return Encoder(config.model, config.vision)
 
 
-def view(bucket: Bucket, seed: int, head: bool = False) -> View:
+def view(bucket: Bucket, seed: int, head: bool = False) -> TrainingView:
     draw = np.random.default_rng(seed)
     picture = draw.integers(0, 255, (bucket.height, bucket.width, 3), np.uint8)
     mask = np.full((bucket.height, bucket.width), 255, np.uint8)
-    return View(
+    return TrainingView(
         bucket,
         (200, 100),
         "ab" * 32,
@@ -52,8 +52,8 @@ def view(bucket: Bucket, seed: int, head: bool = False) -> View:
     )
 
 
-def cutout(seed: int, face: tuple[float, float, float, float] | None = None) -> CutOut:
-    return CutOut(np.random.default_rng(seed).integers(0, 255, (128, 128, 3), np.uint8), face)
+def cutout(seed: int, face: tuple[float, float, float, float] | None = None) -> ReferenceCutOut:
+    return ReferenceCutOut(np.random.default_rng(seed).integers(0, 255, (128, 128, 3), np.uint8), face)
 
 
 def row(name: str, shown: int, other: int, caption: str = "a cat", word: str | None = "cat", **changes: Any) -> Row:
@@ -81,7 +81,7 @@ def prepare(
 ) -> tuple[UnitRecord, dict[str, dict[str, Any]]]:
     """The record of a unit, and its rows by id."""
     folder.mkdir(exist_ok=True)
-    jobs = tuple(MarkedJob(r.id, {"split": "train"}) for r in curated.rows)  # type: ignore[typeddict-item]
+    jobs = tuple(MarkedRow(r.id, {"split": "train"}) for r in curated.rows)  # type: ignore[typeddict-item]
     record = prepare_unit(Unit(jobs), curated, FinishedUnits(folder), encoder, namer, batch_size)
     rows = {}
     for bucket in record.files:
@@ -146,7 +146,7 @@ def test_row_that_fails_costs_no_other(encoder: Encoder, tmp_path: Path, monkeyp
             raise RuntimeError("poison")
         return texts(captions)
 
-    def overflowing(cutouts: list[CutOut]) -> list[Any]:
+    def overflowing(cutouts: list[ReferenceCutOut]) -> list[Any]:
         failed = Failed("beyond half precision")
         pairs = zip(cutouts, references(cutouts), strict=True)
         return [failed if one is CURATED.cutouts[2] else result for one, result in pairs]

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from components.config import load_config
 from components.data.aspect_buckets import Bucket, buckets, choose_bucket
-from components.data.captions import MAX_CHARACTERS, clean_caption
+from components.data.caption_cleaning import MAX_CHARACTERS, clean_caption
 from components.data.crop import Crop, crop_to
 from components.data.duplicates import NEAR, find_duplicates, picture_hash
 from components.data.region import NetworkRegion, region_finder, subject_mask

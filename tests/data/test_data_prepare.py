@@ -206,7 +206,7 @@ def test_output_that_holds_other_things_is_left_alone(poisoned: Config, tmp_path
     output = tmp_path / "output"
     output.mkdir()
     (output / "thesis.txt").write_text("the only copy")
-    with pytest.raises(DataError, match=r"holds other things than a dataset"):
+    with pytest.raises(DataError, match=r"contains something other than a dataset"):
         prepare(change(poisoned, output=output / "thesis.txt" if beside else output))
     assert (output / "thesis.txt").read_text() == "the only copy"
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from components.data.aspect_buckets import Bucket
 from components.data.report.drawing import extent, outline, thumbnail
-from components.data.report.page import REPORT, Seen, write_report
+from components.data.report.page import REPORT, RowPictures, write_report
 from components.data.report.source_pictures import SourcePictures
 from components.data.report.summary import DUPLICATES, REASONS, ROWS, marked, summarize
 from components.data.schema import SourceRow
@@ -35,12 +35,12 @@ class Noise:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def row(self, id: str) -> Seen | None:
+    def row(self, id: str) -> RowPictures | None:
         self.asked.append(id)
         picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8))
         mask = Image.new("L", picture.size)
         ImageDraw.Draw(mask).ellipse((100, 100, 700, 800), fill=255)
-        return Seen(picture, mask, None, picture.resize((700, 700)), (70, 70, 350, 350))
+        return RowPictures(picture, mask, None, picture.resize((700, 700)), (70, 70, 350, 350))
 
     def picture(self, id: str) -> Image.Image | None:
         seen = self.row(id)

@@ -17,7 +17,7 @@ from components.data.aspect_buckets import Bucket
 from components.data.crop import crop_to
 from components.data.curate import Curated, curate
 from components.data.decode import decode_mask, decode_picture
-from components.data.plan import plan_rows, split_of
+from components.data.plan import SPLITS, plan_rows, split_of
 from components.data.region import subject_mask
 from components.data.schema import SourceRow
 from components.data.source_files import SourceFiles
@@ -116,6 +116,35 @@ def test_other_picture_is_another_one_of_the_group_or_a_named_reference() -> Non
     assert others["alone"] == []
     assert others["r"] == ["x.png"]
     assert plan_rows(rows, 0) == plan_rows(rows, 0)
+
+
+def test_no_picture_of_one_split_is_a_reference_in_the_other() -> None:
+    group = {split: next(n for n in map(str, range(100)) if split_of(n, 0.5) == split) for split in SPLITS}
+    image = lambda name: a_row(name)["subject"]["image"]  # noqa: E731
+    rows = [
+        a_row("held out", group=group["validation"]),
+        {**a_row("leaks", group=group["train"]), "references": [image("ours"), image("held out")]},
+        {**a_row("reversed", group=group["validation"]), "references": [image("ours")]},
+        {**a_row("ours", group=group["train"]), "references": [image("leaks"), "in no row.png"]},
+    ]
+    plan = plan_rows(rows, 0.5)
+    assert sorted(job["row"]["subject"]["id"] for job in plan.jobs) == ["held out", "ours"]
+    assert sorted((reject.id, reject.stage) for reject in plan.rejects) == [
+        ("leaks", "references"), ("reversed", "references"),
+    ]  # fmt: skip
+    assert all("same group" in reject.reason for reject in plan.rejects)
+    assert not plan_rows(rows, 0).rejects, "without a validation split there is nothing to leak"
+
+
+def test_a_reference_shows_the_subject_of_its_group_where_two_subjects_share_a_picture() -> None:
+    both = {"image": "both.png"}
+    rows = [
+        a_row("dog", group="dog", box=(0, 0, 9, 9), **both),
+        a_row("cat 1", group="cat", box=(20, 0, 29, 9), **both),
+        a_row("cat 2", group="cat"),
+    ]
+    (other,) = next(j["others"] for j in plan_rows(rows, 0).jobs if j["row"]["subject"]["id"] == "cat 2")
+    assert other["box"] == (20, 0, 29, 9)
 
 
 # -- decoding

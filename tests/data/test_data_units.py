@@ -19,6 +19,7 @@ from PIL import Image
 
 from components.data.aspect_buckets import Bucket
 from components.data.assemble import assemble, duplicates
+from components.data.batch_cache import BatchCache, Failed
 from components.data.blocks import (
     curated_block,
     done_block,
@@ -33,13 +34,12 @@ from components.data.crash_screening import screen
 from components.data.curate import Curated, Row
 from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, room_for, write_shard
 from components.data.manifest import bucket_shards
-from components.data.once import Failed, Once
-from components.data.plan import Job, plan_rows
+from components.data.plan import PlannedRow, plan_rows
 from components.data.ray_stages import curate_units
 from components.data.schema import Reject, SourceRow
 from components.data.source_files import SourceFiles
-from components.data.subject_image import CurateSettings, CutOut, View
-from components.data.units import MarkedJob, Unit, cut_units, mark_jobs
+from components.data.subject_image import CurateSettings, ReferenceCutOut, TrainingView
+from components.data.units import MarkedRow, Unit, cut_units, mark_rows
 from components.errors import ArtifactError, ConfigError, DataError
 
 
@@ -55,13 +55,13 @@ def source_row(name: str, group: str, word: str | None = "cat") -> SourceRow:
     }
 
 
-def plan(rows: Sequence[SourceRow], share: float = 0.0) -> list[Job]:
+def plan(rows: Sequence[SourceRow], share: float = 0.0) -> list[PlannedRow]:
     return plan_rows(list(rows), share).jobs
 
 
-def marked(jobs: list[Job], settings: object = "s", naming: object = "n", **content: str) -> list[MarkedJob]:
+def marked(jobs: list[PlannedRow], settings: object = "s", naming: object = "n", **content: str) -> list[MarkedRow]:
     files = {job["row"]["subject"]["image"]: "content" for job in jobs} | content
-    return mark_jobs(jobs, files, settings, naming)
+    return mark_rows(jobs, files, settings, naming)
 
 
 def names(units: Sequence[Unit]) -> list[list[str]]:
@@ -138,11 +138,11 @@ def test_marks_follow_all_that_matters_and_nothing_else() -> None:
 # -- travelling
 
 
-def a_view(width: int, height: int, head: bool) -> View:
+def a_view(width: int, height: int, head: bool) -> TrainingView:
     draw = np.random.default_rng(width)
     mask = draw.integers(0, 255, (height, width), np.uint8)
     picture = draw.integers(0, 255, (height, width, 3), np.uint8)
-    return View(
+    return TrainingView(
         Bucket(width, height),
         (3 * width, 3 * height),
         "ab" * 32,
@@ -177,7 +177,7 @@ def test_curated_units_travel_unchanged_and_without_copies() -> None:
     made = Curated(
         [a_row("a", 0, 0, 1), a_row("b", 1, 1, 0)],
         [a_view(16, 24, head=True), a_view(32, 16, head=False)],
-        [CutOut(square, (1.0, 2.0, 3.0, 4.0)), CutOut(255 - square, None)],
+        [ReferenceCutOut(square, (1.0, 2.0, 3.0, 4.0)), ReferenceCutOut(255 - square, None)],
         [Reject("c", "c", "decode", "damaged")],
     )
     block = curated_block(unit, made)
@@ -216,7 +216,7 @@ def test_results_are_computed_once_and_in_batches() -> None:
         seen.append(items)
         return [item * item for item in items]
 
-    once = Once(square, batch_size=2)
+    once = BatchCache(square, batch_size=2)
     assert once.get([3, 1, 3, 2]) == [9, 1, 9, 4] and seen == [[3, 1], [2]]
     assert once.get([2, 4]) == [4, 16] and seen == [[3, 1], [2], [4]]
     once.forget([2])
@@ -229,7 +229,7 @@ def test_item_that_fails_costs_no_other() -> None:
             raise RuntimeError("poison")
         return [Failed("beyond half precision") if item == 3 else item for item in items]
 
-    assert Once(compute, batch_size=4).get([1, 2, 3, 4]) == [
+    assert BatchCache(compute, batch_size=4).get([1, 2, 3, 4]) == [
         1, Failed("the encoders failed (RuntimeError)"), Failed("beyond half precision"), 4,
     ]  # fmt: skip
 
@@ -242,7 +242,7 @@ def test_running_out_of_memory_is_the_fault_of_no_item() -> None:
             raise OutOfMemoryError
         return items
 
-    once = Once(compute, batch_size=4)
+    once = BatchCache(compute, batch_size=4)
     assert once.get([1, 2]) == [1, 2]
     with pytest.raises(ConfigError, match=r"data\.image_size: .*out of memory"):
         once.get([3])
@@ -255,7 +255,7 @@ def test_broken_device_costs_no_row() -> None:
         raise AcceleratorError
 
     with pytest.raises(AcceleratorError):
-        Once(compute, batch_size=4).get([1, 2])
+        BatchCache(compute, batch_size=4).get([1, 2])
 
 
 # -- finished units

@@ -22,17 +22,17 @@ from components.config import Config
 from components.data.aspect_buckets import buckets
 from components.data.assemble import duplicates
 from components.data.curate import curate
-from components.data.encode import Encoder, Picture, Reference, TextTokens, mask_shares
+from components.data.encode import Encoder, PictureLatents, ReferenceFeatures, TextTokens, mask_shares
 from components.data.finished_units import FinishedUnits, RowRecord
 from components.data.identity import RELEASED, STAGES, stages_identity
-from components.data.plan import Job, plan_rows
+from components.data.plan import PlannedRow, plan_rows
 from components.data.prepare import plan_work
 from components.data.schema import AnnotatedSubject, SourceRow
 from components.data.source_files import SourceFiles
 from components.data.sources import read_source
-from components.data.subject_image import CurateSettings, CutOut, View
+from components.data.subject_image import CurateSettings, ReferenceCutOut, TrainingView
 from components.data.unit_writer import prepare_unit
-from components.data.units import MarkedJob, Unit, cut_units
+from components.data.units import MarkedRow, Unit, cut_units
 from components.fingerprint import fingerprint
 from components.model.face_tokens import face_tokens
 from components.model.naming import Naming
@@ -115,7 +115,7 @@ def pixels(folder: Path) -> Any:
         subject("same.png", box=(0, 0, 65, 10)),
     ]  # fmt: skip
     jobs = [
-        Job(
+        PlannedRow(
             row={**source_row(one["image"], "a cat", "cat", "g"), "subject": one},
             split="train", word_from="given", others=[subjects[-3], subjects[0]],
         )
@@ -146,18 +146,20 @@ def resolutions(_: Path) -> Any:
 class Counting:
     """An encoder whose numbers say what was encoded."""
 
-    def latent_size(self, view: View) -> tuple[int, int]:
+    def latent_size(self, view: TrainingView) -> tuple[int, int]:
         return view.mask.shape[0] // 4, view.mask.shape[1] // 4
 
-    def pictures(self, views: list[View]) -> list[Picture]:
-        return [Picture(np.full((1, *self.latent_size(view)), view.picture[0, 0, 0], np.float16)) for view in views]
+    def pictures(self, views: list[TrainingView]) -> list[PictureLatents]:
+        return [
+            PictureLatents(np.full((1, *self.latent_size(view)), view.picture[0, 0, 0], np.float16)) for view in views
+        ]
 
     def texts(self, captions: list[str]) -> list[TextTokens]:
         return [TextTokens(np.full((2, 1), len(c), np.float16), np.full(1, len(c), np.float16)) for c in captions]
 
-    def references(self, cutouts: list[CutOut]) -> list[Reference]:
+    def references(self, cutouts: list[ReferenceCutOut]) -> list[ReferenceFeatures]:
         values = [np.full((1, 1), cutout.pixels.mean() // 1, np.float16) for cutout in cutouts]
-        return [Reference(value, value, value[0]) for value in values]
+        return [ReferenceFeatures(value, value, value[0]) for value in values]
 
 
 class Namer:
@@ -170,7 +172,7 @@ def shards(folder: Path) -> Any:
     curated = pixels(folder)
     rows = [row._replace(word=None, word_from="detected") if i == 1 else row for i, row in enumerate(curated.rows)]
     rows[2] = rows[2]._replace(word=None, word_from="detected", caption="on the beach", licence="CC0")
-    unit = Unit(tuple(MarkedJob(row.id, {"split": "train"}) for row in rows))  # type: ignore[typeddict-item]
+    unit = Unit(tuple(MarkedRow(row.id, {"split": "train"}) for row in rows))  # type: ignore[typeddict-item]
     record = prepare_unit(unit, curated._replace(rows=rows), FinishedUnits(folder), Counting(), Namer, 2)  # type: ignore[arg-type]
     tables = {bucket: pq.read_table(FinishedUnits(folder).shard(record.key, bucket)) for bucket in record.files}
     columns = {bucket: [[field.name, str(field.type)] for field in table.schema] for bucket, table in tables.items()}

@@ -210,7 +210,7 @@ def test_owners_do_not_see_each_other_and_keys_of_one_owner_do(service: Service)
 def test_a_key_that_is_revoked_stops_to_work(service: Service) -> None:
     headers = service.key()
     assert service.client.get("/v1/models", headers=headers).status_code == 200
-    (key,) = service.store.good()
+    (key,) = service.store.valid()
     service.store.revoke(key.id)
     time.sleep(0.05)
     assert service.client.get("/v1/models", headers=headers).status_code == 401

@@ -8,7 +8,7 @@ import pytest
 
 from components.errors import RealCustomError
 from components.jobs.job import QueueFullError
-from components.provenance.pictures import Output
+from components.provenance.image_files import Output
 from deploy.interfaces.errors import (
     BusyError,
     ErrorDetails,

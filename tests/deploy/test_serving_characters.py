@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 from components.access.key import KeyLimits, Scope
 from components.access.store import TABLES, KeyStore
 from components.characters import candidates
-from components.characters.rows import CharacterRows
+from components.characters.character_rows import CharacterRows
 from components.characters.tables import TABLES as CHARACTER_TABLES
 from components.config import PACKAGE_ROOT, Config, load_config
 from components.database import open_database

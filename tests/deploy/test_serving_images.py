@@ -18,8 +18,8 @@ from components.config import Config, load_config
 from components.errors import ConfigError
 from components.model.official import official_scheduler
 from components.model.schedulers import SCHEDULERS
+from components.provenance.image_files import MACHINE_MADE, NAMESPACE, ModelName
 from components.provenance.manifests import picture_writer
-from components.provenance.pictures import MACHINE_MADE, NAMESPACE, ModelName
 from deploy.api.images.schema import ImageRequest
 from deploy.api.mentions import find_mentions, replace_mentions
 from deploy.characters.service import CharacterService

@@ -13,8 +13,8 @@ from PIL import Image
 
 from components.config import Config, ServingConfig, for_workers, load_config
 from components.errors import ConfigError
+from components.provenance.image_files import MACHINE_MADE, Marks, ModelName, Output
 from components.provenance.manifests import picture_writer
-from components.provenance.pictures import MACHINE_MADE, Marks, ModelName, Output
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
 from tests.deploy.test_serving_api import client_of, generate

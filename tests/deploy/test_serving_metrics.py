@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from components.config import PACKAGE_ROOT, Config, load_config
 from components.engine.engine import Engine
 from components.engine.throughput import Throughput
-from components.jobs.job import Outlook, QueueBusyError, QueueFullError, State
+from components.jobs.job import QueueBusyError, QueueFullError, QueueStatus, State
 from deploy.api.app import create_app
 from deploy.api.operations.routes import served_model
 from deploy.api.request_metrics import RequestMetrics
@@ -108,7 +108,7 @@ def test_the_guide_names_what_is_there() -> None:
     guide = (PACKAGE_ROOT / "docs/serving.md").read_text()
     named = set(re.findall(r"realcustom_[a-z_]+", guide))
     metrics, requests = GeneratorMetrics(), RequestMetrics()
-    all_families = [*metrics.families("m", (), {}), *requests.families(), *job_families(Outlook({}))]
+    all_families = [*metrics.families("m", (), {}), *requests.families(), *job_families(QueueStatus({}))]
     there = {f"{f.name}_total" if f.type == "counter" else f.name for f in all_families}
     parts = {f"{f.name}{part}" for f in all_families if f.type == "histogram" for part in ("_count", "_bucket")}
     assert there <= named
@@ -233,7 +233,7 @@ def test_quantiles_are_of_the_durations_that_were_counted() -> None:
 
 def test_jobs_are_there_by_state_also_where_there_are_none() -> None:
     page = exposition(
-        [ReplicaReport("jobs", "j", metrics=job_families(Outlook({State.DONE: 3}, oldest_s=0.0)))]
+        [ReplicaReport("jobs", "j", metrics=job_families(QueueStatus({State.DONE: 3}, oldest_s=0.0)))]
     ).decode()
     counted = {dict(labels)["state"]: value for labels, value in numbers(page, "realcustom_jobs").items()}
     assert counted == {"queued": 0, "running": 0, "done": 3, "failed": 0, "cancelled": 0}

@@ -25,7 +25,7 @@ from components.errors import ArtifactError, ConfigError
 from components.model.adapter import RealCustomAdapter
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
-from components.provenance.pictures import ModelName, PictureWriter
+from components.provenance.image_files import ModelName, PictureWriter
 from deploy import app
 from deploy.generator.rollout import ModelVersions, VersionAliases, select_version
 from deploy.generator.service import GenerationService

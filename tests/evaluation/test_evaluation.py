@@ -11,7 +11,7 @@ from PIL import Image
 from components.config import PACKAGE_ROOT, load_config
 from components.evaluation.statistics import bootstrap, mean
 from components.evaluation.toybench import cases, mask_iou, prompts
-from components.judges.judge import Judge, Wanted
+from components.judges.judge import Judge, PromptSpec
 from components.world.scenes import Rendered, Scene, SceneOptions, render, sample_scene
 
 SHIPPED = PACKAGE_ROOT / "weights" / "tiny" / "evaluation"
@@ -31,12 +31,12 @@ def real() -> list[tuple[Scene, Rendered]]:
 
 
 def test_the_judge_recognises_real_pictures(judge: Judge, real: list[tuple[Scene, Rendered]]) -> None:
-    wanted = [Wanted(s.target_word, s.place, s.position) for s, _ in real]
+    wanted = [PromptSpec(s.target_word, s.place, s.position) for s, _ in real]
     verdict = judge.check([r.picture for _, r in real], wanted)
     assert verdict.kind.mean() > 0.95
     assert verdict.place.mean() > 0.95
     assert verdict.position.mean() > 0.95
-    wrong = [Wanted("fish" if w.kind != "fish" else "car", w.place, None) for w in wanted]
+    wrong = [PromptSpec("fish" if w.kind != "fish" else "car", w.place, None) for w in wanted]
     assert judge.check([r.picture for _, r in real], wrong).kind.mean() < 0.05
 
 

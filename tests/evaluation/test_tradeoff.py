@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from components.config import load_config
-from components.evaluation.toybench import Likeness, cases
+from components.evaluation.toybench import SubjectSimilarity, cases
 from components.evaluation.tradeoff import draw_tradeoff, measure, trained_alike
 from components.judges.judge import Judge
 from components.model.adapter import RealCustomAdapter
@@ -26,7 +26,7 @@ def test_real_pictures_are_more_like_their_identity_than_another_ones() -> None:
     config = load_config("tiny")
     assert config.evaluation.encoders is not None
     drawn = cases(6, 3, config)
-    likeness = Likeness(Judge(config.evaluation.encoders, config.vision.view_size), drawn)
+    likeness = SubjectSimilarity(Judge(config.evaluation.encoders, config.vision.view_size), drawn)
     own = likeness([case.real[2] for case in drawn])
     others = likeness([case.real[2] for case in [*drawn[1:], drawn[0]]])
     assert own.shape == (6,)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.database import open_database
 from components.jobs.queue import JobQueue
-from components.jobs.results import ResultFiles
+from components.jobs.result_files import ResultFiles
 from components.jobs.tables import TABLES
 
 

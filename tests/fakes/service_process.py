@@ -15,8 +15,8 @@ from contextlib import contextmanager
 import uvicorn
 
 from components.config import Config, load_config
+from components.provenance.image_files import ModelName
 from components.provenance.manifests import picture_writer
-from components.provenance.pictures import ModelName
 from deploy.api.app import create_app
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService

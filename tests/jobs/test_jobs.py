@@ -19,13 +19,13 @@ from components.jobs.job import (
     JobNotFoundError,
     JobProgress,
     KeyReusedError,
-    Outlook,
     Preview,
     QueueBusyError,
     QueueFullError,
+    QueueStatus,
     State,
 )
-from components.jobs.job import Standing as S
+from components.jobs.job import LeaseStatus as S
 from components.jobs.queue import JobQueue
 from components.jobs.signing import read_secret, signed_headers
 from components.jobs.store import JobStore
@@ -67,10 +67,10 @@ def test_a_lease_that_ran_out_is_another_workers(office: Office, tmp_path: Path)
     office.clock.now += LEASE_S * 0.9
     assert office.queue.claim() is None, "the heartbeat has counted"
     office.clock.now += LEASE_S
-    assert office.queue.standing(late) is S.HELD, "nobody has asked for it yet"
+    assert office.queue.lease_status(late) is S.HELD, "nobody has asked for it yet"
     second = office.queue.claim()
     assert second is not None and (second.job, second.attempt) == (job, 2)
-    assert office.queue.standing(late) is S.LOST and office.queue.renew(late) is S.LOST
+    assert office.queue.lease_status(late) is S.LOST and office.queue.renew(late) is S.LOST
     assert not office.queue.finish(late, b"late") and not office.queue.fail(late, {"message": "late"})
     assert not office.queue.retry(late, "late") and not office.queue.release(late)
     assert office.queue.finish(second, b"second")
@@ -86,7 +86,7 @@ def test_attempts_are_bounded_however_they_end(office: Office) -> None:
         assert office.queue.retry(leases[gave_up], "the generator was restarted", delay_s=1)
         office.clock.now += LEASE_S + 1
     assert office.queue.claim() is None
-    for job, reason in ((died, "its worker died"), (gave_up, "the generator was restarted")):
+    for job, reason in ((died, "the worker died"), (gave_up, "the generator was restarted")):
         found = office.store.get(job)
         assert (found.state, found.attempts) == ("failed", ATTEMPTS)
         assert found.error == {"message": f"given up after 3 attempts: {reason}", "param": None} | {
@@ -166,7 +166,7 @@ def test_cancelling(office: Office) -> None:
     asked = office.store.cancel(running)
     assert asked is not None and (asked.state, asked.cancelling) == ("running", True)
     assert office.store.cancel(running) == asked, "asking twice is asking once"
-    assert office.queue.standing(lease) is S.CANCELLED and office.queue.renew(lease) is S.CANCELLED
+    assert office.queue.lease_status(lease) is S.CANCELLED and office.queue.renew(lease) is S.CANCELLED
     assert not office.queue.finish(lease, b"too late"), "what its owner does not want is not shown"
     assert office.state(running) == "cancelled" and office.store.result(running) is None
     assert office.store.cancel(running) is None and office.store.cancel(waiting) is None
@@ -194,20 +194,20 @@ def test_deleting_a_finished_job_removes_its_result(office: Office, tmp_path: Pa
 def test_news_are_what_is_newer(office: Office) -> None:
     job = office.submit()
     seen = office.store.get(job).revision
-    assert office.store.news(job, seen) is None
+    assert office.store.update_since(job, seen) is None
     lease = office.queue.claim()
     assert lease is not None
     office.queue.renew(lease, JobProgress(2, 8, 0, 2), [Preview(0, 1, b"a"), Preview(1, 1, b"b")])
-    news = office.store.news(job, seen)
+    news = office.store.update_since(job, seen)
     assert news is not None and [(p.picture, p.png) for p in news.previews] == [(0, b"a"), (1, b"b")]
     middle = news.job.revision
     office.queue.renew(lease, JobProgress(4, 8, 0, 2), [Preview(1, 2, b"c")])
-    later = office.store.news(job, middle)
+    later = office.store.update_since(job, middle)
     assert later is not None and [(p.picture, p.step, p.png) for p in later.previews] == [(1, 2, b"c")]
-    everything = office.store.news(job, 0)
+    everything = office.store.update_since(job, 0)
     assert everything is not None and [p.png for p in everything.previews] == [b"a", b"c"], "the newest of each"
     office.queue.finish(lease, b"pictures")
-    end = office.store.news(job, later.job.revision)
+    end = office.store.update_since(job, later.job.revision)
     assert end is not None and end.job.state == "done" and end.previews == []
 
 
@@ -228,36 +228,36 @@ def test_a_crash_between_result_and_row_leaves_nothing_for_long(office: Office, 
 def test_webhooks_are_sent_until_they_arrive_or_are_given_up(office: Office) -> None:
     good, bad, silent = (office.submit(webhook=f"https://{name}") for name in ("good", "bad", "silent"))
     quiet = office.submit()
-    assert office.outbox.take() is None, "nothing has ended"
+    assert office.outbox.claim() is None, "nothing has ended"
     while lease := office.queue.claim():
         office.queue.finish(lease, b"pictures")
-    told = [office.outbox.take() for _ in range(3)]
+    told = [office.outbox.claim() for _ in range(3)]
     messages = {message.job.id: message for message in told if message}
-    assert set(messages) == {good, bad, silent} and office.outbox.take() is None
+    assert set(messages) == {good, bad, silent} and office.outbox.claim() is None
     assert (messages[good].url, messages[good].attempt, messages[good].job.state) == ("https://good", 1, "done")
     office.outbox.delivered(messages[good])
     office.outbox.failed(messages[bad], "answered with 500")
     office.clock.now += 5
-    second = office.outbox.take()
+    second = office.outbox.claim()
     assert second is not None and (second.job.id, second.attempt) == (bad, 2)
     office.outbox.failed(messages[bad], "an answer that comes late")
     webhook = office.store.get(bad).webhook
     assert webhook is not None and webhook.error == "answered with 500"
     office.outbox.failed(second, "answered with 501")
     office.clock.now += 9
-    assert office.outbox.take() is None, "each wait is twice as long"
+    assert office.outbox.claim() is None, "each wait is twice as long"
     office.clock.now += 1
-    third = office.outbox.take()
+    third = office.outbox.claim()
     assert third is not None and third.attempt == 3
     office.outbox.failed(third, "answered with 502")
     for _ in range(3):  # whoever sends these dies each time
         office.clock.now += 61
-        office.outbox.take()
+        office.outbox.claim()
     told_of = {job: office.store.get(job).webhook for job in (good, bad, silent, quiet)}
     assert {job: hook and (hook.state, hook.attempts, hook.error) for job, hook in told_of.items()} == {
         good: ("delivered", 1, None),
         bad: ("failed", 3, "answered with 502"),
-        silent: ("failed", 3, "its sender died"),
+        silent: ("failed", 3, "the sender died"),
         quiet: None,
     }
 
@@ -336,7 +336,7 @@ def test_a_killed_workers_job_is_anothers(tmp_path: Path, database: str) -> None
 
 
 def test_jobs_know_no_platform() -> None:
-    modules = ("webhook_queue", "queue", "results", "signing", "store")
+    modules = ("webhook_queue", "queue", "result_files", "signing", "store")
     read = "; ".join(f"import components.jobs.{module}" for module in modules)
     shown = subprocess.run([sys.executable, "-c", f"{read}; import sys; print(*sys.modules)"], capture_output=True)
     loaded = {name.split(".")[0] for name in shown.stdout.decode().split()}
@@ -366,16 +366,16 @@ def test_an_owner_may_fill_its_share_of_the_queue_and_leaves_the_rest_to_others(
 
 
 def test_the_outlook_counts_every_owners_jobs(office: Office) -> None:
-    assert office.store.outlook() == Outlook({})
+    assert office.store.queue_status() == QueueStatus({})
     first, second = office.submit(owner="one"), office.submit(owner="two")
     office.clock.now += 10
-    outlook = office.store.outlook()
+    outlook = office.store.queue_status()
     assert outlook.states == {State.QUEUED: 2} and 10 < outlook.oldest_s < 11 and outlook.mean_s == 0
     lease = office.queue.claim()
     assert lease is not None and lease.job == first
     office.clock.now += 3
     office.queue.finish(lease, b"{}")
-    outlook = office.store.outlook()
+    outlook = office.store.queue_status()
     assert outlook.states == {State.QUEUED: 1, State.DONE: 1} and 3 < outlook.mean_s < 3.1
     office.store.cancel(second, "two")
-    assert office.store.outlook().states == {State.CANCELLED: 1, State.DONE: 1}
+    assert office.store.queue_status().states == {State.CANCELLED: 1, State.DONE: 1}

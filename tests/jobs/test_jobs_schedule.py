@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from components.jobs.job import JobProgress, Lease, Standing, State
+from components.jobs.job import JobProgress, Lease, LeaseStatus, State
 from components.jobs.tables import TABLES
 from tests.fixtures.job_stores import ATTEMPTS, LEASE_S, Office, database
 
@@ -106,9 +106,9 @@ class Schedule(RuleBasedStateMachine):
         lease = self.leases[index % len(self.leases)]
         job, standing = self._of(lease), self.office.queue.renew(lease, JobProgress(step, 8, 0, 2))
         if job is None:
-            assert standing is Standing.LOST
+            assert standing is LeaseStatus.LOST
         else:
-            assert standing is (Standing.CANCELLED if job.cancelling else Standing.HELD)
+            assert standing is (LeaseStatus.CANCELLED if job.cancelling else LeaseStatus.HELD)
             job.until = self.office.clock.now + LEASE_S
 
     @precondition(lambda self: self.leases)

@@ -23,7 +23,7 @@ from components.evaluation.statistics import bootstrap
 from components.evaluation.toybench import Measured
 from components.registry import promotion, tracking, versions
 from components.registry.decisions import DECISION, REASON, RUN, Decision
-from components.registry.gates import judge
+from components.registry.gates import evaluate_gates
 from components.registry.lease import FLAG, hold_lease
 from components.registry.lock import promotion_lock
 from components.registry.versions import ModelVersion
@@ -48,7 +48,7 @@ CONTROL = GateConfig(metric="text_control", min_delta=-0.03)
     [(0.01, 0.0, [True, True]), (0.01, 0.05, [True, False]), (-0.01, 0.0, [False, True]), (0.0, 0.03, [True, True])],
 )
 def test_gates_compare_the_lower_bound_of_the_difference(gain: float, loss: float, passed: list[bool]) -> None:
-    verdicts = judge([SIMILARITY, CONTROL], scores_of(0.4, 0.5), scores_of(0.4 + gain, 0.5 - loss + 1e-12))
+    verdicts = evaluate_gates([SIMILARITY, CONTROL], scores_of(0.4, 0.5), scores_of(0.4 + gain, 0.5 - loss + 1e-12))
     # Far smaller than what tells the cases apart: only the pairing makes it visible.
     assert [v.passed for v in verdicts] == passed
     assert verdicts[0].gain.value == pytest.approx(gain)
@@ -60,7 +60,7 @@ def test_a_gain_that_chance_could_explain_does_not_pass() -> None:
     noisy = Scores(
         before.cases, before.groups, {"similarity": before.values("similarity") + rng.normal(0.005, 0.2, CASES)}
     )
-    (verdict,) = judge([SIMILARITY], before, noisy)
+    (verdict,) = evaluate_gates([SIMILARITY], before, noisy)
     assert verdict.gain.low < 0 < verdict.gain.high
     assert not verdict.passed
     assert "may be below" in str(verdict)
@@ -102,14 +102,14 @@ def test_cases_to_which_a_metric_does_not_apply_are_left_out() -> None:
 def test_scores_of_other_cases_are_not_compared() -> None:
     other = Scores(("x",), ("x",), {"similarity": np.zeros(1)})
     with pytest.raises(ValueError, match="different cases"):
-        judge([SIMILARITY], scores_of(0.4), other)
+        evaluate_gates([SIMILARITY], scores_of(0.4), other)
 
 
 def test_gates_that_decide_nothing_are_refused() -> None:
-    with pytest.raises(ConfigError, match="none is given"):
-        judge([], scores_of(0.4), scores_of(0.4))
+    with pytest.raises(ConfigError, match=r"registry\.gates: it is empty"):
+        evaluate_gates([], scores_of(0.4), scores_of(0.4))
     with pytest.raises(ConfigError, match=r"similarty.*it has similarity, text_control"):
-        judge([GateConfig(metric="similarty")], scores_of(0.4), scores_of(0.4))
+        evaluate_gates([GateConfig(metric="similarty")], scores_of(0.4), scores_of(0.4))
 
 
 def test_the_similarity_share_is_the_part_of_the_way_from_stock_to_real() -> None:
@@ -241,7 +241,7 @@ def test_rollback_needs_a_champion(store_config: Config, register: Callable[[], 
 
 def test_tags_stay_short_however_much_there_is_to_say() -> None:
     gates = [GateConfig(metric="similarity")] * 30
-    verdicts = judge(gates, scores_of(0.4), scores_of(0.5))
+    verdicts = evaluate_gates(gates, scores_of(0.4), scores_of(0.5))
     decision = Decision("m", "2", "promoted", "1", "; ".join(map(str, verdicts)), verdicts)
     assert len(decision.reason) > 1000
     assert all(len(value) <= 1000 for value in decision.tags("run").values())

@@ -10,7 +10,7 @@ from components.config import Config
 from components.data.prepare import Prepared
 from components.errors import RegistryError
 from components.model.pipeline import RealCustomPipeline
-from components.registry import datasets, tracking, versions
+from components.registry import dataset_runs, tracking, versions
 from tests.fixtures.prepared_dataset import write_prepared
 from workflows.prepare import prepare_and_log
 
@@ -54,8 +54,8 @@ def test_a_failed_run_is_marked_failed(config: Config) -> None:
 
 def test_a_prepared_dataset_is_the_input_of_one_run(config: Config, tmp_path: Path) -> None:
     manifest = write_prepared(tmp_path / "dataset", {("train", "64x64"): 3})
-    run_id = datasets.record_preparation(config, tmp_path / "dataset", manifest)
-    assert datasets.record_preparation(config, tmp_path / "dataset", manifest) == run_id
+    run_id = dataset_runs.record_preparation(config, tmp_path / "dataset", manifest)
+    assert dataset_runs.record_preparation(config, tmp_path / "dataset", manifest) == run_id
     run = tracking.client(config.registry).get_run(run_id)
     assert run.info.status == "FINISHED" and run.data.metrics["rows_out"] == 3
     (given,) = run.inputs.dataset_inputs

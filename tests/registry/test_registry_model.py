@@ -29,7 +29,7 @@ from components.model.miniature import MiniatureLayout
 from components.model.naming import WordNamer
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
-from components.registry import checksums, columns, datasets, origin, package, tracking, version_config, versions
+from components.registry import checksums, columns, dataset_runs, origin, package, tracking, version_config, versions
 from components.registry.versions import CHECKSUMS, ModelVersion
 from tests.fixtures.prepared_dataset import write_prepared
 from tests.fixtures.tolerances import LEVEL
@@ -64,7 +64,7 @@ def registered(miniature: MiniatureLayout, tmp_path_factory: pytest.TempPathFact
     adapter.save_pretrained(root / "adapter")
     manifest = write_prepared(root / "dataset", {("train", "64x64"): 3})
     with tracking.run(config, "train", {"steps": 1}) as run_id:
-        datasets.log_dataset(tracking.client(config.registry), run_id, root / "dataset", manifest, "training")
+        dataset_runs.log_dataset(tracking.client(config.registry), run_id, root / "dataset", manifest, "training")
     version = versions.register(config, root / "adapter", run_id, {"fingerprint": "aa"})
     versions.set_alias(config, version)
     source = tracking.client(config.registry).get_model_version(version.name, version.version).source
@@ -153,7 +153,7 @@ def test_parameters_of_a_call_replace_the_versions_settings(loaded: PyFuncModel)
         ({"prompt": None}, DataError, r"column 'prompt', row 0: it is empty"),
         ({"reference": "robot.png"}, DataError, r"column 'reference', row 0: expected the bytes .* not str"),
         ({"reference": b"GIF8 no"}, DataError, r"column 'reference', row 0: not a picture"),
-        ({"reference": None}, WordError, r"column 'word', row 0: .* the column 'reference' shows none"),
+        ({"reference": None}, WordError, r"column 'word', row 0: .* the column 'reference' is empty"),
         ({"word": "robt"}, WordError, r"column 'word', row 0: .* did you mean 'robot'"),
         ({"seed": 0.5}, MlflowException, "column seed"),
         ({"seed": "one"}, MlflowException, "column seed"),

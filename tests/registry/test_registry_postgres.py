@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from components.config import PACKAGE_ROOT, Config, RegistryConfig
 from components.errors import ConfigError, RegistryError
 from components.model.pipeline import RealCustomPipeline
-from components.registry import checksums, columns, datasets, tracking, versions
+from components.registry import checksums, columns, dataset_runs, tracking, versions
 from components.registry.lock import promotion_lock
 from components.registry.system import system_metrics
 from components.registry.versions import ModelVersion
@@ -165,7 +165,7 @@ def test_a_version_goes_to_the_server_and_comes_back_checked(served: Config, ser
     manifest = write_prepared(tmp_path / "dataset", {("train", "64x64"): 3})
     store = tracking.client(served.registry)
     with tracking.run(served, "train", {"steps": 1}) as run_id:
-        datasets.log_dataset(store, run_id, tmp_path / "dataset", manifest, "training")
+        dataset_runs.log_dataset(store, run_id, tmp_path / "dataset", manifest, "training")
         with system_metrics(served.registry, run_id, every_s=0.1):
             time.sleep(2)
     registered = versions.register(served, tmp_path / "adapter", run_id, {"fingerprint": "aa"})

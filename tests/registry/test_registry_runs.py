@@ -44,7 +44,7 @@ def test_the_machines_load_is_logged_to_the_run_and_goes_on_when_it_is_resumed(c
 
 
 def test_work_goes_on_when_the_store_does_not_answer(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("components.registry.system._PATIENCE", 0.2)
+    monkeypatch.setattr("components.registry.system._TIMEOUT", 0.2)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     registry = config.registry.model_copy(update={"tracking_uri": "http://127.0.0.1:9"})
     began = time.monotonic()
@@ -56,12 +56,12 @@ def test_work_goes_on_when_the_store_does_not_answer(config: Config, monkeypatch
 def test_the_curves_of_a_run_are_one_picture(config: Config) -> None:
     store = tracking.client(config.registry)
     run_id = store.create_run(tracking.experiment_id(config.registry)).info.run_id
-    log_curves(config.registry, run_id)
+    log_curves(store, run_id)
     assert store.list_artifacts(run_id) == []
     metrics = [Metric("loss", 1 / (step + 1), 0, step) for step in range(20)]
     metrics += [Metric("rate", float("nan") if step == 3 else step, 0, step) for step in range(20)]
     store.log_batch(run_id, [*metrics, Metric("once", 1.0, 0, 0)])
-    log_curves(config.registry, run_id)
+    log_curves(store, run_id)
     with Image.open(artifact(config, run_id, "plots/curves.png")) as picture:
         assert picture.width > picture.height > 100
 

@@ -17,7 +17,7 @@ from components.model.miniature import MiniatureLayout
 from components.model.vision import VisionFeatures
 from components.pretraining.loop import Schedule, fit
 from components.training.curriculum import choose_multi_view, difficulty, multi_view_share
-from components.training.objective import Absent, SubjectDenoiser, diffusion_loss, draw_example
+from components.training.objective import SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
 from tests.fixtures.tolerances import bound
 
 CHANNELS = 16
@@ -41,7 +41,7 @@ def rows(count: int, seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-ABSENT = Absent(
+ABSENT = UnconditionalInputs(
     VisionFeatures(torch.zeros(1, 4, CHANNELS), torch.zeros(1, 16, CHANNELS)),
     torch.zeros(1, 32, 128),
     torch.zeros(1, 64),

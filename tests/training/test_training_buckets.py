@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -19,9 +20,9 @@ from components.model.miniature import MiniatureLayout
 from components.model.vision import VisionFeatures
 from components.training.batches import draw_batches, read_batches
 from components.training.bucket_order import bucket_at, positions
-from components.training.objective import Absent, SubjectDenoiser, diffusion_loss, draw_example
-from components.training.reading import PLACE
-from components.training.rows import Batch, find_rows, row_ids
+from components.training.dataset_rows import Batch, find_rows, held_out_batches, row_ids
+from components.training.objective import SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
+from components.training.reading import PLACE, Piece, load_piece
 from tests.fixtures.prepared_dataset import write_prepared
 
 ROWS = {"48x80": 30, "64x64": 60, "80x48": 10}
@@ -121,7 +122,7 @@ def test_one_adapter_learns_from_pictures_of_two_shapes(
     unet = UNet2DConditionModel.from_pretrained(miniature.base, subfolder="unet")
     adapter = RealCustomAdapter.for_unet(unet, 16, AdapterConfig(head_dim=8, hidden_dim=32), "test")
     denoiser = SubjectDenoiser(unet, adapter)
-    absent = Absent(
+    absent = UnconditionalInputs(
         VisionFeatures(torch.zeros(1, 4, 16), torch.zeros(1, 16, 16)), torch.zeros(1, 32, 128), torch.zeros(1, 64)
     )
     settings = TrainingConfig(group_dropout=1, subject_weight=4)
@@ -138,3 +139,17 @@ def test_one_adapter_learns_from_pictures_of_two_shapes(
 
 def gradient(adapter: RealCustomAdapter) -> Tensor:
     return torch.cat([p.grad.flatten() for p in adapter.parameters() if p.grad is not None])
+
+
+def test_validation_reads_no_more_pieces_than_its_rows_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_prepared(tmp_path / "dataset", {("validation", "48x80"): 30, ("validation", "80x48"): 30})
+    loaded: list[Piece] = []
+
+    def load(piece: Piece) -> dict[str, np.ndarray]:
+        loaded.append(piece)
+        return load_piece(piece)
+
+    monkeypatch.setattr("components.training.dataset_rows.load_piece", load)
+    batches = list(held_out_batches(tmp_path / "dataset", 4, 10))
+    assert [len(batch["time_ids"]) for batch in batches] == [4, 3, 3]
+    assert [piece.rows for piece in loaded] == [7, 7], "ten rows lie in the first two pieces"

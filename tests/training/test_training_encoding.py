@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,15 @@ from components.checkpoint import step_generator
 from components.config import Config, CurriculumConfig
 from components.data.prepare import prepare
 from components.model.face_tokens import face_tokens
-from components.training.curriculum import Pose, pose_range
-from components.training.encoding import StepEncoder, draw_moves, move, moved_faces
+from components.training.curriculum import PoseRange, pose_range
+from components.training.dataset_rows import Batch, read_all
+from components.training.encoding import StepEncoder, move, sample_transforms, transformed_faces
 from components.training.learner import Learner
-from components.training.rows import Batch, read_all
 from components.world.write import write_world
+from tests.fakes.tracker import RecordingTracker
 from tests.fixtures.tolerances import bound, stored_in_half
 
-STILL = Pose(0, 0, 0)
+STILL = PoseRange(0, 0, 0)
 
 
 def generator() -> torch.Generator:
@@ -33,22 +35,22 @@ def test_references_are_moved_further_and_further(a: float, b: float) -> None:
     curriculum = CurriculumConfig(ramp=0.5, rotation=30, scale=0.4, shift=0.1)
     low, high = (pose_range(progress, curriculum) for progress in sorted((a, b)))
     assert all(x <= y for x, y in zip(low, high, strict=True))
-    assert pose_range(0, curriculum) == STILL and pose_range(0.5, curriculum) == Pose(30, 0.4, 0.1)
+    assert pose_range(0, curriculum) == STILL and pose_range(0.5, curriculum) == PoseRange(30, 0.4, 0.1)
 
 
 def test_nothing_moves_at_the_start() -> None:
     pixels = torch.rand(3, 3, 32, 32, generator=generator()) * 2 - 1
-    moves = draw_moves(3, STILL, generator())
+    moves = sample_transforms(3, STILL, generator())
     torch.testing.assert_close(move(pixels, moves), pixels)
     boxes = torch.tensor([[4.0, 6, 20, 30], [0, 0, 0, 0], [0, 0, 32, 32]])
-    faces = moved_faces(boxes, moves, 32, 8)
+    faces = transformed_faces(boxes, moves, 32, 8)
     given_boxes = [(4.0, 6.0, 20.0, 30.0), None, (0.0, 0.0, 32.0, 32.0)]
     assert torch.equal(faces, torch.stack([face_tokens(box, 32, 8) for box in given_boxes]))
 
 
 @given(st.integers(0, 100))
 def test_moves_stay_within_their_range(seed: int) -> None:
-    moves = draw_moves(16, Pose(40, 0.5, 0.2), torch.Generator().manual_seed(seed))
+    moves = sample_transforms(16, PoseRange(40, 0.5, 0.2), torch.Generator().manual_seed(seed))
     scale = torch.linalg.det(moves[:, :, :2]).sqrt()
     assert ((scale >= 1 / 1.5 - 1e-5) & (scale <= 1.5 + 1e-5)).all()
     angle = torch.atan2(moves[:, 1, 0], moves[:, 0, 0]).abs()
@@ -61,12 +63,12 @@ def test_the_face_moves_with_the_picture() -> None:
     box, size, grid = (20, 12, 44, 40), 64, 16
     pixels = torch.ones(20, 3, size, size)
     pixels[:, :, box[1] : box[3], box[0] : box[2]] = -1
-    moves = draw_moves(20, Pose(45, 0.3, 0.2), generator())
-    faces = moved_faces(torch.tensor([box]).repeat(20, 1), moves, size, grid).view(20, grid, grid)
+    moves = sample_transforms(20, PoseRange(45, 0.3, 0.2), generator())
+    faces = transformed_faces(torch.tensor([box]).repeat(20, 1), moves, size, grid).view(20, grid, grid)
     dark = torch.nn.functional.avg_pool2d(move(pixels, moves)[:, 0], size // grid) < 0
     assert (faces ^ dark).float().mean() < 0.03
     assert faces.any((1, 2)).all()
-    off = move(pixels, draw_moves(20, Pose(0, 0, 0.5), generator()))
+    off = move(pixels, sample_transforms(20, PoseRange(0, 0, 0.5), generator()))
     assert off.max() <= 1 + 1e-5  # what comes into view is white
 
 
@@ -113,7 +115,7 @@ def test_a_step_on_pixels_is_a_step_on_what_they_encode(datasets: dict[str, Conf
     for kind, config in datasets.items():
         training = config.training.model_copy(update={"bf16": False})
         learner = Learner(config.model_copy(update={"training": training}), torch.device("cpu"))
-        losses[kind] = learner.take(0, [(0, first(read_all(config.training.dataset, "train"), 4))]).loss
+        losses[kind] = learner.train_step(0, [(0, first(read_all(config.training.dataset, "train"), 4))]).loss
     assert losses["text"] == pytest.approx(losses["all"], rel=2 * bound(torch.float16, 2))  # latents and features
 
 
@@ -136,12 +138,18 @@ def test_a_run_over_pixels_ends_like_any_other(datasets: dict[str, Config], tmp_
     from components.training.launch import train
 
     config = datasets["text"]
-    registry = config.registry.model_copy(
-        update={"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "artifacts": tmp_path / "artifacts"}
-    )
     training = config.training.model_copy(
         update={"output": tmp_path / "training", "checkpoint_every": 2, "sample_every": 4}
     )
     sampling = config.sampling.model_copy(update={"steps": 2})
-    trained = train(config.model_copy(update={"registry": registry, "training": training, "sampling": sampling}))
+    tracker = RecordingTracker(tmp_path / "calls.jsonl")
+    trained = train(config.model_copy(update={"training": training, "sampling": sampling}), tracker)
     assert trained.adapter.is_dir() and trained.best is None
+    calls = tracker.calls
+    processes = [call["process"] for call in calls if call["call"] == "created"]
+    assert len(processes) == len(set(processes)) == 2, "the driver and the worker have a tracker each"
+    assert [c["call"] for c in calls if c["process"] == os.getpid()] == [
+        "created", "start_run", "log_figure", "finish_run",
+    ]  # fmt: skip
+    by_worker = {c["call"] for c in calls if c["process"] != os.getpid()}
+    assert by_worker == {"created", "system_metrics", "log_metrics", "log_artifact"}

@@ -24,8 +24,9 @@ from components.data.prepare import prepare
 from components.errors import TrainingError
 from components.model.miniature import MiniatureLayout
 from components.registry import tracking
+from components.registry.tracker import MlflowTracker
 from components.training.journal import Entry
-from components.training.launch import Trained, train, training_fingerprint
+from components.training.launch import TrainedAdapter, train, training_fingerprint
 from components.training.run_directory import RunDirectory
 from components.world.write import write_world
 from tests.fixtures.faults import QUICK_DETECTION, environment_without_ray, kill_children, once, wait_for
@@ -63,7 +64,8 @@ def place_of(config: Config) -> RunDirectory:
 @pytest.fixture(scope="module")
 def undisturbed(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The adapter of a training that nothing disturbed."""
-    return train(into(overrides, tmp_path_factory.mktemp("undisturbed"))).adapter
+    config = into(overrides, tmp_path_factory.mktemp("undisturbed"))
+    return train(config, MlflowTracker(config)).adapter
 
 
 def weights(adapter: Path) -> dict[str, Tensor]:
@@ -76,7 +78,7 @@ def furthest(a: Path, b: Path) -> float:
     return max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
 
 
-def check_run(config: Config, trained: Trained) -> None:
+def check_run(config: Config, trained: TrainedAdapter) -> None:
     """One MLflow run, in which no step stands twice."""
     store = tracking.client(config.registry)
     runs = store.search_runs([tracking.experiment_id(config.registry)])
@@ -100,9 +102,9 @@ def test_a_killed_worker_costs_no_step(overrides: list[str], undisturbed: Path, 
     config = into(overrides, tmp_path)
     place = place_of(config)
     with once(lambda: step_of(place) >= 23, kill_train_worker) as killed:
-        trained = train(config)
+        trained = train(config, MlflowTracker(config))
     assert killed == [1]
-    assert furthest(trained.adapter, undisturbed) <= 1e-6
+    assert furthest(trained.adapter, undisturbed) == 0
     check_run(config, trained)
     assert trained.best is not None and weights(trained.best).keys() == weights(undisturbed).keys()
 
@@ -114,9 +116,9 @@ def test_half_a_checkpoint_is_none(overrides: list[str], undisturbed: Path, tmp_
     place = place_of(config)
     stored = place.root / place.name
     with once(lambda: len(list(stored.glob("checkpoint_*"))) >= 2, kill_train_worker) as killed:
-        trained = train(config)
+        trained = train(config, MlflowTracker(config))
     assert killed == [1]
-    assert furthest(trained.adapter, undisturbed) <= 1e-6
+    assert furthest(trained.adapter, undisturbed) == 0
     check_run(config, trained)
 
 
@@ -130,8 +132,8 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(
         wait_for(lambda: step_of(place) >= 23)
         process.kill()
     time.sleep(3)  # until what it started has ended too
-    trained = train(config)
-    assert furthest(trained.adapter, undisturbed) <= 1e-6
+    trained = train(config, MlflowTracker(config))
+    assert furthest(trained.adapter, undisturbed) == 0
     check_run(config, trained)
 
 
@@ -148,8 +150,8 @@ def test_sigterm_saves_first(overrides: list[str], undisturbed: Path, tmp_path: 
     stopped = int(said.split("stopped after step")[1].split()[0].rstrip(","))
     assert 13 <= stopped < STEPS
     first = json.loads(place.journal.read_text().splitlines()[-1])["step"]
-    trained = train(config)
-    assert furthest(trained.adapter, undisturbed) <= 1e-6
+    trained = train(config, MlflowTracker(config))
+    assert furthest(trained.adapter, undisturbed) == 0
     check_run(config, trained)
     assert first == stopped  # its validation was logged
 
@@ -166,12 +168,12 @@ def test_a_store_that_is_down_is_told_later(overrides: list[str], undisturbed: P
             pytest.MonkeyPatch.context() as patch,
         ):
             patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-            trained = train(config)
+            trained = train(config, MlflowTracker(config))
     assert killed
-    assert furthest(trained.adapter, undisturbed) <= 1e-6
+    assert furthest(trained.adapter, undisturbed) == 0
     port = int(url.rpartition(":")[2])
     with mlflow_server(folder, port):
-        again = train(config)  # nothing is left to train
+        again = train(config, MlflowTracker(config))  # nothing is left to train
         assert again.run_id == trained.run_id
         check_run(config, again)
 
@@ -194,7 +196,7 @@ def test_a_gradient_that_is_not_finite_stops_and_names_its_rows(overrides: list[
     pq.write_table(table.set_column(index, "latents", pa.FixedShapeTensorArray.from_numpy_ndarray(latents)), file)
     config = config.model_copy(update={"training": config.training.model_copy(update={"dataset": dataset})})
     with pytest.raises(TrainingError, match="not finite"):
-        train(config)
+        train(config, MlflowTracker(config))
     (record,) = place_of(config).not_finite.glob("*.json")
     written = json.loads(record.read_text())
     ids = [identifier for lane in written["lanes"] for identifier in lane["ids"]]
@@ -222,10 +224,12 @@ _TRAIN = """
 import sys
 from components.config import Config
 from components.errors import TrainingError
+from components.registry.tracker import MlflowTracker
 from components.training.launch import train
 
 try:
-    train(Config.model_validate_json(sys.argv[1]))
+    config = Config.model_validate_json(sys.argv[1])
+    train(config, MlflowTracker(config))
 except TrainingError as error:
     print(error, file=sys.stderr)
     raise SystemExit(2)
@@ -275,18 +279,19 @@ import json, sys, threading, time
 import ray
 from ray.cluster_utils import Cluster
 from components.config import Config
+from components.registry.tracker import MlflowTracker
 from components.training.launch import train, training_fingerprint
-from components.training.run_directory import Place
+from components.training.run_directory import RunDirectory
 
 steady, config = (Config.model_validate_json(text) for text in sys.argv[1:])
-place = Place(config.training.output.absolute(), f"{config.training.name}-{training_fingerprint(config)}")
+place = RunDirectory(config.training.output.absolute(), f"{config.training.name}-{training_fingerprint(config)}")
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False)
 cluster.wait_for_nodes()
-train(steady)
+train(steady, MlflowTracker(steady))
 done = []
-thread = threading.Thread(target=lambda: done.append(train(config)))
+thread = threading.Thread(target=lambda: done.append(train(config, MlflowTracker(config))))
 thread.start()
 
 def workers():
@@ -333,8 +338,9 @@ def test_workers_come_and_go(overrides: list[str], tmp_path: Path) -> None:
     print(ended.stdout)
     losses, expected = (losses_of(place_of(one)) for one in (config, steady))
     assert list(losses) == list(expected) == list(range(10, 301, 10))
-    assert losses == pytest.approx(expected, rel=1e-2)
-    assert furthest(place_of(config).adapter, place_of(steady).adapter) < 1e-2
+    # A worker with both lanes adds the halves that two workers average: the same numbers, in the same order.
+    assert losses == expected
+    assert furthest(place_of(config).adapter, place_of(steady).adapter) == 0
 
 
 _DRAIN = """
@@ -343,18 +349,19 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from components.config import Config
+from components.registry.tracker import MlflowTracker
 from components.training.launch import train, training_fingerprint
-from components.training.run_directory import Place
+from components.training.run_directory import RunDirectory
 from components.checkpoint import read_progress
 
 config = Config.model_validate_json(sys.argv[1])
-place = Place(config.training.output.absolute(), f"{config.training.name}-{training_fingerprint(config)}")
+place = RunDirectory(config.training.output.absolute(), f"{config.training.name}-{training_fingerprint(config)}")
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False)
 cluster.wait_for_nodes()
 done = []
-thread = threading.Thread(target=lambda: done.append(train(config)))
+thread = threading.Thread(target=lambda: done.append(train(config, MlflowTracker(config))))
 thread.start()
 
 def step():

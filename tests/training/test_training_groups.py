@@ -15,7 +15,7 @@ from components.config import AdapterConfig, CurriculumConfig, TrainingConfig, l
 from components.model.adapter import RealCustomAdapter
 from components.model.miniature import MiniatureLayout
 from components.model.vision import VisionFeatures
-from components.training.objective import Absent, Example, SubjectDenoiser, diffusion_loss, draw_example
+from components.training.objective import Example, SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
 from components.training.token_groups import Dropped, drop_groups, kept_positions, subject_weights, token_gain
 from tests.fixtures.tolerances import additions, bound
 from tests.training.test_training import CHANNELS
@@ -24,7 +24,7 @@ from tests.training.test_training import rows as plain_rows
 CPU = torch.device("cpu")
 #: Nothing is dropped by chance, and a row's reference is its own picture.
 PLAIN = TrainingConfig(condition_dropout=0, text_dropout=0, curriculum=CurriculumConfig(start=0, end=0))
-ABSENT = Absent(
+ABSENT = UnconditionalInputs(
     VisionFeatures(torch.zeros(1, 4, CHANNELS), torch.zeros(1, 16, CHANNELS)),
     torch.zeros(1, 32, 128),
     torch.zeros(1, 64),

@@ -11,7 +11,8 @@ import pytest
 
 from components.config import Config
 from components.registry import tracking
-from components.training.journal import Entry, Journal, to_mlflow
+from components.registry.tracker import MlflowTracker
+from components.training.journal import Entry, Journal, deliver_to
 
 
 class Store:
@@ -93,9 +94,10 @@ def test_a_line_that_was_cut_off_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_delivering_again_changes_nothing_in_mlflow(config: Config, tmp_path: Path) -> None:
-    store = tracking.client(config.registry)
-    run_id = store.create_run(tracking.experiment_id(config.registry)).info.run_id
-    deliver, file = to_mlflow(store, run_id), tmp_path / "a.journal.jsonl"
+    tracker = MlflowTracker(config)
+    store = tracker.store
+    run_id = store.create_run(tracking.experiment_id(config.registry, store)).info.run_id
+    deliver, file = deliver_to(tracker, run_id), tmp_path / "a.journal.jsonl"
     picture = tmp_path / "step_000010.png"
     picture.write_bytes(b"a picture")
     journal = Journal(file, deliver)

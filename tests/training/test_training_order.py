@@ -8,11 +8,11 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.training.order import Order
+from components.training.order import RowOrder
 
 PIECES = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(tuple)
 ORDERS = st.builds(
-    Order,
+    RowOrder,
     pieces=PIECES,
     batch=st.integers(1, 4),
     lanes=st.integers(1, 4),
@@ -23,19 +23,19 @@ ORDERS = st.builds(
 Row = tuple[int, int]
 
 
-def rows_of_step(order: Order, step: int) -> list[list[Row]]:
+def rows_of_step(order: RowOrder, step: int) -> list[list[Row]]:
     """The micro-batches of one step, by lane."""
     window = order.window(step)
     at = (step - window.start) * order.batch
     return [order.lane_rows(window, lane)[at : at + order.batch] for lane in range(order.lanes)]
 
 
-def everything(order: Order) -> set[Row]:
+def everything(order: RowOrder) -> set[Row]:
     return {(piece, row) for piece, rows in enumerate(order.pieces) for row in range(rows)}
 
 
 @given(ORDERS, st.integers(0, 60))
-def test_a_step_lies_in_its_window_and_windows_do_not_overlap(order: Order, step: int) -> None:
+def test_a_step_lies_in_its_window_and_windows_do_not_overlap(order: RowOrder, step: int) -> None:
     window = order.window(step)
     assert window.start <= step < window.stop
     assert all(order.window(other) == window for other in range(window.start, window.stop))
@@ -43,7 +43,7 @@ def test_a_step_lies_in_its_window_and_windows_do_not_overlap(order: Order, step
 
 
 @given(ORDERS, st.integers(1, 3))
-def test_no_row_is_seen_twice_or_skipped_in_an_epoch(order: Order, epochs: int) -> None:
+def test_no_row_is_seen_twice_or_skipped_in_an_epoch(order: RowOrder, epochs: int) -> None:
     """After the steps of an epoch each of its rows was seen as often as there were epochs, none more than once more."""
     steps = -(-epochs * order.rows // order.step_rows)
     seen = Counter(row for step in range(steps) for lane in rows_of_step(order, step) for row in lane)
@@ -56,8 +56,8 @@ def test_no_row_is_seen_twice_or_skipped_in_an_epoch(order: Order, epochs: int) 
 
 
 @given(ORDERS)
-def test_the_same_seed_gives_the_same_order_and_lanes_do_not_share_rows(order: Order) -> None:
-    again = Order(order.pieces, order.batch, order.lanes, order.seed, order.shuffled)
+def test_the_same_seed_gives_the_same_order_and_lanes_do_not_share_rows(order: RowOrder) -> None:
+    again = RowOrder(order.pieces, order.batch, order.lanes, order.seed, order.shuffled)
     assert [rows_of_step(order, step) for step in range(8)] == [rows_of_step(again, step) for step in range(8)]
     if order.step_rows <= order.rows:
         taken = [row for lane in rows_of_step(order, 0) for row in lane]
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_order_and_lanes_do_not_share_rows(order: O
 
 def test_seeds_and_epochs_differ() -> None:
     def epoch(seed: int, start: int) -> list[list[list[Row]]]:
-        order = Order((8,) * 8, 4, 2, seed, 16)
+        order = RowOrder((8,) * 8, 4, 2, seed, 16)
         return [rows_of_step(order, step) for step in range(start, start + 8)]
 
     assert epoch(0, 0) != epoch(1, 0)
@@ -75,14 +75,14 @@ def test_seeds_and_epochs_differ() -> None:
 
 def test_a_lane_reads_few_pieces_a_window() -> None:
     """What a worker loads is what it trains on: a window's rows lie in as many pieces as they fill, and two more."""
-    order = Order((32,) * 100, 8, 4, 0, 64)
+    order = RowOrder((32,) * 100, 8, 4, 0, 64)
     for step in islice(range(0, 80, 8), 10):
         pieces = {piece for piece, _ in order.lane_rows(order.window(step), 1)}
         assert len(pieces) <= 64 // 32 + 2
 
 
 def test_rows_are_shuffled_within_a_window() -> None:
-    order = Order((64,), 4, 1, 0, 64)
+    order = RowOrder((64,), 4, 1, 0, 64)
     rows = order.lane_rows(order.window(0), 0)
     assert sorted(rows) == [(0, row) for row in range(64)]
     assert rows != sorted(rows)

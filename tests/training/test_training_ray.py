@@ -12,6 +12,7 @@ from components.config import Config
 from components.data.prepare import prepare
 from components.model.adapter import RealCustomAdapter
 from components.registry import tracking
+from components.registry.tracker import MlflowTracker
 from components.training.launch import train
 from components.world.write import write_world
 
@@ -29,7 +30,7 @@ def test_a_prepared_world_becomes_an_adapter(config: Config, ray_cluster: None) 
     )
     write_world(small.world, seed=1)
     prepare(small)
-    trained = train(small)
+    trained = train(small, MlflowTracker(small))
 
     adapter = RealCustomAdapter.from_pretrained(trained.adapter)
     assert any(layer.to_v_vision.weight.any() for layer in adapter.layers.values())  # it started from zero
@@ -40,7 +41,7 @@ def test_a_prepared_world_becomes_an_adapter(config: Config, ray_cluster: None) 
     assert run.data.params["training.steps"] == "4"
     assert [a.path for a in store.list_artifacts(trained.run_id, "samples")] == ["samples/step_000004.png"]
 
-    again = train(small)  # the same settings: nothing is left to do, and the run is the same
+    again = train(small, MlflowTracker(small))  # the same settings: nothing is left to do, and the run is the same
     assert (again.run_id, again.fingerprint) == (trained.run_id, trained.fingerprint)
     assert RealCustomAdapter.from_pretrained(again.adapter).digest == adapter.digest
 
@@ -63,7 +64,7 @@ def test_pictures_of_three_shapes_train_one_adapter_on_two_workers(config: Confi
     _reshape(Path(small.data.source))
     buckets = prepare(small).manifest.buckets["train"]
     assert len(buckets) == 3 and min(buckets.values()) < 8 < max(buckets.values())  # one is not split among workers
-    trained = train(small)
+    trained = train(small, MlflowTracker(small))
     history = tracking.client(small.registry).get_metric_history(trained.run_id, "loss")
     assert [metric.step for metric in history] == [6] and history[0].value > 0
     assert RealCustomAdapter.from_pretrained(trained.adapter).digest

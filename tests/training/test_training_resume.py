@@ -13,11 +13,11 @@ from torch import Tensor
 
 from components.config import Config
 from components.training.batches import read_window
+from components.training.dataset_rows import find_rows
 from components.training.learner import Learner
-from components.training.rows import find_rows
 from components.training.validation import validation_loss
 from tests.fixtures.prepared_dataset import write_prepared
-from tests.fixtures.tolerances import attends_in_bf16
+from tests.fixtures.tolerances import adam_error, additions, attends_in_bf16, distance
 
 STEPS = 6
 
@@ -46,7 +46,7 @@ def prepared(config: Config) -> Config:
 
 def advance(learner: Learner, config: Config, steps: range, lanes: Sequence[int]) -> list[float]:
     rows = find_rows(config.training.dataset, config.training)
-    return [learner.take(step, read_window(rows, step, lanes)).loss for step in steps]
+    return [learner.train_step(step, read_window(rows, step, lanes)).loss for step in steps]
 
 
 def parameters(learner: Learner) -> dict[str, Tensor]:
@@ -59,6 +59,11 @@ def parameters(learner: Learner) -> dict[str, Tensor]:
 def furthest(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     assert a.keys() == b.keys()
     return max(float((a[key] - b[key]).abs().max()) for key in a)
+
+
+def movement(start: dict[str, Tensor], end: dict[str, Tensor]) -> Tensor:
+    """How far each parameter has moved, [n]."""
+    return torch.cat([(end[key] - value).flatten() for key, value in start.items()])
 
 
 @pytest.mark.parametrize("killed_after", [1, 4])
@@ -100,9 +105,9 @@ def test_a_gradient_that_is_not_finite_moves_nothing(prepared: Config) -> None:
     [(lane, batch)] = read_window(rows, 0, [0])
     batch["latents"][1, 0, 0, 0] = float("nan")
     before = parameters(learner)
-    assert not learner.take(0, [(lane, batch)]).finite
+    assert not learner.train_step(0, [(lane, batch)]).finite
     assert furthest(before, parameters(learner)) == 0
-    assert learner.take(0, read_window(rows, 0, [0])).finite  # nothing of it is left
+    assert learner.train_step(0, read_window(rows, 0, [0])).finite  # nothing of it is left
 
 
 def test_the_validation_loss_is_the_same_each_time_and_leaves_no_trace(prepared: Config) -> None:
@@ -150,25 +155,34 @@ def distributed(config: Config, world: int, out: Path) -> tuple[dict[str, Tensor
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
 def test_two_workers_end_where_one_with_their_lanes_does(prepared: Config, tmp_path: Path, sharding: str) -> None:
     """Also where lanes cannot be shared evenly, and where gradients are accumulated."""
+    torch.set_num_threads(1)
     for workers, accumulation in ((2, 1), (3, 1), (2, 2)):
-        config = small(prepared, workers=workers, accumulation=accumulation, sharding=sharding, batch_size=2)
+        # In float32, since rounding the parameters to bfloat16 is not continuous.
+        parallel = {"workers": workers, "accumulation": accumulation, "sharding": sharding}
+        config = small(prepared, batch_size=2, bf16=False, **parallel)
         alone = Learner(config, torch.device("cpu"))
         start = parameters(alone)
         advance(alone, config, range(STEPS), range(config.training.lanes))
         together, validation = distributed(config, 2, tmp_path / f"{workers}-{accumulation}")
-        moved = furthest(parameters(alone), start)
-        assert furthest(together, parameters(alone)) < 0.02 * moved
+        allowed = adam_error(torch.float32, STEPS * additions(alone.shared.denoiser))
+        if sharding == "ddp" and (workers, accumulation) == (2, 1):
+            allowed = 0.0  # the half that a worker adds is the half that two workers average
+        assert distance(movement(start, together), movement(start, parameters(alone))) <= allowed
         expected = validation_loss(alone, config.training.dataset)
-        assert expected is not None and validation == pytest.approx(expected, rel=1e-4)
+        assert expected is not None and validation == pytest.approx(expected, rel=allowed)
 
 
 @pytest.mark.slow
 def test_a_sharded_training_goes_on_where_a_whole_one_stopped(prepared: Config, tmp_path: Path) -> None:
-    whole, sharded = (small(prepared, workers=2, batch_size=2, sharding=kind) for kind in ("ddp", "fsdp"))
+    torch.set_num_threads(1)
+    kinds = ("ddp", "fsdp")
+    whole, sharded = (small(prepared, workers=2, batch_size=2, bf16=False, sharding=kind) for kind in kinds)
     uninterrupted, _ = distributed(whole, 2, tmp_path / "whole")
     alone = Learner(whole, torch.device("cpu"))
+    start = parameters(alone)
     advance(alone, whole, range(3), range(2))
     (tmp_path / "part").mkdir()
     alone.save(tmp_path / "part" / "resume", 3, write=True)
     resumed, _ = distributed(sharded, 2, tmp_path / "part")
-    assert furthest(resumed, uninterrupted) < 1e-4
+    allowed = adam_error(torch.float32, STEPS * additions(alone.shared.denoiser))
+    assert distance(movement(start, resumed), movement(start, uninterrupted)) < allowed

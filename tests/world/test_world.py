@@ -14,6 +14,7 @@ from PIL import Image
 
 from components.config import WorldConfig, load_config
 from components.errors import ConfigError
+from components.fingerprint import fingerprint
 from components.world import write
 from components.world.identities import CHARACTERS, COLORS, FEATURES, KINDS, PATTERNS, sample_identity
 from components.world.places import PLACES
@@ -152,3 +153,40 @@ def test_held_out_identities_are_never_drawn_for_training(world: WorldConfig, ro
 def test_more_identities_than_the_world_can_tell_apart_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"world\.identities"):
         load_config("tiny", ["world.identities=1000000"])
+
+
+#: Hashes of the rows and pixels that each version draws, in order. After raising a version add its hash.
+DRAWN = ["e5c2fe0cbaf43404"]
+
+
+def test_a_version_draws_what_it_drew(world: WorldConfig, rows: list[Row]) -> None:
+    pixels = {
+        f"{field} {row['image']}": hashlib.sha256(Image.open(world.output / row[field]).tobytes()).hexdigest()
+        for row in rows
+        for field in ("image", "mask")
+    }
+    drawn = fingerprint([rows, pixels])
+    assert len(DRAWN) == write.VERSION, f"DRAWN needs a hash a version: the world is {drawn}"
+    assert drawn == DRAWN[-1], (
+        "other pictures or rows than before: if that is meant, raise VERSION in components/world/write.py "
+        f"and add {drawn!r} here"
+    )
+
+
+def test_a_world_that_a_release_drew_is_left_alone(tmp_path: Path) -> None:
+    """Release 0.1.0 wrote this mark for these settings."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "fingerprint").write_text("81ab9596a80b8b7b")
+    settings = WorldConfig(identities=12, pictures_per_identity=3, picture_size=128, output=raw)
+    write.write_world(settings, seed=5)
+    assert [file.name for file in raw.iterdir()] == ["fingerprint"]
+
+
+def test_another_version_is_drawn_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    small = WorldConfig(identities=2, pictures_per_identity=2, output=tmp_path / "raw")
+    file = write.write_world(small, seed=0) / "images" / "00000-0.png"
+    before = file.stat().st_mtime_ns
+    monkeypatch.setattr(write, "VERSION", write.VERSION + 1)
+    write.write_world(small, seed=0)
+    assert file.stat().st_mtime_ns > before

@@ -1,4 +1,4 @@
-"""Pictures as a page holds them: thumbnails in data URIs, with outlines and boxes as SVG on top."""
+"""Images of an HTML page: thumbnails as data URIs, with outlines and boxes as SVG overlays."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-#: Sides of thumbnails in pixels: of pictures, and of the smaller ones beside and below them.
+#: Sides of thumbnails in pixels: large and small ones.
 LARGE, SMALL = 320, 160
 _QUALITY = 78
-#: How far an outline may be from the mask's edge, as a share of the picture's longer side, and its most parts.
+#: Maximum distance of an outline from the mask's edge, as a share of the picture's longer side; maximum of parts.
 _SLACK, _PARTS = 0.004, 12
 
 #: x0, y0, x1, y1 as shares of the picture's width and height.
@@ -21,7 +21,7 @@ Share = tuple[float, float, float, float]
 
 
 class Thumbnail(NamedTuple):
-    """A picture to show, ``uri``, and its size in pixels."""
+    """A data URI of an image, and its size in pixels."""
 
     uri: str
     width: int
@@ -38,14 +38,14 @@ def thumbnail(picture: Image.Image, side: int) -> Thumbnail:
 
 
 def outline(mask: Image.Image) -> str:
-    """The edge of ``mask`` (L, white on the subject) as an SVG path in a view box of 100 x 100; empty where it is."""
+    """The edge of ``mask`` (L, 255 on the subject) as an SVG path in a view box of 100 x 100; empty without one."""
     pixels = (np.asarray(mask) > 127).astype(np.uint8)
-    # A frame of nothing, so that an edge along the picture's border is an edge too.
+    # Padded, so that the border of the picture is an edge, too.
     contours, _ = cv2.findContours(np.pad(pixels, 1), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     largest = sorted(contours, key=cv2.contourArea, reverse=True)[:_PARTS]
     paths = [cv2.approxPolyDP(contour, _SLACK * max(mask.size), closed=True)[:, 0] for contour in largest]
     scale = np.asarray([100 / mask.width, 100 / mask.height])
-    # Contours run through the outermost pixels' middles.
+    # Contours run through the centres of pixels.
     points = [np.clip((path - 0.5) * scale, 0, 100) for path in paths if len(path) > 2]
     return " ".join("M" + " L".join(f"{x:.1f},{y:.1f}" for x, y in path) + "Z" for path in points)
 

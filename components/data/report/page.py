@@ -1,4 +1,4 @@
-"""`write_report`: a prepared dataset as one HTML page that needs nothing else to be looked at."""
+"""`write_report`: a report of a prepared dataset as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from PIL import Image
 
 from components.data.manifest import REJECTS
 from components.data.report.drawing import LARGE, SMALL, Share, Thumbnail, extent, outline, share, thumbnail
-from components.data.report.summary import Kept, Reason, Refused, marked, size_of, summarize
+from components.data.report.summary import Kept, Reason, RejectedRow, marked, size_of, summarize
 
 REPORT = "report.html"
-#: Longest text that is shown of what a user wrote.
+#: Maximum length of a caption on the page.
 _TEXT = 300
 
 
-class Seen(NamedTuple):
-    """A kept row's pictures: RGB ``picture`` in its bucket, ``mask`` and, if it is known, ``head`` (L, white on them).
+class RowPictures(NamedTuple):
+    """Images of an accepted row: RGB ``picture`` of its bucket's size, ``mask`` and, if known, ``head`` (L).
 
-    ``face`` is the box of the face in the square ``cutout``, in its pixels.
+    ``face`` is the face box in pixels of the square ``cutout``.
     """
 
     picture: Image.Image
@@ -32,19 +32,19 @@ class Seen(NamedTuple):
     face: tuple[float, float, float, float] | None
 
 
-class Album(Protocol):
-    """Where the report's pictures come from. What cannot be read any more is None."""
+class PictureLoader(Protocol):
+    """Loads pictures of the report; None for unreadable ones."""
 
-    def row(self, id: str) -> Seen | None:
-        """The pictures of a kept row."""
+    def row(self, id: str) -> RowPictures | None:
+        """The images of an accepted row."""
 
     def picture(self, id: str) -> Image.Image | None:
-        """The picture of any row of the source, as it is there."""
+        """The picture of any row of the source."""
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """A kept row on the page."""
+    """An accepted row on the page."""
 
     row: Kept
     bucket_order: int
@@ -64,15 +64,14 @@ class _Pair(NamedTuple):
     refused: Thumbnail | None
 
 
-def write_report(directory: Path, album: Album, name: str) -> Path:
+def write_report(directory: Path, pictures: PictureLoader, name: str) -> Path:
     """Write ``report.html`` into the prepared dataset in ``directory``, and return its path.
 
-    The page shows a bounded number of rows, so it stays below 3 MB however large the dataset is; the same dataset gives
-    the same page.
+    The page shows a bounded number of rows, so it stays below 3 MB for datasets of any size. Deterministic.
 
     Args:
-        album: where pictures are found.
-        name: what the page calls the dataset.
+        pictures: loads the pictures.
+        name: the dataset's name on the page.
 
     Raises:
         DataError: ``directory`` is no prepared dataset.
@@ -84,10 +83,10 @@ def write_report(directory: Path, album: Album, name: str) -> Path:
         summary=summary,
         manifest=summary.manifest,
         source=summary.manifest.config.get("data", {}).get("source", ""),
-        rows=[_shown(row, order[row.bucket], album) for row in summary.rows],
-        reasons=[(reason, _refused(reason, album)) for reason in summary.reasons],
+        rows=[_shown(row, order[row.bucket], pictures) for row in summary.rows],
+        reasons=[(reason, _refused(reason, pictures)) for reason in summary.reasons],
         more_reasons=len(summary.manifest.reasons) - len(summary.reasons),
-        duplicates=[_pair(row, album) for row in summary.duplicates],
+        duplicates=[_pair(row, pictures) for row in summary.duplicates],
         rejects_file=REJECTS,
         configuration=yaml.safe_dump(summary.manifest.config, sort_keys=False, allow_unicode=True),
     )
@@ -109,10 +108,10 @@ def _template():  # type: ignore[no-untyped-def]
     return environment.get_template("report.html.j2", globals={"size_of": size_of, "number": "{:,}".format})
 
 
-def _shown(row: Kept, order: int, album: Album) -> _Shown:
+def _shown(row: Kept, order: int, pictures: PictureLoader) -> _Shown:
     caption = row.caption if len(row.caption) <= _TEXT else row.caption[:_TEXT] + "…"
     pieces = marked(caption, row.word)
-    seen = album.row(row.id)
+    seen = pictures.row(row.id)
     if seen is None:
         return _Shown(row, order, pieces)
     return _Shown(
@@ -128,14 +127,14 @@ def _shown(row: Kept, order: int, album: Album) -> _Shown:
     )
 
 
-def _refused(reason: Reason, album: Album) -> list[tuple[str, Thumbnail | None]]:
-    """Some of the rows with their pictures; duplicates are shown as pairs instead."""
-    return [(row.id, _small(album.picture(row.id))) for row in reason.rows if row.kept is None]
+def _refused(reason: Reason, pictures: PictureLoader) -> list[tuple[str, Thumbnail | None]]:
+    """Some of the rejected rows with their pictures, except duplicates, which are shown as pairs."""
+    return [(row.id, _small(pictures.picture(row.id))) for row in reason.rows if row.kept is None]
 
 
-def _pair(row: Refused, album: Album) -> _Pair:
+def _pair(row: RejectedRow, pictures: PictureLoader) -> _Pair:
     assert row.kept is not None
-    return _Pair(row.kept, _small(album.picture(row.kept)), row.id, _small(album.picture(row.id)))
+    return _Pair(row.kept, _small(pictures.picture(row.kept)), row.id, _small(pictures.picture(row.id)))
 
 
 def _small(picture: Image.Image | None) -> Thumbnail | None:

@@ -1,4 +1,4 @@
-"""The report's pictures, read from the source again: the dataset itself holds latents."""
+"""Pictures of the report, read from the source again, as the dataset contains latents."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Iterable
 from PIL import Image
 
 from components.data.decode import FORMATS, decode_picture
-from components.data.report.page import Seen
+from components.data.report.page import RowPictures
 from components.data.schema import SourceRow
-from components.data.subject_image import CurateSettings, Refused, cut, lay_out, see
+from components.data.subject_image import CurateSettings, PictureRejected, cut_reference, load_subject, training_view
 from components.errors import DataError
 
 
 class SourcePictures:
-    """Lays out the ``rows`` of a source as preparation did, and shows of refused ones what can be shown."""
+    """Processes ``rows`` of a source as preparation does, and decodes rejected ones as far as possible."""
 
     def __init__(self, rows: Iterable[SourceRow], settings: CurateSettings) -> None:
         self._subjects = {row["subject"]["id"]: row["subject"] for row in rows}
         self._settings = settings
 
-    def row(self, id: str) -> Seen | None:
-        """The pictures of a kept row; None if the source has changed since."""
+    def row(self, id: str) -> RowPictures | None:
+        """The images of an accepted row; None if the source has changed."""
         if id not in self._subjects:
             return None
         try:
-            seen = see(self._subjects[id], self._settings)
-        except Refused:
+            seen = load_subject(self._subjects[id], self._settings)
+        except PictureRejected:
             return None
-        view, cutout = lay_out(seen, self._settings), cut(seen, self._settings.reference_size)
-        return Seen(
+        view, cutout = training_view(seen, self._settings), cut_reference(seen, self._settings.reference_size)
+        return RowPictures(
             Image.fromarray(view.picture),
             Image.fromarray(view.mask),
             None if view.head is None else Image.fromarray(view.head),
@@ -40,7 +40,7 @@ class SourcePictures:
         )
 
     def picture(self, id: str) -> Image.Image | None:
-        """The picture of any row, as far as it can be decoded; of an animated one, its first frame."""
+        """The picture of any row, if it can be decoded; the first frame of an animated one."""
         if id not in self._subjects:
             return None
         settings = self._settings
@@ -55,11 +55,11 @@ class SourcePictures:
 
 
 def _first_frame(data: bytes, max_pixels: int) -> Image.Image | None:
-    """What can be seen of a picture that was refused for another reason than damage."""
+    """The first frame of a picture, if it can be decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 return picture.convert("RGB") if picture.width * picture.height <= max_pixels else None
-    except Exception:  # hostile bytes fail in ways that no list completes
+    except Exception:  # decoders raise many types for hostile bytes
         return None

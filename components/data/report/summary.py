@@ -1,6 +1,6 @@
-"""What there is to say about a prepared dataset, however large it is: its manifest, and a few rows of every kind.
+"""A summary of a prepared dataset of any size: its manifest, and sample rows of every kind.
 
-The rows are chosen by a hash of their ids, so the same dataset is always shown by the same rows.
+Rows are sampled by a hash of their ids, so the summary is deterministic.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from components.data.manifest import REJECTS, SHARDS, Manifest, load_manifest
 from components.errors import DataError
 from components.model.words import find_word
 
-#: Most kept rows, reasons, rows of each reason, and pairs of duplicates.
+#: Maximum numbers of accepted rows, reasons, rows of each reason, and pairs of duplicates.
 ROWS, REASONS, ROWS_OF_REASON, DUPLICATES = 24, 12, 4, 12
 
 T = TypeVar("T")
@@ -38,8 +38,8 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A row that was left out; ``kept`` is the picture that a duplicate resembles."""
+class RejectedRow:
+    """A rejected row; ``kept`` is the picture that a duplicate resembles."""
 
     id: str
     source: str
@@ -48,22 +48,22 @@ class Refused:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why ``count`` rows were left out, and some of them."""
+    """The reason of ``count`` rejects, and some of the rows."""
 
     stage: str
     reason: str
     count: int
-    rows: list[Refused]
+    rows: list[RejectedRow]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A prepared dataset in a nutshell: ``rows`` by bucket, ``reasons`` and ``duplicates`` most frequent first."""
+    """A summary: ``rows`` by bucket, ``reasons`` and ``duplicates`` most frequent first."""
 
     manifest: Manifest
     rows: list[Kept]
     reasons: list[Reason]
-    duplicates: list[Refused]
+    duplicates: list[RejectedRow]
 
     @property
     def buckets(self) -> dict[str, dict[str, int]]:
@@ -79,7 +79,7 @@ class Summary:
 
 
 def summarize(directory: Path) -> Summary:
-    """Read the summary of the prepared dataset in ``directory``; of its shards, only what is text.
+    """Read the summary of the prepared dataset in ``directory``; of its shards, only text columns.
 
     Raises:
         DataError: ``directory`` is no prepared dataset, or a file of it is missing or damaged.
@@ -100,7 +100,7 @@ def size_of(bucket: str) -> tuple[int, int]:
 
 
 def marked(caption: str, word: str) -> list[tuple[str, bool]]:
-    """``caption`` cut into pieces, and whether each is the target word."""
+    """``caption`` split into pieces, and whether each is the target word."""
     pieces: list[tuple[str, bool]] = []
     end = 0
     for start, stop in find_word(caption, word):
@@ -127,19 +127,19 @@ def _rows(files: Iterable[Path], bucket: str) -> Iterator[Kept]:
                     yield Kept(**row, split=split, bucket=bucket)
 
 
-def _refused(file: Path, counts: Mapping[str, int]) -> tuple[list[Reason], list[Refused]]:
-    """A few rows of the most frequent reasons, and pairs of duplicates; the file is read in pieces."""
+def _refused(file: Path, counts: Mapping[str, int]) -> tuple[list[Reason], list[RejectedRow]]:
+    """Sample rows of the most frequent reasons, and pairs of duplicates; the file is read in batches."""
     shown = list(counts)[:REASONS]
-    rows: dict[str, list[Refused]] = defaultdict(list)
-    pairs: list[Refused] = []
+    rows: dict[str, list[RejectedRow]] = defaultdict(list)
+    pairs: list[RejectedRow] = []
     stages: dict[str, tuple[str, str]] = {}
     with pq.ParquetFile(file) as table:
         for batch in table.iter_batches():
-            found: dict[str, list[Refused]] = defaultdict(list)
+            found: dict[str, list[RejectedRow]] = defaultdict(list)
             for row in batch.to_pylist():
                 name = f"{row['stage']}: {row['reason']}"
                 stages[name] = row["stage"], row["reason"]
-                found[name].append(Refused(row["id"], row["source"], row.get("kept")))
+                found[name].append(RejectedRow(row["id"], row["source"], row.get("kept")))
             for name in found.keys() & set(shown):
                 rows[name] = _few([*rows[name], *found[name]], ROWS_OF_REASON)
             twins = [row for group in found.values() for row in group if row.kept]
@@ -148,7 +148,7 @@ def _refused(file: Path, counts: Mapping[str, int]) -> tuple[list[Reason], list[
 
 
 def _few(rows: Iterable[T], number: int) -> list[T]:
-    """The ``number`` rows whose ids' hashes are smallest."""
+    """The ``number`` rows with the smallest hashes of ids."""
     return heapq.nsmallest(number, rows, key=lambda row: (zlib.crc32(row.id.encode()), row.id))  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""Where rows come from: `read_source` reads any format of `data.format` into the one schema `SubjectCaption`."""
+"""Sources: `read_source` reads every format of `data.format` into the schema `SubjectCaption`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of columnar tables: their columns checked by type before a row is read, their pictures left where they are."""
+"""Rows of columnar tables: column types are checked before rows are read; pictures are not loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from components.data.address import Cell, member
-from components.data.sources.record import Columns, Held, Record, require_columns
+from components.data.sources.record import Columns, ContainedPicture, Record, require_columns
 from components.errors import DataError
 
 _PICTURE = "bytes, a path, or a struct of bytes and path"
@@ -20,7 +20,7 @@ _LISTS = {"box": "a list of numbers", "head_box": "a list of numbers", "referenc
 
 
 class PictureColumn(NamedTuple):
-    """A column of pictures: where its bytes stand, and where its path (dotted names; None if the column has none)."""
+    """A column of pictures: the dotted names of its bytes and of its path; None if missing."""
 
     column: str
     data: str | None
@@ -28,7 +28,7 @@ class PictureColumn(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What is read of a table: columns as they are, pictures apart, and the names behind the numbers of labels."""
+    """The columns to read of a table: plain columns, picture columns, and the class names of label columns."""
 
     plain: list[str]
     pictures: list[PictureColumn]
@@ -36,15 +36,15 @@ class Layout(NamedTuple):
 
     @property
     def read(self) -> list[str]:
-        """The columns that rows are read from; no picture's bytes are among them."""
+        """The columns that are loaded, without bytes of pictures."""
         return [*self.plain, *(picture.path for picture in self.pictures if picture.path)]
 
 
 def lay_out(file: str, schema: pa.Schema, columns: Columns) -> Layout:
-    """Match ``schema`` with the fields.
+    """Match the columns of ``schema`` with the fields.
 
     Raises:
-        DataError: a column is missing or of the wrong type; names the file, the field and what is there.
+        DataError: a column is missing or of the wrong type; the message names the file, the field and the type.
     """
     require_columns(file, columns, schema.names)
     labels = _label_names(schema)
@@ -83,7 +83,7 @@ def records(
         for picture in layout.pictures:
             if picture.data and present[picture.data][index]:
                 place = member(file, cell(picture.data, index))
-                values[picture.column] = Held(place, f"{file}!{number}")
+                values[picture.column] = ContainedPicture(place, f"{file}!{number}")
             else:
                 value = values.get(picture.column)
                 values[picture.column] = value.get("path") if isinstance(value, dict) else value
@@ -92,7 +92,7 @@ def records(
 
 @contextmanager
 def readable(file: str, kind: str) -> Iterator[None]:
-    """Name ``file`` when pyarrow cannot read it."""
+    """Turn errors of pyarrow into a `DataError` that names ``file``."""
     try:
         yield
     except (pa.ArrowException, OSError, EOFError) as error:
@@ -114,7 +114,7 @@ def _picture_column(file: str, field: str, column: str, kind: pa.DataType) -> Pi
 
 
 def _mismatch(field: str, kind: pa.DataType, labelled: bool) -> str | None:
-    """What ``field`` wants, if ``kind`` is something else."""
+    """The expected type of ``field`` if ``kind`` is another one, else None."""
     if types.is_null(kind):
         return None
     if wanted := _LISTS.get(field):
@@ -136,7 +136,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def _label_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Column -> names of its classes, where Hugging Face's `datasets` has noted them in ``schema``."""
+    """Column -> class names, from the metadata of Hugging Face's `datasets` in ``schema``."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}

@@ -1,4 +1,4 @@
-"""One folder of photographs a subject, with a list of the subjects' classes, as DreamBench has it."""
+"""The DreamBench layout: one folder of photographs for each subject, and a list of the subjects' classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEMPLATE = re.compile(r"""^\s*(?P<quote>["'])(?P<template>.*)(?P=quote)\.format
 
 
 def read_dreambench(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
-    """A subject's class is the caption's word, and its photographs are each other's references."""
+    """Rows of all photographs: the subject's class is the word, its other photographs are the references."""
     only_folder(store, file)
     classes = read_classes(read_text(store, CLASSES))
     for subject, photographs in list_photographs(store).items():

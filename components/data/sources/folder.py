@@ -1,4 +1,4 @@
-"""An image folder: pictures with their captions beside them, in text files or in metadata as Hugging Face has it."""
+"""An image folder: captions in ``.txt`` files beside the pictures, or in Hugging Face's metadata files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 from components.data.source_files import SourceFiles
 from components.data.sources.record import Columns, Record, is_picture, only_folder, read_text, require_columns
-from components.data.sources.text import csv_columns, csv_records, jsonl_records
+from components.data.sources.text_tables import csv_columns, csv_records, jsonl_records
 
 logger = logging.getLogger(__name__)
-#: Describe the pictures of their folder, in columns of which ``file_name`` is one.
+#: Metadata files of a folder, with a column ``file_name``.
 METADATA = ("metadata.jsonl", "metadata.csv")
 #: ``cat.mask.png`` is the mask of ``cat.jpg``.
 MASK = ".mask.png"
@@ -21,9 +21,9 @@ _THREADS = 16
 
 
 def read_folder(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
-    """The rows of all metadata, then each other picture that has a ``.txt`` of its name.
+    """The rows of all metadata files, then other pictures with a ``.txt`` of the same name.
 
-    Where there is no metadata every picture is a row, and one without a caption is refused.
+    Without metadata files every picture is a row, and pictures without a caption are errors.
     """
     only_folder(store, file)
     files = store.files()
@@ -52,7 +52,7 @@ def _metadata(store: SourceFiles, file: str, columns: Columns) -> Iterator[Recor
 
 
 def _paths(record: Record, columns: Columns) -> Iterator[str]:
-    """Every path that ``record`` names, from the root."""
+    """All paths in ``record``, relative to the root."""
     if isinstance(record.values, dict):
         for field in ("image", "mask", "references"):
             value = record.values.get(columns[field])
@@ -64,7 +64,7 @@ def _paths(record: Record, columns: Columns) -> Iterator[str]:
 def _captioned(
     store: SourceFiles, there: set[str], pictures: list[str], columns: Columns, skip: bool
 ) -> Iterator[Record]:
-    """``pictures`` with the texts beside them; without one they are skipped, or left to the schema to refuse."""
+    """``pictures`` with their text files; those without are skipped, or left to fail validation."""
     texts = [text for name in pictures if (text := _beside(name, ".txt")) in there]
     with ThreadPoolExecutor(_THREADS) as threads:
         captions = dict(zip(texts, threads.map(lambda text: read_text(store, text).strip(), texts), strict=True))

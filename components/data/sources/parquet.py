@@ -1,4 +1,4 @@
-"""Parquet files with the pictures' bytes or paths in them. Bytes are not read: the footer says which rows have any."""
+"""Parquet files with bytes or paths of pictures. Bytes are not read: the footer tells which rows have them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from components.data.source_files import SourceFiles
 from components.data.sources.columnar import Layout, lay_out, readable, records
 from components.data.sources.record import Columns, Record, container_files
 
-#: Rows that are decoded at a time to see which hold bytes, in a file that does not state it.
+#: Rows decoded at a time to find those with bytes, in a file without statistics.
 _ROWS = 64
 
 

@@ -1,4 +1,4 @@
-"""Reading a source: its records, checked one by one, become rows with identifiers and addresses."""
+"""Reading a source: records are validated and become rows with identifiers and addresses."""
 
 from __future__ import annotations
 
@@ -19,8 +19,16 @@ from components.data.sources.datasets import read_datasets
 from components.data.sources.dreambench import read_dreambench
 from components.data.sources.folder import read_folder
 from components.data.sources.parquet import read_parquet
-from components.data.sources.record import REQUIRED, Columns, Held, Reader, Record, match_columns, missing_column
-from components.data.sources.text import read_csv, read_jsonl
+from components.data.sources.record import (
+    REQUIRED,
+    Columns,
+    ContainedPicture,
+    Reader,
+    Record,
+    match_columns,
+    missing_column,
+)
+from components.data.sources.text_tables import read_csv, read_jsonl
 from components.data.sources.webdataset import read_webdataset
 from components.errors import DataError
 
@@ -34,13 +42,13 @@ _READERS: dict[str, Reader] = {
     "dreambench": read_dreambench,
     "datasets": read_datasets,
 }
-#: Faults that are told in full.
-_SHOWN = 3
+#: Maximum number of errors in a message.
+_MAX_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source that has been read: all rows, in a fixed order, and where their pictures are."""
+    """A source that was read: all rows, in a deterministic order, and the store of their pictures."""
 
     store: SourceFiles
     rows: list[SourceRow]
@@ -58,7 +66,7 @@ def read_source(data: DataConfig) -> Source:
     for record in islice(_READERS[data.format](store, file, columns), data.limit):
         checked.add(record)
     if checked.faults:
-        more = f" (and {checked.faulty - _SHOWN} more)" if checked.faulty > _SHOWN else ""
+        more = f" (and {checked.faulty - _MAX_SHOWN} more)" if checked.faulty > _MAX_SHOWN else ""
         raise DataError(f"data.source: {data.source}: {'; '.join(checked.faults)}{more}")
     if not checked.rows:
         raise DataError(f"data.source: {data.source} holds no rows in format {data.format!r}")
@@ -77,7 +85,7 @@ def _locate(data: DataConfig) -> tuple[SourceFiles, str | None]:
         raise DataError(
             f"data.source: {data.source} does not exist; give a folder or file in format {data.format!r}{hint}"
         ) from None
-    except Exception as error:  # every remote filesystem has errors of its own
+    except Exception as error:  # every remote filesystem has its own error types
         raise DataError(f"data.source: {data.source} cannot be opened: {type(error).__name__}: {error}") from error
     if kind == "directory":
         return store, None
@@ -87,7 +95,7 @@ def _locate(data: DataConfig) -> tuple[SourceFiles, str | None]:
 
 @dataclass
 class _Checked:
-    """Rows that follow the schema, and what is wrong with those that do not."""
+    """Valid rows, and errors of the invalid ones."""
 
     store: SourceFiles
     columns: Columns
@@ -101,7 +109,7 @@ class _Checked:
             self.rows.append(self._row(record))
         except (ValueError, DataError) as error:
             self.faulty += 1
-            if len(self.faults) < _SHOWN:
+            if len(self.faults) < _MAX_SHOWN:
                 self.faults.append(f"{record.where}: {_said(error, self.columns)}")
 
     def _row(self, record: Record) -> SourceRow:
@@ -111,7 +119,7 @@ class _Checked:
             if name in values:
                 values[name] = _address(self.store, record.folder, name, values[name])
         row = SubjectCaption.model_validate(values)
-        shown = image.name if isinstance(image, Held) else row.image
+        shown = image.name if isinstance(image, ContainedPicture) else row.image
         self._seen[shown] += 1
         name = shown if self._seen[shown] == 1 else f"{shown}#{self._seen[shown]}"
         return {
@@ -142,8 +150,8 @@ class _Checked:
 
 
 def _address(store: SourceFiles, folder: str, field: str, value: Any) -> Any:
-    """The address of a picture (or a list of them); what is neither is left for the schema to refuse."""
-    if isinstance(value, Held):
+    """The address of a picture (or a list of them); other values are left to fail validation."""
+    if isinstance(value, ContainedPicture):
         return value.address
     if isinstance(value, list):
         return [_address(store, folder, field, one) for one in value]
@@ -151,7 +159,7 @@ def _address(store: SourceFiles, folder: str, field: str, value: Any) -> Any:
 
 
 def _inside(store: SourceFiles, folder: str, field: str, path: str) -> str:
-    """``path`` relative to the store's root, links followed."""
+    """``path`` relative to the store's root, with links resolved."""
     try:
         real = store.path(posixpath.normpath(posixpath.join(folder, path)))
     except DataError as error:

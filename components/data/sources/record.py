@@ -1,4 +1,4 @@
-"""A row as its source has it, and how its columns are matched with the fields of `SubjectCaption`."""
+"""Unvalidated rows of a source, and the mapping of columns to fields of `SubjectCaption`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ FIELDS = tuple(SubjectCaption.model_fields)
 REQUIRED = tuple(name for name, field in SubjectCaption.model_fields.items() if field.is_required())
 
 
-class Held(NamedTuple):
-    """A picture inside a container: its address, and a name for people that does not change with its place there."""
+class ContainedPicture(NamedTuple):
+    """A picture inside a container: its address, and a readable name that is independent of its position."""
 
     address: str
     name: str
@@ -25,30 +25,30 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """One row, before it is checked.
+    """One row before validation.
 
-    ``where`` it stands, its ``values`` by the source's column names (should be a mapping; a picture is a path or
-    `Held`), and the ``folder`` below the root that its paths are relative to.
+    Its position ``where`` for messages, its ``values`` by column (should be a mapping; a picture is a path or
+    `ContainedPicture`), and the ``folder`` below the root that its paths are relative to.
     """
 
     where: str
     values: Any
     folder: str = ""
-    #: Why it cannot be read at all.
+    #: Why the row is unreadable, if it is.
     fault: str = ""
 
 
-#: The source's name of every field.
+#: Field -> column of the source.
 Columns = Mapping[str, str]
-#: Reads the rows of a store: of the file that is named, or (None) of the whole folder.
+#: Reads the rows of a store: of one file, or (None) of the whole folder.
 Reader = Callable[[SourceFiles, str | None, Columns], Iterator[Record]]
 
 
 def match_columns(given: Mapping[str, str]) -> Columns:
-    """Complete ``data.columns``: a field that it does not name has a column of its own name, one named "" has none.
+    """Complete ``data.columns``: the default column of a field has its name; "" means no column.
 
     Raises:
-        DataError: a name that is no field.
+        DataError: a name is no field.
     """
     if unknown := sorted(given.keys() - set(FIELDS)):
         raise DataError(f"data.columns: {unknown[0]!r} is not a field; the fields are {', '.join(FIELDS)}")
@@ -56,16 +56,16 @@ def match_columns(given: Mapping[str, str]) -> Columns:
 
 
 def missing_column(field: str, column: str, there: Collection[str]) -> str:
-    """What to say about a field that has no column."""
+    """The message about a field without a column."""
     shown = ", ".join(sorted(there)) or "none"
     return f"{field}: no column {column!r} (there are: {shown}); name its column, --set 'data.columns={{{field}: …}}'"
 
 
 def require_columns(where: str, columns: Columns, there: Collection[str]) -> None:
-    """Refuse a table that lacks the column of a field that is required, or that ``data.columns`` names.
+    """Check that a table has the columns of required fields, and those that ``data.columns`` names.
 
     Raises:
-        DataError: names the table, the field and the columns that are there.
+        DataError: one is missing; the message names the table, the field and the existing columns.
     """
     for field, column in columns.items():
         if column not in there and (field in REQUIRED or column not in ("", field)):
@@ -87,7 +87,7 @@ def read_text(store: SourceFiles, file: str) -> str:
 
 
 def only_folder(store: SourceFiles, file: str | None) -> None:
-    """Refuse a single file where the format is a whole folder."""
+    """Reject a single file where the format requires a folder."""
     if file is not None:
         raise DataError(f"data.source: {store.url}/{file} is a file; name the folder that it stands in")
 
@@ -97,10 +97,10 @@ def is_picture(name: str) -> bool:
 
 
 def container_files(store: SourceFiles, file: str | None, endings: tuple[str, ...]) -> list[str]:
-    """The file that is named, or every file below the root with one of ``endings``, in order.
+    """The given file, or every file below the root with one of ``endings``, in order.
 
     Raises:
-        DataError: there is none, or its name holds the sign that addresses use.
+        DataError: there is none, or its name contains the separator of addresses.
     """
     files = [file] if file is not None else [name for name in store.files() if name.lower().endswith(endings)]
     if not files:

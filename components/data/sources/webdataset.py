@@ -1,4 +1,4 @@
-"""WebDataset: tar archives in which the files of one sample share their name up to its first dot."""
+"""WebDataset: tar archives in which the files of a sample share the name up to the first dot."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 
 from components.data.address import Span, member
 from components.data.source_files import SourceFiles
-from components.data.sources.record import Columns, Held, Record, container_files, is_picture
+from components.data.sources.record import Columns, ContainedPicture, Record, container_files, is_picture
 from components.errors import DataError
 
-#: A sample's name and the ending, as the library webdataset splits them; names that begin with a dot are no samples.
+#: A sample's key and extension, split as the library webdataset does; names with a leading dot are ignored.
 _NAME = re.compile(r"(?P<key>(?:.*/)?[^./]+)\.(?P<ending>[^/]+)", re.DOTALL)
-#: Most bytes of a text member.
+#: Maximum size of a text member in bytes.
 _MOST_TEXT = 1_000_000
 
 
 class _Member(NamedTuple):
-    """A picture (`Held`), text, or what was read from JSON; ``fault`` says why it is none of them."""
+    """A picture (`ContainedPicture`), text, or parsed JSON; ``fault`` is the error if it is unreadable."""
 
     key: str
     ending: str
@@ -30,7 +30,7 @@ class _Member(NamedTuple):
 
 
 def read_webdataset(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
-    """One row a sample of every ``.tar``.
+    """One row for each sample of every ``.tar``.
 
     Columns are the endings (``txt``, ``mask.png``, …) and the fields of the sample's ``json``. Unless they are there,
     ``image`` is the one picture, ``caption`` the ``txt``, ``mask`` the ``mask.png``, and ``word`` the ``cls`` if it is
@@ -42,13 +42,13 @@ def read_webdataset(store: SourceFiles, file: str | None, columns: Columns) -> I
                 members = list(_members(name, archive, {"txt", "json", "cls", *columns.values()}))
         except (OSError, tarfile.TarError, DataError) as error:
             raise DataError(f"data.source: {name} cannot be read as an uncompressed tar: {error}") from None
-        held = {one.value.name: one.value for one in members if isinstance(one.value, Held)}
+        held = {one.value.name: one.value for one in members if isinstance(one.value, ContainedPicture)}
         for key, sample in groupby(members, key=lambda one: one.key):
             yield _record(name, key, list(sample), held, columns)
 
 
 def _members(file: str, archive: tarfile.TarFile, texts: set[str]) -> Iterator[_Member]:
-    """Pictures, and texts with these endings, in order. Folders, links, devices and other files are passed over."""
+    """Pictures, and texts with these extensions, in order. Folders, links, devices and other files are ignored."""
     for info in archive:
         named = _NAME.fullmatch(info.name)
         if not info.isreg() or info.issparse() or named is None:
@@ -58,7 +58,7 @@ def _members(file: str, archive: tarfile.TarFile, texts: set[str]) -> Iterator[_
         key, ending = named["key"], named["ending"].lower()
         if is_picture(info.name):
             span = Span(info.name, info.offset_data, info.size)
-            yield _Member(key, ending, Held(member(file, span), f"{file}!{info.name}"))
+            yield _Member(key, ending, ContainedPicture(member(file, span), f"{file}!{info.name}"))
         elif ending in texts:
             yield _text(archive, info, key, ending)
 
@@ -74,7 +74,7 @@ def _text(archive: tarfile.TarFile, info: tarfile.TarInfo, key: str, ending: str
         return _Member(key, ending, None, f"the {ending} cannot be read")
 
 
-def _record(file: str, key: str, sample: list[_Member], held: dict[str, Held], columns: Columns) -> Record:
+def _record(file: str, key: str, sample: list[_Member], held: dict[str, ContainedPicture], columns: Columns) -> Record:
     where = f"{file}: {key}"
     values = {one.ending: one.value for one in sample}
     fault = next((one.fault for one in sample if one.fault), "")
@@ -89,8 +89,8 @@ def _record(file: str, key: str, sample: list[_Member], held: dict[str, Held], c
     return Record(where, values, fault=fault)
 
 
-def _named(file: str, name: str, value: Any, held: dict[str, Held], columns: Columns) -> Any:
-    """``value`` of the JSON; if it names pictures, those of the archive."""
+def _named(file: str, name: str, value: Any, held: dict[str, ContainedPicture], columns: Columns) -> Any:
+    """``value`` of the JSON; names of pictures are replaced by the pictures of the archive."""
     if name not in {columns[field] for field in ("image", "mask", "references")}:
         return value
     if isinstance(value, list):
@@ -104,8 +104,10 @@ def _named(file: str, name: str, value: Any, held: dict[str, Held], columns: Col
 
 
 def _complete(values: dict[str, Any], columns: Columns) -> None:
-    """Fill the schema's own names from the endings."""
-    pictures = {ending: value for ending, value in values.items() if isinstance(value, Held) and "." not in ending}
+    """Fill fields of the schema from the extensions."""
+    pictures = {
+        ending: value for ending, value in values.items() if isinstance(value, ContainedPicture) and "." not in ending
+    }
     if columns["image"] == "image" and "image" not in values and pictures:
         if len(pictures) > 1:
             raise DataError(f"image: several pictures ({', '.join(pictures)}); name one in data.columns")

@@ -1,4 +1,4 @@
-"""`write_gallery`: the tables and a few pictures of every subject as one HTML page that needs nothing else."""
+"""`write_gallery`: result tables and sample images of every subject as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from components.data.report.drawing import Thumbnail, thumbnail
 from components.evaluation.dreambench.image_store import ImageStore
 from components.evaluation.dreambench.photographs import read_photographs
 from components.evaluation.dreambench.protocol import BenchSubject, Protocol, Shot
-from components.evaluation.dreambench.result_tables import BY_OTHERS, TITLES, Table, as_text
+from components.evaluation.dreambench.result_tables import BY_OTHERS, TITLES, ResultTable, as_text
 
-#: Most subjects and most pictures of each; side of the pictures in pixels.
+#: Maximum number of subjects, and of images of each; side of the images in pixels.
 SUBJECTS, PICTURES, SIDE = 40, 6, 176
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _Sample:
     text: str
     seed: int
     picture: Thumbnail
@@ -35,22 +35,22 @@ class _Shown:
     name: str
     noun: str
     photograph: Thumbnail
-    drawn: list[_Drawn]
+    samples: list[_Sample]
 
 
 def write_gallery(
     file: Path,
     config: Config,
     protocol: Protocol,
-    album: ImageStore,
+    images: ImageStore,
     rows: Sequence[Mapping[str, Any]],
-    tables: Sequence[Table],
+    tables: Sequence[ResultTable],
 ) -> None:
     """Write the page to ``file``. It shows a bounded number of thumbnails, so it stays below 3 MB.
 
     Args:
         rows: the scores of ``protocol.shots``, in their order.
-        tables: what the page begins with.
+        tables: shown at the top of the page.
     """
     metrics = list(dict.fromkeys(name for table in tables for name in table.metrics))
     pairs: dict[str, list[tuple[Shot, Mapping[str, Any]]]] = {}
@@ -61,7 +61,7 @@ def write_gallery(
         titles=TITLES,
         by_others=BY_OTHERS,
         protocol=protocol,
-        subjects=[_shown(config, protocol, album, s, pairs[s.name], metrics) for s in protocol.subjects[:SUBJECTS]],
+        subjects=[_shown(config, protocol, images, s, pairs[s.name], metrics) for s in protocol.subjects[:SUBJECTS]],
         base=config.model.base,
     )
     partial = file.with_name(f".{file.name}.partial")
@@ -72,26 +72,26 @@ def write_gallery(
 def _shown(
     config: Config,
     protocol: Protocol,
-    album: ImageStore,
+    images: ImageStore,
     subject: BenchSubject,
     pairs: Sequence[tuple[Shot, Mapping[str, Any]]],
     metrics: Sequence[str],
 ) -> _Shown:
     (photograph,) = read_photographs(config.data, protocol.store, [subject.reference])
-    drawn = [
-        _Drawn(
+    samples = [
+        _Sample(
             shot.text,
             shot.seed,
-            thumbnail(album.picture(shot), SIDE),
+            thumbnail(images.picture(shot), SIDE),
             [(name, as_text(row[name])) for name in metrics if row[name] is not None],
         )
         for shot, row in _spread(pairs)
     ]
-    return _Shown(subject.name, subject.noun, thumbnail(photograph, SIDE), drawn)
+    return _Shown(subject.name, subject.noun, thumbnail(photograph, SIDE), samples)
 
 
 def _spread(pairs: Sequence[tuple[Shot, Mapping[str, Any]]]) -> list[tuple[Shot, Mapping[str, Any]]]:
-    """At most `PICTURES`, evenly over the prompts; the choice depends on nothing that was measured."""
+    """At most `PICTURES` pairs, evenly over the prompts, independent of scores."""
     count = min(PICTURES, len(pairs))
     return [pairs[place * len(pairs) // count] for place in range(count)]
 

@@ -1,4 +1,4 @@
-"""Drawing the benchmark's pictures in a pool of processes; what is already there is not drawn again."""
+"""Generating the benchmark's images in a pool of processes; existing images are reused."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 
 
-def draw_missing(config: Config, adapter: Path, protocol: Protocol, album: ImageStore) -> int:
-    """Draw the shots of ``protocol`` that ``album`` lacks, with the ``adapter`` directory; returns how many."""
-    missing = [shot for shot in protocol.shots if not album.has_picture(shot)]
-    run_pool(config, "draw", DrawShots, (adapter.absolute(), protocol, album), missing)
+def generate_missing(config: Config, adapter: Path, protocol: Protocol, images: ImageStore) -> int:
+    """Generate missing images of ``protocol`` with the ``adapter`` directory; returns how many."""
+    missing = [shot for shot in protocol.shots if not images.has_picture(shot)]
+    run_pool(config, "generate", GenerateShots, (adapter.absolute(), protocol, images), missing)
     return len(missing)
 
 
-class DrawShots:
-    """Draws shots, a batch at a time; the first one loads the model."""
+class GenerateShots:
+    """Generates images, a batch at a time; the first batch loads the model."""
 
-    def __init__(self, config: Config, adapter: Path, protocol: Protocol, album: ImageStore) -> None:
-        self._config, self._adapter, self._protocol, self._album = config, adapter, protocol, album
+    def __init__(self, config: Config, adapter: Path, protocol: Protocol, images: ImageStore) -> None:
+        self._config, self._adapter, self._protocol, self._images = config, adapter, protocol, images
         self._tokens = lru_cache(maxsize=4)(self._encode)
 
     def __call__(self, shots: Sequence[Shot]) -> None:
-        """Draw what is missing of ``shots``; a batch that was cut short goes on in its middle."""
-        shots = [shot for shot in shots if not self._album.has_picture(shot)]
+        """Generate the missing images of ``shots``."""
+        shots = [shot for shot in shots if not self._images.has_picture(shot)]
         if not shots:
             return
         output = self._pipeline(
@@ -44,7 +44,7 @@ class DrawShots:
             generator=[torch.Generator().manual_seed(shot.seed) for shot in shots],
         )
         for shot, picture, masks in zip(shots, output.images, output.masks or [], strict=True):
-            self._album.save(shot, picture, masks[0])
+            self._images.save(shot, picture, masks[0])
 
     @cached_property
     def _pipeline(self) -> RealCustomPipeline:

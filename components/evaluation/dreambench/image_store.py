@@ -1,4 +1,4 @@
-"""Where drawn pictures and their scores are kept: what is there is finished, whoever was killed meanwhile."""
+"""Storage of generated images and their scores. Files are written atomically, so existing ones are complete."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from components.data.decode import decode_picture
 from components.errors import ArtifactError, DataError
 from components.evaluation.dreambench.protocol import Shot
 
-#: Most pixels of a drawn picture.
+#: Maximum pixels of a generated image.
 _MAX_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True)
 class ImageStore:
-    """Pictures below ``root`` and, below ``root/scores``, a row of scores each; nodes share the folder."""
+    """Images below ``root`` and their rows of scores below ``root/scores``; all nodes share the folder."""
 
     root: Path
-    #: Folder name of the scores; another name for other encoders.
+    #: Folder name of the scores, which depends on the encoders.
     scores: str
 
     def has_picture(self, shot: Shot) -> bool:
@@ -32,12 +32,12 @@ class ImageStore:
         return self.root / "pictures" / f"{shot.name}.png"
 
     def save(self, shot: Shot, picture: Image.Image, mask: Image.Image) -> None:
-        """Keep ``picture`` and its influence ``mask`` (L); the picture comes last, so that it says both are there."""
+        """Store the influence ``mask`` (L), then ``picture``, whose existence implies both."""
         self._save_png(mask, self._mask_file(shot))
         self._save_png(picture, self.picture_file(shot))
 
     def picture(self, shot: Shot) -> Image.Image:
-        """What was drawn (RGB)."""
+        """The generated image (RGB)."""
         return self._open(self.picture_file(shot))
 
     def mask(self, shot: Shot) -> Image.Image:
@@ -48,7 +48,7 @@ class ImageStore:
         return self._row_file(name).exists()
 
     def save_row(self, name: str, row: dict[str, float | None]) -> None:
-        """Keep the scores of the picture (or subject) ``name``."""
+        """Store the scores of the image (or subject) ``name``."""
         file = self._row_file(name)
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = _partial(file)
@@ -56,7 +56,7 @@ class ImageStore:
         partial.replace(file)
 
     def row(self, name: str) -> dict[str, float | None]:
-        """The scores of the picture (or subject) ``name``."""
+        """The scores of the image (or subject) ``name``."""
         file = self._row_file(name)
         try:
             return json.loads(file.read_text())  # type: ignore[no-any-return]
@@ -83,5 +83,5 @@ class ImageStore:
 
 
 def _partial(file: Path) -> Path:
-    """A hidden name beside ``file`` that no other process writes to."""
+    """A hidden temporary name beside ``file``, unique for each process."""
     return file.with_name(f".{file.name}.{os.uname().nodename}.{os.getpid()}.partial")

@@ -1,4 +1,4 @@
-"""The benchmark's photographs, read and cut out the same way wherever they are looked at."""
+"""Reading and cutting out the benchmark's photographs, for generation and scoring alike."""
 
 from __future__ import annotations
 

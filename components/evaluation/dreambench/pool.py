@@ -1,4 +1,4 @@
-"""Shots through a pool of Ray actors, in blocks of one batch each."""
+"""Processing of shots in a pool of Ray actors, in blocks of one batch each."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from components.evaluation.dreambench.protocol import Shot
 from components.progress import quiet_libraries
 from components.ray_pool import run_ray_pool
 
-#: Does something with every shot of a batch, and skips those that it finds done.
+#: Processes the shots of a batch, and skips finished ones.
 Worker = Callable[[Sequence[Shot]], None]
 
 
 def run_pool(
     config: Config, name: str, worker: Callable[..., Worker], arguments: tuple[Any, ...], shots: Sequence[Shot]
 ) -> None:
-    """Hand ``shots`` to `evaluation.workers` processes that hold a ``worker(config, *arguments)`` each.
+    """Process ``shots`` in `evaluation.workers` processes, each with its own ``worker(config, *arguments)``.
 
-    Batches finish in no order. A process that dies is started again, and its batch with it.
+    Batches finish in any order. A process that dies is restarted, and its batch is repeated.
 
     Raises:
-        RealCustomError: what a worker raised; finished shots stay so.
+        RealCustomError: the error of a worker; finished shots are kept.
     """
     if not shots:
         return
@@ -36,10 +36,10 @@ def run_pool(
     blocks = [pa.Table.from_pylist([s.row() for s in shots[i : i + size]]) for i in range(0, len(shots), size)]
     connect(config.evaluation.workers + 1)
     workers = min(config.evaluation.workers, len(blocks))
-    run_ray_pool(_Member, (worker, for_workers(config), arguments), blocks, workers, 1, _gpus(config), name)
+    run_ray_pool(_PoolWorker, (worker, for_workers(config), arguments), blocks, workers, 1, _gpus(config), name)
 
 
-class _Member:
+class _PoolWorker:
     """A process of the pool."""
 
     def __init__(self, worker: Callable[..., Worker], config: Config, arguments: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What DreamBench asks for: its subjects and prompts, and every picture that is to be drawn."""
+"""The DreamBench protocol: its subjects, prompts and images to generate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BenchSubject:
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture to draw: the ``prompt``-th prompt of ``subject`` with the class noun as target word."""
+    """One image to generate: prompt number ``prompt`` of ``subject``, with the class noun as target word."""
 
     subject: str
     prompt: int
@@ -45,11 +45,11 @@ class Shot:
 
     @property
     def name(self) -> str:
-        """Names the picture: the same in every run over the same source."""
+        """The name of the image: the same in every run with the same source."""
         return f"{self.subject}/{self.prompt:02d}-{self.seed}"
 
     def row(self) -> dict[str, str | int]:
-        """The shot as plain values, `Shot(**row)` in turn."""
+        """The shot as plain values, for `Shot(**row)`."""
         return asdict(self)
 
 
@@ -58,7 +58,7 @@ class Protocol:
     """The benchmark as it is run.
 
     ``missing`` subjects are listed in the source but have no photographs. ``lists`` (a fingerprint) and ``everyone``
-    stay the same when fewer ``subjects`` or prompts are asked for.
+    do not change when fewer ``subjects`` or prompts are configured.
     """
 
     store: SourceFiles
@@ -73,7 +73,7 @@ class Protocol:
 
 
 def read_protocol(bench: DreamBenchConfig, seed: int) -> Protocol:
-    """Read the subjects and prompts of ``bench.source``; pictures are drawn with the seeds from ``seed`` on.
+    """Read the subjects and prompts of ``bench.source``; images get consecutive seeds, starting at ``seed``.
 
     Raises:
         DataError: the source is no DreamBench folder, or a subject's folder is in no list.
@@ -111,7 +111,7 @@ def read_protocol(bench: DreamBenchConfig, seed: int) -> Protocol:
 def _shots(subjects: Sequence[BenchSubject], prompts: dict[bool, list[str]], seeds: range) -> Iterator[Shot]:
     for subject in subjects:
         for number, template in enumerate(prompts[subject.live]):
-            text = " ".join(template.format("", subject.noun).split())  # no pseudo-word: the class noun stands alone
+            text = " ".join(template.format("", subject.noun).split())  # without a pseudo-word, the class noun alone
             for seed in seeds:
                 yield Shot(subject.name, number, text, subject.noun, seed)
 

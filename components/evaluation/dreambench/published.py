@@ -1,5 +1,5 @@
-"""What others published for DreamBench. They measured with their own protocols: the same weights differ by up to 0.04
-from one protocol to the next, so these rows are for orientation and no claim rests on them."""
+"""Published results on DreamBench. They were measured with other protocols, between which the scores of the same
+weights differ by up to 0.04: these rows are for orientation only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark's tables, one for each variant: means with 95 % intervals, beside what others published."""
+"""Result tables, one for each variant: means with 95 % intervals, and published results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line of a table; ``by_others`` marks what was published by others under their protocol."""
+    """One line of a table; ``by_others`` marks published results of other protocols."""
 
     name: str
     cells: Mapping[str, Estimate | float | None]
@@ -27,7 +27,7 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """Scores of one ``variant`` of the protocol, whole pictures or cut-out subjects."""
 
     variant: str
@@ -35,38 +35,38 @@ class Table:
     rows: list[TableRow]
 
 
-def tables(scores: Mapping[str, Sequence[Row]], photographs: Mapping[str, Row], text: str) -> list[Table]:
-    """One table a variant.
+def tables(scores: Mapping[str, Sequence[Row]], photographs: Mapping[str, Row], text: str) -> list[ResultTable]:
+    """One table for each variant.
 
     Args:
         scores: rows of the pictures, by subject.
-        photographs: how like each other the photographs of each subject are.
-        text: the name of the metric that compares with prompts, shown in every table.
+        photographs: similarity among the photographs of each subject.
+        text: the metric of agreement with prompts, part of every table.
     """
     metrics = list(next(iter(scores.values()))[0])
-    drawn = {name: _by_subject(scores, name) for name in metrics}
+    generated = {name: _by_subject(scores, name) for name in metrics}
     real = {name: _by_subject({s: [row] for s, row in photographs.items()}, name) for name in metrics if name != text}
-    return [_table(variant, (*_of(variant, metrics), text), drawn, real) for variant in VARIANTS]
+    return [_table(variant, (*_of(variant, metrics), text), generated, real) for variant in VARIANTS]
 
 
 def as_text(cell: Estimate | float | None) -> str:
-    """A cell as a person reads it."""
+    """The text of a cell."""
     return "" if cell is None else str(cell) if isinstance(cell, Estimate) else f"{cell:.3f}"
 
 
 def _table(
-    variant: str, metrics: tuple[str, ...], drawn: Mapping[str, np.ndarray], real: Mapping[str, np.ndarray]
-) -> Table:
+    variant: str, metrics: tuple[str, ...], generated: Mapping[str, np.ndarray], real: Mapping[str, np.ndarray]
+) -> ResultTable:
     ceiling = {name: _estimate(real[name]) if name in real else None for name in metrics}
     rows = [
-        TableRow("this model", {name: _estimate(drawn[name]) for name in metrics}),
+        TableRow("this model", {name: _estimate(generated[name]) for name in metrics}),
         TableRow("real photographs, among themselves", ceiling),
     ]
     for row in PUBLISHED[variant]:
         if set(row.scores) <= set(metrics):
             cells = {name: row.scores.get(name) for name in metrics}
             rows.append(TableRow(f"{row.method} ({row.source})", cells, by_others=True))
-    return Table(variant, metrics, rows)
+    return ResultTable(variant, metrics, rows)
 
 
 def _of(variant: str, metrics: Sequence[str]) -> tuple[str, ...]:
@@ -74,11 +74,11 @@ def _of(variant: str, metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def _by_subject(scores: Mapping[str, Sequence[Row]], metric: str) -> np.ndarray:
-    """The mean of each subject's pictures, where the metric applies to any."""
+    """The mean over each subject's images, for subjects to which the metric applies."""
     values = [[value for row in rows if (value := row[metric]) is not None] for rows in scores.values()]
     return np.array([np.mean(own) for own in values if own])
 
 
 def _estimate(subjects: np.ndarray) -> Estimate | None:
-    """The mean of subjects' means. Subjects are resampled, with all their pictures: these are no independent draws."""
+    """The mean of subjects' means. Subjects are resampled, as images of one subject are not independent."""
     return mean(subjects) if len(subjects) else None

@@ -1,4 +1,4 @@
-"""`evaluate_dreambench`: draw, score, and write what came out. A run that was killed goes on where it was."""
+"""`evaluate_dreambench`: generate, score, and write the report. A killed run resumes."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ import pyarrow.parquet as pq
 
 from components.config import Config
 from components.evaluation.dreambench.gallery import write_gallery
-from components.evaluation.dreambench.generate import draw_missing
+from components.evaluation.dreambench.generate import generate_missing
 from components.evaluation.dreambench.image_store import ImageStore
 from components.evaluation.dreambench.protocol import Protocol, read_protocol
-from components.evaluation.dreambench.result_tables import BY_OTHERS, TITLES, Table, as_text, tables
+from components.evaluation.dreambench.result_tables import BY_OTHERS, TITLES, ResultTable, as_text, tables
 from components.evaluation.dreambench.score import real_row, score_missing
 from components.evaluation.encoders import encoder_names
 from components.evaluation.model_facts import model_facts
 from components.fingerprint import fingerprint
 
 PICTURES, TABLES, GALLERY, PROTOCOL = "pictures.parquet", "tables.md", "gallery.html", "protocol.json"
-#: Raised when a change of the code makes other pictures, or other scores of the same pictures.
-_DRAWN_BY, _SCORED_BY = 1, 1
+#: Versions of the code. Increment them when it generates other images, or scores the same images differently.
+_GENERATION, _SCORING = 1, 1
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run wrote: its ``directory``, a row for each picture, the tables, and how many pictures were new."""
+    """The result: its ``directory``, a row for each image, the tables, and the numbers of new images and scores."""
 
     directory: Path
     rows: list[dict[str, Any]]
     metrics: tuple[str, ...]
-    tables: list[Table]
+    tables: list[ResultTable]
     drawn: int
     scored: int
 
 
 def evaluate_dreambench(config: Config, adapter: Path) -> Outcome:
-    """Run the protocol for the ``adapter`` directory, doing what is missing, and write the report.
+    """Run the protocol for the ``adapter`` directory, reusing earlier results, and write the report.
 
     Raises:
         DataError: the source is no DreamBench folder.
@@ -49,25 +49,25 @@ def evaluate_dreambench(config: Config, adapter: Path) -> Outcome:
     protocol = read_protocol(config.evaluation.dreambench, config.evaluation.seed)
     facts = _facts(config, adapter, protocol)
     root = config.evaluation.output.absolute() / "dreambench" / fingerprint(facts["drawing"])
-    album = ImageStore(root, fingerprint(facts["scoring"]))
-    drawn = draw_missing(config, adapter, protocol, album)
-    scored = score_missing(config, protocol, album)
-    return _report(config, protocol, album, facts, (drawn, scored))
+    images = ImageStore(root, fingerprint(facts["scoring"]))
+    drawn = generate_missing(config, adapter, protocol, images)
+    scored = score_missing(config, protocol, images)
+    return _report(config, protocol, images, facts, (drawn, scored))
 
 
 def _facts(config: Config, adapter: Path, protocol: Protocol) -> dict[str, Any]:
-    """What pictures and scores depend on; how many of them there are is not among it."""
+    """Everything that images and scores depend on, except their number."""
     marks = protocol.store.marks(p for subject in protocol.everyone for p in subject.photographs)
     photographs = {s.name: [marks[p] for p in s.photographs] for s in protocol.everyone}
     drawing = {
-        "code": _DRAWN_BY,
+        "code": _GENERATION,
         "model": model_facts(config, adapter),
         "references": {name: own[0] for name, own in photographs.items()},
         "lists": protocol.lists,
         "region": config.data.region,
     }
     scoring = {
-        "code": _SCORED_BY,
+        "code": _SCORING,
         "encoders": encoder_names(config.evaluation),
         "view": config.vision.view_size,
         "photographs": photographs,
@@ -78,25 +78,25 @@ def _facts(config: Config, adapter: Path, protocol: Protocol) -> dict[str, Any]:
 
 
 def _report(
-    config: Config, protocol: Protocol, album: ImageStore, facts: dict[str, Any], done: tuple[int, int]
+    config: Config, protocol: Protocol, images: ImageStore, facts: dict[str, Any], done: tuple[int, int]
 ) -> Outcome:
-    directory = album.root / "reports" / album.scores
+    directory = images.root / "reports" / images.scores
     directory.mkdir(parents=True, exist_ok=True)
     nouns = {subject.name: subject for subject in protocol.subjects}
     rows: list[dict[str, Any]] = []
     scores: dict[str, list[dict[str, float | None]]] = defaultdict(list)
     for shot in protocol.shots:
-        row = album.row(shot.name)
+        row = images.row(shot.name)
         scores[shot.subject].append(row)
-        picture = album.picture_file(shot).relative_to(album.root).as_posix()
+        picture = images.picture_file(shot).relative_to(images.root).as_posix()
         rows.append({**shot.row(), "live": nouns[shot.subject].live, "picture": picture, **row})
     metrics = tuple(scores[protocol.subjects[0].name][0])
-    photographs = {subject.name: album.row(real_row(subject.name)) for subject in protocol.subjects}
+    photographs = {subject.name: images.row(real_row(subject.name)) for subject in protocol.subjects}
     made = tables(scores, photographs, metrics[-1])
     _write_rows(rows, metrics, directory / PICTURES)
     _write(directory / TABLES, "\n".join([_heading(protocol, facts), *map(_markdown, made)]))
     _write(directory / PROTOCOL, json.dumps({**facts, "missing": protocol.missing}, indent=1))
-    write_gallery(directory / GALLERY, config, protocol, album, rows, made)
+    write_gallery(directory / GALLERY, config, protocol, images, rows, made)
     return Outcome(directory, rows, metrics, made, *done)
 
 
@@ -117,7 +117,7 @@ def _heading(protocol: Protocol, facts: dict[str, Any]) -> str:
     )
 
 
-def _markdown(table: Table) -> str:
+def _markdown(table: ResultTable) -> str:
     lines = [f"## {TITLES[table.variant]}\n", "| | " + " | ".join(table.metrics) + " | |"]
     lines.append("|---" * (len(table.metrics) + 2) + "|")
     for row in table.rows:

@@ -1,7 +1,7 @@
-"""Scoring drawn pictures, whole and with the subject cut out; what has a row is not scored again.
+"""Scoring generated images, whole and with the subject cut out; existing scores are reused.
 
-A metric of similarity bears its variant's name: ``dino_whole`` compares whole pictures with whole photographs,
-``dino_masked`` cut-outs with cut-outs, and no number is made of both. Text is always compared with the whole picture.
+Similarity metrics are named after their variant: ``dino_whole`` compares whole images with whole photographs,
+``dino_masked`` cut-outs with cut-outs. Text is always compared with the whole image.
 """
 
 from __future__ import annotations
@@ -23,54 +23,54 @@ from components.evaluation.encoders import Encoders, load_encoders
 from components.pictures import cut_out
 
 VARIANTS = ("whole", "masked")
-#: Value from which an influence mask counts as the subject.
+#: Threshold of influence masks.
 _INFLUENCE = 25
-#: Side of cut-outs in pixels; no less than any encoder looks at.
+#: Side of cut-outs in pixels; at least the input size of every encoder.
 _CUT_OUT_SIDE = 512
 
 #: Vectors [n, d] of one subject's photographs, by metric and variant.
 Vectors = dict[str, Tensor]
 
 
-def score_missing(config: Config, protocol: Protocol, album: ImageStore) -> int:
-    """Score the pictures in ``album`` that have no row yet; returns how many."""
-    missing = [shot for shot in protocol.shots if not album.has_row(shot.name)]
-    run_pool(config, "score", ScoreShots, (protocol, album), missing)
+def score_missing(config: Config, protocol: Protocol, images: ImageStore) -> int:
+    """Score images without a row; returns how many."""
+    missing = [shot for shot in protocol.shots if not images.has_row(shot.name)]
+    run_pool(config, "score", ScoreShots, (protocol, images), missing)
     return len(missing)
 
 
 class ScoreShots:
-    """Scores drawn shots, a batch at a time; the first one loads the encoders."""
+    """Scores generated images, a batch at a time; the first batch loads the encoders."""
 
-    def __init__(self, config: Config, protocol: Protocol, album: ImageStore) -> None:
-        self._config, self._protocol, self._album = config, protocol, album
-        self._real = lru_cache(maxsize=4)(self._see)
+    def __init__(self, config: Config, protocol: Protocol, images: ImageStore) -> None:
+        self._config, self._protocol, self._images = config, protocol, images
+        self._real = lru_cache(maxsize=4)(self._embed_photographs)
 
     def __call__(self, shots: Sequence[Shot]) -> None:
-        """Note the scores of those of ``shots`` that have none."""
-        shots = [shot for shot in shots if not self._album.has_row(shot.name)]
+        """Store the scores of those of ``shots`` that have none."""
+        shots = [shot for shot in shots if not self._images.has_row(shot.name)]
         if not shots:
             return
-        pictures = [self._album.picture(shot) for shot in shots]
-        drawn = self._vectors(pictures, [self._cut(*pair) for pair in zip(shots, pictures, strict=True)])
+        pictures = [self._images.picture(shot) for shot in shots]
+        generated = self._vectors(pictures, [self._cut(*pair) for pair in zip(shots, pictures, strict=True)])
         texts = self._encoders.agreement(pictures, [shot.text for shot in shots])
         for row, shot in enumerate(shots):
             real = self._real(shot.subject)
-            scores = {metric: similarity(drawn[metric][row], real[metric]) for metric in drawn}
+            scores = {metric: similarity(generated[metric][row], real[metric]) for metric in generated}
             text = None if np.isnan(texts[row]) else float(texts[row])
-            self._album.save_row(shot.name, {**scores, self._encoders.text: text})
+            self._images.save_row(shot.name, {**scores, self._encoders.text: text})
 
     @cached_property
     def _encoders(self) -> Encoders:
         return load_encoders(self._config)
 
-    def _see(self, name: str) -> Vectors:
-        """The photographs of a subject; how like each other they are is noted before any picture is compared."""
+    def _embed_photographs(self, name: str) -> Vectors:
+        """The vectors of a subject's photographs, whose similarity among themselves is stored, too."""
         data = self._config.data
         real = read_photographs(data, self._protocol.store, self._protocol.subject(name).photographs)
         vectors = self._vectors(real, [without_surroundings(data, picture, _CUT_OUT_SIDE) for picture in real])
-        if not self._album.has_row(real_row(name)):
-            self._album.save_row(real_row(name), {metric: self_similarity(v) for metric, v in vectors.items()})
+        if not self._images.has_row(real_row(name)):
+            self._images.save_row(real_row(name), {metric: self_similarity(v) for metric, v in vectors.items()})
         return vectors
 
     def _vectors(self, whole: list[Image.Image], masked: list[Image.Image]) -> Vectors:
@@ -84,18 +84,18 @@ class ScoreShots:
     def _cut(self, shot: Shot, picture: Image.Image) -> Image.Image:
         if self._config.evaluation.dreambench.mask == "region":
             return without_surroundings(self._config.data, picture, _CUT_OUT_SIDE)
-        mask = self._album.mask(shot).resize(picture.size).point(lambda value: 255 if value > _INFLUENCE else 0)
+        mask = self._images.mask(shot).resize(picture.size).point(lambda value: 255 if value > _INFLUENCE else 0)
         return cut_out(picture, mask, _CUT_OUT_SIDE)
 
 
 def real_row(subject: str) -> str:
-    """The name of the row that holds how like each other a subject's photographs are."""
+    """The name of the row with the similarity among a subject's photographs."""
     return f"{subject}/photographs"
 
 
-def similarity(drawn: Tensor, real: Tensor) -> float:
+def similarity(generated: Tensor, real: Tensor) -> float:
     """Mean cosine of one picture's unit vector [d] to those of the photographs [n, d]."""
-    return float((real @ drawn).mean())
+    return float((real @ generated).mean())
 
 
 def self_similarity(real: Tensor) -> float | None:

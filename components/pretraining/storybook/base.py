@@ -13,9 +13,9 @@ from transformers import CLIPTokenizer
 
 from components.precision import autocast
 from components.pretraining.base import BaseModel, assemble, denoising_loss, prepare_attention
-from components.pretraining.loop import Schedule, Trained
+from components.pretraining.loop import FitResult, Schedule
+from components.pretraining.storybook.builders import build_text_encoders, build_unet
 from components.pretraining.storybook.loop import fit, training_device
-from components.pretraining.storybook.model import build_text_encoders, build_unet
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
 from components.pretraining.vae import to_pixels
 from components.world.storybook.scenes import SIZE
@@ -48,8 +48,8 @@ def train_base(
     checkpoint: Path,
     prompts: list[str],
     deadline: float | None = None,
-) -> Trained:
-    """Fit to float16 ``latents`` [n, 4, h, w]; sheets of ``prompts`` go beside ``checkpoint`` as PNG."""
+) -> FitResult:
+    """Fit to float16 ``latents`` [n, 4, h, w]; grids of ``prompts`` are saved beside ``checkpoint`` as PNG."""
     torch.manual_seed(schedule.seed)
     base = build_base(tokenizer, training_device())
     loss_of = denoising_loss(base, latents, captions, tokenizer, schedule.batch_size)
@@ -65,7 +65,7 @@ def train_base(
 def sheet(
     vae: AutoencoderKL, base: BaseModel, tokenizer: CLIPTokenizer, prompts: list[str], columns: int = 8
 ) -> Image.Image:
-    """One picture a prompt, seeds 0, 1, ..., 20 steps, guidance 3.5."""
+    """A grid with one image for each prompt, seeds 0, 1, ..., 20 steps, guidance 3.5."""
     pipeline = assemble(vae, base, tokenizer)
     pipeline.set_progress_bar_config(disable=True)
     pictures: list[Image.Image] = []
@@ -82,7 +82,7 @@ def sheet(
     return Image.fromarray(np.concatenate(rows))
 
 
-def export(vae: AutoencoderKL, trained: Trained, tokenizer: CLIPTokenizer, directory: Path) -> None:
+def export(vae: AutoencoderKL, trained: FitResult, tokenizer: CLIPTokenizer, directory: Path) -> None:
     """Write the averaged parts as a float16 pipeline."""
     assert isinstance(trained.averaged, BaseModel)
     directory.mkdir(parents=True, exist_ok=True)

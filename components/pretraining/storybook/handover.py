@@ -1,4 +1,4 @@
-"""Weights of an unfinished stage in half precision, without the optimizer's state: enough to train on elsewhere."""
+"""Export and import of an unfinished stage: weights in half precision, without optimizer state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PARTS = ("module|", "ema|")
 
 
 def hand_over(checkpoint: Path, file: Path) -> int:
-    """Write raw and averaged weights of ``checkpoint`` to ``file``; returns the step they are of."""
+    """Write raw and averaged weights of ``checkpoint`` to ``file``; returns their step."""
     step: int = read_progress(checkpoint)["step"]
     with safe_open(checkpoint / "state.safetensors", framework="pt") as state:
         kept = {key: state.get_tensor(key) for key in state.keys() if key.startswith(_PARTS)}  # noqa: SIM118

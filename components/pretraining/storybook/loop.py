@@ -1,4 +1,4 @@
-"""A training loop for long runs on borrowed time: it stops at a deadline or on SIGTERM and goes on where it was."""
+"""A training loop that stops at a deadline or on SIGTERM, and resumes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 
-from components.pretraining.loop import Schedule, Trained, fit_until
+from components.pretraining.loop import FitResult, Schedule, fit_until
 
 
 def training_device() -> torch.device:
-    """The GPU, where there is one."""
+    """The GPU if available, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class _Stop:
-    """Says true from ``deadline`` (seconds of `time.time`) on, or once the process is asked to end."""
+    """True after ``deadline`` (seconds of `time.time`), or after SIGTERM."""
 
     def __init__(self, deadline: float | None) -> None:
         self._deadline, self._asked = deadline, False
         self._before = signal.signal(signal.SIGTERM, self._ask)
 
     def release(self) -> None:
-        """Give SIGTERM back to whom it belonged."""
+        """Restore the previous handler of SIGTERM."""
         signal.signal(signal.SIGTERM, self._before)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
@@ -45,7 +45,7 @@ def fit(
     deadline: float | None = None,
     show: Callable[[nn.Module, int], None] | None = None,
     show_every: int = 400,
-) -> Trained:
+) -> FitResult:
     """Train ``module`` on ``loss_of`` until ``schedule.steps``, ``deadline`` or SIGTERM.
 
     ``show`` is called with the averaged module and the step every ``show_every`` steps.

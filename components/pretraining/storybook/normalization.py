@@ -1,7 +1,7 @@
-"""Group normalisation that trains fast with channels-last activations on a CPU.
+"""Group normalisation with a fast backward pass for channels-last activations on a CPU.
 
-torch's own backward pass takes half of a convolutional network's step in that layout (docs/experiments.md). This one
-needs two sums over the positions and one multiply-add a pass, with statistics in float32.
+In that layout, torch's backward pass takes half of a convolutional network's step (docs/experiments.md). This one needs
+two sums over the positions and one multiply-add for each pass, with statistics in float32.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
 
 
 def use_channels_last(module: Part) -> Part:
-    """Lay ``module``'s weights out channels-last and exchange its group normalisations on a CPU; returns it."""
+    """Convert ``module`` to channels-last, and replace its group normalisations on a CPU; returns it."""
     if next(module.parameters()).device.type == "cpu":
         _exchange(module, nn.GroupNorm, ChannelsLastGroupNorm)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,6 +1,6 @@
-"""Training of the storybook's judge, and how often it reads an attribute right.
+"""Training of the storybook's judge, and its accuracy for each attribute.
 
-It shares neither seed nor pictures with what conditions a picture.
+It shares neither seed nor training images with the generating model.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from components.judges.storybook import Recognizer, answers, build_recognizer
 from components.precision import autocast
 from components.pretraining.loop import Schedule
 from components.pretraining.recognizer import worsen
+from components.pretraining.storybook.corpus import LabelledPictures
 from components.pretraining.storybook.loop import fit, training_device
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
-from components.pretraining.storybook.pictures import Pictures
 from components.pretraining.vae import to_pixels
 from components.world.storybook.scenes import Scene
 
-#: An attribute read right less often than this on real pictures is no bar for drawn ones.
+#: Minimum accuracy on real images for an attribute to be used in acceptance criteria.
 RELIABLE = 0.97
 _OPEN = -100
 
 
 def train_recognizer(
-    pictures: Pictures, schedule: Schedule, checkpoint: Path, deadline: float | None = None
+    pictures: LabelledPictures, schedule: Schedule, checkpoint: Path, deadline: float | None = None
 ) -> Recognizer | None:
-    """Fit the recogniser; None where ``deadline`` came first."""
+    """Fit the recogniser; None if ``deadline`` came first."""
     torch.manual_seed(schedule.seed)
     device = training_device()
     model = use_channels_last(build_recognizer().to(device))
@@ -55,8 +55,8 @@ def train_recognizer(
 
 
 @torch.no_grad()
-def accuracies(model: Recognizer, pictures: Pictures, batch: int = 64) -> dict[str, float]:
-    """The share of right answers on real pictures, over those to which a question applies."""
+def accuracies(model: Recognizer, pictures: LabelledPictures, batch: int = 64) -> dict[str, float]:
+    """The accuracy of each question on real images to which it applies."""
     labels = _labels(pictures.scenes, list(model.heads))
     read: dict[str, list[Tensor]] = {name: [] for name in labels}
     for start in range(0, len(pictures), batch):
@@ -67,7 +67,7 @@ def accuracies(model: Recognizer, pictures: Pictures, batch: int = 64) -> dict[s
 
 
 def reliable(found: dict[str, float]) -> list[str]:
-    """The questions that may serve as bars."""
+    """The questions of sufficient accuracy for acceptance criteria."""
     return [name for name, share in found.items() if share >= RELIABLE]
 
 

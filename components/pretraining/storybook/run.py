@@ -1,4 +1,4 @@
-"""Make the 128-pixel miniature: autoencoder, latents, judge, text encoders and U-Net, each stage resumable.
+"""Train the 128-pixel miniature: autoencoder, latents, judge, text encoders and U-Net; each stage is resumable.
 
 python -m components.pretraining.storybook.run --work runs/storybook --output weights/tiny128
 """
@@ -22,10 +22,10 @@ from transformers import CLIPTokenizer
 from components.judges.storybook import save_recognizer
 from components.pretraining.loop import Schedule
 from components.pretraining.storybook.base import encode, export, train_base
+from components.pretraining.storybook.builders import build_tokenizer
+from components.pretraining.storybook.corpus import draw_pictures
 from components.pretraining.storybook.handover import hand_over, take_over
 from components.pretraining.storybook.loop import training_device
-from components.pretraining.storybook.model import build_tokenizer
-from components.pretraining.storybook.pictures import draw_pictures
 from components.pretraining.storybook.recognizer import accuracies, reliable, train_recognizer
 from components.pretraining.storybook.vae import train_vae
 from components.world.storybook.captions import caption_of
@@ -69,13 +69,13 @@ def main() -> None:
 
 
 def sample_prompts(count: int, seed: int = 7) -> list[str]:
-    """Captions of unseen scenes that tell no colours."""
+    """Captions of held-out scenes, without colours."""
     rng = random.Random(seed)
     return [caption_of(sample_scene(rng, split="held_out"), rng) for _ in range(count)]
 
 
 def _vae(work: Path, steps: int, deadline: float | None) -> AutoencoderKL | None:
-    """The trained autoencoder; None where ``deadline`` came before it was."""
+    """The trained autoencoder; None if ``deadline`` came first."""
     finished = work / "vae_trained"
     if not finished.exists():
         schedule = Schedule(steps, 2e-3, 16, warmup=100, ema=0.995, seed=1, checkpoint_every=100)
@@ -88,7 +88,7 @@ def _vae(work: Path, steps: int, deadline: float | None) -> AutoencoderKL | None
 
 
 def _latents(vae: AutoencoderKL, cache: Path, count: int) -> tuple[Tensor, list[str]]:
-    """Latents and captions of ``count`` pictures, drawn and encoded in parts that are kept in ``cache``."""
+    """Latents and captions of ``count`` images, drawn and encoded in parts that are stored in ``cache``."""
     cache.mkdir(parents=True, exist_ok=True)
     latents, captions = [], []
     for part in range(-(-count // _CHUNK)):
@@ -103,7 +103,7 @@ def _latents(vae: AutoencoderKL, cache: Path, count: int) -> tuple[Tensor, list[
 
 
 def _judge(work: Path, output: Path | None, steps: int, deadline: float | None) -> bool:
-    """Train the judge, and write beside it how often it reads each attribute of unseen identities right."""
+    """Train the judge, and save its accuracy for each attribute of held-out identities."""
     directory = (output or work) / "evaluation"
     if (directory / "accuracies.json").exists():
         return True
@@ -118,12 +118,12 @@ def _judge(work: Path, output: Path | None, steps: int, deadline: float | None) 
 
 
 def _processes() -> int:
-    """Beside a GPU, pictures are drawn by several processes; on a small machine, by this one."""
+    """The number of processes that draw: several on a machine with a GPU, else one."""
     return min(8, os.cpu_count() or 1) if training_device().type == "cuda" else 1
 
 
 def _tokenizer(work: Path) -> CLIPTokenizer:
-    """Learned from captions that do not depend on how many pictures are trained on."""
+    """The tokenizer, with a vocabulary of captions that do not depend on the number of training images."""
     if not (work / "tokenizer").exists():
         rng = random.Random(3)
         build_tokenizer(caption_of(sample_scene(rng), rng, colors=0.7) for _ in range(4_000)).save_pretrained(

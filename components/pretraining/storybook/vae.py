@@ -1,4 +1,4 @@
-"""The autoencoder of the 128-pixel miniature, trained by reconstruction with the subjects counted more."""
+"""The autoencoder of the 128-pixel miniature, trained by reconstruction with a larger weight on subjects."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor, nn
 
 from components.precision import autocast
 from components.pretraining.loop import Schedule
+from components.pretraining.storybook.builders import build_vae
+from components.pretraining.storybook.corpus import LabelledPictures
 from components.pretraining.storybook.loop import fit, training_device
-from components.pretraining.storybook.model import build_vae
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
-from components.pretraining.storybook.pictures import Pictures
 from components.pretraining.vae import standardise, to_pixels
 
-#: How much more an error on a subject counts than one on the place.
+#: Weight of errors on subjects, relative to the background.
 SUBJECT_WEIGHT = 3.0
 
 
 def train_vae(
-    pictures: Pictures, schedule: Schedule, checkpoint: Path, deadline: float | None = None
+    pictures: LabelledPictures, schedule: Schedule, checkpoint: Path, deadline: float | None = None
 ) -> AutoencoderKL | None:
-    """Fit the autoencoder, each latent channel with zero mean and unit spread; None where ``deadline`` came first.
+    """Fit the autoencoder, with zero mean and unit deviation of each latent channel; None if ``deadline`` came first.
 
-    Sheets of pictures and their reconstructions go beside ``checkpoint`` as PNG.
+    Grids of images and their reconstructions are saved beside ``checkpoint`` as PNG.
     """
     torch.manual_seed(schedule.seed)
     device = training_device()
@@ -58,7 +58,7 @@ def train_vae(
 
 @torch.no_grad()
 def reconstructions(vae: AutoencoderKL, pixels: np.ndarray) -> Image.Image:
-    """uint8 ``pixels`` [n, s, s, 3] side by side, and below them what is left after the latents."""
+    """uint8 ``pixels`` [n, s, s, 3] side by side, with their reconstructions below."""
     with autocast(vae.device):
         decoded = vae.decode(vae.encode(to_pixels(pixels).to(vae.device)).latent_dist.mean).sample
     shown = ((decoded.float().clamp(-1, 1) + 1) * 127.5).byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -1,12 +1,12 @@
-"""What a caption can tell of a picture beside its kinds of subjects and its place."""
+"""Attributes that captions can describe, besides kinds of subjects and places."""
 
 from __future__ import annotations
 
-#: What characters do. Kinds without limbs only stand.
+#: Actions of characters. Kinds without limbs only stand.
 ACTIONS = ("standing", "waving", "jumping", "sleeping", "holding a balloon")
-#: How characters look; the eyes of a sleeping one are closed.
+#: Facial expressions; sleeping characters have closed eyes.
 EXPRESSIONS = ("calm", "happy", "sad", "surprised", "angry")
-#: What characters wear or carry although it is no part of their identity.
+#: Things that characters wear or carry, which are not part of their identity.
 MODIFIERS = ("none", "glasses", "crown", "umbrella")
 STYLES = ("flat", "ink", "pixel art", "lamplight")
 #: Position -> horizontal centre of a single subject, as a share of the picture's width.

@@ -1,7 +1,7 @@
-"""Captions: what of a scene is told, and the one sentence that tells it.
+"""Captions of scenes: one sentence each.
 
-A style, an action, an expression or a thing worn that is not the ordinary one is always told, so that what a caption
-does not mention is ordinary. Positions and sizes of single subjects are told half of the time.
+A style, action, expression or modifier other than the default is always mentioned, so unmentioned ones have the
+default. Positions and sizes of single subjects are mentioned half of the time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _POSITIONS = {"left": "on the left", "middle": "in the middle", "right": "on the
 
 @dataclass(frozen=True)
 class Told:
-    """What a caption tells of one subject; colours only where the base model learns them."""
+    """The attributes of one subject that a caption mentions; colours only in training captions of the base model."""
 
     kind: str
     act: Act = _ORDINARY
@@ -50,14 +50,14 @@ class Told:
 
 
 def write_caption(told: Sequence[Told], place: str, style: str = "flat") -> str:
-    """One sentence about ``told`` (from left to right), a place and a style."""
+    """One sentence about ``told`` subjects (from left to right), a place and a style."""
     *others, last = [subject.words for subject in told]
     subjects = f"{', '.join(others)} and {last}" if others else last
     return f"{subjects} {PLACES[place]}{_STYLES[style]}"
 
 
 def caption_of(scene: Scene, rng: random.Random, colors: float = 0.0) -> str:
-    """The caption of ``scene``; with a chance of ``colors`` it tells its subjects' colours."""
+    """The caption of ``scene``; with the probability ``colors`` it mentions its subjects' colours."""
     colored = rng.random() < colors
     single = len(scene.subjects) == 1
     size = scene.size if single and rng.random() < 0.5 else None

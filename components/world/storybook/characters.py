@@ -1,4 +1,4 @@
-"""Characters: one rig of head, body, arms and legs that five kinds share, posed by an action.
+"""Drawing of characters: five kinds share head, body, arms and legs, posed by an action.
 
 The frame of a character has its origin between the feet; standing, it is one unit high without ears (y points down).
 """
@@ -24,7 +24,7 @@ _FRAME: Rgb = (24, 26, 40)
 
 @dataclass(frozen=True)
 class Pose:
-    """How a subject is seen: ``sway`` in [-1, 1] moves limbs and tail, ``tilt`` turns the head by degrees."""
+    """The pose of a subject: ``sway`` in [-1, 1] moves limbs and tail, ``tilt`` rotates the head by degrees."""
 
     sway: float = 0.0
     tilt: float = 0.0
@@ -33,7 +33,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Act:
-    """What a character does, how it looks and what it has on: words of `attributes`."""
+    """Action, expression and modifier of a character: values of `attributes`."""
 
     action: str = "standing"
     expression: str = "calm"
@@ -41,7 +41,7 @@ class Act:
 
 
 def draw_character(pen: Pen, identity: Identity, act: Act, pose: Pose, body: int, head: int) -> None:
-    """Draw a character in the present frame; ``body`` and ``head`` are the labels of its parts.
+    """Draw a character in the current frame; ``body`` and ``head`` are the labels of its parts.
 
     Things that it holds or wears without being part of it are drawn as background.
     """
@@ -243,7 +243,7 @@ def _face(pen: Pen, look: _Look, act: Act) -> None:
     if act.modifier == "glasses":
         for side in (-1, 1):
             pen.oval(side * gap, y, gap, gap, _LENS, edge=False)
-    # On a dark head a dark line would not show.
+    # Dark lines are invisible on a dark head.
     dark = WHITE if sum(look.head) < 240 and look.kind in ("cat", "frog") else DARK
     asleep, mood = act.action == "sleeping", act.expression
     for side in (-1, 1):

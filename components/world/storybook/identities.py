@@ -1,7 +1,8 @@
-"""Who lives in the storybook world: kinds of subjects, and individuals whose looks a caption need not tell.
+"""Kinds and identities of subjects in the storybook world, whose appearance captions may omit.
 
-An identity is what stays the same in every picture of an individual: colours, pattern, features and proportions.
-Identities are split by a hash of their attributes: a held-out identity is never drawn for training, whatever the seed.
+An identity consists of the attributes that all pictures of an individual share: colours, pattern, features and
+proportions. Identities are split by a hash of their attributes: held-out identities never occur in training data,
+for any seed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Literal
 Split = Literal["train", "held_out"]
 Rgb = tuple[int, int, int]
 
-#: Kinds with a head, limbs and a face: they act, have expressions and wear things.
+#: Kinds with head, limbs and face, which have actions, expressions and modifiers.
 CHARACTERS = ("cat", "rabbit", "bear", "robot", "frog")
 OBJECTS = ("car", "fish", "mushroom", "rocket")
 KINDS = CHARACTERS + OBJECTS
@@ -60,7 +61,7 @@ class Identity:
 
     @property
     def split(self) -> Split:
-        """Which side of the train / held-out border this identity lies on (a tenth is held out)."""
+        """The split of this identity (a tenth is held out)."""
         return "held_out" if zlib.crc32(self.key.encode()) % 10 == 0 else "train"
 
     @property
@@ -74,14 +75,14 @@ class Identity:
 
 
 def sample_kind(rng: random.Random) -> str:
-    """Seven of ten subjects are characters."""
+    """Sample a kind; 70 % are characters."""
     return rng.choice(CHARACTERS if rng.random() < 0.7 else OBJECTS)
 
 
 def sample_identity(
     rng: random.Random, split: Split = "train", kind: str | None = None, other_than: Sequence[str] = ()
 ) -> Identity:
-    """Draw one identity of ``kind`` (any kind not in ``other_than`` by default) from one side of the split."""
+    """Sample an identity of ``kind`` (by default any kind not in ``other_than``) from one split."""
     while True:
         chosen = kind or sample_kind(rng)
         primary, secondary, accent = rng.sample(sorted(COLORS), 3)

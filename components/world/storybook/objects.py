@@ -1,4 +1,4 @@
-"""Kinds without limbs, in the frame of the characters: origin on the ground, about one unit high, y points down."""
+"""Drawing of kinds without limbs, in the frame of characters: origin on the ground, one unit high, y points down."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _GLASS: Rgb = (190, 228, 246)
 
 
 def draw_object(pen: Pen, identity: Identity, pose: Pose, body: int) -> None:
-    """Draw a thing in the present frame; ``body`` is its label."""
+    """Draw an object in the current frame; ``body`` is its label."""
     primary, secondary, accent = (COLORS[c] for c in (identity.primary, identity.secondary, identity.accent))
     with pen.label(body):
         _DRAW[identity.kind](pen, identity, pose, primary, secondary, accent)

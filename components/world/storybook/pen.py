@@ -30,11 +30,11 @@ LABELS_PER_SUBJECT = 2
 
 @dataclass(frozen=True)
 class Lines:
-    """Edges of shapes: ``width`` in pixels of a 128-pixel picture; ``ink`` None darkens the fill's own colour."""
+    """Edges of shapes: ``width`` in pixels of a 128-pixel picture; ``ink`` None is a darker fill colour."""
 
     width: float
     ink: Rgb | None = None
-    #: How much paper white is mixed into fills.
+    #: Share of paper white in fills.
     wash: float = 0.0
 
 
@@ -85,12 +85,12 @@ class Pen:
 
     @property
     def unit(self) -> float:
-        """Canvas pixels of one unit of the present frame."""
+        """Canvas pixels of one unit of the current frame."""
         m = self._matrix
         return math.sqrt(abs(m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]))
 
     def place(self, points: Points) -> np.ndarray:
-        """Points of the present frame as canvas coordinates, float [n, 2]."""
+        """Points of the current frame as canvas coordinates, float [n, 2]."""
         flat = np.asarray(points, float)
         placed: np.ndarray = flat @ self._matrix[:, :2].T + self._matrix[:, 2]
         return placed
@@ -149,14 +149,14 @@ class Pen:
         self.polygon(cap, fill)
 
     def line(self, points: Points, color: Rgb, width: float) -> None:
-        """A line ``width`` units of the present frame wide; at least a pixel of the canvas."""
+        """Draw a line; ``width`` is in units of the current frame, at least one canvas pixel."""
         path = _fixed(self.place(points))
         thick = max(1, round(width * self.unit))
         cv2.polylines(self.canvas, [path], False, color, thick, cv2.LINE_AA, _SHIFT)
         cv2.polylines(self.labels, [path], False, self._label, thick, cv2.LINE_8, _SHIFT)
 
     def shade(self, x: float, y: float, rx: float, ry: float, strength: float) -> None:
-        """Darken an ellipse of what is there, as a shadow does."""
+        """Darken an ellipse, as a shadow."""
         placed = self.place(ring(x, y, rx, ry))
         x0, y0 = np.floor(placed.min(0)).astype(int).clip(0)
         x1, y1 = (np.ceil(placed.max(0)).astype(int) + 1).clip(0, self.canvas.shape[0])

@@ -1,4 +1,4 @@
-"""Where subjects are: described places, drawn behind them. `draw_place` returns where the ground for feet begins."""
+"""Places: backgrounds that captions describe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WHITE: Rgb = (252, 252, 252)
 
 
 def draw_place(pen: Pen, place: str, rng: random.Random) -> None:
-    """Draw ``place`` over the whole canvas; ``rng`` moves its horizon and the things in it."""
+    """Draw ``place`` over the whole canvas; ``rng`` varies its horizon and objects."""
     _DRAW[place](pen, rng, rng.uniform(0.6, 0.68))
 
 
@@ -41,7 +41,7 @@ def _cloud(pen: Pen, x: float, y: float) -> None:
 
 
 def _side(rng: random.Random) -> float:
-    """Somewhere near the left or right border."""
+    """A random position near the left or right border."""
     x = rng.uniform(0.08, 0.2)
     return x if rng.random() < 0.5 else 1 - x
 

@@ -1,4 +1,4 @@
-"""Scenes of the storybook world: who is where, doing what, in which style; and the picture with its ground truth."""
+"""Scenes of the storybook world: subjects with actions, place and style; and images with ground truth."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Scene:
-    """The first subject is the one that a reference can be given for; ``position`` and ``size`` are of a single one."""
+    """A scene. References show the first subject; ``position`` and ``size`` are None with several subjects."""
 
     subjects: tuple[Placed, ...]
     place: str
@@ -50,7 +50,7 @@ class Scene:
 class Rendered:
     """``picture`` uint8 [s, s, 3], ``masks`` bool [subjects, s, s], and boxes (x0, y0, x1, y1 in pixels).
 
-    A mask holds what is visible of the identity itself: what it carries or wears for the occasion is left out.
+    A mask covers the visible part of the identity itself, without modifiers.
     """
 
     picture: np.ndarray
@@ -61,7 +61,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """Chances of what a scene holds; a ``style`` or an ``act`` given is not drawn."""
+    """Probability of several subjects, and fixed values for ``style`` and ``act`` instead of sampled ones."""
 
     several: float = 0.25
     style: str | None = None
@@ -69,7 +69,7 @@ class SceneOptions:
 
 
 def sample_act(rng: random.Random, identity: Identity) -> Act:
-    """What a subject does: characters act in half of the scenes, things never."""
+    """Sample the act of a subject; objects only stand."""
     if not identity.is_character:
         return Act()
     action = rng.choice(ACTIONS[1:]) if rng.random() < 0.6 else "standing"
@@ -89,7 +89,7 @@ def sample_pose(rng: random.Random) -> Pose:
 def sample_scene(
     rng: random.Random, identity: Identity | None = None, split: Split = "train", options: SceneOptions | None = None
 ) -> Scene:
-    """Draw a scene around ``identity`` (a new one of ``split`` by default)."""
+    """Sample a scene of ``identity`` (by default a random one of ``split``)."""
     options = options or SceneOptions()
     identity = identity or sample_identity(rng, split)
     place = rng.choice(sorted(PLACES))
@@ -107,7 +107,7 @@ def sample_scene(
 
 
 def _inwards(placed: Placed) -> Placed:
-    """Turned and moved so that what it holds, and a long body, stay in the picture."""
+    """Mirror and shift a subject so that it stays in the picture with what it holds."""
     pose = placed.pose
     if placed.act.action in ("waving", "holding a balloon") or placed.act.modifier == "umbrella":
         pose = replace(pose, mirror=placed.x > 0.5 if abs(placed.x - 0.5) > 0.1 else pose.mirror)
@@ -116,12 +116,12 @@ def _inwards(placed: Placed) -> Placed:
 
 
 def is_long(placed: Placed) -> bool:
-    """Whether a subject is longer than high; it is drawn smaller, to take as much of the picture."""
+    """Whether a subject is wider than high; it is drawn smaller, to cover a similar area."""
     return placed.act.action == "sleeping" or placed.identity.kind in ("car", "fish")
 
 
 def _group(rng: random.Random, identity: Identity, split: Split) -> tuple[Placed, ...]:
-    """Two or three subjects of different kinds, side by side; ``identity`` comes first, wherever it stands."""
+    """Two or three subjects of different kinds, side by side; ``identity`` is the first, at any position."""
     count = 3 if rng.random() < 0.3 else 2
     members = [identity]
     while len(members) < count:
@@ -171,7 +171,7 @@ def _draw(pen: Pen, placed: Placed, label: int) -> None:
 
 
 def _fitting(placed: Placed) -> float:
-    """The height, less where an umbrella, a crown, long ears or a jump would leave the picture."""
+    """The height, reduced if an umbrella, a crown, long ears or a jump would leave the picture."""
     tall = 1.0
     if placed.identity.kind == "rabbit":
         tall = 1.3

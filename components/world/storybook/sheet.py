@@ -1,4 +1,4 @@
-"""Sheets that show the storybook world.
+"""Image grids of the storybook world, for the documentation.
 
 python -m components.world.storybook.sheet docs/images
 """
@@ -19,7 +19,7 @@ from components.world.storybook.scenes import SceneOptions, render, sample_scene
 
 
 def scenes_sheet(seed: int = 3, rows: int = 4, columns: int = 8) -> Image.Image:
-    """Scenes as they are drawn for training."""
+    """A grid of training scenes."""
     rng = random.Random(seed)
     drawn = [[Image.fromarray(render(sample_scene(rng)).picture) for _ in range(columns)] for _ in range(rows)]
     return rows_of_pictures(drawn)

@@ -1,4 +1,4 @@
-"""Styles of a whole picture: how lines are drawn, and what is done to the drawn canvas."""
+"""Styles of a picture: line settings, and post-processing of the canvas."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WARM = np.array([1.08, 0.96, 0.76], np.float32)
 
 
 def finish(canvas: np.ndarray, style: str, size: int, lamp: tuple[float, float]) -> np.ndarray:
-    """Bring a supersampled canvas to ``size`` pixels in ``style``; ``lamp`` is where lamplight shines (shares)."""
+    """Downsample the canvas to ``size`` pixels in ``style``; ``lamp`` is the position of lamplight (shares)."""
     if style == "pixel art":
         small = cv2.resize(canvas, (size // _SQUARE, size // _SQUARE), interpolation=cv2.INTER_AREA)
         step = 255 / (_LEVELS - 1)
@@ -44,7 +44,7 @@ def finish(canvas: np.ndarray, style: str, size: int, lamp: tuple[float, float])
 
 
 def _light(picture: np.ndarray, lamp: tuple[float, float]) -> np.ndarray:
-    """Night all around, and warm light in a circle about ``lamp``."""
+    """Darken to night, with warm light in a circle around ``lamp``."""
     size = len(picture)
     rows, columns = np.ogrid[0:size, 0:size]
     distance = np.hypot((columns / size - lamp[0]), (rows / size - lamp[1]) * 0.9)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
 from components.characters.character import MAX_PICTURES
-from components.characters.target_word import told_word
+from components.characters.target_word import stated_word
 from components.config import Config
 from deploy.api.characters.schema import (
     CandidatesRequest,
@@ -52,7 +52,7 @@ def character_routes(config: Config, model: str, characters: Characters, generat
         if body.candidates:
             candidate = await characters.get_candidate(body.candidates, body.choice, caller.owner)
             pictures, description = [candidate.picture], description or candidate.prompt
-        if told_word(body.target_word, description) is None and not config.serving.find_words:
+        if stated_word(body.target_word, description) is None and not config.serving.find_words:
             missing = "target_word: give the word that stands for the character, or a description that has it"
             raise ApiError(400, missing, "target_word", "missing")
         created = await characters.create(body.name, description, body.target_word, pictures, body.faces, caller.owner)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from components.errors import RealCustomError
 from components.jobs.job import Preview
-from components.provenance.pictures import encode
+from components.provenance.image_files import encode
 from deploy.api.error_responses import error_response
 from deploy.api.images.schema import BaseImageRequest, CompletedImageEvent, PartialImageEvent
 from deploy.api.middleware import traceback_without_messages

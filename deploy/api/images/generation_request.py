@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from components.config import Config
 from components.errors import NotFoundError, WordError
 from components.model.words import find_word
-from components.provenance.pictures import Output
+from components.provenance.image_files import Output
 from deploy.api.error_responses import ApiError
 from deploy.api.images.schema import BaseImageRequest, CharacterChoice, ImageRequest
 from deploy.api.mentions import resolve_mentions

@@ -1,4 +1,4 @@
-"""What the service answers, as Python objects. Fields of later releases are left out, not refused."""
+"""Responses of the service as Python objects. Unknown fields of later releases are ignored."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 
-class Answer:
-    """An object that is made of the fields of a JSON object that it knows."""
+class Response:
+    """A dataclass that is built from the known fields of a JSON object."""
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Self:
@@ -19,17 +19,17 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Character(Answer):
-    """A character that the service keeps."""
+class Character(Response):
+    """A stored character."""
 
     id: str
     name: str
-    #: Stands for it in a prompt.
+    #: The word that names it in a prompt.
     target_word: str
     description: str = ""
     #: Seconds since 1970.
     created: int = 0
-    #: What would make its pictures better references.
+    #: Advice on improving its pictures.
     advice: list[str] = field(default_factory=list)
     #: Path of its first cut-out.
     reference: str = ""
@@ -37,7 +37,7 @@ class Character(Answer):
 
 @dataclass(frozen=True)
 class Picture:
-    """A generated picture: the bytes of its file, and its subjects' influence masks as PNG, if they were asked for."""
+    """A generated image: the bytes of its file, and its subjects' influence masks as PNG, if requested."""
 
     data: bytes = field(repr=False)
     seed: int
@@ -51,17 +51,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a request for pictures came to."""
+    """The response to a request for images."""
 
     pictures: tuple[Picture, ...]
     model: str
     model_version: str
-    #: What was drawn, where it is not the prompt word for word.
+    #: The prompt that was used, if it differs from the one that was sent.
     revised_prompt: str | None
     target_words: list[str]
     #: Seconds.
     timings: dict[str, float]
-    #: What was asked for and had no effect.
+    #: Notes on parameters that had no effect.
     notes: list[str]
 
     def __getitem__(self, index: int) -> Picture:
@@ -87,8 +87,8 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Job(Answer):
-    """Pictures that nobody waits for on the line; ``status`` is queued, running, done, failed or cancelled."""
+class Job(Response):
+    """A job; ``status`` is queued, running, done, failed or cancelled."""
 
     id: str
     status: str
@@ -97,7 +97,7 @@ class Job(Answer):
     progress: dict[str, int] = field(default_factory=dict)
     #: Why it failed: ``message``, ``param`` and ``code``.
     error: dict[str, Any] | None = None
-    #: Once it is done, where it was asked for by itself.
+    #: Present in a response about this job alone, once it is done.
     pictures: Pictures | None = None
 
     @property
@@ -112,11 +112,11 @@ class Job(Answer):
 
 @dataclass(frozen=True)
 class JobEvent:
-    """News of a job: ``progress``, ``done``, ``failed``, ``cancelled`` with the job, or a ``preview`` of a picture."""
+    """An event: ``progress``, ``done``, ``failed``, ``cancelled`` with the job, or a ``preview`` of an image."""
 
     kind: str
     job: Job | None = None
-    #: Which picture, after how many of its steps, and a small PNG of it.
+    #: Number of the image, its step, and a small PNG.
     picture: int | None = None
     step: int | None = None
     png: bytes | None = field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""An identity's pictures: as rows of a dataset that never describes it, and as references that a user may give."""
+"""The pictures of an identity: rows of a dataset whose captions do not describe it, and references."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from components.world.storybook.identities import Identity, Split, sample_identi
 from components.world.storybook.scenes import SIZE, SceneOptions, render, sample_scene
 
 PAIRS = "pairs.jsonl"
-#: Albums below which starting worker processes takes longer than drawing.
+#: Number of identities from which worker processes are faster.
 _WORTH_WORKERS = 200
 
 
 @dataclass(frozen=True)
-class Album:
-    """One identity to be drawn ``count`` times; the same ``seed`` draws the same scenes."""
+class IdentityPictures:
+    """One identity to draw ``count`` times; ``seed`` determines the scenes."""
 
     number: int
     identity: Identity
@@ -40,8 +40,8 @@ class Album:
     seed: int
 
 
-def write_albums(output: Path, identities: int, pictures: int, seed: int, split: Split = "train") -> Path:
-    """Draw ``identities`` of ``split``, ``pictures`` times each, into ``output``, which appears whole or not at all.
+def write_dataset(output: Path, identities: int, pictures: int, seed: int, split: Split = "train") -> Path:
+    """Draw ``identities`` of ``split``, ``pictures`` times each, into ``output``, which is written atomically.
 
     It holds ``images/*.png``, ``masks/*.png`` (255 on the first subject) and ``pairs.jsonl``, one row a picture: image,
     caption (never a colour), word, mask, box, head_box (null without a head), group (the identity), place, style,
@@ -52,29 +52,29 @@ def write_albums(output: Path, identities: int, pictures: int, seed: int, split:
     distinct: dict[Identity, None] = {}
     while len(distinct) < identities:
         distinct.setdefault(sample_identity(rng, split))
-    albums = [Album(n, identity, pictures, seed * 1_000_003 + n) for n, identity in enumerate(distinct)]
+    jobs = [IdentityPictures(n, identity, pictures, seed * 1_000_003 + n) for n, identity in enumerate(distinct)]
     with replacing(output) as staging, ExitStack() as stack:
         for folder in ("images", "masks"):
             (staging / folder).mkdir()
-        draw = partial(write_album, root=staging)
-        pages: Iterable[list[dict[str, Any]]] = map(draw, albums)
-        if len(albums) >= _WORTH_WORKERS:
+        draw = partial(write_identity_pictures, root=staging)
+        pages: Iterable[list[dict[str, Any]]] = map(draw, jobs)
+        if len(jobs) >= _WORTH_WORKERS:
             pool = stack.enter_context(ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")))
-            pages = pool.map(draw, albums, chunksize=16)
+            pages = pool.map(draw, jobs, chunksize=16)
         with (staging / PAIRS).open("w") as pairs:
-            for rows in track(pages, "draw", len(albums)):
+            for rows in track(pages, "draw", len(jobs)):
                 pairs.writelines(json.dumps(row) + "\n" for row in rows)
     return output
 
 
-def write_album(album: Album, root: Path) -> list[dict[str, Any]]:
-    """Write the pictures and masks of ``album`` below ``root`` and return one row each."""
+def write_identity_pictures(job: IdentityPictures, root: Path) -> list[dict[str, Any]]:
+    """Write the pictures and masks of ``job`` below ``root`` and return one row each."""
     cv2.setNumThreads(1)
-    rng = random.Random(album.seed)
-    names = [f"{album.number:05d}-{page}.png" for page in range(album.count)]
+    rng = random.Random(job.seed)
+    names = [f"{job.number:05d}-{page}.png" for page in range(job.count)]
     rows = []
     for name in names:
-        scene = sample_scene(rng, album.identity, album.identity.split)
+        scene = sample_scene(rng, job.identity, job.identity.split)
         drawn = render(scene)
         Image.fromarray(drawn.picture).save(root / "images" / name)
         Image.fromarray(drawn.masks[0].astype(np.uint8) * 255).save(root / "masks" / name)
@@ -83,11 +83,11 @@ def write_album(album: Album, root: Path) -> list[dict[str, Any]]:
             {
                 "image": f"images/{name}",
                 "caption": caption_of(scene, rng),
-                "word": album.identity.kind,
+                "word": job.identity.kind,
                 "mask": f"masks/{name}",
                 "box": drawn.boxes[0],
                 "head_box": drawn.head_boxes[0],
-                "group": album.identity.key,
+                "group": job.identity.key,
                 "place": scene.place,
                 "style": scene.style,
                 "position": scene.position,
@@ -102,7 +102,7 @@ def write_album(album: Album, root: Path) -> list[dict[str, Any]]:
 
 
 def draw_reference(identity: Identity, size: int, rng: random.Random) -> Image.Image:
-    """A picture of ``identity`` in some act, style and place: cut out on white, or cropped with what is around it."""
+    """A picture of ``identity`` in a random act, style and place: cut out on white, or cropped with background."""
     scene = sample_scene(rng, identity, identity.split, SceneOptions(several=0))
     drawn = render(scene, 2 * SIZE)
     picture = Image.fromarray(drawn.picture)

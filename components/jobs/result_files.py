@@ -1,4 +1,4 @@
-"""Results of jobs as files: one an attempt, named after it, so that no attempt can overwrite another's."""
+"""Results of jobs as files: one for each attempt, so that no attempt overwrites the result of another."""
 
 from __future__ import annotations
 
@@ -10,42 +10,40 @@ from components.object_store import open_object_store
 
 
 class ResultFiles:
-    """``<place>/<job>.<token>``, in a directory or below a URL. A result appears whole or not at all, and is kept when
-    `write` returns.
-    """
+    """Files ``<place>/<job>.<token>``, in a directory or below a URL. Writes are atomic and durable."""
 
     def __init__(self, place: Path | str) -> None:
-        self._blobs = open_object_store(place)
+        self._objects = open_object_store(place)
 
     def write(self, job: str, token: str, content: bytes) -> None:
-        self._blobs.write(f"{job}.{token}", content)
+        self._objects.write(f"{job}.{token}", content)
 
     def read(self, job: str, token: str) -> bytes:
         """The content.
 
         Raises:
-            JobNotFoundError: it was deleted meanwhile.
+            JobNotFoundError: it was deleted.
         """
         try:
-            return self._blobs.read(f"{job}.{token}")
+            return self._objects.read(f"{job}.{token}")
         except FileNotFoundError:
             raise JobNotFoundError("there is no such job; list the existing ones") from None
 
     def discard(self, job: str, token: str) -> None:
-        self._blobs.discard(f"{job}.{token}")
+        self._objects.discard(f"{job}.{token}")
 
     def sweep(self, wanted: Container[tuple[str, str]], older_than_s: float = 3600) -> int:
-        """Remove files that are not ``wanted`` (job, token) and too old to be in the making; returns how many."""
+        """Remove files that are not ``wanted`` (job, token) and older than ``older_than_s``; returns how many."""
         removed = 0
-        for name in self._blobs.names():
+        for name in self._objects.names():
             job, _, token = name.partition(".")
             if (job, token) in wanted:
                 continue
             try:
-                old = self._blobs.age_s(name) >= older_than_s
-            except FileNotFoundError:  # another process was quicker
+                old = self._objects.age_s(name) >= older_than_s
+            except FileNotFoundError:  # another process removed it
                 continue
             if old:
-                self._blobs.discard(name)
+                self._objects.discard(name)
                 removed += 1
         return removed

@@ -1,4 +1,4 @@
-"""Characters' rows, and how they change: a picture's coming or going is one conditional update."""
+"""The rows of characters. A change of a character's pictures is one conditional update."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from components.model.words import folded
 
 
 class CharacterRows:
-    """Methods that take an id raise NotFoundError if there is no such character, or an owner is named and it is
-    another's.
-    """
+    """Methods with an id raise NotFoundError if the character does not exist, or does not belong to the given owner."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -28,7 +26,7 @@ class CharacterRows:
         return self.get(values["id"])
 
     def page(self, limit: int, after: str | None, owner: str) -> list[Character]:
-        """Up to ``limit`` of an owner's characters, newest first, older than the id ``after`` (deleted or not)."""
+        """Up to ``limit`` of an owner's characters, newest first, older than the id ``after``, which may be deleted."""
         query = sa.select(characters).where(characters.c.owner == owner).order_by(characters.c.id.desc()).limit(limit)
         if after is not None:
             query = query.where(characters.c.id < checked(after))
@@ -36,7 +34,7 @@ class CharacterRows:
             return [read_character(row) for row in connection.execute(query).mappings()]
 
     def find(self, name: str, owner: str) -> list[Character]:
-        """An owner's characters of that name, in whatever case and encoding of accents, newest first."""
+        """An owner's characters of that name, ignoring case and Unicode normalization, newest first."""
         with self._engine.connect() as connection:
             names = connection.execute(
                 sa.select(characters.c.id, characters.c.name).where(characters.c.owner == owner)
@@ -52,20 +50,20 @@ class CharacterRows:
         return read_character(row)
 
     def among(self, identifiers: Collection[str]) -> dict[str, Character]:
-        """Those of ``identifiers`` that there are."""
+        """The existing ones of ``identifiers``."""
         query = sa.select(characters).where(characters.c.id.in_(identifiers))
         with self._engine.connect() as connection:
             return {row["id"]: read_character(row) for row in connection.execute(query).mappings()}
 
     def update(self, identifier: str, owner: str | None, **values: Any) -> Character:
-        """Change ``values``, which are none of the pictures'."""
+        """Update columns other than those of the pictures."""
         if values:
             with self._engine.begin() as connection:
                 connection.execute(characters.update().where(is_(identifier, owner)).values(**values))
         return self.get(identifier, owner)
 
     def swap_pictures(self, before: Character, pictures: tuple[Picture, ...]) -> Character | None:
-        """Give the character other pictures; None, and no change, if they have changed since it was read."""
+        """Replace the character's pictures; None, without a change, if its revision is outdated."""
         values = picture_values(pictures) | {"revision": before.revision + 1}
         unchanged = is_(before.id, before.owner) & (characters.c.revision == before.revision)
         with self._engine.begin() as connection:

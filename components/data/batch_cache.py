@@ -1,4 +1,4 @@
-"""Results that are computed in batches, each once, so that an item which fails costs no other."""
+"""A cache of results that are computed in batches; a failing item does not affect others."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ V = TypeVar("V")
 
 @dataclass(frozen=True)
 class Failed:
-    """Why an item has no result: a reason that can be counted."""
+    """Why an item has no result: the reason of a reject."""
 
     reason: str
 
 
 @dataclass
-class Once(Generic[K, V]):
-    """Results of ``compute``, asked for ``batch_size`` items at a time.
+class BatchCache(Generic[K, V]):
+    """Results of ``compute``, which is called with at most ``batch_size`` items.
 
-    A batch that raises is tried item by item. ``compute`` raises RuntimeError or ValueError for what an item does to
-    it; any other error, and one of the device, is the fault of no item and is passed on.
+    If a batch raises RuntimeError or ValueError, its items are computed one by one. Other errors, and those of the
+    device, are passed on.
     """
 
     compute: Callable[[list[K]], Sequence[V | Failed]]
@@ -35,10 +35,10 @@ class Once(Generic[K, V]):
     _known: dict[K, V | Failed] = field(default_factory=dict)
 
     def get(self, items: Sequence[K]) -> list[V | Failed]:
-        """The results of ``items``, in their order; those not yet known are computed.
+        """The results of ``items``, in their order; missing ones are computed.
 
         Raises:
-            ConfigError: there is not memory enough for a single item.
+            ConfigError: there is not enough memory for a single item.
         """
         missing = [item for item in dict.fromkeys(items) if item not in self._known]
         for start in range(0, len(missing), self.batch_size):
@@ -47,7 +47,7 @@ class Once(Generic[K, V]):
         return [self._known[item] for item in items]
 
     def forget(self, items: Iterable[K]) -> None:
-        """Drop results that are not needed again."""
+        """Remove results from the cache."""
         for item in items:
             self._known.pop(item, None)
 

@@ -1,4 +1,4 @@
-"""Prepared datasets in MLflow: the runs that made them and were given them, tied together by the content's name."""
+"""Prepared datasets in MLflow: outputs of preparation runs and inputs of training runs, linked by fingerprint."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from components.config import Config
 from components.data.manifest import Manifest
 from components.registry import tracking
 
-#: Tag of a preparation's run: the fingerprint of the dataset that it made.
+#: Tag of a preparation run: the fingerprint of its dataset.
 _TAG = "dataset"
-#: How MLflow waits for a server, in place of four minutes: no result hangs on this one.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+#: Short timeouts of MLflow, whose default is four minutes: a failure to log is not an error here.
+_SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 def log_dataset(
@@ -41,26 +41,25 @@ def log_dataset(
 
 
 def record_preparation(config: Config, directory: Path, manifest: Manifest) -> str:
-    """The run that stands for the preparation of the dataset in ``directory``, made if there is none; its id.
+    """The id of the preparation run of the dataset in ``directory``, which is created if missing.
 
     Raises:
         RegistryError: MLflow cannot be reached, or its store cannot be written.
     """
     try:
-        with _impatient():
-            experiment = tracking.experiment_id(config.registry)
-            found = tracking.client(config.registry).search_runs(
-                [experiment], f"tags.{_TAG} = '{manifest.fingerprint}'", max_results=1
-            )
-            return found[0].info.run_id if found else _record(config, directory, manifest)
+        with _short_timeouts():
+            store = tracking.client(config.registry)
+            experiment = tracking.experiment_id(config.registry, store)
+            found = store.search_runs([experiment], f"tags.{_TAG} = '{manifest.fingerprint}'", max_results=1)
+            return found[0].info.run_id if found else _record(store, config, directory, manifest)
     except (MlflowException, OSError) as error:
         raise tracking.refusal(config.registry, error) from None
 
 
-def _record(config: Config, directory: Path, manifest: Manifest) -> str:
+def _record(store: MlflowClient, config: Config, directory: Path, manifest: Manifest) -> str:
     counts = {name: getattr(manifest, name) for name in ("rows_in", "rows_out", "rows_rejected")}
-    with tracking.run(config, "prepare", {"source": str(config.data.source), "format": config.data.format}) as run_id:
-        store = tracking.client(config.registry)
+    source = {"source": str(config.data.source), "format": config.data.format}
+    with tracking.run(config, "prepare", source, store) as run_id:
         store.set_tag(run_id, _TAG, manifest.fingerprint)
         for name, value in counts.items():
             store.log_metric(run_id, name, value)
@@ -70,9 +69,9 @@ def _record(config: Config, directory: Path, manifest: Manifest) -> str:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _PATIENCE}
-    os.environ.update({name: value for name, value in _PATIENCE.items() if before[name] is None})
+def _short_timeouts() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _SHORT_TIMEOUTS}
+    os.environ.update({name: value for name, value in _SHORT_TIMEOUTS.items() if before[name] is None})
     try:
         yield
     finally:

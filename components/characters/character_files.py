@@ -1,8 +1,8 @@
-"""The files of a character: its pictures and their masks, never changed, and its vision tokens.
+"""The files of a character: immutable pictures and masks, and vision tokens.
 
 <id>/picture-<picture>.png                          RGB, as uploaded
 <id>/mask-<picture>.png                             L, 255 on the subject
-<id>/tokens-<revision>-<digest>.safetensors         of the pictures at a revision, by the encoder of that digest
+<id>/tokens-<revision>-<digest>.safetensors         vision tokens of a revision, by the encoder of that digest
 """
 
 from __future__ import annotations
@@ -19,69 +19,69 @@ from components.characters.character import Character, Picture, Reference, Subje
 from components.object_store import ObjectStore
 from components.pictures import to_png
 
-#: Encoders whose tokens are kept at the same time: the served one's, another's beside it, and the one's before them.
+#: Number of encoders whose tokens are stored: of the served model, a second one beside it, and the previous one.
 _ENCODERS = 3
 
 
 class CharacterFiles:
-    """Reading what is not there raises FileNotFoundError."""
+    """Reading a missing file raises FileNotFoundError."""
 
-    def __init__(self, blobs: ObjectStore) -> None:
-        self._blobs = blobs
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
 
     def put(self, identifier: str, reference: Reference) -> Picture:
-        """Write a picture and its mask under an id of their own."""
+        """Write a picture and its mask under a new id."""
         picture = Picture(secrets.token_hex(6), reference.face, reference.advice)
         for name, image in zip(_names(identifier, picture.id), (reference.picture, reference.mask), strict=True):
-            self._blobs.write(name, to_png(image))
+            self._objects.write(name, to_png(image))
         return picture
 
     def reference(self, identifier: str, picture: Picture) -> Reference:
-        shown, mask = (_load(self._blobs.read(name)) for name in _names(identifier, picture.id))
+        shown, mask = (_load(self._objects.read(name)) for name in _names(identifier, picture.id))
         return Reference(shown, mask, picture.face, picture.advice)
 
     def discard(self, identifier: str, pictures: Iterable[Picture]) -> None:
         for picture in pictures:
             for name in _names(identifier, picture.id):
-                self._blobs.discard(name)
+                self._objects.discard(name)
 
     def tokens(self, identifier: str, revision: int, identity: str) -> SubjectTokens:
-        tensors = load(self._blobs.read(_tokens(identifier, revision, identity)))
+        tensors = load(self._objects.read(_tokens(identifier, revision, identity)))
         return SubjectTokens(tensors["tokens"], tensors.get("face"))
 
     def put_tokens(self, identifier: str, revision: int, identity: str, subject: SubjectTokens) -> None:
-        """Keep tokens, in place of those of older revisions and of encoders that are out of use."""
-        kept = {"tokens": subject.tokens} | ({} if subject.face is None else {"face": subject.face})
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
-        self._blobs.write(_tokens(identifier, revision, identity), save(tensors))
+        """Store tokens, and remove those of older revisions and of encoders out of use."""
+        named = {"tokens": subject.tokens} | ({} if subject.face is None else {"face": subject.face})
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
+        self._objects.write(_tokens(identifier, revision, identity), save(tensors))
         same = [name for name in self.drop_tokens(identifier, revision) if _revision(name) == revision]
         for name in sorted(same, key=self._age_s)[_ENCODERS:]:
-            self._blobs.discard(name)
+            self._objects.discard(name)
 
     def drop_tokens(self, identifier: str, revision: int) -> list[str]:
-        """Remove the tokens of older revisions; the names of the rest."""
-        found = [name for name in self._blobs.names(identifier) if name.startswith(f"{identifier}/tokens-")]
+        """Remove the tokens of older revisions; returns the names of the others."""
+        found = [name for name in self._objects.names(identifier) if name.startswith(f"{identifier}/tokens-")]
         for name in found:
             if _revision(name) < revision:
-                self._blobs.discard(name)
+                self._objects.discard(name)
         return [name for name in found if _revision(name) >= revision]
 
     def discard_tokens(self, identifier: str, revision: int, identity: str) -> None:
-        self._blobs.discard(_tokens(identifier, revision, identity))
+        self._objects.discard(_tokens(identifier, revision, identity))
 
     def clear(self, identifier: str) -> None:
-        """Remove everything of a character's."""
-        self._blobs.clear(identifier)
+        """Remove all files of a character."""
+        self._objects.clear(identifier)
 
     def _age_s(self, name: str) -> float:
         try:
-            return self._blobs.age_s(name)
-        except FileNotFoundError:  # another process was quicker
+            return self._objects.age_s(name)
+        except FileNotFoundError:  # another process removed it
             return float("inf")
 
 
 def belongs(name: str, character: Character) -> bool:
-    """Whether a file of this name is one of the character's as it is now."""
+    """Whether the current row of the character refers to a file of this name."""
     if name.startswith(f"{character.id}/tokens-"):
         return _revision(name) == character.revision
     return any(name in _names(character.id, picture.id) for picture in character.pictures)
@@ -103,6 +103,6 @@ def _tokens(identifier: str, revision: int, identity: str) -> str:
 
 
 def _revision(name: str) -> int:
-    """The revision that a file of tokens is named after; -1 where it is named after none."""
+    """The revision in the name of a file of tokens; -1 if there is none."""
     revision = name.rpartition("/tokens-")[2].partition("-")[0]
     return int(revision) if revision.isdigit() else -1

@@ -1,8 +1,8 @@
-"""Finished pictures as files: PNG, JPEG or WebP, marked as machine-made, with what made them.
+"""Generated images as PNG, JPEG or WebP files with metadata of their origin.
 
-The marks are XMP, which all three formats hold: the IPTC's digital source type of pictures by trained models, and
-seed, model, version, words, steps, guidance scale and scheduler; PNG has them as text chunks too. The prompt is among
-them only where that is wanted.
+The metadata is XMP, which all three formats support: the IPTC's digital source type of AI-generated media, and seed,
+model, version, words, steps, guidance scale and scheduler. PNG files have it as text chunks, too. The prompt is
+included only if configured.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from PIL.PngImagePlugin import PngInfo
 from components import __version__
 
 SOFTWARE = "RealCustom Studio"
-#: The IPTC's term for media made by a model that was trained.
+#: The IPTC's digital source type of media that a trained model generated.
 MACHINE_MADE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-#: Namespace of our marks in XMP, and their key in PNG's text chunks.
+#: Namespace of the metadata in XMP, and its key in PNG's text chunks.
 NAMESPACE, TEXT_KEY = "urn:realcustom:picture#", "realcustom"
 _NAMESPACES = {
     "xmp": "http://ns.adobe.com/xap/1.0/",
@@ -36,7 +36,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True)
 class Output:
-    """The format of a picture's file, and how much of it is kept, 0 to 100, where the format loses anything."""
+    """The format of an image file, and the quality, 0 to 100, of lossy formats."""
 
     format: Literal["png", "jpeg", "webp"] = "png"
     quality: int = 100
@@ -47,7 +47,7 @@ class Output:
 
 
 class ModelName(NamedTuple):
-    """A model and its version, as the registry calls them."""
+    """Name and version of a model in the registry."""
 
     name: str = ""
     version: str = ""
@@ -55,23 +55,23 @@ class ModelName(NamedTuple):
 
 @dataclass(frozen=True)
 class Marks:
-    """How one picture was made."""
+    """Generation parameters of one image."""
 
     seed: int
     target_words: tuple[str, ...]
     steps: int
     guidance_scale: float
-    #: None is the model's own.
+    #: None: the model's default.
     scheduler: str | None
     prompt: str
 
 
 class PictureWriter:
-    """Writes pictures of one model; may be called from several threads.
+    """Encodes images of one model with metadata; thread-safe.
 
     Args:
-        with_prompt: the prompt is one of the marks.
-        sign: adds a signed manifest to the bytes of a picture of a MIME type, see `components.provenance.manifests`.
+        with_prompt: include the prompt in the metadata.
+        sign: adds a signed manifest to an image file of a MIME type, see `components.provenance.manifests`.
     """
 
     def __init__(
@@ -83,15 +83,15 @@ class PictureWriter:
         self.model, self._with_prompt, self._sign = model, with_prompt, sign
 
     def __call__(self, picture: Image.Image, output: Output, marks: Marks, **more: Any) -> bytes:
-        """The bytes of a file, which says ``more`` beside its marks."""
-        said = self._said(marks) | more
+        """The bytes of the image file, with ``more`` as additional metadata."""
+        said = self._metadata(marks) | more
         extra: dict[str, Any] = {"xmp": _xmp(said)}
         if output.format == "png":
             extra = {"pnginfo": _chunks(said)}
         data = encode(picture, output, **extra)
         return data if self._sign is None else self._sign(data, output.mime)
 
-    def _said(self, marks: Marks) -> dict[str, Any]:
+    def _metadata(self, marks: Marks) -> dict[str, Any]:
         said = {"model": self.model.name, "model_version": self.model.version} | vars(marks)
         if not self._with_prompt:
             del said["prompt"]
@@ -99,7 +99,7 @@ class PictureWriter:
 
 
 def encode(picture: Image.Image, output: Output, **extra: Any) -> bytes:
-    """The bytes of ``picture`` alone, with what Pillow is to write beside it."""
+    """Encode ``picture``, with additional arguments for Pillow's encoder."""
     buffer = io.BytesIO()
     lossy = {} if output.format == "png" else {"quality": output.quality}
     picture.save(buffer, output.format.upper(), **lossy, **extra)
@@ -120,7 +120,7 @@ def _chunks(said: dict[str, Any]) -> PngInfo:
 
 
 def _xmp(said: dict[str, Any]) -> bytes:
-    """An XMP packet; what is more than a text or a number is in it as JSON."""
+    """An XMP packet; values other than text and numbers are JSON."""
     properties = {
         "xmp:CreatorTool": f"{SOFTWARE} {software_version()}",
         "Iptc4xmpExt:DigitalSourceType": MACHINE_MADE,

@@ -1,6 +1,6 @@
-"""The miniature's vision encoders: an image-text model and an identity model, each trained on what it must tell apart.
+"""Training of the miniature's vision encoders: an image-text model and an identity model.
 
-The identity recipe, with another seed and width, also gives an evaluation encoder, which never conditions anything.
+The identity model of another seed and width is an evaluation encoder, which is not part of the generating model.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPTokenizer, SiglipModel
 
-from components.judges.identity import IdentityModel, build_identity
+from components.judges.identity_model import IdentityModel, build_identity
 from components.model.miniature import build_siglip
 from components.precision import autocast
-from components.pretraining.corpus import Facts, Scenes, Views
+from components.pretraining.corpus import SceneFacts, Scenes, Views
 from components.pretraining.loop import Schedule, fit
 from components.pretraining.vae import to_pixels
 
@@ -29,8 +29,8 @@ def train_siglip(
 ) -> SiglipModel:
     """SigLIP's sigmoid loss over a batch of scenes and cut-outs; a pair is positive wherever the caption is *true*.
 
-    Captions of cut-outs name no place; whether they fit a scene is left open. A softmax term beside the sigmoid one
-    makes the small batches tell: alone, the sigmoid loss learned places in 300 steps but no kinds.
+    Captions of cut-outs name no place, so pairs with scenes of their kind are ignored. A softmax term is added for
+    small batches: the sigmoid loss alone learned places in 300 steps, but not kinds.
     """
     torch.manual_seed(schedule.seed)
     model = build_siglip(tokenizer, width)
@@ -42,7 +42,7 @@ def train_siglip(
         alone = torch.randint(len(views.kinds), (cutouts,), generator=generator).tolist()
         pixels = to_pixels(np.concatenate([scenes.pictures[rows], views.pictures[alone, 0]]))
         facts = [scenes.facts[i] for i in rows] + [
-            Facts(f"a {views.kinds[i]}", views.kinds[i], "nowhere", None, "", 1) for i in alone
+            SceneFacts(f"a {views.kinds[i]}", views.kinds[i], "nowhere", None, "", 1) for i in alone
         ]
         with autocast(torch.device("cpu")):
             image, text = _embed(model, tokenizer, pixels, [f.caption for f in facts])
@@ -67,20 +67,20 @@ def _embed(model: SiglipModel, tokenizer: CLIPTokenizer, pixels: Tensor, texts: 
 
 
 def _choose(similar: Tensor, signs: Tensor) -> Tensor:
-    """Cross-entropy of each row's true columns, taken together, against its true and false ones."""
+    """Cross-entropy of the sum of each row's true columns against its true and false ones."""
     decided = similar.masked_fill(signs == 0, -torch.inf)
     return (decided.logsumexp(1) - similar.masked_fill(signs <= 0, -torch.inf).logsumexp(1)).mean()
 
 
-def _sign(said: Facts, of: Facts) -> float:
-    """1 for a true pair, -1 for a false one, 0 for one that is left open."""
+def _sign(said: SceneFacts, of: SceneFacts) -> float:
+    """1 for a true pair, -1 for a false one, 0 for an ignored one."""
     if said.place == "nowhere" and of.place != "nowhere" and said.kind == of.kind:
         return 0.0
     return 1.0 if _is_true(said, of) else -1.0
 
 
-def _is_true(said: Facts, of: Facts) -> bool:
-    """Whether the caption of ``said`` also holds for the picture of ``of``."""
+def _is_true(said: SceneFacts, of: SceneFacts) -> bool:
+    """Whether the caption of ``said`` is true for the image of ``of``."""
     if said.caption == of.caption:
         return True
     if said.subjects > 1 or of.subjects > 1 or said.place != of.place or said.kind != of.kind:

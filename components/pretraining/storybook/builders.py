@@ -1,4 +1,4 @@
-"""The untrained parts of the 128-pixel miniature: its sizes, given to the builders of `components.model.miniature`."""
+"""Builders of the untrained 128-pixel miniature: those of `components.model.miniature` with other sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of a prepared dataset that a training reads: where they lie, and the order they are taken in."""
+"""The training rows of a prepared dataset: their files and their order."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from components.config import TrainingConfig
 from components.data.manifest import load_manifest, shard_folder
-from components.training.order import Order
+from components.training.order import RowOrder
 from components.training.reading import Piece, load_piece
 
-#: Files whose footers are read at the same time.
+#: Threads that read footers of files.
 _THREADS = 16
 
 Batch = dict[str, Tensor]
@@ -25,10 +25,10 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Rows:
-    """The training rows of a prepared dataset: the pieces of every bucket, and the order they are taken in."""
+    """The training rows of a prepared dataset: pieces and order of every bucket."""
 
     pieces: dict[str, tuple[Piece, ...]]
-    orders: dict[str, Order]
+    orders: dict[str, RowOrder]
     seed: int
 
     @property
@@ -43,7 +43,7 @@ class Rows:
 
 
 def find_rows(directory: Path, training: TrainingConfig) -> Rows:
-    """The training rows of a prepared dataset, in the order that ``training`` takes them.
+    """The training rows of a prepared dataset in the order of ``training``.
 
     Raises:
         DataError: ``directory`` is no prepared dataset.
@@ -52,11 +52,11 @@ def find_rows(directory: Path, training: TrainingConfig) -> Rows:
     counts = load_manifest(root).buckets.get("train", {})
     pieces = {name: _pieces(shard_folder(root, "train", name)) for name, number in sorted(counts.items()) if number}
     orders = {
-        name: Order(
+        name: RowOrder(
             tuple(piece.rows for piece in found),
             training.batch_size,
             training.lanes,
-            training.seed + 16 * place,  # buckets differ; the streams of one seed are told apart by less
+            training.seed + 16 * place,  # a distance between buckets, larger than offsets of streams
             training.shuffle_rows,
         )
         for place, (name, found) in enumerate(pieces.items())
@@ -65,17 +65,19 @@ def find_rows(directory: Path, training: TrainingConfig) -> Rows:
 
 
 def read_all(directory: Path, split: str) -> Batch:
-    """All rows of a split, of which there must be one bucket, in memory."""
+    """All rows of a split with a single bucket, in memory."""
     (bucket,) = load_manifest(directory).buckets[split]
     pieces = [load_piece(piece) for piece in _pieces(shard_folder(directory, split, bucket))]
     return {name: torch.from_numpy(np.concatenate([piece[name] for piece in pieces])) for name in pieces[0]}
 
 
 def held_out_batches(directory: Path, size: int, most: int) -> Iterator[Batch]:
-    """The first ``most`` rows of the validation split at most, in batches of one bucket and at most ``size`` rows."""
+    """At most ``most`` rows of the validation split, in batches of one bucket and at most ``size`` rows."""
     left = most
     for name, number in sorted(load_manifest(directory).buckets.get("validation", {}).items()):
         for piece in _pieces(shard_folder(directory, "validation", name)) if number else ():
+            if not left:
+                return
             columns = load_piece(piece)
             for start in range(0, min(piece.rows, left), size):
                 stop = min(start + size, piece.rows, start + left)
@@ -84,7 +86,7 @@ def held_out_batches(directory: Path, size: int, most: int) -> Iterator[Batch]:
 
 
 def row_ids(rows: Rows, bucket: str, places: list[int]) -> list[str]:
-    """The ids of rows, by their places in their bucket."""
+    """The ids of rows, by their indices in the bucket."""
     ends = np.cumsum([piece.rows for piece in rows.pieces[bucket]])
     ids = []
     for place in places:

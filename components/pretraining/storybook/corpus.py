@@ -1,4 +1,4 @@
-"""Pictures of the storybook world in memory, with what is true of them, drawn by as many processes as asked for."""
+"""Pictures of the storybook world in memory, with their captions and scenes, drawn by several processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNK = 500
 
 
 @dataclass(frozen=True)
-class Pictures:
+class LabelledPictures:
     """``pixels`` uint8 [n, s, s, 3], ``subjects`` bool [n, s, s], one caption and one scene each."""
 
     pixels: np.ndarray
@@ -30,15 +30,17 @@ class Pictures:
         return len(self.scenes)
 
 
-def draw_pictures(count: int, seed: int, split: Split = "train", colors: float = 0.5, processes: int = 1) -> Pictures:
-    """Draw ``count`` scenes of ``split``; a share of ``colors`` of the captions tells the subjects' colours."""
+def draw_pictures(
+    count: int, seed: int, split: Split = "train", colors: float = 0.5, processes: int = 1
+) -> LabelledPictures:
+    """Draw ``count`` scenes of ``split``; a share of ``colors`` of the captions mentions the subjects' colours."""
     jobs = [(min(_CHUNK, count - start), seed * 1_000_003 + start, split, colors) for start in range(0, count, _CHUNK)]
     if processes > 1:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             parts = list(pool.map(_draw, jobs))
     else:
         parts = [_draw(job) for job in jobs]
-    return Pictures(
+    return LabelledPictures(
         np.concatenate([p.pixels for p in parts]),
         np.concatenate([p.subjects for p in parts]),
         [caption for p in parts for caption in p.captions],
@@ -46,7 +48,7 @@ def draw_pictures(count: int, seed: int, split: Split = "train", colors: float =
     )
 
 
-def _draw(job: tuple[int, int, Split, float]) -> Pictures:
+def _draw(job: tuple[int, int, Split, float]) -> LabelledPictures:
     count, seed, split, colors = job
     cv2.setNumThreads(1)
     rng = random.Random(seed)
@@ -59,4 +61,4 @@ def _draw(job: tuple[int, int, Split, float]) -> Pictures:
         pixels[row], subjects[row] = drawn.picture, drawn.masks.any(0)
         captions.append(caption_of(scene, rng, colors))
         scenes.append(scene)
-    return Pictures(pixels, subjects, captions, scenes)
+    return LabelledPictures(pixels, subjects, captions, scenes)

@@ -1,4 +1,4 @@
-"""The identity model of toy-world subjects: a vector of unit length for a subject, and a mask of its pixels."""
+"""The identity model of toy-world subjects: a unit vector of a subject, and a mask of its pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PATCH = 8
 
 
 class IdentityModel(nn.Module):
-    """DINOv2 with a linear head that marks the subject's pixels, so that scores can be masked to the subject."""
+    """DINOv2 with a linear head that segments the subject, so that scores can be masked to it."""
 
     def __init__(self, backbone: Dinov2WithRegistersModel) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Captions as people and web pages write them, cleaned of what is no text about the picture."""
+"""Cleaning of captions from web pages and users."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import unicodedata
 
 from components.errors import DataError
 
-#: Characters that are kept: far more than the text encoders read.
+#: Maximum length of a cleaned caption: far more than the text encoders read.
 MAX_CHARACTERS = 1000
-#: Characters that are looked at.
-_LOOKED_AT = 20 * MAX_CHARACTERS
+#: Maximum length of the input that is processed.
+_MAX_INPUT = 20 * MAX_CHARACTERS
 _NESTED_ENTITY = re.compile(r"&(?:amp;)+", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-#: A tag begins with a letter behind its bracket; "<3" and "a < b" are none.
+#: A tag begins with a letter after its bracket, unlike "<3" and "a < b".
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _URL = re.compile(r"(?:https?://|ftp://|www\.)[^\s<>\"']+", re.IGNORECASE)
 _KEPT = "\t\n\r\v\f\u200c\u200d"
@@ -25,13 +25,13 @@ _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "�
 def clean_caption(caption: str) -> str:
     """``caption`` in Unicode's composed form, on one line, without markup, entities, addresses or quotes around it.
 
-    A caption longer than `MAX_CHARACTERS` is cut at the end of a word. What is clean already stays as it is.
+    A caption longer than `MAX_CHARACTERS` is cut at the end of a word. The function is idempotent.
 
     Raises:
-        DataError: nothing is left; the message is a reason that can be counted.
+        DataError: nothing is left; the message is the reason of the reject.
     """
-    text, before = caption[:_LOOKED_AT], None
-    while text != before:  # what is removed can lay bare more: an entity that hides a tag, quotes within quotes
+    text, before = caption[:_MAX_INPUT], None
+    while text != before:  # removal can reveal more: an entity that encodes a tag, nested quotes
         text, before = _cleaned(text), text
     if not text:
         raise DataError("the caption is empty")
@@ -50,7 +50,7 @@ def _cleaned(text: str) -> str:
 
 
 def _invisible(character: str) -> bool:
-    """Control characters, lone surrogates, and marks of direction or width; joiners shape letters and emoji."""
+    """Control characters, lone surrogates, and marks of direction or width; joiners are kept for scripts and emoji."""
     return unicodedata.category(character) in {"Cc", "Cf", "Cs"} and character not in _KEPT
 
 

@@ -1,4 +1,4 @@
-"""Rows in a text file: one JSON object a line, or CSV with a line of column names."""
+"""Rows of text files: JSON lines, or CSV with a header."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from components.data.source_files import SourceFiles
 from components.data.sources.record import Columns, Record, read_text, require_columns
 from components.errors import DataError
 
-#: The fields that a CSV cell holds as a JSON list.
+#: Fields that are JSON lists in CSV cells.
 _LISTS = ("box", "head_box", "references")
 
 
 def read_jsonl(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
-    """One JSON object a line; of a folder, its ``pairs.jsonl``."""
+    """One JSON object in each line; of a folder, its ``pairs.jsonl``."""
     return jsonl_records(read_text(store, file or "pairs.jsonl"))
 
 
 def read_csv(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
-    """One row a line; of a folder, its ``pairs.csv``. An empty cell is a missing value, lists are written as JSON."""
+    """Rows of a CSV file; of a folder, its ``pairs.csv``. Empty cells are missing values, lists are JSON."""
     name = file or "pairs.csv"
     text = read_text(store, name)
     require_columns(name, columns, csv_columns(text))
@@ -30,7 +30,7 @@ def read_csv(store: SourceFiles, file: str | None, columns: Columns) -> Iterator
 
 
 def jsonl_records(text: str, where: str = "", folder: str = "") -> Iterator[Record]:
-    """The records of ``text``, paths relative to ``folder``; a line that is no JSON has no values."""
+    """The records of ``text``, paths relative to ``folder``; a line of invalid JSON has no values."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -46,7 +46,7 @@ def csv_columns(text: str) -> list[str]:
 
 
 def csv_records(text: str, columns: Columns, where: str = "", folder: str = "") -> Iterator[Record]:
-    """The records of ``text``, numbered as its lines are when no cell holds a line break."""
+    """The records of ``text``, numbered as its lines if no cell contains a line break."""
     lists = {columns[field] for field in _LISTS}
     try:
         for number, cells in enumerate(csv.DictReader(io.StringIO(text, newline="")), start=2):
@@ -59,7 +59,7 @@ def csv_records(text: str, columns: Columns, where: str = "", folder: str = "") 
 
 
 def _list(cell: str) -> Any:
-    """The JSON list in ``cell``; anything else is left for the schema to refuse."""
+    """The JSON list in ``cell``; other text is left to fail validation."""
     try:
         return json.loads(cell)
     except (json.JSONDecodeError, RecursionError):
