@@ -56,6 +56,11 @@ def run(config: Config, keep: bool = False) -> None:
     """
     if config.evaluation.encoders is None:
         raise ConfigError("quickstart needs evaluation.encoders: use the tiny preset or name a directory")
+    if Path(config.data.source).absolute() != config.world.output.absolute():
+        raise ConfigError(
+            f"data.source {config.data.source} is not world.output: the quickstart runs on the toy world; prepare data "
+            "of your own with `realcustom prepare`"
+        )
     log = config.quickstart.output / _LOG
     with output_in_log(log) as terminal:
         console = Console(file=terminal.out)
