@@ -1,22 +1,22 @@
-"""The HTTP interface, and only that: requests become calls of the service's parts, results become JSON."""
+"""The FastAPI application: middleware and routes over the service's parts."""
 
 from __future__ import annotations
 
 from fastapi import FastAPI
 
 from components.config import Config
-from deploy.api.authentication import Authentication, documented
+from deploy.api.authentication import AuthenticationMiddleware, openapi_security
 from deploy.api.characters.routes import character_routes
 from deploy.api.error_responses import install_error_handlers
 from deploy.api.images.edit_routes import edit_routes
 from deploy.api.images.routes import image_routes
 from deploy.api.jobs.routes import job_routes
-from deploy.api.middleware import HideErrors, LimitBody
+from deploy.api.middleware import BodySizeLimitMiddleware, UnexpectedErrorMiddleware
 from deploy.api.openapi import install_openapi
 from deploy.api.operations.routes import operation_routes
-from deploy.api.request_metrics import CountRequests, RequestMetrics
+from deploy.api.request_metrics import RequestMetrics, RequestMetricsMiddleware
 from deploy.api.schema import ModelResponse
-from deploy.api.timeouts import LimitTime, RetryAfter
+from deploy.api.timeouts import RetryAfter, TimeoutMiddleware
 from deploy.interfaces.protocols import Characters, Generator, Jobs
 from deploy.status.replica_status import ReplicaStatus
 
@@ -27,31 +27,31 @@ def create_app(
     characters: Characters,
     generator: Generator,
     jobs: Jobs,
-    board: ReplicaStatus | None = None,
+    status: ReplicaStatus | None = None,
 ) -> FastAPI:
     """The application over its parts.
 
     Args:
-        config: the defaults (``sampling``) and limits (``serving``) of requests.
-        model: what is served.
-        board: where the parts say how they are; one of its own, where nobody does, by default.
+        config: defaults (``sampling``) and limits (``serving``) of requests.
+        model: the served model.
+        status: the reports of the replicas; by default an empty one.
     """
-    board = board or ReplicaStatus()
-    patience, metrics = RetryAfter(board, config.serving), RequestMetrics()
+    status = status or ReplicaStatus()
+    retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
     app = FastAPI(title="RealCustom Studio")
-    # The last one added is the first one met.
-    app.add_middleware(LimitBody, max_bytes=config.serving.max_upload_bytes)
+    # The middleware added last is the outermost.
+    app.add_middleware(BodySizeLimitMiddleware, max_bytes=config.serving.max_upload_bytes)
     if config.serving.access.keys == "required":
-        app.add_middleware(Authentication, config=config)
-    app.add_middleware(HideErrors)
-    app.add_middleware(LimitTime, seconds=config.serving.request_timeout_s, patience=patience)
-    app.add_middleware(CountRequests, metrics=metrics)
-    install_error_handlers(app, patience.retry_after_s)
-    keys = documented(config)
-    app.include_router(operation_routes(config, model, board, metrics, keys))
-    app.include_router(character_routes(config, model.id, characters, generator), dependencies=keys)
-    app.include_router(image_routes(config, model.id, characters, generator), dependencies=keys)
-    app.include_router(edit_routes(config, model.id, characters, generator), dependencies=keys)
-    app.include_router(job_routes(config, model.id, characters, jobs), dependencies=keys)
+        app.add_middleware(AuthenticationMiddleware, config=config)
+    app.add_middleware(UnexpectedErrorMiddleware)
+    app.add_middleware(TimeoutMiddleware, seconds=config.serving.request_timeout_s, retry_after=retry_after)
+    app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
+    install_error_handlers(app, retry_after.seconds)
+    security = openapi_security(config)
+    app.include_router(operation_routes(config, model, status, metrics, security))
+    app.include_router(character_routes(config, model.id, characters, generator), dependencies=security)
+    app.include_router(image_routes(config, model.id, characters, generator), dependencies=security)
+    app.include_router(edit_routes(config, model.id, characters, generator), dependencies=security)
+    app.include_router(job_routes(config, model.id, characters, jobs), dependencies=security)
     install_openapi(app)
     return app
