@@ -55,13 +55,19 @@ def run(config: Config, keep: bool = False) -> None:
 
     What Ray, Serve and the other libraries print goes to ``quickstart.log`` in `quickstart.output`.
     """
-    if config.evaluation.encoders is None:
+    encoders = config.evaluation.encoders
+    if encoders is None:
         raise ConfigError("quickstart needs evaluation.encoders: use the tiny preset or name a directory")
+    if Path(config.data.source).absolute() != config.world.output.absolute():
+        raise ConfigError(
+            f"data.source {config.data.source} is not world.output: the quickstart runs on the toy world; prepare data "
+            "of your own with `realcustom prepare`"
+        )
     log = config.quickstart.output / _LOG
     with output_in_log(log) as terminal:
         console = Console(file=terminal.out)
         try:
-            _run(config, keep, console)
+            _run(config, encoders, keep, console)
         except KeyboardInterrupt:
             console.print("interrupted; run it again to continue from here")
         except Exception:
@@ -69,7 +75,7 @@ def run(config: Config, keep: bool = False) -> None:
             raise
 
 
-def _run(config: Config, keep: bool, console: Console) -> None:
+def _run(config: Config, encoders: str, keep: bool, console: Console) -> None:
     from deploy import app
 
     began = time.monotonic()
@@ -94,7 +100,7 @@ def _run(config: Config, keep: bool, console: Console) -> None:
             app.stop()
         with _stage(console, "6/6 score unseen identities"):
             pipeline = versions.load_pipeline(config, uri)
-            judge = Judge(config.evaluation.encoders, config.vision.view_size)
+            judge = Judge(encoders, config.vision.view_size)
             scores = score_subjects(pipeline, judge, config, config.quickstart.scored, config.evaluation.seed)
         console.print(scores_table(scores))
         for line in _ending(config, picture, time.monotonic() - began, keep):

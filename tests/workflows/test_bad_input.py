@@ -32,6 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["prepare", "--preset", "tiny", "--set", "data.source=empty"], "empty"),
         (["prepare", "--set", "data.source=empty"], "--preset sdxl (1024 px)"),
         (["prepare", "--set", "data.source=s3://bucket/photographs"], "--preset tiny (64 px)"),
+        (["quickstart", "--set", "data.source=empty"], "realcustom prepare"),
         (["register", "--adapter", "nowhere"], "nowhere"),
         (["register", "--adapter", "empty"], "empty is no adapter"),
         (["promote"], "realcustom-tiny"),

@@ -82,8 +82,10 @@ def test_it_holds_the_packages_and_their_data_only(wheel: Path) -> None:
     shipped = {"/".join(name.split("/")[:2]) for name in names if name.startswith("weights/")}
     assert shipped == {"weights/__init__.py", "weights/tiny"}
     assert not [name for name in names if name.startswith("tests/") or "__pycache__" in name]
-    data = {path.relative_to(PACKAGE_ROOT).as_posix() for path in (PACKAGE_ROOT / "weights/tiny").rglob("*.*")}
-    assert {name for name in data if (PACKAGE_ROOT / name).is_file()} <= set(names)
+    packages = ("components", "deploy", "tools", "workflows")
+    needed = [path for package in packages for path in (PACKAGE_ROOT / package).rglob("*.py")]
+    needed += [path for path in (PACKAGE_ROOT / "weights/tiny").rglob("*") if path.is_file()]
+    assert {path.relative_to(PACKAGE_ROOT).as_posix() for path in needed} <= set(names)
 
 
 def test_the_command_runs_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
