@@ -1,8 +1,8 @@
-"""The noise prediction of pictures that are drawn by themselves: a crowd of one sketch.
+"""The noise prediction of one conditioning that is denoised alone.
 
-In the first `MaskGuidance.steps` steps the influence masks are found, in a text-only pass (paper section 3.3) or from
-what the guided pass of the step before attended to. Everything that does not change between steps is computed once:
-vision and text keys and values.
+In the first `GuidanceConfig.steps` steps the influence masks are computed, from the attention maps of a text-only call
+(paper section 3.3) or of the conditional rows of the previous step. The keys and values of vision and text tokens
+do not change between steps and are computed once.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class Denoiser(PromptConditioning):
 
     Args:
         unet: with a `RealCustomAdapter` attached, if there are subjects.
-        sketch: what `PromptConditioning` takes.
+        arguments, named: those of `PromptConditioning`.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, *sketch: Any, **named: Any) -> None:
-        super().__init__(*sketch, **named)
-        self._crowd = BatchedDenoiser(unet)
+    def __init__(self, unet: UNet2DConditionModel, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._denoiser = BatchedDenoiser(unet)
 
     def __call__(self, latents: Tensor, timestep: Tensor, step: int) -> Tensor:
         """Predict the guided noise (or v) [b, 4, h, w].
@@ -36,4 +36,4 @@ class Denoiser(PromptConditioning):
             timestep: of the noise schedule, a scalar or [b].
             step: counts from 0.
         """
-        return self._crowd([StepInput(self, latents, timestep, step)])[0]
+        return self._denoiser([StepInput(self, latents, timestep, step)])[0]

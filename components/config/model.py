@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -77,9 +78,12 @@ class GuidanceConfig(Section):
     #: Spread the maps along the self-attention of the mask's resolution.
     self_attention: bool = False
     #: Read the maps in a text-only pass of their own, as the paper, or in the guided pass of the step before.
-    source: Literal["separate", "conditional"] = "separate"
+    source: Literal["separate", "conditional"] = "conditional"
     #: What unconditional rows attend to: ``all`` tokens of a black picture, as the paper, or their ``mean``.
-    absent: Literal["all", "mean"] = "all"
+    absent: Literal["all", "mean"] = "mean"
+    # Dumped only where it is set: fingerprints of earlier releases, which did not have it, stay valid.
+    binary: bool = Field(False, exclude_if=operator.not_)
+    """Set the mask to 1 inside the scope. The paper finds continuous values better."""
 
 
 class SamplingConfig(Section):

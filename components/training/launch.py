@@ -208,7 +208,7 @@ def _run_id(config: Config, place: RunDirectory) -> str:
 def _write_adapter(config: Config, state: Path, adapter: Path) -> None:
     """Save the averaged adapter of a training state."""
     unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet")
-    vision = VisionEncoder.from_config(config.model, config.vision)
+    vision = VisionEncoder.load(config.model, config.vision)
     averaged = RealCustomAdapter.for_unet(unet, vision.channels, config.adapter, vision.identity)
     load_module(state, "ema", averaged)
     averaged.save_pretrained(adapter)

@@ -103,11 +103,8 @@ class Shared:
         """The averaged adapter, whole; where it is sharded, every worker must call."""
         if not self.sharded:
             return self.averaged
-        ours = self.averaged
-        whole = RealCustomAdapter(
-            ours.shapes, ours.vision_channels, ours.config, ours.encoder_identity, ours.conditioning
-        )
-        whole.load_state_dict({key: whole_tensor(value) for key, value in ours.state_dict().items()})
+        whole: RealCustomAdapter = RealCustomAdapter.from_config(self.averaged.config)
+        whole.load_state_dict({key: whole_tensor(value) for key, value in self.averaged.state_dict().items()})
         return whole
 
     def gather(self, values: list[float], device: torch.device) -> list[list[float]]:

@@ -22,7 +22,7 @@ class OrderProgress:
         self._changed = asyncio.Event()
         self._looks: dict[int, engine.StepProgress] = {}
         for index, handle in enumerate(handles):
-            handle.watch(partial(self._tell, index))
+            handle.add_progress_callback(partial(self._tell, index))
 
     async def until(self, end: asyncio.Future[Any]) -> AsyncIterator[JobProgress]:
         """How far the order is, whenever that has changed, until ``end`` is done."""
