@@ -168,9 +168,9 @@ class SelfAttnProcessor(AttnProcessor2_0):
         **kwargs: object,
     ):
         recorder = None if subject is None else subject.recorder
-        size = None if recorder is None else recorder.self_attention_size
-        if subject is not None and recorder is not None and size is not None:
-            if layer_size(subject.latent_size, hidden_states.shape[1]) == size:
+        if subject is not None and recorder is not None and recorder.self_attention_size is not None:
+            size = layer_size(subject.latent_size, hidden_states.shape[1])
+            if size == recorder.self_attention_size:
                 rows = hidden_states[-len(recorder.words) :]
                 query, key = attn.to_q(rows), attn.to_k(rows)
                 recorder.self_attention.append((_heads(query, attn.heads), _heads(key, attn.heads)))

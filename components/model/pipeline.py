@@ -258,7 +258,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         frozen = self.components | {"scheduler": self._base_scheduler or self.scheduler}
         vision_encoder = frozen.pop("vision_encoder")
         del frozen["adapter"]
-        copies = {
+        copies: dict[str, Any] = {
             name: share_weights(part, self.adapter) if isinstance(part, nn.Module) else copy.deepcopy(part)
             for name, part in frozen.items()
         }

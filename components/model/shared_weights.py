@@ -20,5 +20,6 @@ def share_weights(module: M, *referenced: nn.Module) -> M:
         referenced: modules that ``module`` refers to without owning them, such as those of its attention processors;
             their parameters are not copied either.
     """
-    tensors = [tensor for part in (module, *referenced) for tensor in (*part.parameters(), *part.buffers())]
+    owners: list[nn.Module] = [module, *referenced]
+    tensors = [tensor for owner in owners for tensor in (*owner.parameters(), *owner.buffers())]
     return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})

@@ -43,5 +43,5 @@ def encode_prompts(
 
 
 def size_conditioning(original: tuple[int, int], crop: tuple[int, int], target: tuple[int, int], count: int) -> Tensor:
-    """SDXL's time ids [count, 6]: (height, width) of the original, (top, left) of the crop, the target's (height, width)."""
+    """SDXL's time ids [count, 6]: (height, width) of the original, (top, left) of the crop, (height, width) wanted."""
     return torch.tensor([[*original, *crop, *target]], dtype=torch.float32).repeat(count, 1)

@@ -268,9 +268,8 @@ def draw(pipeline: RealCustomPipeline, tokens: torch.Tensor) -> torch.Tensor:
 
 def trained(pipeline: RealCustomPipeline, seed: int) -> RealCustomAdapter:
     """An adapter that fits, and acts."""
-    adapter = RealCustomAdapter.for_unet(
-        pipeline.unet, pipeline.vision_encoder.channels, pipeline.adapter.projector_config, pipeline.vision_encoder.identity
-    )
+    vision, config = pipeline.vision_encoder, pipeline.adapter.projector_config
+    adapter = RealCustomAdapter.for_unet(pipeline.unet, vision.channels, config, vision.identity)
     generator = torch.Generator().manual_seed(seed)
     for parameter in adapter.parameters():
         parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)

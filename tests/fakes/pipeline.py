@@ -1,4 +1,4 @@
-"""A pipeline that fills images with colours instead of denoising, and its registry (module ``tests.fakes.pipeline``)."""
+"""A pipeline that fills images with colours instead of denoising, and its registry, ``tests.fakes.pipeline``."""
 
 from __future__ import annotations
 

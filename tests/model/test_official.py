@@ -100,8 +100,8 @@ def test_a_converted_adapter_is_the_release(kind: dict[str, Any], suffix: str, t
     ours = loaded.official_state_dict()
     assert ours.keys() == weights.keys()
     assert all(torch.equal(ours[name], weights[name]) for name in weights)
-    assert kind.items() <= loaded.config.model_dump().items()
-    assert loaded.config.shallow_fusion == ("code" if kind["projector"] == "shallow" else "figure")
+    assert kind.items() <= loaded.projector_config.model_dump().items()
+    assert loaded.projector_config.shallow_fusion == ("code" if kind["projector"] == "shallow" else "figure")
     assert loaded.encoder_identity is None
     assert loaded.conditioning.model_dump() == {"text_pooling": "unprojected", "scheduler": "realcustom"}
     assert json.loads((tmp_path / "adapter" / "sha256.json").read_text()).keys() == {
@@ -172,7 +172,7 @@ def test_shipped_adapters_keep_their_meaning() -> None:
     assert config.model.adapter is not None
     adapter = RealCustomAdapter.from_pretrained(config.model.adapter)
     assert adapter.conditioning.model_dump() == {"text_pooling": "projected", "scheduler": None}
-    assert adapter.config.projector == "highres"
+    assert adapter.projector_config.projector == "highres"
     assert adapter.encoder_identity == encoder_identity(config.model, config.vision)
 
 
