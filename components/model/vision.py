@@ -89,7 +89,7 @@ class VisionEncoder(ModelMixin, ConfigMixin):
         """Load both encoders from the hub names or directories that ``model`` gives, in float32."""
         parts = {name: str(getattr(model, name)) for name in ("siglip", "dinov2")}
         try:
-            siglip = SiglipVisionModel.from_pretrained(parts["siglip"], dtype=torch.float32)
+            siglip = _load_siglip(parts["siglip"])
             dinov2 = Dinov2WithRegistersModel.from_pretrained(parts["dinov2"], dtype=torch.float32)
         except OSError as error:
             raise ArtifactError(
@@ -109,7 +109,7 @@ class VisionEncoder(ModelMixin, ConfigMixin):
     def from_release_0_1(cls, directory: Path) -> VisionEncoder:
         """The encoder of a pipeline directory that was saved before 0.2.0, as two transformers models."""
         description = json.loads((directory / "vision.json").read_text())
-        siglip = SiglipVisionModel.from_pretrained(directory / "siglip", dtype=torch.float32)
+        siglip = _load_siglip(directory / "siglip")
         dinov2 = Dinov2WithRegistersModel.from_pretrained(directory / "dinov2", dtype=torch.float32)
         return cls.from_models(siglip, dinov2, VisionConfig(**description["vision"]), description["identity"])
 
@@ -164,6 +164,15 @@ class VisionEncoder(ModelMixin, ConfigMixin):
         dinov2 = self.dinov2(pixel_values=for_dinov2(pixels), output_hidden_states=True).hidden_states
         skipped = 1 + self.dinov2.config.num_register_tokens
         return [torch.cat([siglip[s + 1], dinov2[d + 1][:, skipped:]], dim=-1) for s, d in blocks]
+
+
+def _load_siglip(name_or_path: str | Path) -> SiglipVisionModel:
+    """SigLIP's vision tower without its pooling head.
+
+    The features are patch tokens. The head would be computed for nothing, and it reads parameters of a submodule
+    directly, which fails where these are offloaded one by one.
+    """
+    return SiglipVisionModel.from_pretrained(name_or_path, dtype=torch.float32, vision_use_head=False)
 
 
 def for_dinov2(pixels: Tensor) -> Tensor:
