@@ -1,8 +1,8 @@
 """Target words: the positions of the subject's word in a prompt, as characters and as tokens.
 
 A word matches whole words only ("cat" is not in "category"), whatever its case, in singular or plural, and may be a
-phrase of several words. Hyphens separate words as spaces do ("teddy-bear" is "teddy bear"), a possessive ending does not
-count ("the cat's hat" holds "cat"), and accents match however they are encoded.
+phrase of several words. Hyphens separate words as spaces do ("teddy-bear" is "teddy bear"), a possessive ending is
+ignored ("the cat's hat" holds "cat"), and accents match however they are encoded.
 """
 
 from __future__ import annotations
