@@ -11,16 +11,15 @@ from torch import Tensor
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.plain import PlainPredictor
 from benchmarks.peers.scene import Scene, denoise, toy_scene
-from components.config import Config
+from components.config import Config, GuidanceConfig
 from components.evaluation.statistics import Estimate, mean
 from components.evaluation.toybench import cases
-from components.model.guidance import MaskGuidance
 
 _BATCH = 24
 
 
 def mask_agreement(
-    config: Config, ways: Mapping[str, MaskGuidance], count: int, seed: int, steps: int
+    config: Config, ways: Mapping[str, GuidanceConfig], count: int, seed: int, steps: int
 ) -> dict[str, Estimate]:
     """Overlap of each way's masks with the plain schedule's, over ``count`` toy prompts with unseen subjects.
 
@@ -56,7 +55,7 @@ def plain_masks(scene: Scene, steps: int) -> Tensor:
     return torch.stack(masks)
 
 
-def our_masks(scene: Scene, guidance: MaskGuidance, steps: int) -> Tensor:
+def our_masks(scene: Scene, guidance: GuidanceConfig, steps: int) -> Tensor:
     """Our mask of every step, [steps, b, H, W]."""
     predictor, masks = Ours(scene, guidance).predictor(), []
 

@@ -19,9 +19,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from rich.console import Console
@@ -39,14 +40,16 @@ from components.model.attention import (
     SubjectAttention,
     SubjectAttnProcessor,
     SubjectContext,
-    VisionAttention,
+    VisionKeyValues,
 )
-from components.model.guidance import MaskGuidance, Norm, SelfNorm
+from components.model.guidance import Norm, average_maps, min_max, normalize, select_scope
 from components.model.official import meta_adapter, meta_unet, official_scheduler
 from components.model.projector import build_projector
 from components.model.vision import VisionFeatures
 from components.progress import quiet_libraries
 from workflows.entry import one_line_errors
+
+SelfNorm = Literal["none", "max_norm", "min_max_per_channel"]
 
 TOLERANCE = 1e-4
 #: Where 25 steps add up.
@@ -68,6 +71,63 @@ _LAYER_ID = 3
 #: Head width of the recorded projectors, which their shapes do not tell.
 _HEAD_DIM = 32
 _VISION_PROJECTION = "encoder_hidden_states_vision_projection."
+_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class MaskMode:
+    """A mode of the authors' mask, among them some that the product does not offer.
+
+    Args:
+        norm: of the influence quantity; None leaves the mean over the layers as it is.
+        scope: share of the positions that are kept (with ``threshold``: values of at least ``1 - scope`` are kept).
+        threshold: select by value in place of by rank.
+        binary: set the kept positions to 1.
+    """
+
+    norm: Norm | None = "min_max_per_channel"
+    scope: float = 0.25
+    threshold: bool = False
+    binary: bool = False
+
+    def quantity(
+        self,
+        maps: list[Tensor],
+        size: tuple[int, int],
+        self_maps: list[Tensor] | None = None,
+        self_norm: SelfNorm = "none",
+    ) -> Tensor:
+        """The influence quantity [b, 1, H, W] of the word's maps [b, h, w].
+
+        Args:
+            self_maps: self-attention maps, one [b, heads, h w, h w] a layer, that multiply the mean before it is
+                normalised; the authors' code skips them where there is no norm.
+            self_norm: how each head's self-attention is normalised first (``max_norm``: by the maximum of all).
+        """
+        average = average_maps(maps, size, self.norm)
+        if self.norm is None:
+            return average
+        if self_maps:
+            average = _multiply_self_maps(average, self_maps, self_norm)
+        return normalize(average, self.norm)
+
+    def select(self, quantity: Tensor) -> Tensor:
+        """The mask of ``quantity``, 0 outside the scope."""
+        if not self.threshold:
+            return select_scope(quantity, self.scope, self.binary)
+        kept = (quantity >= 1 - self.scope) & (quantity > 0)
+        return kept.to(quantity.dtype) if self.binary else quantity * kept
+
+
+def _multiply_self_maps(average: Tensor, self_maps: list[Tensor], norm: SelfNorm) -> Tensor:
+    """``S @ average``, S being the mean over all heads of all layers at ``average``'s resolution."""
+    positions = average[0].numel()
+    heads = torch.cat([F.interpolate(m.float(), (positions, positions), mode="bilinear") for m in self_maps], dim=1)
+    if norm == "min_max_per_channel":
+        heads = min_max(heads)
+    if norm == "max_norm":
+        heads = heads / (heads.amax((1, 2, 3), keepdim=True) + _EPSILON)
+    return (heads.mean(1) @ average.flatten(2).mT).mT.view_as(average)
 
 
 @dataclass(frozen=True)
@@ -100,39 +160,39 @@ def masks(golden: Path) -> Iterator[Case]:
 
 def _mask(data: dict[str, Tensor], case: dict[str, Any]) -> Case:
     mode, token = case["mask_mode"], data[f"token.{case['token']}"][0]
-    guidance = MaskGuidance(_norm(mode), case["mask_scope"], "threshold" in mode, "binary" in mode)
+    selection = MaskMode(_norm(mode), case["mask_scope"], "threshold" in mode, "binary" in mode)
     self_norm: SelfNorm = next((n for key, n in _SELF_NORMS.items() if key in mode), "none")
     maps = [(m.mean(1) * token.view(1, -1, 1, 1)).sum(1) for m in _numbered(data, f"cross.{case['set']}")]
     self_maps = _numbered(data, f"self.{case['set']}") if case["selfmaps"] else None
-    quantity = guidance.merge(maps, (case["mask_target_h"], case["mask_target_w"]), self_maps, self_norm)
+    quantity = selection.quantity(maps, (case["mask_target_h"], case["mask_target_w"]), self_maps, self_norm)
     flags = [case["set"], case["token"], str(case["mask_scope"]), "self" if case["selfmaps"] else "", *mode]
     name = f"{case['key']} {' '.join(flag for flag in flags if flag)}"
-    return compare_masks("mask", name, guidance, quantity, data[case["key"]])
+    return compare_masks("mask", name, selection, quantity, data[case["key"]])
 
 
 def compare_masks(
-    kind: str, name: str, guidance: MaskGuidance, quantity: Tensor, recorded: Tensor, tolerance: float = TOLERANCE
+    kind: str, name: str, mode: MaskMode, quantity: Tensor, recorded: Tensor, tolerance: float = TOLERANCE
 ) -> Case:
     """The mask of ``quantity`` [b, 1, H, W] against the recorded one.
 
     Where the last positions to be kept tie with positions left out, which of them are kept is open, but not how many.
     """
-    ours = guidance.select(quantity)
+    ours = mode.select(quantity)
     if ours.shape != recorded.shape:
         return Case(kind, name, mismatched=recorded.numel(), tolerance=tolerance)
-    settled = ~_open_ties(guidance, quantity)
+    settled = ~_open_ties(mode, quantity)
     differs = ((ours > 0) != (recorded > 0)) & settled
     counts = ((ours > 0).flatten(1).sum(1) - (recorded > 0).flatten(1).sum(1)).abs()
     mismatched = int(torch.maximum(differs.flatten(1).sum(1), counts).sum())
     return Case(kind, name, float(((ours - recorded) * settled).abs().max()), mismatched, tolerance)
 
 
-def _open_ties(guidance: MaskGuidance, quantity: Tensor) -> Tensor:
+def _open_ties(mode: MaskMode, quantity: Tensor) -> Tensor:
     """Positions whose quantity is exactly the smallest one kept, if not all of those can be kept."""
     flat = quantity.flatten(1)
-    if guidance.threshold:
+    if mode.threshold:
         return torch.zeros_like(quantity, dtype=torch.bool)
-    count = max(1, int(flat.shape[1] * guidance.scope))
+    count = max(1, int(flat.shape[1] * mode.scope))
     last = flat.topk(count, dim=1).values[:, -1:]
     several = (flat >= last).sum(1, keepdim=True) > count
     return ((flat == last) & several).view_as(quantity)
@@ -165,14 +225,14 @@ def _attention_outputs(data: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     queries = weights["to_q.weight"].shape[1]
     layer = Attention(queries, context, heads=heads, dim_head=inner // heads)
     layer.load_state_dict({k: v for k, v in weights.items() if "_vision" not in k})
-    vision = VisionAttention(context, inner)
+    vision = VisionKeyValues(context, inner)
     vision.load_state_dict({k: v for k, v in weights.items() if "_vision" in k})
     layer.set_processor(SubjectAttnProcessor("layer", vision))
     one = data["in.vision"]
 
-    def run(*influences: SubjectAttention, watch: AttentionRecorder | None = None) -> Tensor:
-        subject = SubjectContext((size[0], size[1]), list(influences), watch)
-        out: Tensor = layer(data["in.hidden_states"], data["in.text"], subject=subject)
+    def run(*subjects: SubjectAttention, recorder: AttentionRecorder | None = None) -> Tensor:
+        context = SubjectContext((size[0], size[1]), list(subjects), recorder)
+        out: Tensor = layer(data["in.hidden_states"], data["in.text"], subject=context)
         return out
 
     for key in sorted(k for k in data if k.startswith("out.")):
@@ -180,10 +240,10 @@ def _attention_outputs(data: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         if name in ("no_vision", "text_bias"):  # the recorded code ignores its text bias
             yield name, run()
         elif name == "crossmap":
-            watch = _watch_all(data["in.text"])
-            run(watch=watch)
+            recorder = _record_all(data["in.text"])
+            run(recorder=recorder)
             data["out.crossmap"] = data["out.crossmap"].mean(1)
-            yield name, watch.maps[0]
+            yield name, recorder.maps[0]
         elif name.startswith("vision_multi"):
             masks = next(data[k] for k in data if k.startswith("in.mask_multi"))
             masked = not name.endswith("nomask")
@@ -230,17 +290,17 @@ class RecordedUNet:
         time_ids: Tensor,
         vision: Tensor | None = None,
         mask: Tensor | None = None,
-        watch: AttentionRecorder | None = None,
+        recorder: AttentionRecorder | None = None,
     ) -> Tensor:
         """The noise prediction of one call, as the authors make it: one condition, unbatched."""
-        influences = [] if vision is None else [SubjectAttention(vision, mask=mask)]
+        subjects = [] if vision is None else [SubjectAttention(vision, mask=mask)]
         height, width = sample.shape[-2:]
         out: Tensor = self.unet(
             sample,
             timestep,
             text,
             added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
-            cross_attention_kwargs={"subject": SubjectContext((height, width), influences, watch)},
+            cross_attention_kwargs={"subject": SubjectContext((height, width), subjects, recorder)},
             return_dict=False,
         )[0]
         return out
@@ -274,11 +334,11 @@ def _unet_calls(model: RecordedUNet, data: dict[str, Tensor], name: str) -> Iter
         yield _values("unet", f"{name} t{step} {call}", ours, data[f"t{step}.{call}"])
     maps = sorted(m.groups() for key in data if (m := re.fullmatch(r"t(\d+)\.crossmap\.(\d+)", key)))
     for step in sorted({step for step, _ in maps}):
-        watch = _watch_all(data["in.text"])
-        model(data["in.sample"], int(step), *positive, watch=watch)
+        recorder = _record_all(data["in.text"])
+        model(data["in.sample"], int(step), *positive, recorder=recorder)
         for layer in (layer for at, layer in maps if at == step):
             recorded = data[f"t{step}.crossmap.{layer}"].mean(1)
-            yield _values("unet", f"{name} t{step} crossmap {layer}", watch.maps[int(layer)], recorded)
+            yield _values("unet", f"{name} t{step} crossmap {layer}", recorder.maps[int(layer)], recorded)
 
 
 def loops(golden: Path) -> Iterator[Case]:
@@ -292,7 +352,7 @@ def loops(golden: Path) -> Iterator[Case]:
             raise DataError(f"{file.name} needs the U-Net of {config.name}: put it beside")
         data = _load(file)
         ours = run_loop(RecordedUNet.load(config), data, int(named["reuse"]), _LOOP_NORMS[named["norm"]])
-        yield from _compare_loop(file.stem, ours, data, MaskGuidance(_LOOP_NORMS[named["norm"]]))
+        yield from _compare_loop(file.stem, ours, data, MaskMode(_LOOP_NORMS[named["norm"]]))
 
 
 def run_loop(
@@ -308,7 +368,7 @@ def run_loop(
     negative = (data["in.neg_text"], data["in.neg_pooled"], data["in.time_ids"])
     seen, blank = (model.adapter(_features(_numbered(data, f"in.vision_{k}"))) for k in ("pos", "neg"))
     word = data["in.target_token"].expand(len(latent), -1)[..., None]
-    guidance, size = MaskGuidance(norm), (latent.shape[-2] // 2, latent.shape[-1] // 2)
+    mode, size = MaskMode(norm), (latent.shape[-2] // 2, latent.shape[-1] // 2)
     scheduler = official_scheduler()
     scheduler.set_timesteps(len(data["in.timesteps"]))
     steps: dict[str, list[Tensor]] = {}
@@ -319,10 +379,10 @@ def run_loop(
 
     for index, timestep in enumerate(scheduler.timesteps):
         if index < max(1, reuse):
-            watch = AttentionRecorder(word)
-            note(eps_text=model(latent, timestep, *positive, watch=watch))
-            quantity = guidance.merge([m[:, 0] for m in watch.maps], size)
-            mask = guidance.select(quantity)
+            recorder = AttentionRecorder(word)
+            note(eps_text=model(latent, timestep, *positive, recorder=recorder))
+            quantity = mode.quantity([m[:, 0] for m in recorder.maps], size)
+            mask = mode.select(quantity)
         cond = model(latent, timestep, *positive, seen, mask)
         neg = model(latent, timestep, *negative, blank, mask)
         guided = neg + scale * (cond - neg)
@@ -332,15 +392,13 @@ def run_loop(
     return {name: torch.stack(values) for name, values in steps.items()} | {"out.final_x0": latent}
 
 
-def _compare_loop(
-    name: str, ours: dict[str, Tensor], data: dict[str, Tensor], guidance: MaskGuidance
-) -> Iterator[Case]:
+def _compare_loop(name: str, ours: dict[str, Tensor], data: dict[str, Tensor], mode: MaskMode) -> Iterator[Case]:
     for key in sorted(k for k in data if k.startswith(("step.", "out."))):
         what, recorded = key.split(".", 1)[1], data[key]
         if key == "step.mask":
             quantity = ours["step.quantity"]
             yield compare_masks(
-                "loop", f"{name} {what}", guidance, quantity.flatten(0, 1), recorded.flatten(0, 1), LOOP_TOLERANCE
+                "loop", f"{name} {what}", mode, quantity.flatten(0, 1), recorded.flatten(0, 1), LOOP_TOLERANCE
             )
         elif key == "step.latent_after":  # our last step goes on to x0, which is compared as final_x0
             yield _values("loop", f"{name} {what}", ours[key][:-1], recorded[:-1], LOOP_TOLERANCE)
@@ -459,8 +517,8 @@ def _table(cases: list[Case]) -> Table:
     return table
 
 
-def _norm(mode: list[str]) -> Norm:
-    return next((norm for norm in _NORMS if norm in mode), "none")
+def _norm(mode: list[str]) -> Norm | None:
+    return next((norm for norm in _NORMS if norm in mode), None)
 
 
 def _projector_config(weights: dict[str, Tensor], head_dim: int) -> AdapterConfig:
@@ -480,8 +538,8 @@ def _features(inputs: list[Tensor]) -> VisionFeatures:
     return VisionFeatures(deep, local, tuple(shallow))
 
 
-def _watch_all(text: Tensor) -> AttentionRecorder:
-    """Watch every token as a word of its own."""
+def _record_all(text: Tensor) -> AttentionRecorder:
+    """A recorder of every token as a word of its own."""
     return AttentionRecorder(torch.eye(text.shape[1]).expand(len(text), -1, -1))
 
 

@@ -123,4 +123,6 @@ def _vision(size: Size) -> VisionEncoder:
     dinov2 = Dinov2WithRegistersModel(
         Dinov2WithRegistersConfig(hidden_size=widths[1], mlp_ratio=1, num_attention_heads=widths[1] // 64, **common)
     )
-    return VisionEncoder(siglip, dinov2, VisionConfig(view_size=side, siglip_block=0, dinov2_block=0), "random")
+    return VisionEncoder.from_models(
+        siglip, dinov2, VisionConfig(view_size=side, siglip_block=0, dinov2_block=0), "random"
+    )

@@ -15,7 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
@@ -33,11 +33,10 @@ from benchmarks.peers.scene import Peer, Scene, random_scene, toy_scene
 from benchmarks.peers.stock import stock
 from benchmarks.picture import picture_peers, toy_picture_peers
 from benchmarks.sizes import MEDIUM, SDXL, Size
-from components.config import Config, load_config
+from components.config import Config, GuidanceConfig, load_config
 from components.errors import RealCustomError
 from components.evaluation.statistics import Estimate
 from components.evaluation.toybench import cases
-from components.model.guidance import MaskGuidance
 from components.progress import quiet_libraries
 from workflows.entry import one_line_errors
 
@@ -80,7 +79,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     seconds = time_rounds(peers, arguments.steps, arguments.repeats)
     report = figures(seconds, memory, whole)
     if arguments.prompts:
-        guidance = MaskGuidance.of(tiny.sampling.guidance)
+        guidance = tiny.sampling.guidance
         agreement = mask_agreement(
             tiny, ways(guidance, arguments.variants), arguments.prompts, arguments.seed, arguments.steps
         )
@@ -88,13 +87,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "mask_iou": agreement["default"].value,
             **report,
             "mask_agreement": _as_dicts(agreement),
-            "mask_guidance": asdict(guidance),
+            "mask_guidance": guidance.model_dump(),
         }
     return report | {
         "size": arguments.size,
         "steps": arguments.steps,
         "repeats": arguments.repeats,
-        "guidance": asdict(scene.guidance),
+        "guidance": scene.guidance.model_dump(),
         "prompts": arguments.prompts,
         "seed": arguments.seed,
         "machine": machine(),
@@ -118,19 +117,20 @@ def _picture_peers(size: str, tiny: Config, scene: Scene) -> list[Peer]:
     return toy_picture_peers(tiny, scene) if shape is None else picture_peers(scene, shape)
 
 
-def ways(guidance: MaskGuidance, variants: bool = False) -> dict[str, MaskGuidance]:
+def ways(guidance: GuidanceConfig, variants: bool = False) -> dict[str, GuidanceConfig]:
     """The authors' schedule and the default; with ``variants``, what else could save time."""
     paper = exact(guidance)
     found = {"exact": paper, "default": guidance}
     if variants:
-        found |= {
-            "separate, up blocks": replace(paper, layers=("up_blocks",)),
-            "separate, half the steps": replace(paper, steps=max(1, paper.steps // 2)),
-            "separate, refined": replace(paper, self_attention=True),
-            "conditional": replace(paper, source="conditional"),
-            "conditional, up blocks": replace(paper, source="conditional", layers=("up_blocks",)),
-            "conditional, refined": replace(paper, source="conditional", self_attention=True),
+        changes: dict[str, dict[str, Any]] = {
+            "separate, up blocks": {"layers": ("up_blocks",)},
+            "separate, half the steps": {"steps": max(1, paper.steps // 2)},
+            "separate, refined": {"self_attention": True},
+            "conditional": {"source": "conditional"},
+            "conditional, up blocks": {"source": "conditional", "layers": ("up_blocks",)},
+            "conditional, refined": {"source": "conditional", "self_attention": True},
         }
+        found |= {name: paper.model_copy(update=change) for name, change in changes.items()}
     return found
 
 

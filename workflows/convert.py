@@ -12,7 +12,7 @@ def run(source: Path, target: Path) -> None:
     adapter = convert(source, target)
     count = sum(parameter.numel() for parameter in adapter.parameters())
     tensors = len(adapter.official_state_dict())
-    print(f"{target}: {adapter.config.projector} adapter, {tensors} tensors, {count / 1e6:.1f} M parameters")
+    print(f"{target}: {adapter.projector_config.projector} adapter, {tensors} tensors, {count / 1e6:.1f} M parameters")
 
 
 if __name__ == "__main__":

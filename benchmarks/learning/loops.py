@@ -51,7 +51,7 @@ def encoding_rate(config: Config) -> float:
     """Samples a second of a loop that encodes pictures, captions and references in every step, as IP-Adapter's does."""
     rows = read_all(config.training.dataset, "train")
     base = StableDiffusionXLPipeline.from_pretrained(config.model.base, unet=None, dtype=torch.float32)
-    vision = VisionEncoder.from_config(config.model, config.vision)
+    vision = VisionEncoder.load(config.model, config.vision)
     source, size = Path(config.data.source), config.training.batch_size
     pairs = [json.loads(line) for line in (source / PAIRS).read_text().splitlines()]
     pictures = [_pixels(source / pair["image"], config.data.image_size) for pair in pairs]
@@ -86,7 +86,7 @@ def _rate(config: Config, batches: Iterator[Batch]) -> float:
     training = config.training
     torch.manual_seed(training.seed)
     unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet")
-    vision = VisionEncoder.from_config(config.model, config.vision)
+    vision = VisionEncoder.load(config.model, config.vision)
     adapter = RealCustomAdapter.for_unet(unet, vision.channels, config.adapter, vision.identity)
     denoiser, averaged = SubjectDenoiser(unet, adapter), copy.deepcopy(adapter).requires_grad_(False)
     optimizer = torch.optim.AdamW(adapter.parameters(), training.learning_rate, weight_decay=training.weight_decay)

@@ -1,8 +1,8 @@
-"""The noise prediction of images that are generated alone: a batch of one request.
+"""The noise prediction of one conditioning that is denoised alone.
 
-In the first `MaskGuidance.steps` steps the influence masks are found, in a text-only pass (paper section 3.3) or from
-what the guided pass of the step before attended to. Everything that does not change between steps is computed once:
-vision and text keys and values.
+In the first `GuidanceConfig.steps` steps the influence masks are computed, from the attention maps of a text-only call
+(paper section 3.3) or of the conditional rows of the previous step. The keys and values of vision and text tokens
+do not change between steps and are computed once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Denoiser(PromptConditioning):
 
     Args:
         unet: with a `RealCustomAdapter` attached, if there are subjects.
-        conditioning: arguments of `PromptConditioning`.
+        arguments, named: those of `PromptConditioning`.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, *conditioning: Any, **named: Any) -> None:
-        super().__init__(*conditioning, **named)
+    def __init__(self, unet: UNet2DConditionModel, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         self._denoiser = BatchedDenoiser(unet)
 
     def __call__(self, latents: Tensor, timestep: Tensor, step: int) -> Tensor:

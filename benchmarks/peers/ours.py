@@ -6,26 +6,26 @@ of text and vision are computed once a picture, and count.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.peers.denoiser import Denoiser
 from benchmarks.peers.scene import Peer, Scene, denoise, twin
-from components.model.guidance import MaskGuidance
+from components.config import GuidanceConfig
 from components.model.subjects import SubjectBatch
 
 
 class Ours:
     """Draws ``scene`` with masks found as ``guidance`` says."""
 
-    def __init__(self, scene: Scene, guidance: MaskGuidance) -> None:
+    def __init__(self, scene: Scene, guidance: GuidanceConfig) -> None:
         self.scene, self.guidance, self.unet = scene, guidance, twin(scene.unet)
         scene.adapter.attach(self.unet)
         with torch.no_grad():
-            self._absent = scene.adapter(scene.absent)[0]
-            self._slot = SubjectBatch(
+            self._no_subject = scene.adapter(scene.absent)[0]
+            self._subject = SubjectBatch(
                 tokens=scene.adapter(scene.reference),
                 words=scene.words,
                 strength=torch.ones(len(scene.noise)).to(scene.noise),
@@ -42,8 +42,8 @@ class Ours:
             scene.time_ids.repeat(2, 1),
             scene.size,
             scene.guidance_scale,
-            [self._slot],
-            self._absent,
+            [self._subject],
+            self._no_subject,
             self.guidance,
         )
 
@@ -51,12 +51,13 @@ class Ours:
         return denoise(self.scene, self.predictor(), steps)
 
 
-def exact(guidance: MaskGuidance) -> MaskGuidance:
+def exact(guidance: GuidanceConfig) -> GuidanceConfig:
     """The authors' schedule with ``guidance``'s scope and steps: a text-only pass, all cross-attention layers."""
-    return replace(guidance, source="separate", layers=(), self_attention=False, absent="all")
+    authors: dict[str, Any] = {"source": "separate", "layers": (), "self_attention": False, "absent": "all"}
+    return guidance.model_copy(update=authors)
 
 
-def ours(name: str, scene: Scene, guidance: MaskGuidance) -> Peer:
+def ours(name: str, scene: Scene, guidance: GuidanceConfig) -> Peer:
     """Our own way as a peer. The projector is no part of what a picture needs."""
     way = Ours(scene, guidance)
     return Peer(name, way.run, (scene.unet, scene.adapter.layers))

@@ -1,6 +1,6 @@
 """The paper's schedule without optimizations: three U-Net calls of one prompt in each step, without caches.
 
-A text-only call finds the mask (in the first `MaskGuidance.steps` steps), one call predicts with the reference, one
+A text-only call finds the mask (in the first `GuidanceConfig.steps` steps), one call predicts with the reference, one
 with a black picture. Every call projects its features, computes text and vision keys and values, and holds the
 float32 attention maps of all words, heads and layers, as the authors' code does. What it computes is the reference
 that faster ways are held against.
@@ -16,7 +16,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
 from benchmarks.peers.scene import Peer, Scene, denoise, twin
-from components.model.attention import VisionAttention, layer_size
+from components.model.attention import VisionKeyValues, layer_size
 from components.model.text import TextFeatures
 from components.model.vision import VisionFeatures
 
@@ -36,7 +36,7 @@ class _Call:
 class PlainAttnProcessor:
     """Cross-attention by explicit softmax, plus masked attention to the vision tokens."""
 
-    def __init__(self, layer: VisionAttention) -> None:
+    def __init__(self, layer: VisionKeyValues) -> None:
         self.layer = layer
         self.call: _Call | None = None
 

@@ -19,7 +19,6 @@ from benchmarks.sizes import Size
 from components.config import Config, GuidanceConfig
 from components.evaluation.toybench import Case
 from components.model.adapter import RealCustomAdapter
-from components.model.guidance import MaskGuidance
 from components.model.text import TextFeatures, encode_prompts, size_conditioning
 from components.model.vision import VisionEncoder, VisionFeatures
 from components.model.words import token_mask
@@ -56,7 +55,7 @@ class Scene:
     absent: VisionFeatures
     words: Tensor
     guidance_scale: float
-    guidance: MaskGuidance
+    guidance: GuidanceConfig
 
     @property
     def size(self) -> tuple[int, int]:
@@ -133,7 +132,7 @@ def random_scene(size: Size, guidance: GuidanceConfig, guidance_scale: float, de
             absent=features(),
             words=words,
             guidance_scale=guidance_scale,
-            guidance=MaskGuidance.of(guidance),
+            guidance=guidance,
         )
 
 
@@ -142,7 +141,7 @@ def toy_scene(config: Config, cases: Sequence[Case]) -> Scene:
     """Toy-world cases on the miniature that ``config`` names; without an adapter, a random one."""
     torch.manual_seed(config.seed)
     base = StableDiffusionXLPipeline.from_pretrained(config.model.base, dtype=torch.float32)
-    vision = VisionEncoder.from_config(config.model, config.vision)
+    vision = VisionEncoder.load(config.model, config.vision)
     if config.model.adapter:
         adapter = RealCustomAdapter.from_pretrained(config.model.adapter)
     else:
@@ -166,9 +165,9 @@ def toy_scene(config: Config, cases: Sequence[Case]) -> Scene:
         pixels=(sampling.height, sampling.width),
         prompt=encode_prompts(base, prompts),
         negative=encode_prompts(base, [""] * len(prompts)),
-        reference=vision.encode_pictures([case.reference for case in cases]),
+        reference=vision.encode_images([case.reference for case in cases]),
         absent=vision(black),
         words=torch.stack([token_mask(base.tokenizer, c.wanted.prompt, c.wanted.kind) for c in cases]),
         guidance_scale=sampling.guidance_scale,
-        guidance=MaskGuidance.of(sampling.guidance),
+        guidance=sampling.guidance,
     )

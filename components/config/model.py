@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -91,11 +92,14 @@ class GuidanceConfig(Section):
     """Read only cross-attention layers whose path starts with one of these prefixes; an empty list reads all."""
     self_attention: bool = False
     """Refine the maps by the self-attention at the mask's resolution."""
-    source: Literal["separate", "conditional"] = "separate"
+    source: Literal["separate", "conditional"] = "conditional"
     """Pass that yields the maps: a ``separate`` text-only pass, as in the paper, or the ``conditional`` pass of the
     previous step, which costs no extra pass."""
-    absent: Literal["all", "mean"] = "all"
+    absent: Literal["all", "mean"] = "mean"
     """What unconditional rows attend to: ``all`` tokens of a black image, as in the paper, or their ``mean``."""
+    # Dumped only where it is set: fingerprints of earlier releases, which did not have it, stay valid.
+    binary: bool = Field(False, exclude_if=operator.not_)
+    """Set the mask to 1 inside the scope. The paper finds continuous values better."""
 
 
 class SamplingConfig(Section):

@@ -1,4 +1,4 @@
-"""How many pixels are worth drawing at the same time, measured on the machine that draws them."""
+"""The pixel budget: how many pixels are worth denoising together, measured on the machine that generates."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from components.engine.request import Pipeline, Request
 from components.engine.step import begin
 
-#: Doublings without a gain after which the search ends: a few may be hiccups.
+#: The search ends after this many doublings without a gain; a single one may be a measurement error.
 _PATIENCE = 3
 _TIMED_STEPS = 3
 
 
 def best_batch(step_s: Callable[[int], float | None], gain: float = 0.05, most: int = 32) -> int:
-    """The least number of pictures a step at whose throughput more would not pay.
+    """The smallest number of images a step whose throughput is within ``gain`` of the best one.
 
     Args:
-        step_s: seconds of a step of so many pictures, or None if they do not fit into memory.
-        gain: share of throughput that is not worth a larger batch.
-        most: is never exceeded.
+        step_s: seconds of a step with the given number of images, or None if they do not fit into memory.
+        gain: relative gain in throughput that does not justify a larger batch.
+        most: upper limit of the number of images.
     """
     rates: dict[int, float] = {}
     best, count = 0.0, 1
@@ -39,9 +39,9 @@ def best_batch(step_s: Callable[[int], float | None], gain: float = 0.05, most: 
 
 @torch.inference_mode()
 def measure_budget(pipeline: Pipeline, probe: Request, gain: float = 0.05, most: int = 32) -> int:
-    """The pixel budget of an engine over ``pipeline``, from a few steps of 1, 2, 4, ... requests like ``probe``.
+    """The pixel budget of an engine for ``pipeline``, from a few steps of 1, 2, 4, ... requests like ``probe``.
 
-    What fits into memory is what was seen to fit: that many drafts with a picture being decoded beside them.
+    The memory limit is measured as well: each trial holds its states in memory and decodes one image beside them.
     """
 
     def step_s(count: int) -> float | None:
@@ -54,16 +54,16 @@ def measure_budget(pipeline: Pipeline, probe: Request, gain: float = 0.05, most:
 
 
 def _step_seconds(pipeline: Pipeline, probe: Request, count: int) -> float:
-    """Of the quickest of a few steps, after a first one that fills the caches."""
-    drafts = [begin(pipeline, probe) for _ in range(count)]
-    crowd = pipeline.crowd()
+    """Seconds of the fastest of a few steps, without the first one, which fills the caches."""
+    states = [begin(pipeline, probe) for _ in range(count)]
+    denoiser = pipeline.denoiser()
     seconds = []
-    for _ in range(min(1 + _TIMED_STEPS, drafts[0].total)):
+    for _ in range(min(1 + _TIMED_STEPS, states[0].total)):
         started = time.perf_counter()
-        for draft, prediction in zip(drafts, crowd([draft.turn() for draft in drafts]), strict=True):
-            draft.take(prediction)
+        for state, prediction in zip(states, denoiser([state.step_input() for state in states]), strict=True):
+            state.advance(prediction)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    pipeline.finish(drafts[0])
+    pipeline.finish(states[0])
     return min(seconds[1:] or seconds)

@@ -1,7 +1,7 @@
-"""The denoising engine: requests of one size advance together, one U-Net call a step, and come and go between steps.
+"""The denoising engine: requests of one size are denoised together, one U-Net call a step, and join between steps.
 
-A request is queued, encoded when it is its turn and there is room, denoised in the lane of its size, and decoded.
-One thread encodes and denoises, a second decodes. Whatever befalls one request, its neighbours go on.
+A request is queued, encoded once it is admitted, denoised in the lane of its size, and decoded. One thread encodes and
+denoises, a second one decodes. An error of one request does not affect the others.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ T = TypeVar("T")
 
 
 class Engine:
-    """Draws the pictures of many requests at the same time.
+    """Generates the images of many requests at the same time.
 
     Args:
-        pipeline: nobody else may call it meanwhile; `beside` reaches its other parts.
-        pixel_budget: most pixels drawn at the same time. A picture that is larger is drawn alone.
-        clock: of deadlines.
-        max_queued: requests that may be queued; any number by default.
-        max_owned: requests of one owner that may be; the owner ``""`` is nobody in particular, and has no limit.
+        pipeline: used by the engine alone; other code calls it through `beside`.
+        pixel_budget: largest number of pixels that are denoised together. A larger image is denoised alone.
+        clock: the clock of deadlines, in seconds.
+        max_queued: largest number of queued requests; unlimited by default.
+        max_owned: largest number of queued requests of one owner; the anonymous owner ``""`` has no limit.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class Engine:
         max_owned: int | None = None,
     ) -> None:
         self._pipeline, self._clock = pipeline, clock
-        self._ledger = EngineState(RequestQueue(pixel_budget, max_queued, max_owned), clock)
+        self._state = EngineState(RequestQueue(pixel_budget, max_queued, max_owned), clock)
         self._starting = threading.Lock()
         self._worker: threading.Thread | None = None
-        self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
+        self._decoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
         self._abandoned = False
 
     def submit(self, request: Request) -> ImageFuture:
@@ -63,109 +63,109 @@ class Engine:
 
         Raises:
             ClosedError: the engine is closing.
-            FullError: too many requests are queued; ExcessError if it is the owner's own that are too many.
+            FullError: the queue has no room; ExcessError if the owner's own limit is reached.
         """
-        handles = [ImageFuture(request, self._clock, self._ledger.wake) for request in requests]
+        futures = [ImageFuture(request, self._clock, self._state.wake) for request in requests]
         with self._starting:
-            self._ledger.enter(handles)
+            self._state.enqueue(futures)
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
                 self._worker.start()
-        return handles
+        return futures
 
     def beside(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Run something else on the pipeline's parts, beside the steps and in turn with the decoding.
+        """Run ``function`` in the decoder's thread, while the other thread goes on denoising.
 
         Raises:
             ClosedError: the engine is closed.
         """
-        self._ledger.begin_errand()
+        self._state.begin_task()
         try:
-            future = self._beside.submit(function, *arguments)
+            future = self._decoder.submit(function, *arguments)
         except RuntimeError:
-            self._ledger.end_errand()
+            self._state.end_task()
             raise ClosedError("the engine is closed") from None
-        future.add_done_callback(lambda _: self._ledger.end_errand())
+        future.add_done_callback(lambda _: self._state.end_task())
         return future
 
     def stats(self) -> Stats:
-        return self._ledger.stats()
+        return self._state.stats()
 
     def close(self, timeout: float | None = None) -> bool:
-        """Take no more requests and finish those that are there; False if that took longer than ``timeout`` seconds."""
-        self._ledger.close()
+        """Refuse new requests and finish the others; False if that takes longer than ``timeout`` seconds."""
+        self._state.close()
         with self._starting:
             worker = self._worker
         if worker is not None:
             worker.join(timeout)
             if worker.is_alive():
                 return False
-        self._beside.shutdown(wait=not self._abandoned)
+        self._decoder.shutdown(wait=not self._abandoned)
         return True
 
     def abandon(self) -> None:
-        """Take no more requests and fail those that are there with ClosedError: the pipeline does not come back."""
+        """Refuse new requests and fail the others with ClosedError, for a pipeline whose call does not return."""
         self._abandoned = True
-        for handle in self._ledger.abandon():
-            self._ledger.end(handle, Phase.FAILED, ClosedError("the engine was given up"))
+        for future in self._state.abandon():
+            self._state.end(future, Phase.FAILED, ClosedError("the engine was given up"))
 
-    @torch.inference_mode()  # which costs each operation less than no_grad: 4 % of a step of the miniature on a CPU
+    @torch.inference_mode()  # cheaper than no_grad: 4 % of a step of the miniature on a CPU
     def _work(self) -> None:
-        while self._ledger.wait():
+        while self._state.wait():
             try:
-                for handle, phase in self._ledger.drop_ended():
-                    self._ledger.end(handle, phase)
+                for future, phase in self._state.drop_ended():
+                    self._state.end(future, phase)
                 self._admit()
                 self._step()
-            except Exception as error:  # a fault of the engine: nobody may wait for ever for what it lost hold of
+            except Exception as error:  # an error of the engine itself: every unfinished request has to end
                 log.exception("the engine failed in the middle of a step")
-                for handle in self._ledger.clear():
-                    self._ledger.end(handle, Phase.FAILED, error)
+                for future in self._state.clear():
+                    self._state.end(future, Phase.FAILED, error)
 
     def _admit(self) -> None:
-        while (handle := self._ledger.admit()) is not None:
-            handle.move(Phase.ENCODING)
+        while (future := self._state.admit()) is not None:
+            future.enter(Phase.ENCODING)
             try:
-                draft = begin(self._pipeline, handle.request)
+                state = begin(self._pipeline, future.request)
             except Exception as error:
-                self._ledger.end(handle, Phase.FAILED, error)
+                self._state.end(future, Phase.FAILED, error)
                 continue
-            handle.move(Phase.DENOISING)
-            self._ledger.join(handle, draft, self._pipeline.crowd)
+            future.enter(Phase.DENOISING)
+            self._state.join(future, state, self._pipeline.denoiser)
 
     def _step(self) -> None:
-        """One U-Net call for the lane whose turn it is."""
-        turn = self._ledger.next_lane()
-        if turn is None:
+        """One U-Net call for the next lane."""
+        chosen = self._state.next_lane()
+        if chosen is None:
             return
-        lane, members = turn
+        lane, members = chosen
         started = self._clock()
-        failures = advance(lane.crowd, [draft for _, draft in members])
-        self._ledger.count_step(self._clock() - started, members)
-        for (handle, draft), failure in zip(members, failures, strict=True):
+        failures = advance(lane.denoiser, [state for _, state in members])
+        self._state.count_step(self._clock() - started, members)
+        for (future, state), failure in zip(members, failures, strict=True):
             if failure is None:
-                self._tell(handle, draft)
-            if failure is not None or draft.done:
-                self._ledger.release(handle)
+                self._report(future, state)
+            if failure is not None or state.done:
+                self._state.release(future)
             if failure is not None:
-                self._ledger.end(handle, Phase.FAILED, failure)
-            elif draft.done:
-                handle.move(Phase.DECODING)
-                self._beside.submit(self._decode, handle, draft)
+                self._state.end(future, Phase.FAILED, failure)
+            elif state.done:
+                future.enter(Phase.DECODING)
+                self._decoder.submit(self._decode, future, state)
 
-    def _tell(self, handle: ImageFuture, draft: DenoisingState) -> None:
-        every = handle.request.preview_every
-        wanted = every > 0 and draft.step % every == 0
-        handle.tell(StepProgress(draft.step, draft.total, draft.latents if wanted else None))
+    def _report(self, future: ImageFuture, state: DenoisingState) -> None:
+        every = future.request.preview_every
+        with_latents = every > 0 and state.step % every == 0
+        future.report(StepProgress(state.step, state.total, state.latents if with_latents else None))
 
     @torch.inference_mode()
-    def _decode(self, handle: ImageFuture, draft: DenoisingState) -> None:
+    def _decode(self, future: ImageFuture, state: DenoisingState) -> None:
         outcome: Any = None
         try:
-            phase = early_end(handle.cancelled, handle.request.deadline, self._clock())
+            phase = early_end(future.cancelled, future.request.deadline, self._clock())
             if phase is None:
-                output = self._pipeline.finish(draft)
+                output = self._pipeline.finish(state)
                 phase, outcome = Phase.DONE, Picture(output.images[0], output.masks[0] if output.masks else [])
         except Exception as error:
             phase, outcome = Phase.FAILED, error
-        self._ledger.end(handle, phase, outcome)
+        self._state.end(future, phase, outcome)

@@ -1,4 +1,4 @@
-"""What the engine knows, under one lock: who is unfinished, where they are, when something last moved."""
+"""The engine's state under one lock: the queue, the unfinished requests, the throughput and the time of progress."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ class EngineState:
         clock: in seconds.
     """
 
-    def __init__(self, floor: RequestQueue, clock: Callable[[], float]) -> None:
-        self._floor, self._clock, self._pace = floor, clock, Throughput()
-        self._changed = threading.Condition()  # guards all of it
+    def __init__(self, queue: RequestQueue, clock: Callable[[], float]) -> None:
+        self._queue, self._clock, self._throughput = queue, clock, Throughput()
+        self._changed = threading.Condition()  # guards all attributes
         self._unfinished: set[ImageFuture] = set()
-        self._errands = 0
+        self._tasks = 0
         self._ended: Counter[Phase] = Counter()
-        self._moved = clock()
+        self._last_progress = clock()
         self._closing = False
 
-    def enter(self, handles: Sequence[ImageFuture]) -> None:
+    def enqueue(self, futures: Sequence[ImageFuture]) -> None:
         """Queue the requests of one owner.
 
         Raises:
-            ClosedError: nothing is taken any more.
+            ClosedError: the engine is closing.
             FullError, ExcessError: see `RequestQueue.check_room`.
         """
         with self._changed:
             if self._closing:
                 raise ClosedError("the engine takes no more requests")
-            self._floor.check_room([handle.request for handle in handles])
-            self._rouse()
-            self._floor.queue.extend(handles)
-            self._unfinished.update(handles)
+            self._queue.check_room([future.request for future in futures])
+            self._end_idleness()
+            self._queue.waiting.extend(futures)
+            self._unfinished.update(futures)
             self._changed.notify()
 
     def wait(self) -> bool:
-        """Until somebody is queued or being denoised; False once nobody ever will be."""
+        """Wait until a request is queued or denoised; False once the engine is closing and there is none."""
         with self._changed:
-            while self._floor.empty:
+            while self._queue.empty:
                 if self._closing:
                     return False
                 self._changed.wait()
@@ -61,96 +61,96 @@ class EngineState:
 
     def drop_ended(self) -> list[tuple[ImageFuture, Phase]]:
         with self._changed:
-            return self._floor.drop_ended(self._clock())
+            return self._queue.drop_ended(self._clock())
 
     def admit(self) -> ImageFuture | None:
         with self._changed:
-            return self._floor.admit()
+            return self._queue.admit()
 
-    def join(self, handle: ImageFuture, draft: DenoisingState, crowd: Callable[[], Any]) -> None:
+    def join(self, future: ImageFuture, state: DenoisingState, new_denoiser: Callable[[], Any]) -> None:
         with self._changed:
-            self._floor.join(handle, draft, crowd)
-            self._moved = self._clock()
+            self._queue.join(future, state, new_denoiser)
+            self._last_progress = self._clock()
 
     def next_lane(self) -> tuple[Lane, list[tuple[ImageFuture, DenoisingState]]] | None:
-        """The lane whose turn it is, and who is in it now."""
+        """The lane that makes the next step, and a copy of its members."""
         with self._changed:
-            lane = self._floor.next_lane()
+            lane = self._queue.next_lane()
             return None if lane is None else (lane, list(lane.members))
 
     def count_step(self, seconds: float, members: Sequence[tuple[ImageFuture, DenoisingState]]) -> None:
         with self._changed:
-            self._moved = self._clock()
-            self._pace.count(seconds, len(members), sum(handle.request.pixels for handle, _ in members))
+            self._last_progress = self._clock()
+            self._throughput.count(seconds, len(members), sum(future.request.pixels for future, _ in members))
 
-    def release(self, handle: ImageFuture) -> None:
-        """It needs no more steps."""
+    def release(self, future: ImageFuture) -> None:
+        """Remove a request from its lane."""
         with self._changed:
-            self._floor.release(handle)
+            self._queue.release(future)
 
-    def end(self, handle: ImageFuture, phase: Phase, outcome: Any = None) -> None:
-        """A request ends, in whatever way; one that was given up has done so already."""
+    def end(self, future: ImageFuture, phase: Phase, outcome: Any = None) -> None:
+        """Give a request its outcome; without effect if it has ended already, as when the engine was abandoned."""
         with self._changed:
-            if handle not in self._unfinished:
+            if future not in self._unfinished:
                 return
-            self._unfinished.remove(handle)
+            self._unfinished.remove(future)
             self._ended[phase] += 1
-            self._moved = self._clock()
-        handle.end(phase, outcome)
+            self._last_progress = self._clock()
+        future.end(phase, outcome)
 
-    def begin_errand(self) -> None:
-        """Something is done that is no request."""
+    def begin_task(self) -> None:
+        """A task that is no request begins."""
         with self._changed:
-            self._rouse()
-            self._errands += 1
+            self._end_idleness()
+            self._tasks += 1
 
-    def end_errand(self) -> None:
+    def end_task(self) -> None:
         with self._changed:
-            self._errands -= 1
-            self._moved = self._clock()
+            self._tasks -= 1
+            self._last_progress = self._clock()
 
     def close(self) -> None:
-        """Take nothing more."""
+        """Refuse new requests."""
         with self._changed:
             self._closing = True
             self._changed.notify()
 
     def clear(self) -> list[ImageFuture]:
-        """Nobody is queued or denoised any more; who is unfinished, and not being decoded."""
+        """Remove all requests from queue and lanes; returns the unfinished ones that are not being decoded."""
         with self._changed:
-            self._floor.clear()
-            return [handle for handle in self._unfinished if handle.phase is not Phase.DECODING]
+            self._queue.clear()
+            return [future for future in self._unfinished if future.phase is not Phase.DECODING]
 
     def abandon(self) -> list[ImageFuture]:
-        """Take nothing more, nobody is anywhere any more; everybody who is unfinished."""
+        """Refuse new requests and remove all others from queue and lanes; returns the unfinished ones."""
         with self._changed:
             self._closing = True
-            self._floor.clear()
+            self._queue.clear()
             self._changed.notify()
             return list(self._unfinished)
 
     def stats(self) -> Stats:
         with self._changed:
             return Stats(
-                queued=len(self._floor.queue),
-                denoising=len(self._floor.denoising),
-                decoding=sum(handle.phase is Phase.DECODING for handle in self._unfinished),
-                pixels=self._floor.pixels,
-                budget=self._floor.budget,
-                batch=self._pace.batch,
-                step_s=self._pace.step_s,
-                backlog_s=self._pace.seconds_for(self._floor.owed),
-                steps=self._pace.steps,
-                step_seconds=self._pace.seconds,
-                pictures=self._pace.pictures,
+                queued=len(self._queue.waiting),
+                denoising=len(self._queue.denoising),
+                decoding=sum(future.phase is Phase.DECODING for future in self._unfinished),
+                pixels=self._queue.pixels,
+                budget=self._queue.budget,
+                batch=self._throughput.batch,
+                step_s=self._throughput.step_s,
+                backlog_s=self._throughput.seconds_for(self._queue.backlog),
+                steps=self._throughput.steps,
+                step_seconds=self._throughput.seconds,
+                pictures=self._throughput.images,
                 ended=dict(self._ended),
-                silent_s=0.0 if self._idle() else self._clock() - self._moved,
+                silent_s=0.0 if self._idle() else self._clock() - self._last_progress,
             )
 
     def _idle(self) -> bool:
-        return not (self._unfinished or self._errands)
+        return not (self._unfinished or self._tasks)
 
-    def _rouse(self) -> None:
-        """Silence is counted from when there is something to do."""
+    def _end_idleness(self) -> None:
+        """Count the time without progress from the moment when there is work."""
         if self._idle():
-            self._moved = self._clock()
+            self._last_progress = self._clock()

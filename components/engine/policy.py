@@ -1,4 +1,4 @@
-"""Who goes next, and who may: the engine's decisions as functions of numbers."""
+"""Fairness, admission and early ends: the engine's decisions as pure functions of numbers."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from components.engine.request import Phase
 K = TypeVar("K", bound=Hashable)
 
 
-def next_turn(
+def deficit_round_robin(
     credits: Mapping[K, float], costs: Mapping[K, float], weights: Mapping[K, float] | None = None
 ) -> tuple[K, dict[K, float]]:
-    """Deficit round robin: who is served next, and everyone's credit after that.
+    """Deficit round robin: the flow that is served next, and the credit of each flow after that.
 
-    In every round each gains credit by its weight; whose credit reaches the cost of what it wants next is served and
-    pays. The rounds in which nobody can pay are skipped at once. So over time each is served in proportion to its
-    weight, whether it wants few dear things or many cheap ones. Who wants nothing saves nothing.
+    In every round the credit of each flow grows by its weight; a flow whose credit reaches the cost of its next item is
+    served and pays that cost. Rounds in which no flow is served are skipped. Over time each flow gets a share of the
+    total cost in proportion to its weight, whether its items are few and large or many and small. A flow without an
+    item loses its credit.
 
     Args:
-        credits: what an earlier call returned, or nothing.
-        costs: of the next thing that each wants.
-        weights: 1 by default.
+        credits: the credits of the previous call, or nothing.
+        costs: cost of the next item of each flow.
+        weights: of each flow, 1 by default.
     """
-    order = [key for key in credits if key in costs]  # who was served longest ago is first, and wins ties
+    order = [key for key in credits if key in costs]  # the flow that was served longest ago is first, and wins ties
     order += [key for key in costs if key not in credits]
     weight = {key: 1.0 if weights is None else weights[key] for key in order}
     rounds = {key: max(0.0, costs[key] - credits.get(key, 0.0)) / weight[key] for key in order}
@@ -35,17 +36,17 @@ def next_turn(
 
 
 def fits(pixels: int, used: int, budget: int) -> bool:
-    """Whether a picture may join others that are drawn now. One alone always may, however large."""
+    """Whether an image of ``pixels`` fits beside ``used`` pixels. An image of any size may be denoised alone."""
     return used == 0 or used + pixels <= budget
 
 
 def has_room(waiting: int, more: int, most: int | None) -> bool:
-    """Whether so many more may wait. Those who come when nobody waits always may, however many."""
+    """Whether ``more`` requests may be queued beside ``waiting``. An empty queue takes any number of them."""
     return most is None or waiting == 0 or waiting + more <= most
 
 
 def early_end(cancelled: bool, deadline: float | None, now: float) -> Phase | None:
-    """How a request ends before it is done, if it does."""
+    """The final phase of a request that was cancelled or whose deadline has passed, otherwise None."""
     if cancelled:
         return Phase.CANCELLED
     return Phase.EXPIRED if deadline is not None and now >= deadline else None

@@ -1,4 +1,4 @@
-"""What the engine is asked for, what becomes of it, and what it asks of a pipeline."""
+"""Requests to the engine, their phases and errors, and the interface of the pipeline that the engine uses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from components.errors import RealCustomError
+from components.model.generation_request import GenerationRequest
 from components.model.subjects import Subject
 
 #: (width, height) in pixels.
@@ -18,15 +19,15 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Request:
-    """One picture.
+    """One image to generate.
 
     Args:
-        scheduler: of diffusers, an instance for this request alone; by default a copy of the pipeline's.
-        owner: whom the picture is for; owners share the engine evenly.
-        deadline: on the engine's clock (`time.monotonic`); a request that is not done by then expires.
-        preview_every: progress carries latents in every such step; 0 never.
+        scheduler: a diffusers scheduler for this request alone; a copy of the pipeline's by default.
+        owner: owners get equal shares of the engine.
+        deadline: in seconds of the engine's clock (`time.monotonic`); a request that is not done by then expires.
+        preview_every: every how many steps the progress has latents; 0 means never.
 
-    The other fields are the arguments of `RealCustomPipeline`.
+    The other fields are those of `components.model.generation_request.GenerationRequest`.
     """
 
     prompt: str
@@ -59,7 +60,7 @@ class Request:
 
 
 class Phase(StrEnum):
-    """Where a request is; `AFTER` says what may follow."""
+    """The phase of a request; `AFTER` has the phases that may follow each."""
 
     QUEUED = "queued"
     ENCODING = "encoding"
@@ -97,20 +98,20 @@ class ExpiredError(RealCustomError):
 
 
 class ClosedError(RealCustomError):
-    """The engine takes no more requests."""
+    """The engine is closed or closing."""
 
 
 class FullError(RealCustomError):
-    """So many requests are queued that these are not taken."""
+    """The queue has no room for the requests."""
 
 
 class ExcessError(FullError):
-    """So many of the owner's own requests are queued that these are not taken."""
+    """The owner's own share of the queue has no room for the requests."""
 
 
 @dataclass(frozen=True)
 class StepProgress:
-    """After a step: ``step`` of ``total`` are done. ``latents`` [1, 4, h, w] are there where previews are wanted."""
+    """``step`` of ``total`` steps are done; ``latents`` [1, 4, h, w] are given in the steps of ``preview_every``."""
 
     step: int
     total: int
@@ -118,7 +119,7 @@ class StepProgress:
 
 
 class DenoisingState(Protocol):
-    """A picture in the making (`components.model.denoising_state.DenoisingState`)."""
+    """Latents between noise and image (`components.model.denoising_state.DenoisingState`)."""
 
     latents: Tensor
     step: int
@@ -129,13 +130,17 @@ class DenoisingState(Protocol):
     @property
     def done(self) -> bool: ...
 
-    def turn(self) -> Any: ...
+    def step_input(self) -> Any: ...
 
-    def take(self, prediction: Any) -> None: ...
+    def advance(self, prediction: Any) -> None: ...
+
+
+#: Inputs of one step -> their noise predictions, in one U-Net call (`components.model.batched_denoiser`).
+Denoiser = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 class Output(Protocol):
-    """Finished pictures and their masks (`components.model.pipeline.RealCustomOutput`)."""
+    """Generated images and their masks (`components.model.pipeline.RealCustomOutput`)."""
 
     images: Any
     masks: Any
@@ -144,12 +149,12 @@ class Output(Protocol):
 class Pipeline(Protocol):
     """The part of `components.model.pipeline.RealCustomPipeline` that the engine uses.
 
-    ``begin`` encodes a request, a crowd predicts the noise of any drafts of one size in one U-Net call, and ``finish``
-    decodes. Drafts know nothing of each other; when a crowd's call fails, the same turns can be taken again.
+    ``begin`` encodes a request, a denoiser predicts the noise of any states of one size in one U-Net call, and
+    ``finish`` decodes. States are independent of each other; after a failed call the same inputs can be given again.
     """
 
-    def begin(self, prompt: str, **arguments: Any) -> DenoisingState: ...
+    def begin(self, request: GenerationRequest) -> DenoisingState: ...
 
-    def crowd(self) -> Callable[[Sequence[Any]], Sequence[Any]]: ...
+    def denoiser(self) -> Denoiser: ...
 
-    def finish(self, draft: Any) -> Output: ...
+    def finish(self, state: Any) -> Output: ...

@@ -1,4 +1,4 @@
-"""`Stats`: what the engine says of itself."""
+"""`Stats`: a snapshot of the engine's load and throughput."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from components.engine.request import Phase
 
 @dataclass(frozen=True)
 class Stats:
-    """What the engine is doing.
+    """A snapshot of the engine.
 
     Args:
-        queued, denoising, decoding: requests now.
-        pixels, budget: drawn at the same time, now and at most.
-        batch: pictures in the last U-Net call.
-        step_s: seconds of a step, the mean of the last few.
-        backlog_s: seconds until all that is queued and denoised now will be done, at the pace of the last few steps;
-            0 if nothing was drawn yet.
-        steps: so far.
-        step_seconds, pictures: of all steps together; a picture counts in each step that it took part in.
-        ended: requests so far, by the phase they ended in.
-        silent_s: seconds since anything moved, 0 while there is nothing to do. A stuck engine shows here.
+        queued, denoising, decoding: number of requests in each phase.
+        pixels, budget: pixels that are denoised together, now and at most.
+        batch: images in the last U-Net call.
+        step_s: mean seconds of the recent steps.
+        backlog_s: seconds until all queued and denoised requests are done, at the recent throughput; 0 before the first
+            step.
+        steps: total number of steps.
+        step_seconds, pictures: totals of all steps; an image counts once in each of its steps.
+        ended: total number of requests by final phase.
+        silent_s: seconds without progress, 0 while the engine is idle. It grows while the engine is stuck.
     """
 
     queued: int

@@ -1,4 +1,4 @@
-"""Drawing a little before anybody waits: what happens only once, such as compiling, then happens here."""
+"""Warm-up: a few images before the first request, so that one-time work such as compilation is done by then."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from components.engine.request import Pipeline, Request
 
 
 def warm_up(pipeline: Pipeline, probes: Sequence[Request]) -> None:
-    """Draw each of ``probes`` alone, and then two of it together, in the way that requests are drawn.
+    """Generate each of ``probes`` alone, and then two of it together, through an engine.
 
     Raises:
-        Exception: whatever drawing fails with.
+        Exception: an image cannot be generated.
     """
     engine = Engine(pipeline, 2 * max((probe.pixels for probe in probes), default=1))
     try:
         for probe in probes:
             for count in (1, 2):
-                for handle in engine.submit_all([probe] * count):
-                    handle.result()
+                for future in engine.submit_all([probe] * count):
+                    future.result()
     finally:
         engine.close()

@@ -7,19 +7,18 @@ held-out identities, prompts and seeds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from components.config import Config
+from components.config import Config, GuidanceConfig
 from components.evaluation.inversion import Inversion, pseudo_word
 from components.evaluation.statistics import Estimate, bootstrap, mean
 from components.evaluation.toybench import Case, SubjectSimilarity, cases, draw_pictures, mask_iou, subjects_of
 from components.judges.judge import Judge
-from components.model.guidance import MaskGuidance
 from components.model.pipeline import RealCustomPipeline
 from components.progress import track
 
@@ -37,7 +36,7 @@ class Method:
 
     family: str
     name: str
-    guidance: MaskGuidance | None = None
+    guidance: GuidanceConfig | None = None
     inversion: Inversion | None = None
     adapter: str | None = None
 
@@ -60,25 +59,26 @@ class Point:
         return better and self.similarity_lost.value <= 0 and self.control_lost.value <= 0
 
 
-def methods(guidance: MaskGuidance, inversion: Inversion) -> list[Method]:
+def methods(guidance: GuidanceConfig, inversion: Inversion) -> list[Method]:
     """All compared methods; ours with ``guidance`` is the first.
 
     A uniform influence everywhere corresponds to IP-Adapter.
     """
-    everywhere = replace(guidance, scope=1.0, binary=True)
+    everywhere = guidance.model_copy(update={"scope": 1.0, "binary": True})
     found = [Method(OURS, "as configured", guidance), Method("without a subject", "stock")]
-    found += [Method("scope", f"{scope}", replace(guidance, scope=scope)) for scope in (0.1, 0.2, 0.3, 0.4, 0.5)]
-    found += [Method("strength", f"{q}", replace(guidance, quantity=q)) for q in (0.5, 1.0, 1.5)]
+    scopes = (0.1, 0.2, 0.3, 0.4, 0.5)
+    found += [Method("scope", f"{scope}", guidance.model_copy(update={"scope": scope})) for scope in scopes]
+    found += [Method("strength", f"{q}", guidance.model_copy(update={"quantity": q})) for q in (0.5, 1.0, 1.5)]
     found += [
-        Method("everywhere (as IP-Adapter)", f"{q}", replace(everywhere, quantity=q))
+        Method("everywhere (as IP-Adapter)", f"{q}", everywhere.model_copy(update={"quantity": q}))
         for q in (0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
     ]
-    found.append(Method("binary mask", f"{guidance.quantity}", replace(guidance, binary=True)))
+    found.append(Method("binary mask", f"{guidance.quantity}", guidance.model_copy(update={"binary": True})))
     found.append(Method("pseudo-word", f"{inversion.steps} steps", inversion=inversion))
     return found
 
 
-def trained_alike(guidance: MaskGuidance, adapters: Mapping[str, str]) -> list[Method]:
+def trained_alike(guidance: GuidanceConfig, adapters: Mapping[str, str]) -> list[Method]:
     """Ablations: adapters of equal training, each without a part of the method; the complete one is the first."""
     return [Method("trained alike", name, guidance, adapter=directory) for name, directory in adapters.items()]
 

@@ -1,15 +1,15 @@
 """Decoupled cross-attention, as diffusers attention processors (paper section 3.2).
 
-``out = to_out(Attn(q, K_text, V_text) + sum_s mask_s * Attn(q, K_s, V_s))`` over the subjects s. The subjects travel
-with ``cross_attention_kwargs={"subject": SubjectContext(...)}``; without it every layer is stock diffusers, bit for
-bit.
+``out = to_out(Attn(q, K_text, V_text) + sum_s mask_s * Attn(q, K_s, V_s))`` over the subjects s. The subjects are
+passed with ``cross_attention_kwargs={"subject": SubjectContext(...)}``; without it every layer equals stock diffusers
+bit for bit.
 
-Shapes: b pictures, q queries of a layer, t text tokens, n vision tokens, w watched words, c channels.
+Shapes: b images, r rows with a subject, q queries of a layer, t text tokens, n vision tokens, w words, c channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,37 +19,45 @@ from torch import Tensor, nn
 
 from components.model.kv_cache import CachedRows, Tensors
 
-#: Above this share of positions under the mask, picking them out costs more than it saves.
+#: Above this share of positions under the mask, gathering them costs more than it saves.
 _DENSE = 0.75
+
+#: (vision tokens [r, n, d], gain [r, n] or None) -> keys or None, and values, both [r, n, c].
+KeyValueProjection = Callable[[Tensor, Tensor | None], tuple[Tensor | None, Tensor]]
 
 
 @dataclass
 class SubjectAttention:
-    """What subjects with equally many tokens do in one or more U-Net calls, each in a row of the call.
+    """Subjects with the same number of tokens in one or more U-Net calls, each in one row of the call.
 
     Args:
-        tokens: projected vision tokens [r, n, d]. Attention to one token is that token's value, so n = 1 costs next to
-            nothing.
+        tokens: projected vision tokens [r, n, d]. Attention to a single token equals its value, so n = 1 needs no keys.
         gain: scale [r, n] of each token's value, or None for 1 (face and body strength).
         mask: influence mask [r, 1, H, W], or None for 1 everywhere (as in training).
-        rows: the call's rows [r] in which they act, several in the same one if need be; None: all rows, in order.
-        keep: for whoever reuses tokens and gain over several calls.
+        rows: indices [r] of the call's rows in which the subjects act; several may act in one row. None means all rows
+            in order.
+        cache: cached keys and values of the rows, for calls that repeat ``tokens`` and ``gain``.
     """
 
     tokens: Tensor
     gain: Tensor | None = None
     mask: Tensor | None = None
     rows: Tensor | None = None
-    keep: CachedRows | None = None
-    _resized: dict[tuple[int, int], _LayerMask] = field(default_factory=dict, init=False)
+    cache: CachedRows | None = None
+    _layer_masks: dict[tuple[int, int], _LayerMask] = field(default_factory=dict, init=False)
 
     def layer_mask(self, size: tuple[int, int]) -> _LayerMask | None:
-        """The mask at a layer's (height, width), with the positions that it leaves to the subjects."""
+        """The mask at a layer's (height, width), with the positions at which it is not zero."""
         if self.mask is None:
             return None
-        if size not in self._resized:
-            self._resized[size] = _LayerMask.of(self.mask, size, self.rows)
-        return self._resized[size]
+        if size not in self._layer_masks:
+            self._layer_masks[size] = _LayerMask.resize(self.mask, size, self.rows)
+        return self._layer_masks[size]
+
+    def resize_masks(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Compute the masks of all layer ``sizes`` outside the U-Net: their number of positions depends on the data."""
+        for size in sizes:
+            self.layer_mask(size)
 
 
 @dataclass(frozen=True)
@@ -57,15 +65,15 @@ class _LayerMask:
     """Mask values of a layer's queries.
 
     Args:
-        values: [r, q, 1], or [r, k, 1] of the k positions picked out for each, the rest being zero.
-        positions: where those lie among all b * q queries, [r * k]; None where none are picked out.
+        values: [r, q, 1], or [r, k, 1] of the k largest values of each row, the others being zero.
+        positions: indices [r * k] of those k among all b * q queries; None if ``values`` holds every query.
     """
 
     values: Tensor
     positions: Tensor | None
 
     @classmethod
-    def of(cls, mask: Tensor, size: tuple[int, int], rows: Tensor | None) -> _LayerMask:
+    def resize(cls, mask: Tensor, size: tuple[int, int], rows: Tensor | None) -> _LayerMask:
         flat = F.interpolate(mask, size, mode="bilinear", align_corners=False).flatten(1)
         count = int((flat > 0).sum(1).max())
         if count > _DENSE * flat.shape[1]:
@@ -77,61 +85,61 @@ class _LayerMask:
 
 @dataclass
 class AttentionRecorder:
-    """Which words' attention is collected on the way through the U-Net, and what was collected.
+    """Collects the cross-attention maps of given words during a U-Net call (paper section 3.3).
 
     Args:
-        words: weights [b, t, w] of each word's tokens, b being the last rows of the call.
-        layers: only these layers are watched; None watches all.
-        self_size: also keep queries and keys of the self-attention layers of this (height, width).
-        stops: the call ends with `EarlyExit` once all ``layers`` have been seen. A text-only pass needs nothing more.
+        words: weights [b, t, w] of each word's tokens, for the last b rows of the call.
+        layers: paths of the layers to record; None records all.
+        self_attention_size: also record queries and keys of the self-attention layers of this (height, width).
+        exit_early: end the call with `EarlyExit` once all ``layers`` are recorded: a text-only call has no other use.
     """
 
     words: Tensor
     layers: frozenset[str] | None = None
-    self_size: tuple[int, int] | None = None
-    stops: bool = False
-    #: Share of the attention that goes to each word, mean over heads: one [b, w, h, w'] a watched layer.
+    self_attention_size: tuple[int, int] | None = None
+    exit_early: bool = False
+    #: Share of the attention that goes to each word, mean over heads: one [b, w, h, w'] a recorded layer.
     maps: list[Tensor] = field(default_factory=list)
     #: Queries and keys [b, heads, q, c / heads] of self-attention layers.
     self_attention: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def watches(self, layer: str) -> bool:
+    def records(self, layer: str) -> bool:
         return self.layers is None or layer in self.layers
 
-    def keep(self, shares: Tensor) -> None:
-        """Take one layer's [b, w, h, w'].
+    def add_map(self, shares: Tensor) -> None:
+        """Record one layer's [b, w, h, w'].
 
         Raises:
-            AllSeen: it was the last one that was wanted, and ``stops`` is set.
+            EarlyExit: all layers are recorded, and ``exit_early`` is set.
         """
         self.maps.append(shares)
-        if self.stops and self.layers is not None and len(self.maps) == len(self.layers):
+        if self.exit_early and self.layers is not None and len(self.maps) == len(self.layers):
             raise EarlyExit
 
 
 class EarlyExit(Exception):
-    """A U-Net call was made for its attention maps alone, and these are complete: the rest of it would be wasted."""
+    """All attention maps that a text-only U-Net call was made for are recorded; the rest of the call is skipped."""
 
 
 @dataclass
 class SubjectContext:
-    """What one U-Net call is told about its subjects.
+    """The subject's part of one U-Net call, passed to every attention layer.
 
     Args:
         latent_size: (height, width) of the latents, from which every layer's resolution follows.
-        influences: the subjects that act; none in a text-only pass.
-        watch: collects words' attention, if given.
-        keep_text: for whoever repeats the same prompts.
+        subjects: the subjects that act; empty in a text-only call.
+        recorder: collects the words' attention maps, if given.
+        text_cache: cached keys and values of the text rows, for calls that repeat the same prompts.
     """
 
     latent_size: tuple[int, int]
-    influences: list[SubjectAttention] = field(default_factory=list)
-    watch: AttentionRecorder | None = None
-    keep_text: CachedRows | None = None
+    subjects: list[SubjectAttention] = field(default_factory=list)
+    recorder: AttentionRecorder | None = None
+    text_cache: CachedRows | None = None
 
 
-class VisionAttention(nn.Module):
-    """The trained part of one cross-attention layer: keys and values of the vision tokens."""
+class VisionKeyValues(nn.Module):
+    """The trained projections of one cross-attention layer: vision tokens to keys and values, without biases."""
 
     def __init__(self, context_dim: int, inner_dim: int) -> None:
         super().__init__()
@@ -139,9 +147,17 @@ class VisionAttention(nn.Module):
         self.to_v_vision = nn.Linear(context_dim, inner_dim, bias=False)
         nn.init.zeros_(self.to_v_vision.weight)  # an untrained adapter changes nothing
 
+    def forward(self, tokens: Tensor, gain: Tensor | None = None) -> tuple[Tensor | None, Tensor]:
+        """Keys and values [r, n, c] of ``tokens`` [r, n, d]; no keys if n is 1. ``gain`` [r, n] scales the values."""
+        values: Tensor = self.to_v_vision(tokens)
+        if gain is not None:
+            values = values * gain[..., None].to(tokens.dtype)
+        keys: Tensor | None = self.to_k_vision(tokens) if tokens.shape[1] > 1 else None
+        return keys, values
+
 
 class SelfAttnProcessor(AttnProcessor2_0):
-    """Stock self-attention that lets the subject pass by, and a watcher look on."""
+    """Stock self-attention that accepts a `SubjectContext` and records queries and keys for its recorder."""
 
     def __call__(  # type: ignore[no-untyped-def]
         self,
@@ -151,20 +167,29 @@ class SelfAttnProcessor(AttnProcessor2_0):
         subject: SubjectContext | None = None,
         **kwargs: object,
     ):
-        watch = None if subject is None else subject.watch
-        if subject is not None and watch is not None and watch.self_size is not None:
-            height, width = watch.self_size
-            if layer_size(subject.latent_size, hidden_states.shape[1]) == (height, width):
-                seen = hidden_states[-len(watch.words) :]
-                watch.self_attention.append((_heads(attn.to_q(seen), attn.heads), _heads(attn.to_k(seen), attn.heads)))
+        recorder = None if subject is None else subject.recorder
+        if subject is not None and recorder is not None and recorder.self_attention_size is not None:
+            size = layer_size(subject.latent_size, hidden_states.shape[1])
+            if size == recorder.self_attention_size:
+                rows = hidden_states[-len(recorder.words) :]
+                query, key = attn.to_q(rows), attn.to_k(rows)
+                recorder.self_attention.append((_heads(query, attn.heads), _heads(key, attn.heads)))
         return super().__call__(attn, hidden_states, *args, **kwargs)
 
 
 class SubjectAttnProcessor:
-    """Cross-attention with a vision branch. It refers to ``layer`` without owning it: the U-Net stays a stock U-Net."""
+    """Cross-attention with a vision branch.
 
-    def __init__(self, name: str, layer: VisionAttention) -> None:
-        self.name, self.layer, self.stock = name, layer, AttnProcessor2_0()
+    It calls the adapter's projections without registering them as submodules of the U-Net: the U-Net's state dict stays
+    that of stock diffusers, and each parameter belongs to one component of a pipeline.
+
+    Args:
+        name: the layer's path in the U-Net, the cache key of its keys and values.
+        key_values: the projection of this layer, such as `RealCustomAdapter.key_values`.
+    """
+
+    def __init__(self, name: str, key_values: KeyValueProjection) -> None:
+        self.name, self.key_values, self.stock = name, key_values, AttnProcessor2_0()
 
     def __call__(
         self,
@@ -175,78 +200,74 @@ class SubjectAttnProcessor:
         temb: Tensor | None = None,
         subject: SubjectContext | None = None,
     ) -> Tensor:
-        if subject is None or not (subject.influences or subject.watch):
-            stocked: Tensor = self.stock(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
-            return stocked
+        if subject is None or not (subject.subjects or subject.recorder):
+            stock_output: Tensor = self.stock(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+            return stock_output
         assert encoder_hidden_states is not None, "cross-attention needs text"
         queries = attn.to_q(hidden_states)
         q = _heads(queries, attn.heads)
         text = encoder_hidden_states
 
         def compute(rows: Sequence[int]) -> Tensors:
-            own = _picked(text, rows)
-            return _heads(attn.to_k(own), attn.heads), _heads(attn.to_v(own), attn.heads)
+            selected = _select(text, rows)
+            return _heads(attn.to_k(selected), attn.heads), _heads(attn.to_v(selected), attn.heads)
 
-        k, v = _kept(subject.keep_text, self.name, len(text), compute)
+        k, v = _cached(subject.text_cache, self.name, len(text), compute)
         size = layer_size(subject.latent_size, q.shape[2])
         if attention_mask is not None:
             attention_mask = attn.prepare_attention_mask(attention_mask, k.shape[2], len(q))
             attention_mask = attention_mask.view(len(q), attn.heads, -1, attention_mask.shape[-1])
-        if subject.watch is not None and subject.watch.watches(self.name):
-            out, shares = attend_and_watch(q, k, v, subject.watch.words, attention_mask)
-            subject.watch.keep(shares.transpose(1, 2).unflatten(2, size))
+        if subject.recorder is not None and subject.recorder.records(self.name):
+            out, shares = attention_with_word_shares(q, k, v, subject.recorder.words, attention_mask)
+            subject.recorder.add_map(shares.transpose(1, 2).unflatten(2, size))
         else:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
         out = _merge(out)
-        for influence in subject.influences:
-            out = self._influenced(out, queries, influence, attn.heads, size)
+        for attention in subject.subjects:
+            out = self._add_subjects(out, queries, attention, attn.heads, size)
         out = out.to(q.dtype)
         return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor
 
-    def _influenced(
-        self, out: Tensor, queries: Tensor, influence: SubjectAttention, heads: int, size: tuple[int, int]
+    def _add_subjects(
+        self, out: Tensor, queries: Tensor, attention: SubjectAttention, heads: int, size: tuple[int, int]
     ) -> Tensor:
-        """``out`` [b, q, c] with the subjects' attention added where their masks let it."""
-        keys, values = self._vision(influence, heads)
-        mask, rows = influence.layer_mask(size), influence.rows
+        """``out`` [b, q, c] plus the masked attention to the subjects' tokens."""
+        keys, values = self._vision_key_values(attention, heads)
+        mask, rows = attention.layer_mask(size), attention.rows
         positions = None if mask is None else mask.positions
         if keys is None:
-            seen = values.expand(-1, out.shape[1] if mask is None else mask.values.shape[1], -1)
+            vision = values.expand(-1, out.shape[1] if mask is None else mask.values.shape[1], -1)
         else:
             if positions is not None:
                 queries = queries.flatten(0, 1).index_select(0, positions).unflatten(0, (len(values), -1))
             elif rows is not None:
                 queries = queries.index_select(0, rows)
-            seen = _merge(F.scaled_dot_product_attention(_heads(queries, heads), keys, values))
+            vision = _merge(F.scaled_dot_product_attention(_heads(queries, heads), keys, values))
         if mask is not None:
-            seen = seen * mask.values.to(seen.dtype)
+            vision = vision * mask.values.to(vision.dtype)
         if positions is not None:
-            return out.flatten(0, 1).index_add(0, positions, seen.flatten(0, 1).to(out.dtype)).view_as(out)
-        return out + seen if rows is None else out.index_add(0, rows, seen.to(out.dtype))
+            return out.flatten(0, 1).index_add(0, positions, vision.flatten(0, 1).to(out.dtype)).view_as(out)
+        return out + vision if rows is None else out.index_add(0, rows, vision.to(out.dtype))
 
-    def _vision(self, influence: SubjectAttention, heads: int) -> tuple[Tensor | None, Tensor]:
+    def _vision_key_values(self, attention: SubjectAttention, heads: int) -> tuple[Tensor | None, Tensor]:
         """Keys and values [r, heads, n, c / heads]; of single tokens no keys, and values [r, 1, c]."""
 
         def compute(rows: Sequence[int]) -> Tensors:
-            tokens, gain = _picked(influence.tokens, rows), influence.gain
-            values: Tensor = self.layer.to_v_vision(tokens)
-            if gain is not None:
-                values = values * _picked(gain, rows)[..., None].to(tokens.dtype)
-            if tokens.shape[1] == 1:
-                return (values,)
-            return _heads(self.layer.to_k_vision(tokens), heads), _heads(values, heads)
+            gain = None if attention.gain is None else _select(attention.gain, rows)
+            keys, values = self.key_values(_select(attention.tokens, rows), gain)
+            return (values,) if keys is None else (_heads(keys, heads), _heads(values, heads))
 
-        *keys, values = _kept(influence.keep, self.name, len(influence.tokens), compute)
+        *keys, values = _cached(attention.cache, self.name, len(attention.tokens), compute)
         return keys[0] if keys else None, values
 
 
-def attend_and_watch(
+def attention_with_word_shares(
     q: Tensor, k: Tensor, v: Tensor, words: Tensor, attention_mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Attention, and the share [b', q, w] of it that goes to each word, mean over heads.
 
     A word's share is the attention's output for values that are 1 on the word's tokens and 0 elsewhere, so the words
-    ride along as further value channels, and no other token's map is ever held. Queries and keys are padded with
+    are appended as value channels, and no other token's map is ever materialised. Queries and keys are padded with
     zeros to the same width, which changes no product and keeps the fused kernels.
 
     Args:
@@ -277,6 +298,15 @@ def layer_size(latent_size: tuple[int, int], queries: int) -> tuple[int, int]:
     return height, width
 
 
+def level_sizes(latent_size: tuple[int, int], levels: int) -> list[tuple[int, int]]:
+    """The (height, width) of each of a U-Net's ``levels``, from the largest to the smallest."""
+    sizes = [latent_size]
+    while len(sizes) < levels:
+        height, width = sizes[-1]
+        sizes.append(((height + 1) // 2, (width + 1) // 2))
+    return sizes
+
+
 def _heads(x: Tensor, heads: int) -> Tensor:
     """[b, l, c] -> [b, heads, l, c / heads]."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -287,11 +317,11 @@ def _merge(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def _kept(keep: CachedRows | None, layer: str, count: int, compute: Callable[[Sequence[int]], Tensors]) -> Tensors:
-    """What ``compute`` says of all ``count`` rows, computing only what is not kept."""
-    return compute(range(count)) if keep is None else keep.where.get(layer, keep.names, compute)
+def _cached(cached: CachedRows | None, layer: str, count: int, compute: Callable[[Sequence[int]], Tensors]) -> Tensors:
+    """The tensors that ``compute`` returns for all ``count`` rows; rows found in the cache are not computed."""
+    return compute(range(count)) if cached is None else cached.cache.get(layer, cached.keys, compute)
 
 
-def _picked(x: Tensor, rows: Sequence[int]) -> Tensor:
-    """These rows of ``x``, without a copy if they are all."""
+def _select(x: Tensor, rows: Sequence[int]) -> Tensor:
+    """The given rows of ``x``, without a copy if they are all of them."""
     return x if len(rows) == len(x) else x[list(rows)]

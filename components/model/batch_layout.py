@@ -1,4 +1,4 @@
-"""How the rows of several sketches lie in one U-Net call, and which subjects act in which of them."""
+"""The rows of several conditionings in one U-Net call, and the subjects that act in each row."""
 
 from __future__ import annotations
 
@@ -16,79 +16,84 @@ from components.model.text import TextFeatures
 
 @dataclass(frozen=True)
 class SubjectGroup:
-    """Actors with equally many tokens.
+    """The subjects with the same number of tokens.
 
     Args:
-        influence: all but its mask.
-        masks: which of all the sketches' masks each acts under, [r].
+        attention: everything but the mask.
+        masks: indices [r] of the subjects' masks among those of all conditionings.
     """
 
-    influence: SubjectAttention
+    attention: SubjectAttention
     masks: Tensor
 
 
 class BatchLayout:
-    """The call's rows: the unconditional ones of all guided sketches, then the conditional ones of all.
+    """The rows of one call: the unconditional rows of all guided conditionings, then the conditional rows of all.
 
     Args:
-        sketches: of one size.
-        kept: by number of tokens, the keys and values of an earlier formation, from which this one takes what it can.
+        conditionings: of one size.
+        caches: by number of tokens, the keys and values of the previous layout, which are reused as far as they fit.
 
     Raises:
-        ValueError: sketches of several sizes.
+        ValueError: the conditionings differ in size.
     """
 
-    def __init__(self, sketches: list[PromptConditioning], kept: dict[int, KeyValueCache]) -> None:
-        if any(sketch.size != sketches[0].size for sketch in sketches):
-            raise ValueError("size: pictures that are drawn together must be of one size")
-        self.sketches, self.size = sketches, sketches[0].size
-        halves = [(sketch, slice(0, sketch.count)) for sketch in sketches if sketch.guided]
-        halves += [(sketch, slice(-sketch.count, None)) for sketch in sketches]
-        #: All rows' text, size conditioning and names.
+    def __init__(self, conditionings: list[PromptConditioning], caches: dict[int, KeyValueCache]) -> None:
+        if any(conditioning.size != conditionings[0].size for conditioning in conditionings):
+            raise ValueError("size: images of one batch must be of one size")
+        self.conditionings, self.size = conditionings, conditionings[0].size
+        parts = [
+            (conditioning, slice(0, conditioning.batch_size)) for conditioning in conditionings if conditioning.guided
+        ]
+        parts += [(conditioning, slice(-conditioning.batch_size, None)) for conditioning in conditionings]
+        #: Text, size conditioning and cache keys of all rows.
         self.text = TextFeatures(
-            torch.cat([sketch.text.tokens[rows] for sketch, rows in halves]),
-            torch.cat([sketch.text.pooled[rows] for sketch, rows in halves]),
+            torch.cat([c.text.tokens[rows] for c, rows in parts]),
+            torch.cat([c.text.pooled[rows] for c, rows in parts]),
         )
-        self.time_ids = torch.cat([sketch.time_ids[rows] for sketch, rows in halves])
-        self.names = tuple(name for sketch, rows in halves for name in sketch.names[rows])
-        self.kept: dict[int, KeyValueCache] = {}
-        self.groups = self._group(kept)
+        self.time_ids = torch.cat([c.time_ids[rows] for c, rows in parts])
+        self.text_keys = tuple(key for c, rows in parts for key in c.text_keys[rows])
+        self.caches: dict[int, KeyValueCache] = {}
+        self.groups = self._group(caches)
         self._masks: list[Tensor | None] = []
-        self._influences: list[SubjectAttention] = []
+        self._attentions: list[SubjectAttention] = []
 
-    def influences(self) -> list[SubjectAttention]:
-        """Each group under the sketches' masks of now."""
-        masks = [sketch.masks for sketch in self.sketches]
-        if not self._influences or any(a is not b for a, b in zip(masks, self._masks, strict=True)):
-            every = torch.cat([sketch.influence_masks().flatten(0, 1) for sketch in self.sketches if sketch.slots])
+    def subject_attentions(self, level_sizes: Sequence[tuple[int, int]]) -> list[SubjectAttention]:
+        """Each group with the conditionings' current masks, resized to the (height, width) of each U-Net level."""
+        masks = [conditioning.masks for conditioning in self.conditionings]
+        if not self._attentions or any(a is not b for a, b in zip(masks, self._masks, strict=True)):
+            all_masks = torch.cat([c.influence_masks().flatten(0, 1) for c in self.conditionings if c.subjects])
             self._masks = masks
-            self._influences = [
-                replace(group.influence, mask=every.index_select(0, group.masks)[:, None]) for group in self.groups
+            self._attentions = [
+                replace(group.attention, mask=all_masks.index_select(0, group.masks)[:, None]) for group in self.groups
             ]
-        return self._influences
+            for attention in self._attentions:
+                attention.resize_masks(level_sizes)
+        return self._attentions
 
-    def _group(self, kept: dict[int, KeyValueCache]) -> list[SubjectGroup]:
-        place = {name: index for index, name in enumerate(self.names)}
-        actors: dict[int, list[tuple[SubjectCacheKey, int, int]]] = {}
-        first = 0
-        for sketch in self.sketches:
-            for actor in sketch.actors:
-                mask = first + actor.picture * len(sketch.slots) + actor.subject
-                entry = (actor, place[sketch.names[actor.row]], mask)
-                actors.setdefault(len(actor.tokens), []).append(entry)
-            first += sketch.count * len(sketch.slots)
+    def _group(self, caches: dict[int, KeyValueCache]) -> list[SubjectGroup]:
+        row_of = {key: index for index, key in enumerate(self.text_keys)}
+        by_length: dict[int, list[tuple[SubjectCacheKey, int, int]]] = {}
+        first_mask = 0
+        for conditioning in self.conditionings:
+            for key in conditioning.subject_keys:
+                mask = first_mask + key.image * len(conditioning.subjects) + key.subject
+                entry = (key, row_of[conditioning.text_keys[key.row]], mask)
+                by_length.setdefault(len(key.tokens), []).append(entry)
+            first_mask += conditioning.batch_size * len(conditioning.subjects)
         groups = []
-        for length, entries in actors.items():
-            self.kept[length] = kept.get(length) or KeyValueCache()
-            groups.append(_group_of(entries, self.kept[length]))
+        for length, entries in by_length.items():
+            self.caches[length] = caches.get(length) or KeyValueCache()
+            groups.append(_group_of(entries, self.caches[length]))
         return groups
 
 
-def _group_of(entries: Sequence[tuple[SubjectCacheKey, int, int]], kept: KeyValueCache) -> SubjectGroup:
-    members = tuple(actor for actor, _, _ in entries)
-    tokens = torch.stack([actor.tokens for actor in members])
+def _group_of(entries: Sequence[tuple[SubjectCacheKey, int, int]], cache: KeyValueCache) -> SubjectGroup:
+    """The group of (cache key, row of the call, index of the mask) entries."""
+    keys = tuple(key for key, _, _ in entries)
+    tokens = torch.stack([key.tokens for key in keys])
     rows, masks = (torch.tensor([entry[i] for entry in entries], device=tokens.device) for i in (1, 2))
     gain = None
-    if any(actor.gain is not None for actor in members):
-        gain = torch.stack([tokens.new_ones(tokens.shape[1]) if a.gain is None else a.gain for a in members])
-    return SubjectGroup(SubjectAttention(tokens, gain, rows=rows, keep=CachedRows(members, kept)), masks)
+    if any(key.gain is not None for key in keys):
+        gain = torch.stack([tokens.new_ones(tokens.shape[1]) if key.gain is None else key.gain for key in keys])
+    return SubjectGroup(SubjectAttention(tokens, gain, rows=rows, cache=CachedRows(keys, cache)), masks)

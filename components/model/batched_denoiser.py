@@ -16,7 +16,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from components.model.attention import AttentionRecorder, EarlyExit, SubjectContext
+from components.model.attention import AttentionRecorder, EarlyExit, SubjectContext, level_sizes
 from components.model.batch_layout import BatchLayout
 from components.model.kv_cache import CachedRows, KeyValueCache
 from components.model.prompt_conditioning import PromptConditioning, RecordedMaps
@@ -25,22 +25,22 @@ from components.model.text import TextFeatures
 
 @dataclass(frozen=True)
 class StepInput:
-    """One sketch's part in a call.
+    """The input of one denoising step of one conditioning.
 
     Args:
-        latents: [b, 4, h, w], scaled as the sketch's scheduler wants the model's input.
-        timestep: of its noise schedule, a scalar or [b].
+        latents: [b, 4, h, w], scaled by the scheduler's `scale_model_input`.
+        timestep: of the scheduler, a scalar or [b].
         step: counts from 0.
     """
 
-    sketch: PromptConditioning
+    conditioning: PromptConditioning
     latents: Tensor
     timestep: Tensor
     step: int
 
 
 class BatchedDenoiser:
-    """Predicts the noise of sketches of one size together.
+    """Predicts the noise of conditionings of one size together.
 
     Args:
         unet: with a `RealCustomAdapter` attached, if there are subjects.
@@ -48,105 +48,106 @@ class BatchedDenoiser:
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         self._unet = unet
-        self._formation: BatchLayout | None = None
+        self._layout: BatchLayout | None = None
         self._text, self._text_only = KeyValueCache(), KeyValueCache()
 
-    def __call__(self, turns: Sequence[StepInput]) -> list[Tensor]:
-        """Predict the guided noise (or v) [b, 4, h, w] of each turn.
+    def __call__(self, inputs: Sequence[StepInput]) -> list[Tensor]:
+        """Predict the guided noise (or v) [b, 4, h, w] of each input.
 
-        Whatever is raised, the same turns can be taken again, together or apart.
+        After an exception the same inputs can be given again, together or one by one.
 
         Raises:
-            ValueError: sketches that differ in size or in the layers that masks are read from.
+            ValueError: conditionings that differ in size or in the layers that masks are read from.
         """
-        if not turns:
+        if not inputs:
             return []
-        formation = self._form([turn.sketch for turn in turns])
-        self._find_masks([turn for turn in turns if turn.sketch.finds(turn.step)])
-        watched = [turn.sketch for turn in turns if turn.sketch.watches(turn.step)]
-        watch = self._watch(formation.sketches, watched) if watched else None
-        predicted = self._predict(turns, formation, watch)
-        for turn in turns:
-            turn.sketch.seen = None
-        _hand_out(watch, formation.sketches, watched)
+        layout = self._update_layout([step_input.conditioning for step_input in inputs])
+        self._update_masks([i for i in inputs if i.conditioning.needs_masks(i.step)])
+        recorded = [i.conditioning for i in inputs if i.conditioning.records_maps(i.step)]
+        recorder = self._recorder(layout.conditionings, recorded) if recorded else None
+        predicted = self._predict(inputs, layout, recorder)
+        for step_input in inputs:
+            step_input.conditioning.recorded = None
+        _distribute(recorder, layout.conditionings, recorded)
         return predicted
 
-    def _find_masks(self, turns: Sequence[StepInput]) -> None:
-        blind = [turn for turn in turns if turn.sketch.seen is None]
-        if blind:
-            self._look(blind)
+    def _update_masks(self, inputs: Sequence[StepInput]) -> None:
+        unrecorded = [step_input for step_input in inputs if step_input.conditioning.recorded is None]
+        if unrecorded:
+            self._record_text_only(unrecorded)
         else:
             self._text_only.clear()
-        for turn in turns:
-            turn.sketch.find_masks()
+        for step_input in inputs:
+            step_input.conditioning.update_masks()
 
-    def _look(self, turns: Sequence[StepInput]) -> None:
-        """A text-only pass, which shows how the sketches' words are attended to."""
-        sketches = [turn.sketch for turn in turns]
-        watch = self._watch(sketches, sketches)
-        watch.stops = _can_stop(self._unet) and watch.self_size is None
-        keep = None
-        if any(sketch.guidance.source == "separate" for sketch in sketches):  # there will be another such pass
-            keep = CachedRows(
-                tuple(name for sketch in sketches for name in sketch.names[-sketch.count :]), self._text_only
+    def _record_text_only(self, inputs: Sequence[StepInput]) -> None:
+        """A text-only U-Net call, which records the attention maps of the conditionings' words."""
+        conditionings = [step_input.conditioning for step_input in inputs]
+        recorder = self._recorder(conditionings, conditionings)
+        recorder.exit_early = _can_exit_early(self._unet) and recorder.self_attention_size is None
+        text_cache = None
+        if any(c.guidance.source == "separate" for c in conditionings):  # the next step makes such a call again
+            text_cache = CachedRows(
+                tuple(key for c in conditionings for key in c.text_keys[-c.batch_size :]), self._text_only
             )
-        context = SubjectContext(sketches[0].size, [], watch, keep)
+        context = SubjectContext(conditionings[0].size, [], recorder, text_cache)
         text = TextFeatures(
-            torch.cat([sketch.text.tokens[-sketch.count :] for sketch in sketches]),
-            torch.cat([sketch.text.pooled[-sketch.count :] for sketch in sketches]),
+            torch.cat([c.text.tokens[-c.batch_size :] for c in conditionings]),
+            torch.cat([c.text.pooled[-c.batch_size :] for c in conditionings]),
         )
-        time_ids = torch.cat([sketch.time_ids[-sketch.count :] for sketch in sketches])
-        latents = torch.cat([turn.latents for turn in turns])
+        time_ids = torch.cat([c.time_ids[-c.batch_size :] for c in conditionings])
+        latents = torch.cat([step_input.latents for step_input in inputs])
         with suppress(EarlyExit):
-            self._call(latents, torch.cat([_timesteps(turn) for turn in turns]), text, time_ids, context)
-        _hand_out(watch, sketches, sketches)
+            self._call_unet(latents, torch.cat([_timesteps(i) for i in inputs]), text, time_ids, context)
+        _distribute(recorder, conditionings, conditionings)
 
-    def _form(self, sketches: list[PromptConditioning]) -> BatchLayout:
-        """The sketches' rows in one call; the last one's again while nobody joins or leaves."""
-        if self._formation is None or self._formation.sketches != sketches:
-            self._formation = BatchLayout(sketches, {} if self._formation is None else self._formation.kept)
-            if not self._formation.groups:
+    def _update_layout(self, conditionings: list[PromptConditioning]) -> BatchLayout:
+        """The layout of the conditionings' rows; the previous one as long as the conditionings are the same."""
+        if self._layout is None or self._layout.conditionings != conditionings:
+            self._layout = BatchLayout(conditionings, {} if self._layout is None else self._layout.caches)
+            if not self._layout.groups:
                 self._text.clear()
-        return self._formation
+        return self._layout
 
-    def _watch(
-        self, sketches: Sequence[PromptConditioning], watched: Sequence[PromptConditioning]
+    def _recorder(
+        self, conditionings: Sequence[PromptConditioning], recorded: Sequence[PromptConditioning]
     ) -> AttentionRecorder:
-        """A watch on the conditional rows of ``sketches``, in which only those of ``watched`` have words."""
-        guidance = watched[0].guidance
-        for other in watched[1:]:
+        """A recorder of the conditional rows of ``conditionings``, in which only those of ``recorded`` have words."""
+        guidance = recorded[0].guidance
+        for other in recorded[1:]:
             if (other.guidance.layers, other.guidance.self_attention) != (guidance.layers, guidance.self_attention):
-                raise ValueError("guidance: pictures drawn together must read their masks from the same layers")
-        width = max(len(sketch.slots) for sketch in watched)
-        some = watched[0].words
-        assert some is not None
-        rows = [some.new_zeros(sketch.count, some.shape[1], width) for sketch in sketches]
-        for row, sketch in zip(rows, sketches, strict=True):
-            if sketch.words is not None and sketch in watched:
-                row[..., : len(sketch.slots)] = sketch.words
-        size = watched[0].mask_size if guidance.self_attention else None
-        return AttentionRecorder(torch.cat(rows), watched_layers(self._unet, guidance.layers), size)
+                raise ValueError("guidance: images of one batch must read their masks from the same layers")
+        width = max(len(conditioning.subjects) for conditioning in recorded)
+        example = recorded[0].words
+        assert example is not None
+        words = [example.new_zeros(c.batch_size, example.shape[1], width) for c in conditionings]
+        for rows, conditioning in zip(words, conditionings, strict=True):
+            if conditioning.words is not None and conditioning in recorded:
+                rows[..., : len(conditioning.subjects)] = conditioning.words
+        size = recorded[0].mask_size if guidance.self_attention else None
+        return AttentionRecorder(torch.cat(words), recorded_layers(self._unet, guidance.layers), size)
 
     def _predict(
-        self, turns: Sequence[StepInput], formation: BatchLayout, watch: AttentionRecorder | None
+        self, inputs: Sequence[StepInput], layout: BatchLayout, recorder: AttentionRecorder | None
     ) -> list[Tensor]:
         context = None
-        if formation.groups:
-            keep = CachedRows(formation.names, self._text)
-            context = SubjectContext(formation.size, formation.influences(), watch, keep)
-        guided = [turn for turn in turns if turn.sketch.guided]
-        rows = [*guided, *turns]
-        latents = torch.cat([turn.latents for turn in rows])
-        timesteps = torch.cat([_timesteps(turn) for turn in rows])
-        predicted = self._call(latents, timesteps, formation.text, formation.time_ids, context)
-        parts = list(predicted.split([turn.sketch.count for turn in rows]))
-        unconditional = dict(zip((id(turn) for turn in guided), parts, strict=False))
+        if layout.groups:
+            sizes = level_sizes(layout.size, len(self._unet.config.block_out_channels))
+            text_cache = CachedRows(layout.text_keys, self._text)
+            context = SubjectContext(layout.size, layout.subject_attentions(sizes), recorder, text_cache)
+        guided = [step_input for step_input in inputs if step_input.conditioning.guided]
+        rows = [*guided, *inputs]
+        latents = torch.cat([step_input.latents for step_input in rows])
+        timesteps = torch.cat([_timesteps(step_input) for step_input in rows])
+        predicted = self._call_unet(latents, timesteps, layout.text, layout.time_ids, context)
+        parts = list(predicted.split([step_input.conditioning.batch_size for step_input in rows]))
+        unconditional = dict(zip((id(step_input) for step_input in guided), parts, strict=False))
         return [
-            _guide(unconditional.get(id(turn)), conditional, turn.sketch.guidance_scale)
-            for turn, conditional in zip(turns, parts[len(guided) :], strict=True)
+            _guide(unconditional.get(id(step_input)), conditional, step_input.conditioning.guidance_scale)
+            for step_input, conditional in zip(inputs, parts[len(guided) :], strict=True)
         ]
 
-    def _call(
+    def _call_unet(
         self, latents: Tensor, timesteps: Tensor, text: TextFeatures, time_ids: Tensor, context: SubjectContext | None
     ) -> Tensor:
         prediction: Tensor = self._unet(
@@ -160,7 +161,7 @@ class BatchedDenoiser:
         return prediction
 
 
-def watched_layers(unet: UNet2DConditionModel, prefixes: tuple[str, ...]) -> frozenset[str]:
+def recorded_layers(unet: UNet2DConditionModel, prefixes: tuple[str, ...]) -> frozenset[str]:
     """Cross-attention layers whose path starts with one of ``prefixes``; with none, all of them.
 
     Raises:
@@ -175,30 +176,32 @@ def watched_layers(unet: UNet2DConditionModel, prefixes: tuple[str, ...]) -> fro
 
 
 def _guide(unconditional: Tensor | None, conditional: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance."""
+    """Classifier-free guidance: ``eps_uncond + scale * (eps_cond - eps_uncond)``."""
     return conditional if unconditional is None else unconditional + scale * (conditional - unconditional)
 
 
-def _timesteps(turn: StepInput) -> Tensor:
-    return turn.timestep.expand(turn.sketch.count).to(turn.latents.device)
+def _timesteps(step_input: StepInput) -> Tensor:
+    return step_input.timestep.expand(step_input.conditioning.batch_size).to(step_input.latents.device)
 
 
-def _hand_out(
-    watch: AttentionRecorder | None, sketches: Sequence[PromptConditioning], watched: Sequence[PromptConditioning]
+def _distribute(
+    recorder: AttentionRecorder | None,
+    conditionings: Sequence[PromptConditioning],
+    recorded: Sequence[PromptConditioning],
 ) -> None:
-    """Give each of ``watched`` its rows of what ``watch`` saw of ``sketches``."""
-    if watch is None:
+    """Give each of ``recorded`` its rows of the maps that were recorded for the rows of ``conditionings``."""
+    if recorder is None:
         return
     start = 0
-    for sketch in sketches:
-        rows = slice(start, start + sketch.count)
-        start += sketch.count
-        if sketch in watched:
-            maps = [seen[rows, : len(sketch.slots)] for seen in watch.maps]
-            sketch.seen = RecordedMaps(maps, [(q[rows], k[rows]) for q, k in watch.self_attention])
+    for conditioning in conditionings:
+        rows = slice(start, start + conditioning.batch_size)
+        start += conditioning.batch_size
+        if conditioning in recorded:
+            maps = [layer[rows, : len(conditioning.subjects)] for layer in recorder.maps]
+            conditioning.recorded = RecordedMaps(maps, [(q[rows], k[rows]) for q, k in recorder.self_attention])
 
 
-def _can_stop(unet: UNet2DConditionModel) -> bool:
-    """Whether a call may end early: what wraps a compiled or offloaded U-Net counts on its coming to its end."""
+def _can_exit_early(unet: UNet2DConditionModel) -> bool:
+    """Whether an exception may end a call: hooks of a compiled or offloaded U-Net run only after a whole call."""
     own = isinstance(unet, UNet2DConditionModel) and "forward" not in vars(unet)
     return own and unet._compiled_call_impl is None

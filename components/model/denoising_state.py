@@ -1,4 +1,4 @@
-"""`DenoisingState`: where pictures are on their way from noise, with a scheduler of their own."""
+"""`DenoisingState`: latents between noise and image, with a scheduler of their own."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from components.model.prompt_conditioning import PromptConditioning
 
 
 class DenoisingState:
-    """b pictures between noise and latents: ``while not done``, predict the noise of `turn` and `take` it.
+    """The state of b images that are being denoised: until `done`, predict the noise of `step_input` and `advance`.
 
     Args:
-        sketch: what they are drawn from.
-        scheduler: any of diffusers, its timesteps set; nobody else may step it meanwhile.
-        latents: pure noise [b, 4, h, w], scaled to the scheduler's first step.
-        generator: of the noise that some schedulers add in every step, one or one a picture.
-        eta: of schedulers that take one.
+        conditioning: text and subjects of the images.
+        scheduler: a diffusers scheduler with its timesteps set, stepped by this state alone.
+        latents: noise [b, 4, h, w], scaled to the scheduler's first step.
+        generator: of the noise that some schedulers add in every step; one, or one an image.
+        eta: of schedulers with that parameter.
     """
 
     def __init__(
         self,
-        sketch: PromptConditioning,
+        conditioning: PromptConditioning,
         scheduler: Any,
         latents: Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
         eta: float = 0.0,
     ) -> None:
-        self.sketch, self.scheduler, self.latents = sketch, scheduler, latents
+        self.conditioning, self.scheduler, self.latents = conditioning, scheduler, latents
+        #: Number of steps that are done.
         self.step = 0
         #: Influence masks of every step so far, each [b, s, H, W]; empty without subjects.
-        self.history: list[Tensor] = []
+        self.mask_history: list[Tensor] = []
         accepted = inspect.signature(scheduler.step).parameters
-        self._extra = {k: v for k, v in {"eta": eta, "generator": generator}.items() if k in accepted}
+        self._step_kwargs = {k: v for k, v in {"eta": eta, "generator": generator}.items() if k in accepted}
 
     @property
     def total(self) -> int:
-        """U-Net calls from noise to picture: the scheduler's timesteps, which may be more than the steps asked for."""
+        """Number of steps, the scheduler's timesteps: second-order schedulers have more than were requested."""
         return len(self.scheduler.timesteps)
 
     @property
@@ -49,18 +50,19 @@ class DenoisingState:
 
     @property
     def timestep(self) -> Tensor:
-        """Of the next step."""
+        """The timestep of the next step."""
         timestep: Tensor = self.scheduler.timesteps[self.step]
         return timestep
 
-    def turn(self) -> StepInput:
-        """What the next U-Net call needs."""
+    def step_input(self) -> StepInput:
+        """The input of the next U-Net call."""
         latents = self.scheduler.scale_model_input(self.latents, self.timestep)
-        return StepInput(self.sketch, latents, self.timestep, self.step)
+        return StepInput(self.conditioning, latents, self.timestep, self.step)
 
-    def take(self, prediction: Tensor) -> None:
-        """One step nearer, by the ``prediction`` [b, 4, h, w] of `turn`."""
-        self.latents = self.scheduler.step(prediction, self.timestep, self.latents, **self._extra, return_dict=False)[0]
-        if self.sketch.masks is not None:
-            self.history.append(self.sketch.masks)
+    def advance(self, prediction: Tensor) -> None:
+        """Make one scheduler step with the ``prediction`` [b, 4, h, w] of `step_input`."""
+        stepped = self.scheduler.step(prediction, self.timestep, self.latents, **self._step_kwargs, return_dict=False)
+        self.latents = stepped[0]
+        if self.conditioning.masks is not None:
+            self.mask_history.append(self.conditioning.masks)
         self.step += 1

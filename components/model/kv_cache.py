@@ -1,4 +1,4 @@
-"""Keys and values that are computed once for each row, in whatever company the row is next."""
+"""A cache of attention keys and values whose unit is one batch row, so that the batch may change between calls."""
 
 from __future__ import annotations
 
@@ -13,45 +13,47 @@ Tensors = tuple[Tensor, ...]
 
 
 class KeyValueCache:
-    """What was last computed of some rows, by layer. Nothing but the last set of rows is held."""
+    """Keys and values of the last set of rows, by attention layer."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, tuple[Hashable, ...]] = {}
+        self._row_keys: dict[str, tuple[Hashable, ...]] = {}
         self._tensors: dict[str, Tensors] = {}
 
-    def get(self, layer: str, rows: tuple[Hashable, ...], compute: Callable[[Sequence[int]], Tensors]) -> Tensors:
-        """Those of ``rows``: rows that were there the last time are copied, the others computed.
+    def get(self, layer: str, row_keys: tuple[Hashable, ...], compute: Callable[[Sequence[int]], Tensors]) -> Tensors:
+        """The keys and values of ``row_keys``: rows of the previous call are copied, new ones are computed.
 
         Args:
-            rows: names of the rows; an equal name means equal content.
-            compute: of the rows with these indices, in this order.
+            row_keys: cache keys of the rows; equal keys mean equal content.
+            compute: returns the tensors of the rows with the given indices, in that order.
         """
-        before = self._rows.get(layer, ())
-        if before is not rows and before != rows:
-            self._tensors[layer] = self._changed(layer, rows, compute)
-            self._rows[layer] = rows
+        cached = self._row_keys.get(layer, ())
+        if cached is not row_keys and cached != row_keys:
+            self._tensors[layer] = self._update(layer, row_keys, compute)
+            self._row_keys[layer] = row_keys
         return self._tensors[layer]
 
     def clear(self) -> None:
-        self._rows.clear()
+        self._row_keys.clear()
         self._tensors.clear()
 
-    def _changed(self, layer: str, rows: tuple[Hashable, ...], compute: Callable[[Sequence[int]], Tensors]) -> Tensors:
-        place = {row: index for index, row in enumerate(self._rows.get(layer, ()))}
-        new = [index for index, row in enumerate(rows) if row not in place]
-        if len(new) == len(rows):
-            return compute(range(len(rows)))
+    def _update(
+        self, layer: str, row_keys: tuple[Hashable, ...], compute: Callable[[Sequence[int]], Tensors]
+    ) -> Tensors:
+        position = {key: index for index, key in enumerate(self._row_keys.get(layer, ()))}
+        missing = [index for index, key in enumerate(row_keys) if key not in position]
+        if len(missing) == len(row_keys):
+            return compute(range(len(row_keys)))
         sources = self._tensors[layer]
-        if new:
-            place |= {rows[index]: len(place) + nth for nth, index in enumerate(new)}
-            sources = tuple(torch.cat(pair) for pair in zip(sources, compute(new), strict=True))
-        order = torch.tensor([place[row] for row in rows], device=sources[0].device)
+        if missing:
+            position |= {row_keys[index]: len(position) + nth for nth, index in enumerate(missing)}
+            sources = tuple(torch.cat(pair) for pair in zip(sources, compute(missing), strict=True))
+        order = torch.tensor([position[key] for key in row_keys], device=sources[0].device)
         return tuple(source.index_select(0, order) for source in sources)
 
 
 @dataclass(frozen=True)
 class CachedRows:
-    """Where the keys and values of a call's rows are kept, and under which names."""
+    """The rows of one U-Net call in a cache: their cache keys, and the cache."""
 
-    names: tuple[Hashable, ...]
-    where: KeyValueCache = field(default_factory=KeyValueCache)
+    keys: tuple[Hashable, ...]
+    cache: KeyValueCache = field(default_factory=KeyValueCache)

@@ -29,10 +29,10 @@ MAX_TOKENS = 32
 TEXT_WIDTH = 64
 POOLED_WIDTH = 64
 TIME_ID_WIDTH = 8
-#: Pixels of the pictures, and of each view a vision encoder sees (1024 and 384 in the full system).
+#: Pixels of the images, and of each view a vision encoder sees (1024 and 384 in the full system).
 IMAGE_SIZE = 64
 VIEW_SIZE = 64
-#: Channels of each vision encoder that conditions, and of those that only judge.
+#: Channels of each vision encoder of the model, and of those used in evaluation.
 VISION_WIDTH = 96
 EVALUATION_WIDTH = 128
 
@@ -58,7 +58,7 @@ class MiniatureLayout:
 
     @property
     def evaluation(self) -> Path:
-        """Encoders that only ever judge: a recogniser of scenes, and an identity model with a subject segmenter."""
+        """Encoders used in evaluation only: a scene recogniser, and an identity model with a subject segmenter."""
         return self.root / "evaluation"
 
     @property
@@ -69,7 +69,7 @@ class MiniatureLayout:
 def build_tokenizer(captions: Iterable[str], max_tokens: int = MAX_TOKENS) -> CLIPTokenizer:
     """Learn a CLIP byte-pair vocabulary in which every word of ``captions`` is one token.
 
-    Words that were never seen fall back to characters, so that any prompt can be read.
+    Words outside the captions are split into characters, so that any prompt can be encoded.
     """
     tokenizer = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -111,7 +111,7 @@ def build_text_encoders(
 
 
 def build_vae(size: int = IMAGE_SIZE, widths: tuple[int, ...] = (24, 48, 64)) -> AutoencoderKL:
-    """An autoencoder of [b, 3, size, size] pictures, halved between ``widths``: to [b, 4, 16, 16] by default."""
+    """An autoencoder of [b, 3, size, size] images, halved between ``widths``: to [b, 4, 16, 16] by default."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,

@@ -1,11 +1,11 @@
-"""`RealCustomPipeline`: Stable Diffusion XL that puts referenced subjects where words of the prompt are drawn.
+"""`RealCustomPipeline`: Stable Diffusion XL with subjects from reference images at words of the prompt.
 
     pipeline = RealCustomPipeline.from_config(config)
     robot = Subject(pipeline.encode_subject([cutout]), word="robot")
     output = pipeline("a robot on the beach", subjects=robot)
 
-Without a subject it is `StableDiffusionXLPipeline` in its U-Net calls, bit for bit. `components.model.batched_denoiser`
-holds what a step does with subjects.
+Without a subject its U-Net calls equal those of `StableDiffusionXLPipeline` bit for bit. The steps with subjects are in
+`components.model.batched_denoiser`.
 """
 
 from __future__ import annotations
@@ -13,46 +13,55 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor, nn
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+)
 
-from components.config import Config
+from components.config import Config, GuidanceConfig
 from components.errors import ArtifactError
-from components.files import replacing
+from components.files import adding_files
 from components.model.adapter import RealCustomAdapter
 from components.model.batched_denoiser import BatchedDenoiser
 from components.model.denoising_state import DenoisingState
 from components.model.face_tokens import face_tokens
-from components.model.guidance import MaskGuidance
+from components.model.generation_request import GenerationRequest
 from components.model.official import official_scheduler
 from components.model.preview import shrink
 from components.model.prompt_conditioning import PromptConditioning, mask_size
 from components.model.shared_weights import share_weights
-from components.model.subjects import Subjects, by_prompt, stack_subjects, to_device
+from components.model.subjects import Subjects, stack_subjects, subjects_by_prompt, to_device
 from components.model.text import TextFeatures, encode_prompts, size_conditioning
 from components.model.vision import VisionEncoder
 from components.model.words import token_mask
 
-#: What `save_pretrained` writes beside the parts of SDXL.
-_PARTS = "realcustom.json"
+#: Written by `save_pretrained` before 0.2.0, with the guidance; the adapter was no registered component then.
+_RELEASE_0_1 = "realcustom.json"
 
 
 @dataclass
 class RealCustomOutput(BaseOutput):
-    """What was drawn.
+    """The generated images.
 
     Args:
-        images: b PIL pictures, or arrays or tensors, as ``output_type`` says.
-        masks: for each picture, the last influence mask of each of its subjects, as grey pictures; None without any.
+        images: b PIL images, or arrays or tensors, by ``output_type``.
+        masks: for each image, the last influence mask of each of its subjects, as greyscale images; None without any
+            subject.
         mask_history: influence masks of every step [steps, b, s, H, W]; None without any subject.
     """
 
@@ -62,30 +71,84 @@ class RealCustomOutput(BaseOutput):
 
 
 class RealCustomPipeline(StableDiffusionXLPipeline):
-    """SDXL with a RealCustom adapter and the vision encoders it was trained for."""
+    """SDXL with a RealCustom adapter and the vision encoder that the adapter was trained with.
 
-    vision: VisionEncoder
+    Args:
+        adapter, vision_encoder: components of diffusers like all others; without them it is SDXL until `set_adapter`.
+        guidance: how influence masks are computed by default, a `GuidanceConfig` or its fields.
+        The other arguments are those of `StableDiffusionXLPipeline`.
+    """
+
+    # The adapter follows the vision encoder, whose features it projects. The U-Net's attention processors call it again
+    # (`RealCustomAdapter.key_values`), so that it shares the device with the U-Net.
+    model_cpu_offload_seq = "vision_encoder->adapter->text_encoder->text_encoder_2->image_encoder->unet->vae"
+    _optional_components = [*StableDiffusionXLPipeline._optional_components, "adapter", "vision_encoder"]
+
+    vision_encoder: VisionEncoder
     adapter: RealCustomAdapter
-    #: Of diffusers.
+    #: A diffusers scheduler.
     scheduler: Any
-    #: How influence masks are found where a call does not say.
-    guidance: MaskGuidance
+    #: Tokens of a black image, the same for every request.
     _no_subject: Tensor | None = None
-    #: The base model's own, where an adapter brought another.
+    #: The base model's scheduler, where an adapter set another one.
     _base_scheduler: Any = None
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        text_encoder_2: CLIPTextModelWithProjection,
+        tokenizer: CLIPTokenizer,
+        tokenizer_2: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: KarrasDiffusionSchedulers,
+        adapter: RealCustomAdapter | None = None,
+        vision_encoder: VisionEncoder | None = None,
+        image_encoder: CLIPVisionModelWithProjection | None = None,
+        feature_extractor: CLIPImageProcessor | None = None,
+        force_zeros_for_empty_prompt: bool = True,
+        add_watermarker: bool | None = None,
+        guidance: GuidanceConfig | dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            vae=vae,
+            text_encoder=text_encoder,
+            text_encoder_2=text_encoder_2,
+            tokenizer=tokenizer,
+            tokenizer_2=tokenizer_2,
+            unet=unet,
+            scheduler=scheduler,
+            image_encoder=image_encoder,
+            feature_extractor=feature_extractor,
+            force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
+            add_watermarker=add_watermarker,
+        )
+        self.register_modules(adapter=adapter, vision_encoder=vision_encoder)
+        self.guidance = GuidanceConfig.model_validate(guidance or {})
+        if adapter is not None:
+            self._attach(adapter, vision_encoder)
+
+    @property
+    def guidance(self) -> GuidanceConfig:
+        """How influence masks are computed unless a call says otherwise; saved in ``model_index.json``."""
+        return GuidanceConfig.model_validate(self.config["guidance"])
+
+    @guidance.setter
+    def guidance(self, guidance: GuidanceConfig) -> None:
+        self.register_to_config(guidance=guidance.model_dump(mode="json"))
 
     @classmethod
     def from_config(cls, config: Config, adapter: str | None = None) -> RealCustomPipeline:
-        """Load base, encoders and adapter as ``config.model`` names them.
+        """Load base model, vision encoder and adapter by ``config.model``.
 
         Args:
             adapter: an adapter directory to use in place of ``config.model.adapter``; with neither, the adapter is
                 untrained and changes nothing.
 
         Raises:
-            ArtifactError: a part cannot be loaded, or the adapter was made for other encoders.
+            ArtifactError: a part cannot be loaded, or the adapter was trained with another vision encoder.
         """
-        vision = VisionEncoder.from_config(config.model, config.vision)
+        vision_encoder = VisionEncoder.load(config.model, config.vision)
         dtype = getattr(torch, config.model.dtype)
         try:
             pipeline = cls.from_pretrained(config.model.base, dtype=dtype)
@@ -95,8 +158,10 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         if path:
             loaded = RealCustomAdapter.from_pretrained(path)
         else:
-            loaded = RealCustomAdapter.for_unet(pipeline.unet, vision.channels, config.adapter, vision.identity)
-        pipeline.set_adapter(loaded, vision, MaskGuidance.of(config.sampling.guidance))
+            loaded = RealCustomAdapter.for_unet(
+                pipeline.unet, vision_encoder.channels, config.adapter, vision_encoder.identity
+            )
+        pipeline.set_adapter(loaded, vision_encoder, config.sampling.guidance)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         device = device if config.model.device == "auto" else config.model.device
         pipeline.to(device, dtype=dtype)
@@ -107,109 +172,131 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | Path,
-        adapter: str | Path | None = None,
-        vision: VisionEncoder | None = None,
+        adapter: str | Path | RealCustomAdapter | None = None,
+        vision_encoder: VisionEncoder | None = None,
         **kwargs: Any,
     ) -> RealCustomPipeline:
-        """Load what `save_pretrained` wrote, or any SDXL model with an ``adapter`` directory.
+        """Load what `save_pretrained` wrote, or any SDXL model with an ``adapter``.
 
         Args:
-            adapter: an adapter directory; without one, a plain SDXL model waits for `set_adapter`.
-            vision: the adapter's encoders; by default those of the authors' release.
-            kwargs: as diffusers takes them.
+            adapter: an adapter, its directory or its repository on the hub; by default the saved one, if there is any.
+            vision_encoder: the adapter's vision encoder; by default the saved one, or that of the authors' release.
+            kwargs: those of diffusers.
 
         Raises:
-            ArtifactError: the adapter is damaged, or was made for other encoders.
+            ArtifactError: the adapter is damaged, or was trained with another vision encoder.
         """
-        pipeline: RealCustomPipeline = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         saved = Path(pretrained_model_name_or_path)
-        if adapter is None and not (saved / _PARTS).exists():
-            return pipeline
-        guidance = MaskGuidance()
+        release_0_1 = _was_saved_by_0_1(saved)
+        if release_0_1 and adapter is None:
+            kwargs.setdefault("guidance", _guidance_of_0_1(saved))
+            adapter = saved / "adapter"
+            vision_encoder = vision_encoder or VisionEncoder.from_release_0_1(saved)
+        given = {} if vision_encoder is None else {"vision_encoder": vision_encoder}
+        pipeline: RealCustomPipeline = super().from_pretrained(pretrained_model_name_or_path, **given, **kwargs)
         if adapter is None:
-            parts = json.loads((saved / _PARTS).read_text())
-            guidance = MaskGuidance(**parts["guidance"] | {"layers": tuple(parts["guidance"]["layers"])})
-            vision = vision or VisionEncoder.from_pretrained(saved)
-        loaded = RealCustomAdapter.from_pretrained(adapter or saved / "adapter")
-        pipeline.set_adapter(loaded, vision or VisionEncoder.of_release(loaded.config), guidance)
-        return pipeline.to(pipeline.device, dtype=pipeline.unet.dtype)
+            return pipeline
+        loaded = adapter if isinstance(adapter, RealCustomAdapter) else RealCustomAdapter.from_pretrained(adapter)
+        encoder = pipeline.vision_encoder or VisionEncoder.of_release(loaded.projector_config)
+        pipeline.set_adapter(loaded, encoder)
+        if pipeline.hf_device_map is None:
+            for part in (loaded, encoder):
+                part.to(pipeline.unet.device, dtype=pipeline.unet.dtype)
+        return pipeline
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Write everything into one directory, which stock `StableDiffusionXLPipeline` can read too."""
-        with replacing(Path(save_directory)) as staging:
-            super().save_pretrained(staging, **kwargs)
-            self.vision.save_pretrained(staging)
-            self.adapter.save_pretrained(staging / "adapter")
-            (staging / _PARTS).write_text(json.dumps({"guidance": asdict(self.guidance)}, indent=1))
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write all components into a directory, which stock `StableDiffusionXLPipeline` can load too.
 
-    def set_adapter(self, adapter: RealCustomAdapter, vision: VisionEncoder, guidance: MaskGuidance) -> None:
-        """Attach ``adapter``, whose features come from ``vision``, and switch on what it was trained with.
+        Other files in the directory stay. Each file appears whole, ``model_index.json`` after all others.
+
+        Args:
+            push_to_hub: also upload them, to the repository ``repo_id`` or that of the directory's name.
+            kwargs: those of diffusers.
+        """
+        directory = Path(save_directory)
+        if push_to_hub:
+            kwargs.setdefault("repo_id", directory.name)
+        with adding_files(directory, last=self.config_name) as staging:
+            super().save_pretrained(str(staging), push_to_hub=push_to_hub, **kwargs)
+            weights = [file.relative_to(staging) for file in staging.rglob("*.safetensors")]
+        for file in weights:
+            _remove_shards(directory / file)
+
+    def set_adapter(
+        self, adapter: RealCustomAdapter, vision_encoder: VisionEncoder, guidance: GuidanceConfig | None = None
+    ) -> None:
+        """Use ``adapter`` and its vision encoder, with the scheduler and text pooling that it was trained with.
+
+        Call it before offloading is enabled, which places hooks on the components that are there.
 
         Raises:
-            ArtifactError: the adapter was made for other encoders.
+            ArtifactError: the adapter was trained with another vision encoder, or for another U-Net.
         """
-        adapter.check_encoder(vision)
-        adapter.requires_grad_(False).eval()
-        adapter.attach(self.unet)
-        self.adapter, self.vision, self.guidance = adapter, vision, guidance
+        self._attach(adapter, vision_encoder)
+        self.register_modules(adapter=adapter, vision_encoder=vision_encoder)
+        if guidance is not None:
+            self.guidance = guidance
         self._no_subject = None
         if adapter.conditioning.scheduler == "realcustom":
             self._base_scheduler = self._base_scheduler or self.scheduler
             self.scheduler = official_scheduler()
 
-    def with_adapter(self, adapter: RealCustomAdapter) -> RealCustomPipeline:
-        """A pipeline for ``adapter`` over the same frozen weights. Both may be used at the same time.
+    def _attach(self, adapter: RealCustomAdapter, vision_encoder: VisionEncoder | None) -> None:
+        if vision_encoder is not None:
+            adapter.check_encoder(vision_encoder)
+        adapter.requires_grad_(False).eval()
+        adapter.attach(self.unet)
 
-        It costs the memory of the adapter. The masks are guided as they are here.
+    def with_adapter(self, adapter: RealCustomAdapter) -> RealCustomPipeline:
+        """A pipeline with ``adapter`` and the same frozen weights. Both may be used at the same time.
+
+        It needs the memory of the adapter alone, and has the same guidance.
 
         Raises:
-            ArtifactError: the adapter was made for other encoders.
+            ArtifactError: the adapter was trained with another vision encoder.
         """
-        own = list(self.adapter.parameters())
-        parts = self.components | {"scheduler": self._base_scheduler or self.scheduler}
-        copies = {n: share_weights(p, own) if isinstance(p, nn.Module) else copy.deepcopy(p) for n, p in parts.items()}
+        frozen = self.components | {"scheduler": self._base_scheduler or self.scheduler}
+        vision_encoder = frozen.pop("vision_encoder")
+        del frozen["adapter"]
+        copies: dict[str, Any] = {
+            name: share_weights(part, self.adapter) if isinstance(part, nn.Module) else copy.deepcopy(part)
+            for name, part in frozen.items()
+        }
         other = type(self)(**copies, force_zeros_for_empty_prompt=self.config.force_zeros_for_empty_prompt)
-        other.set_adapter(adapter.to(self.device, self.unet.dtype), share_weights(self.vision), self.guidance)
+        other.set_adapter(adapter.to(self.device, self.unet.dtype), share_weights(vision_encoder), self.guidance)
         other.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
         return other
 
     def compile(self) -> None:
-        """Compile the U-Net: its next call at every new size or number of rows takes long, and others are quicker."""
+        """Compile the U-Net: the next call of each new size or number of rows is slow, later ones are faster."""
         self.unet.compile()
-
-    def to(self, *args: Any, **kwargs: Any) -> RealCustomPipeline:
-        super().to(*args, **kwargs)
-        for module in (getattr(self, "vision", None), getattr(self, "adapter", None)):
-            if module is not None:
-                module.to(*args, **kwargs)
-        return self
 
     @property
     def token_identity(self) -> str:
-        """Names the encoders and adapter that made a subject's tokens; tokens of another identity are of no use."""
-        return f"{self.vision.identity}-{self.adapter.digest}"
+        """Identity of vision encoder and adapter; tokens of another identity must not be used."""
+        return f"{self.vision_encoder.identity}-{self.adapter.digest}"
 
     @property
     def reference_size(self) -> int:
-        """Side in pixels of the square cut-outs that `encode_subject` works on."""
-        return self.vision.reference_size
+        """Side in pixels of the square cut-outs for `encode_subject`."""
+        return self.vision_encoder.reference_size
 
     @torch.no_grad()
-    def encode_subject(self, pictures: list[Image.Image]) -> Tensor:
-        """Vision tokens [n, d] of square RGB cut-outs of one subject; several pictures' tokens are joined.
+    def encode_subject(self, images: list[Image.Image]) -> Tensor:
+        """Vision tokens [n, d] of square RGB cut-outs of one subject, those of all images concatenated.
 
-        They depend on no prompt and no timestep: compute them once a character.
+        They depend on no prompt and no timestep: compute them once for each character.
         """
-        tokens = self.adapter(self.vision.encode_pictures(pictures))
+        tokens = self.adapter(self.vision_encoder.encode_images(images, self._execution_device))
         return tokens.flatten(0, 1)
 
     def face_group(self, boxes: Sequence[tuple[float, float, float, float] | None]) -> Tensor | None:
         """Which of `encode_subject`'s tokens show the face: bool [n], or None where no reference has a face.
 
         Args:
-            boxes: for each reference its face, x0, y0, x1, y1 in pixels of a `reference_size` square, or None.
+            boxes: the face of each reference, x0, y0, x1, y1 in pixels of a `reference_size` square, or None.
         """
-        grid = self.vision.grid
+        grid = self.vision_encoder.grid
         groups = [face_tokens(box, self.reference_size, grid) for box in boxes]
         face = torch.cat([group.repeat(self.adapter.token_sets) for group in groups])
         return face if face.any() else None
@@ -227,176 +314,167 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         mask_scope: float | None = None,
-        guidance: MaskGuidance | None = None,
+        guidance: GuidanceConfig | None = None,
         eta: float = 0.0,
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
         callback_on_step_end: Callable[[RealCustomPipeline, int, int, dict[str, Any]], dict[str, Any]] | None = None,
     ) -> RealCustomOutput:
-        """Draw one picture a prompt.
+        """Generate one image a prompt.
 
         Args:
-            prompt: one prompt, or b of them.
-            subjects: one `Subject` or several for all prompts, or a list of subjects a prompt; none is stock SDXL.
-            negative_prompt: encoded, never zeroed, even if empty.
-            guidance_scale: 1 turns classifier-free guidance off.
-            height, width: pixels, multiples of the autoencoder's factor; the U-Net's size by default.
-            generator: one a prompt, so that a seed means the same picture alone or in a batch.
-            mask_scope: share of the picture a subject may act on; that of ``guidance`` otherwise.
-            guidance: how influence masks are found; the adapter's default otherwise.
-            eta: of schedulers that take one.
             output_type: ``pil``, ``np`` [b, h, w, 3], ``pt`` [b, 3, h, w] (both in [0, 1]) or ``latent``.
             callback_on_step_end: called with (pipeline, step, timestep, {"latents", "masks"}); returns replacements.
+            The other arguments are the fields of `GenerationRequest`.
 
         Raises:
             WordError: a prompt does not hold a subject's word.
             ValueError: arguments that do not fit together.
         """
-        draft = self.begin(
-            prompt,
-            subjects,
-            negative_prompt,
-            num_inference_steps,
-            guidance_scale,
-            height,
-            width,
-            generator,
-            latents,
-            mask_scope,
-            guidance,
-            eta,
-            self.scheduler,
+        request = GenerationRequest(
+            prompt=prompt,
+            subjects=subjects,
+            negative_prompt=negative_prompt,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            height=height,
+            width=width,
+            generator=generator,
+            latents=latents,
+            mask_scope=mask_scope,
+            guidance=guidance,
+            eta=eta,
+            scheduler=self.scheduler,
         )
-        crowd = self.crowd()
+        state, denoiser = self.begin(request), self.denoiser()
         self._guidance_scale, self._interrupt = guidance_scale, False
-        with self.progress_bar(total=draft.total) as bar:
-            while not draft.done and not self.interrupt:
-                step, timestep = draft.step, draft.timestep
-                draft.take(crowd([draft.turn()])[0])
+        with self.progress_bar(total=state.total) as bar:
+            while not state.done and not self.interrupt:
+                step, timestep = state.step, state.timestep
+                state.advance(denoiser([state.step_input()])[0])
                 if callback_on_step_end is not None:
-                    state = {"latents": draft.latents, "masks": draft.sketch.masks}
-                    draft.latents = callback_on_step_end(self, step, int(timestep), state).get("latents", draft.latents)
+                    tensors = {"latents": state.latents, "masks": state.conditioning.masks}
+                    changed = callback_on_step_end(self, step, int(timestep), tensors)
+                    state.latents = changed.get("latents", state.latents)
                 bar.update()
-        del crowd  # its keys and values need not be there while the autoencoder works
-        output = self.finish(draft, output_type)
+        del denoiser  # frees its keys and values before the autoencoder runs
+        output = self.finish(state, output_type)
         self.maybe_free_model_hooks()
         return output
 
     @torch.no_grad()
-    def begin(
-        self,
-        prompt: str | list[str],
-        subjects: Subjects | None = None,
-        negative_prompt: str | list[str] = "",
-        num_inference_steps: int = 25,
-        guidance_scale: float = 3.5,
-        height: int | None = None,
-        width: int | None = None,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        latents: Tensor | None = None,
-        mask_scope: float | None = None,
-        guidance: MaskGuidance | None = None,
-        eta: float = 0.0,
-        scheduler: Any = None,
-    ) -> DenoisingState:
-        """Encode what a call is asked for and draw the noise; steps of a `crowd` and `finish` do the rest.
-
-        Args:
-            scheduler: stepped by this draft alone; by default a copy of the pipeline's. All else is as in a call.
+    def begin(self, request: GenerationRequest) -> DenoisingState:
+        """Encode a request and sample its noise; the steps of a `denoiser` and `finish` do the rest.
 
         Raises:
             WordError: a prompt does not hold a subject's word.
             ValueError: arguments that do not fit together.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        negatives = [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
-        if len(negatives) != len(prompts):
-            raise ValueError(f"negative_prompt: {len(negatives)} for {len(prompts)} prompts")
-        if isinstance(generator, list) and len(generator) != len(prompts):
-            raise ValueError(f"generator: {len(generator)} for {len(prompts)} prompts")
-        height = height or self.default_sample_size * self.vae_scale_factor
-        width = width or self.default_sample_size * self.vae_scale_factor
-        guidance = guidance or self.guidance
-        if mask_scope is not None:
-            guidance = replace(guidance, scope=mask_scope)
-        sketch = self._sketch(prompts, negatives, subjects, (height, width), guidance_scale, guidance)
+        default = self.default_sample_size * self.vae_scale_factor
+        conditioning = self._encode(request, (request.height or default, request.width or default))
         device, dtype = self._execution_device, self.unet.dtype
-        scheduler = scheduler or copy.deepcopy(self.scheduler)
-        scheduler.set_timesteps(num_inference_steps, device=device)
-        shape = (len(prompts), self.unet.config.in_channels, *sketch.size)
-        noise = randn_tensor(shape, generator, device, dtype) if latents is None else latents.to(device)
-        return DenoisingState(sketch, scheduler, noise * scheduler.init_noise_sigma, generator, eta)
+        scheduler = request.scheduler or copy.deepcopy(self.scheduler)
+        scheduler.set_timesteps(request.num_inference_steps, device=device)
+        if request.latents is None:
+            shape = (len(request.prompts), self.unet.config.in_channels, *conditioning.size)
+            noise = randn_tensor(shape, request.generator, device, dtype)
+        else:
+            noise = request.latents.to(device)
+        latents = noise * scheduler.init_noise_sigma
+        return DenoisingState(conditioning, scheduler, latents, request.generator, request.eta)
 
-    def crowd(self) -> BatchedDenoiser:
-        """What predicts the noise of drafts of one size together, one U-Net call a step."""
+    def denoiser(self) -> BatchedDenoiser:
+        """Predicts the noise of several states of one size together, one U-Net call a step."""
         return BatchedDenoiser(self.unet)
 
     @torch.no_grad()
     def finish(
-        self, draft: DenoisingState, output_type: Literal["pil", "np", "pt", "latent"] = "pil"
+        self, state: DenoisingState, output_type: Literal["pil", "np", "pt", "latent"] = "pil"
     ) -> RealCustomOutput:
-        """The pictures that a draft has become."""
-        images = draft.latents if output_type == "latent" else self.decode(draft.latents, output_type)
-        if not draft.history:
+        """Decode the images of a state whose steps are done."""
+        images = state.latents if output_type == "latent" else self.decode(state.latents, output_type)
+        if not state.mask_history:
             return RealCustomOutput(images, None, None)
-        height, width = (side * self.vae_scale_factor for side in draft.sketch.size)
-        masks = _mask_pictures(draft.history[-1], draft.sketch.present, (height, width))
-        return RealCustomOutput(images, masks, torch.stack(draft.history))
+        height, width = (side * self.vae_scale_factor for side in state.conditioning.size)
+        masks = _mask_images(state.mask_history[-1], state.conditioning.subject_counts, (height, width))
+        return RealCustomOutput(images, masks, torch.stack(state.mask_history))
 
-    def _sketch(
-        self,
-        prompts: list[str],
-        negatives: list[str],
-        subjects: Subjects | None,
-        size: tuple[int, int],
-        guidance_scale: float,
-        guidance: MaskGuidance,
-    ) -> PromptConditioning:
-        """What one picture a prompt, of ``size`` (height, width) in pixels, is drawn from."""
+    def _encode(self, request: GenerationRequest, size: tuple[int, int]) -> PromptConditioning:
+        """The conditioning of a request for images of ``size`` (height, width) in pixels."""
         device, dtype = self._execution_device, self.unet.dtype
-        text = self._encode_text(prompts)
-        if guidance_scale > 1:
-            text = self._encode_text(negatives) + text
+        text = self._encode_text(request.prompts)
+        if request.guidance_scale > 1:
+            text = self._encode_text(request.negative_prompts) + text
         time_ids = size_conditioning(size, (0, 0), size, len(text.tokens)).to(device, dtype)
         latent_size = (size[0] // self.vae_scale_factor, size[1] // self.vae_scale_factor)
-        rows = by_prompt(subjects, len(prompts))
-        slots = [
-            to_device(slot, device, dtype)
-            for slot in stack_subjects(rows, partial(self._find_words, prompts), mask_size(latent_size))
+        rows = subjects_by_prompt(request.subjects, len(request.prompts))
+        subjects = [
+            to_device(batch, device, dtype)
+            for batch in stack_subjects(rows, partial(self._find_words, request.prompts), mask_size(latent_size))
         ]
-        absent = self._absent() if slots and guidance_scale > 1 else None
-        return PromptConditioning(text, time_ids, latent_size, guidance_scale, slots, absent, guidance)
+        no_subject = self._no_subject_tokens() if subjects and request.guidance_scale > 1 else None
+        guidance = request.guidance_or(self.guidance)
+        return PromptConditioning(text, time_ids, latent_size, request.guidance_scale, subjects, no_subject, guidance)
 
     def decode(self, latents: Tensor, output_type: str = "pil") -> Any:
-        """Pictures of scaled latents [b, 4, h, w]."""
+        """Images of scaled latents [b, 4, h, w]."""
         pixels = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor, return_dict=False)[0]
         return self.image_processor.postprocess(pixels, output_type=output_type)
 
     @torch.no_grad()
     def preview(self, latents: Tensor, side: int = 32) -> Image.Image:
-        """A small picture of latents [1, 4, h, w] in the making, decoded from at most ``side`` of them each way."""
-        picture: Image.Image = self.decode(shrink(latents, side))[0]
-        return picture
+        """A small image of latents [1, 4, h, w] at any step, decoded from at most ``side`` latents each way."""
+        image: Image.Image = self.decode(shrink(latents, side))[0]
+        return image
 
     def _encode_text(self, prompts: list[str]) -> TextFeatures:
-        adapter = getattr(self, "adapter", None)
-        return encode_prompts(self, prompts, adapter.conditioning.text_pooling if adapter else "projected")
+        pooling = self.adapter.conditioning.text_pooling if self.adapter is not None else "projected"
+        return encode_prompts(self, prompts, pooling)
 
-    def _find_words(self, prompts: list[str], place: int, word: str) -> Tensor:
-        return token_mask([self.tokenizer, self.tokenizer_2], prompts[place], word)
+    def _find_words(self, prompts: list[str], image: int, word: str) -> Tensor:
+        return token_mask([self.tokenizer, self.tokenizer_2], prompts[image], word)
 
-    def _absent(self) -> Tensor:
-        """Tokens [m, d] of a black picture, which stand for "no subject" (paper: image-condition dropout)."""
-        if self._no_subject is None:  # the same for every picture
+    def _no_subject_tokens(self) -> Tensor:
+        """Tokens [m, d] of a black image, which stand for "no subject" (image condition dropout of the paper)."""
+        if self._no_subject is None:
             side = self.reference_size
             self._no_subject = self.encode_subject([Image.new("RGB", (side, side))])
         return self._no_subject
 
 
-def _mask_pictures(masks: Tensor, present: list[int], size: tuple[int, int]) -> list[list[Image.Image]]:
-    """[b, s, H, W] in [0, 1] -> grey pictures of ``size`` (height, width), of each picture's own subjects."""
+def _mask_images(masks: Tensor, counts: list[int], size: tuple[int, int]) -> list[list[Image.Image]]:
+    """Greyscale images of ``size`` (height, width) from masks [b, s, H, W] in [0, 1], ``counts`` of each image."""
     values = (masks.float().clamp(0, 1) * 255).round().byte().cpu().numpy()
     shape = (size[1], size[0])
     return [
         [Image.fromarray(mask).resize(shape, Image.Resampling.BILINEAR) for mask in row[:count]]
-        for row, count in zip(values, present, strict=True)
+        for row, count in zip(values, counts, strict=True)
     ]
+
+
+def _was_saved_by_0_1(directory: Path) -> bool:
+    """Whether a release before 0.2.0 saved this pipeline, and no later one."""
+    if not (directory / _RELEASE_0_1).is_file():
+        return False
+    index = json.loads((directory / StableDiffusionXLPipeline.config_name).read_text())
+    return "adapter" not in index
+
+
+def _guidance_of_0_1(directory: Path) -> GuidanceConfig:
+    """The guidance in ``realcustom.json``, which also had modes for comparisons with the authors' code."""
+    fields = json.loads((directory / _RELEASE_0_1).read_text())["guidance"]
+    if fields.pop("threshold", False) or fields["norm"] == "none":
+        raise ArtifactError(
+            f"{directory / _RELEASE_0_1}: guidance by threshold or without norm is not supported any more"
+        )
+    return GuidanceConfig(**fields)
+
+
+def _remove_shards(weights: Path) -> None:
+    """Remove the shards that an earlier save wrote in place of the file ``weights``, and their index."""
+    index = weights.with_name(f"{weights.name}.index.json")
+    if not index.is_file():
+        return
+    shards = set(json.loads(index.read_text())["weight_map"].values())
+    index.unlink()  # diffusers would load the shards that it lists
+    for shard in shards:
+        (weights.parent / shard).unlink(missing_ok=True)

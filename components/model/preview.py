@@ -1,4 +1,4 @@
-"""What a picture in the making looks like, for a fraction of what its decoding costs."""
+"""Small latents for previews, which are cheap to decode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def shrink(latents: Tensor, side: int) -> Tensor:
-    """Average latents [b, c, h, w] down to at most ``side`` each way, which also averages most of their noise away."""
+    """Latents [b, c, h, w] averaged over areas to at most ``side`` positions each way, which cancels most noise."""
     longest = max(latents.shape[-2:])
     if longest <= side:
         return latents

@@ -46,7 +46,7 @@ class LearnedScale(nn.Module):
 
 
 class CrossScaleProjector(nn.Module):
-    """Global tokens fetch what only the finer local views show; the sum goes to the U-Net.
+    """Global tokens attend to the local views; the result is added to a linear projection (paper section 3.2).
 
     ``linear(deep) + scale * mlp(attention(deep, local))``: [b, n, d] and [b, 4 n, d] to [b, n, out].
 
@@ -68,13 +68,13 @@ class CrossScaleProjector(nn.Module):
         return self.across_scales(features) + self.projector_base(features.deep)
 
     def across_scales(self, features: VisionFeatures) -> Tensor:
-        """What the local views add, [b, n, out]."""
+        """The contribution of the local views, [b, n, out]."""
         fused: Tensor = self.projector(self.min_attention(features.deep, features.local))
         return self.scale_value(fused) if hasattr(self, "scale_value") else fused
 
 
 class ShallowProjector(CrossScaleProjector):
-    """As `CrossScaleProjector`, followed by as many tokens again that fetch from earlier blocks of the encoders.
+    """As `CrossScaleProjector`, with as many additional tokens that attend to earlier blocks of the encoders.
 
     ``[linear(deep) + mlp(attention(deep, local)), mlp2(attention2(deep, shallow))]``: [b, 2 n, out]. The released code
     computes the second summand and drops it: ``shallow_fusion="code"``.
@@ -87,25 +87,25 @@ class ShallowProjector(CrossScaleProjector):
         self.projector2 = _mlp(channels, config.hidden_dim, out_channels)
 
     def forward(self, features: VisionFeatures) -> Tensor:
-        """See the class.
+        """[b, 2 n, out], see the class.
 
         Raises:
-            ArtifactError: the features hold no shallow ones.
+            ArtifactError: the features have no shallow blocks.
         """
         if not features.shallow:
             raise ArtifactError(
                 "this adapter reads shallow features: set vision.siglip_shallow and vision.dinov2_shallow "
                 "(the authors' are [7, 13, 19] and [4, 10, 16])"
             )
-        whole = self.projector_base(features.deep)
+        deep = self.projector_base(features.deep)
         if self.fusion == "figure":
-            whole = whole + self.across_scales(features)
-        early = self.projector2(self.min_attention2(features.deep, torch.cat(features.shallow, dim=1)))
-        return torch.cat([whole, early], dim=1)
+            deep = deep + self.across_scales(features)
+        shallow = self.projector2(self.min_attention2(features.deep, torch.cat(features.shallow, dim=1)))
+        return torch.cat([deep, shallow], dim=1)
 
 
 class GlobalProjector(nn.Module):
-    """What is left without the cross-scale part: ``linear(deep)``, [b, n, d] to [b, n, out]."""
+    """A projection without the cross-scale part: ``linear(deep)``, [b, n, d] to [b, n, out]."""
 
     def __init__(self, channels: int, out_channels: int, config: AdapterConfig) -> None:
         super().__init__()

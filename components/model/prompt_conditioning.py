@@ -1,9 +1,9 @@
-"""What one request brings to its denoising steps: text, subjects, and the influence masks found on the way.
+"""The conditioning of one request: text, subjects, and the influence masks of its last step.
 
-`PromptConditioning` makes no U-Net call. `components.model.batched_denoiser` makes one for the rows of any number of
-them and hands each what was recorded of its words.
+`PromptConditioning` makes no U-Net call. `components.model.batched_denoiser` makes one call for the rows of any number
+of them and gives each the attention maps that were recorded for its words.
 
-Shapes: b pictures, s subjects a picture, t text tokens, n vision tokens, (h, w) latents, (H, W) masks.
+Shapes: b images, s subjects an image, t text tokens, n vision tokens, (h, w) latents, (H, W) masks.
 """
 
 from __future__ import annotations
@@ -14,24 +14,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from components.model.guidance import MaskGuidance, refine, resolve_overlaps
+from components.config import GuidanceConfig
+from components.model.guidance import (
+    average_maps,
+    multiply_self_attention,
+    normalize,
+    resolve_overlaps,
+    select_scope,
+)
 from components.model.subjects import SubjectBatch
 from components.model.text import TextFeatures
 
 
 @dataclass(frozen=True, eq=False)
 class SubjectCacheKey:
-    """One subject, or what stands for its absence, in one row of a sketch. It is what keys and values are kept under.
+    """One subject, or the "no subject" tokens, in one row of a conditioning: the cache key of its keys and values.
 
     Args:
-        row: which of the sketch's rows it acts in: the b unconditional ones first, if there are any.
-        picture, subject: whose mask it acts under.
+        row: index of the row in which it acts; the b unconditional rows come first, if there are any.
+        image, subject: indices of the mask under which it acts.
         tokens: [n, d].
         gain: scale [n] of each token's value, or None for 1.
     """
 
     row: int
-    picture: int
+    image: int
     subject: int
     tokens: Tensor
     gain: Tensor | None
@@ -39,11 +46,11 @@ class SubjectCacheKey:
 
 @dataclass(frozen=True)
 class RecordedMaps:
-    """How the words of a sketch were attended to in one pass.
+    """The attention maps of a conditioning's words in one U-Net call.
 
     Args:
-        maps: [b, s, h, w'] of each watched layer.
-        self_attention: queries and keys [b, heads, q, c / heads] of self-attention layers, if they are wanted.
+        maps: [b, s, h, w'] of each recorded layer.
+        self_attention: queries and keys [b, heads, q, c / heads] of self-attention layers, if the guidance uses them.
     """
 
     maps: list[Tensor]
@@ -51,17 +58,17 @@ class RecordedMaps:
 
 
 class PromptConditioning:
-    """b pictures in the making, which agree in size, guidance scale and step.
+    """The conditioning of b images that have the same size, guidance scale and step.
 
     Args:
         text: of the b negative prompts and then the b prompts; of the prompts alone if ``guidance_scale`` is 1.
         time_ids: SDXL's size conditioning, as many rows as ``text``.
         size: (h, w) of the latents.
-        guidance_scale: classifier-free guidance; 1 turns it off.
-        slots: the subjects.
-        absent: vision tokens [m, d] that stand for "no subject" in the unconditional rows; m divides every n. With
-            ``guidance.absent`` "mean" it is their mean that does.
-        guidance: how the masks are found.
+        guidance_scale: scale of classifier-free guidance; 1 turns it off.
+        subjects: the first subjects of all images, their second subjects, and so on.
+        no_subject: vision tokens [m, d] that stand for "no subject" in the unconditional rows; m divides every n. With
+            ``guidance.absent`` "mean" their mean is used.
+        guidance: how the masks are computed.
     """
 
     def __init__(
@@ -70,88 +77,96 @@ class PromptConditioning:
         time_ids: Tensor,
         size: tuple[int, int],
         guidance_scale: float,
-        slots: Sequence[SubjectBatch] = (),
-        absent: Tensor | None = None,
-        guidance: MaskGuidance | None = None,
+        subjects: Sequence[SubjectBatch] = (),
+        no_subject: Tensor | None = None,
+        guidance: GuidanceConfig = GuidanceConfig(),
     ) -> None:
         self.text, self.time_ids, self.size, self.guidance_scale = text, time_ids, size, guidance_scale
-        self.guidance = guidance or MaskGuidance()
-        #: Pictures b, and whether each has an unconditional row.
+        self.guidance = guidance
+        #: Whether each image has an unconditional row.
         self.guided = guidance_scale > 1
-        self.count = len(text.tokens) // (2 if self.guided else 1)
-        #: Names of the rows.
-        self.names = tuple(object() for _ in text.tokens)
-        self.slots = list(slots)
-        self._strengths = [slot.strength.tolist() for slot in self.slots]
-        self.actors = [a for index, slot in enumerate(self.slots) for a in self._actors(index, slot, absent)]
-        #: Weights [b, t, s] of the subjects' words; None without subjects.
-        self.words = torch.stack([slot.words for slot in self.slots], dim=-1) if self.slots else None
-        #: What the masks of the next step are read from; None where a text-only pass has to show it.
-        self.seen: RecordedMaps | None = None
-        #: The influence masks [b, s, H, W] of the last step; None without subjects.
+        #: Number of images b.
+        self.batch_size = len(text.tokens) // (2 if self.guided else 1)
+        #: Cache keys of the text rows.
+        self.text_keys = tuple(object() for _ in text.tokens)
+        self.subjects = list(subjects)
+        self._strengths = [batch.strength.tolist() for batch in self.subjects]
+        self.subject_keys = [
+            key for index, batch in enumerate(self.subjects) for key in self._cache_keys(index, batch, no_subject)
+        ]
+        #: Weights [b, t, s] of the tokens of the subjects' words; None without subjects.
+        self.words = torch.stack([batch.words for batch in self.subjects], dim=-1) if self.subjects else None
+        #: The maps from which the masks of the next step are computed; None if a text-only call has to record them.
+        self.recorded: RecordedMaps | None = None
+        #: The influence masks [b, s, H, W] of the last step; None before it, and without subjects.
         self.masks: Tensor | None = None
 
     @property
     def mask_size(self) -> tuple[int, int]:
-        """(H, W): half the latents' size, rounded up."""
+        """(H, W): half of the latents' size, rounded up."""
         return mask_size(self.size)
 
     @property
-    def present(self) -> list[int]:
-        """How many subjects each picture has."""
-        return [sum(strength[i] > 0 for strength in self._strengths) for i in range(self.count)]
+    def subject_counts(self) -> list[int]:
+        """The number of subjects of each image."""
+        return [sum(strength[i] > 0 for strength in self._strengths) for i in range(self.batch_size)]
 
-    def finds(self, step: int) -> bool:
+    def needs_masks(self, step: int) -> bool:
         """Whether ``step`` begins with new masks."""
-        return bool(self.slots) and (self.masks is None or step < self.guidance.steps)
+        return bool(self.subjects) and (self.masks is None or step < self.guidance.steps)
 
-    def watches(self, step: int) -> bool:
-        """Whether the guided pass of ``step`` shows where the next step's masks lie."""
-        return bool(self.slots) and step + 1 < self.guidance.steps and self.guidance.source == "conditional"
+    def records_maps(self, step: int) -> bool:
+        """Whether the conditional rows of ``step`` record the maps for the next step's masks."""
+        return bool(self.subjects) and step + 1 < self.guidance.steps and self.guidance.source == "conditional"
 
-    def find_masks(self) -> None:
-        """Turn what was seen into masks."""
-        assert self.seen is not None, "nothing was seen yet"
-        quantity = self.guidance.merge([m.flatten(0, 1) for m in self.seen.maps], self.mask_size)
+    def update_masks(self) -> None:
+        """Compute the masks from the recorded maps (paper section 3.3)."""
+        assert self.recorded is not None, "no attention maps were recorded yet"
+        maps = [layer.flatten(0, 1) for layer in self.recorded.maps]
+        average = average_maps(maps, self.mask_size, self.guidance.norm)
         if self.guidance.self_attention:
-            quantity = refine(quantity, self.seen.self_attention)
-        found = self.guidance.select(quantity).unflatten(0, (self.count, -1))[:, :, 0]
-        for index, slot in enumerate(self.slots):
-            if slot.mask is not None:
-                found[:, index] = torch.where(slot.mask[:, 0].isnan(), found[:, index], slot.mask[:, 0].to(found.dtype))
-        self.masks = resolve_overlaps(found)
+            average = multiply_self_attention(average, self.recorded.self_attention)
+        quantity = normalize(average, self.guidance.norm)
+        selected = select_scope(quantity, self.guidance.scope, self.guidance.binary)
+        masks = selected.unflatten(0, (self.batch_size, -1))[:, :, 0]
+        for index, batch in enumerate(self.subjects):
+            if batch.mask is not None:
+                given = batch.mask[:, 0]
+                masks[:, index] = torch.where(given.isnan(), masks[:, index], given.to(masks.dtype))
+        self.masks = resolve_overlaps(masks)
 
     def influence_masks(self) -> Tensor:
         """The masks times each subject's strength, [b, s, H, W]."""
         assert self.masks is not None
-        strength = torch.stack([slot.strength for slot in self.slots], dim=1) * self.guidance.quantity
-        dtype = self.slots[0].tokens.dtype
+        strength = torch.stack([batch.strength for batch in self.subjects], dim=1) * self.guidance.quantity
+        dtype = self.subjects[0].tokens.dtype
         return self.masks.to(dtype) * strength[..., None, None].to(dtype)
 
-    def _actors(self, index: int, slot: SubjectBatch, absent: Tensor | None) -> list[SubjectCacheKey]:
-        """The slot's subject in the rows that show it, and no subject in the unconditional rows before them."""
-        if self.guided and absent is None:
-            raise ValueError("absent: guided pictures with subjects need the tokens that stand for no subject")
-        actors = []
-        for picture, strength in enumerate(self._strengths[index]):
+    def _cache_keys(self, index: int, batch: SubjectBatch, no_subject: Tensor | None) -> list[SubjectCacheKey]:
+        """Keys of the batch's subjects in the conditional rows, and of "no subject" in the unconditional ones."""
+        if self.guided and no_subject is None:
+            raise ValueError("no_subject: classifier-free guidance with subjects needs the tokens of no subject")
+        keys = []
+        for image, strength in enumerate(self._strengths[index]):
             if strength == 0:
                 continue
-            gain = None if slot.gain is None else slot.gain[picture]
-            if absent is not None and self.guided:
-                actors.append(
-                    SubjectCacheKey(picture, picture, index, *self._absence(absent.to(slot.tokens), slot, gain))
-                )
-            row = picture + self.count if self.guided else picture
-            actors.append(SubjectCacheKey(row, picture, index, slot.tokens[picture], gain))
-        return actors
+            gain = None if batch.gain is None else batch.gain[image]
+            if no_subject is not None and self.guided:
+                tokens = self._no_subject_tokens(no_subject.to(batch.tokens), batch, gain)
+                keys.append(SubjectCacheKey(image, image, index, *tokens))
+            row = image + self.batch_size if self.guided else image
+            keys.append(SubjectCacheKey(row, image, index, batch.tokens[image], gain))
+        return keys
 
-    def _absence(self, absent: Tensor, slot: SubjectBatch, gain: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Tokens and gain that stand for "no subject"."""
+    def _no_subject_tokens(
+        self, no_subject: Tensor, batch: SubjectBatch, gain: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens and gain of "no subject"."""
         if self.guidance.absent == "mean":
-            return absent.mean(0, keepdim=True), None if gain is None else gain.mean(0, keepdim=True)
-        return absent.repeat(slot.tokens.shape[1] // len(absent), 1), gain
+            return no_subject.mean(0, keepdim=True), None if gain is None else gain.mean(0, keepdim=True)
+        return no_subject.repeat(batch.tokens.shape[1] // len(no_subject), 1), gain
 
 
 def mask_size(latent_size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of influence masks: half the latents', rounded up."""
+    """(height, width) of influence masks: half of the latents', rounded up."""
     return (latent_size[0] + 1) // 2, (latent_size[1] + 1) // 2

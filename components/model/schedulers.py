@@ -1,4 +1,4 @@
-"""The samplers that a request may name, on the noise schedule of the model's own."""
+"""The schedulers that a request may name, with the noise schedule of the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffusers import (
 from components.errors import ConfigError
 from components.model.official import OfficialScheduler
 
-#: One U-Net call a step each, so that a step costs the same whichever is chosen.
+#: Schedulers with one U-Net call a step, so that a step costs the same with each.
 SCHEDULERS: dict[str, type[Any]] = {
     "ddim": DDIMScheduler,
     "deis": DEISMultistepScheduler,
@@ -25,17 +25,17 @@ SCHEDULERS: dict[str, type[Any]] = {
     "euler_a": EulerAncestralDiscreteScheduler,
     "unipc": UniPCMultistepScheduler,
 }
-#: The authors' own, of adapters that name it.
+#: The scheduler of the authors' release, for adapters that were trained with it.
 OFFICIAL = "realcustom"
 NAMES = (*SCHEDULERS, OFFICIAL)
 
 
 def new_scheduler(name: str, own: Any) -> Any:
-    """A new scheduler of diffusers for one request.
+    """A new diffusers scheduler for one request.
 
     Args:
         name: one of `NAMES`.
-        own: the pipeline's scheduler, whose noise schedule and prediction it takes over.
+        own: the pipeline's scheduler, whose noise schedule and prediction type are used.
 
     Raises:
         ConfigError: there is no such scheduler, or it is `OFFICIAL` and the adapter was not trained with it.

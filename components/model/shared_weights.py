@@ -1,24 +1,25 @@
-"""A second module over the weights of a first one."""
+"""Copies of a module that share its parameters."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from typing import TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def share_weights(module: M, shared: Iterable[Tensor] = ()) -> M:
-    """A module like ``module`` over the same tensors: it costs no memory to speak of.
+def share_weights(module: M, *referenced: nn.Module) -> M:
+    """A copy of ``module`` with the same parameters and buffers, which needs almost no memory.
 
-    What is set on one of the two, such as hooks or attention processors, is not set on the other, so different threads
-    may use them at the same time. Neither is to be moved or trained by itself.
+    Hooks and attention processors are set on each copy separately, so different threads may use them at the same time.
+    Neither may be moved or trained by itself.
 
     Args:
-        shared: tensors that are not the module's own, but that what is set on it refers to.
+        referenced: modules that ``module`` refers to without owning them, such as those of its attention processors;
+            their parameters are not copied either.
     """
-    tensors = [*module.parameters(), *module.buffers(), *shared]
+    owners: list[nn.Module] = [module, *referenced]
+    tensors = [tensor for owner in owners for tensor in (*owner.parameters(), *owner.buffers())]
     return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})

@@ -6,6 +6,6 @@ import transformers
 
 
 class SiglipVisionModel(transformers.SiglipVisionModel):
-    """The vision tower alone: the text tower of a full checkpoint is expected, so loading does not report it."""
+    """The vision tower alone; loading reports neither the text tower nor a pooling head that is left out."""
 
-    _keys_to_ignore_on_load_unexpected = [r"^text_model\.", r"^logit_(scale|bias)$"]
+    _keys_to_ignore_on_load_unexpected = [r"^text_model\.", r"^logit_(scale|bias)$", r"^(vision_model\.)?head\."]

@@ -1,6 +1,6 @@
-"""Subjects of a picture, and how those of a whole batch are laid side by side for the U-Net.
+"""The subjects of a request, and their tensors for a whole batch.
 
-Shapes: b pictures, s subjects a picture at most, n vision tokens, d their width, t text tokens.
+Shapes: b images, s subjects an image at most, n vision tokens, d their width, t text tokens.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ class Subject:
     """One subject of a prompt.
 
     Args:
-        tokens: what `RealCustomPipeline.encode_subject` returned, [n, d].
-        word: the word (or phrase) of the prompt that stands for it.
-        strength: scales all of its influence, 0 to 2; 0 is stock SDXL.
+        tokens: vision tokens [n, d], from `RealCustomPipeline.encode_subject`.
+        word: the target word (or phrase) of the prompt.
+        strength: scales the influence mask, 0 to 2; 0 is stock SDXL.
         face: bool [n], the tokens inside the face box (`components.model.face_tokens`); None if no face is known.
-        face_strength: scales the face tokens' contribution, 0 to 2; no effect without ``face``.
-        body_strength: scales the other tokens' contribution, 0 to 2.
-        mask: a given influence mask [H, W] in [0, 1] of any size, in place of the found one.
+        face_strength: scales the values of the face tokens, 0 to 2; no effect without ``face``.
+        body_strength: scales the values of the other tokens, 0 to 2.
+        mask: an influence mask [H, W] in [0, 1] of any size, used in place of the computed one.
+
+    Raises:
+        ValueError: a shape or a strength is out of range.
     """
 
     tokens: Tensor
@@ -47,29 +50,29 @@ class Subject:
 
     @property
     def gain(self) -> Tensor:
-        """The scale [n] of each token's contribution."""
+        """The scale [n] of each token's value."""
         if self.face is None:
             return torch.full((len(self.tokens),), self.body_strength)
         return torch.where(self.face.cpu().bool(), self.face_strength, self.body_strength)
 
     @property
-    def acts(self) -> bool:
-        """Whether it changes the picture at all."""
+    def active(self) -> bool:
+        """Whether it has any influence on the image."""
         return self.strength > 0 and bool(self.gain.any())
 
 
 @dataclass(frozen=True)
 class SubjectBatch:
-    """The first (second, ...) subjects of all pictures, stacked.
+    """The first (second, ...) subjects of all images, stacked.
 
-    A picture with fewer subjects has zero tokens here: keys and values without bias make them act nowhere.
+    An image with fewer subjects has zero tokens and strength 0.
 
     Args:
         tokens: [b, n, d].
         words: weights [b, t] of the word's tokens, zero where there is no subject.
         strength: [b].
         gain: [b, n], or None where all are 1.
-        mask: given masks [b, 1, H, W], NaN where none was given; None if none was given at all.
+        mask: given influence masks [b, 1, H, W], NaN for images without one; None if no image has one.
     """
 
     tokens: Tensor
@@ -82,8 +85,8 @@ class SubjectBatch:
 Subjects = Subject | Sequence[Subject] | Sequence[Sequence[Subject]]
 
 
-def by_prompt(subjects: Subjects | None, prompts: int) -> list[list[Subject]]:
-    """Each prompt's acting subjects: one subject, or a flat list, goes to every prompt.
+def subjects_by_prompt(subjects: Subjects | None, prompts: int) -> list[list[Subject]]:
+    """Each prompt's active subjects; one subject, or a flat list, belongs to every prompt.
 
     Raises:
         ValueError: a list of lists that is not as long as the prompts.
@@ -99,23 +102,23 @@ def by_prompt(subjects: Subjects | None, prompts: int) -> list[list[Subject]]:
         rows = [[subject for row in rows for subject in row]] * prompts
     if len(rows) != prompts:
         raise ValueError(f"subjects: {len(rows)} lists for {prompts} prompts")
-    return [[subject for subject in row if subject.acts] for row in rows]
+    return [[subject for subject in row if subject.active] for row in rows]
 
 
 def stack_subjects(
     rows: Sequence[Sequence[Subject]], find_words: Callable[[int, str], Tensor], mask_size: tuple[int, int]
 ) -> list[SubjectBatch]:
-    """Lay the subjects of a batch side by side.
+    """Stack the first subjects of all images, their second subjects, and so on.
 
     Args:
-        rows: each picture's subjects.
-        find_words: (picture, word) -> weights [t] of the word's tokens in that picture's prompt.
-        mask_size: (height, width) that given masks are resized to.
+        rows: each image's subjects.
+        find_words: (image, word) -> weights [t] of the word's tokens in that image's prompt.
+        mask_size: (height, width) to which given masks are resized.
     """
-    slots = []
+    batches = []
     for index in range(max((len(row) for row in rows), default=0)):
-        present = [(place, row[index]) for place, row in enumerate(rows) if len(row) > index]
-        # Repeating all tokens equally often changes no attention: a common length without padding.
+        present = [(image, row[index]) for image, row in enumerate(rows) if len(row) > index]
+        # Attention is the same if all tokens are repeated equally often: a common length without padding.
         length = math.lcm(*(len(subject.tokens) for _, subject in present))
         first = present[0][1].tokens
         tokens = first.new_zeros(len(rows), length, first.shape[1])
@@ -123,30 +126,30 @@ def stack_subjects(
         strength = torch.zeros(len(rows))
         mask = torch.full((len(rows), 1, *mask_size), torch.nan)
         words: list[Tensor | None] = [None] * len(rows)
-        for place, subject in present:
-            times = length // len(subject.tokens)
-            tokens[place] = subject.tokens.repeat(times, 1)
-            gain[place] = subject.gain.repeat(times)
-            strength[place] = subject.strength
-            words[place] = find_words(place, subject.word)
+        for image, subject in present:
+            repeats = length // len(subject.tokens)
+            tokens[image] = subject.tokens.repeat(repeats, 1)
+            gain[image] = subject.gain.repeat(repeats)
+            strength[image] = subject.strength
+            words[image] = find_words(image, subject.word)
             if subject.mask is not None:
                 given = subject.mask[None, None].float()
-                mask[place] = F.interpolate(given, mask_size, mode="bilinear", align_corners=False)[0]
-        blank = torch.zeros_like(next(w for w in words if w is not None))
-        slots.append(
+                mask[image] = F.interpolate(given, mask_size, mode="bilinear", align_corners=False)[0]
+        no_word = torch.zeros_like(next(w for w in words if w is not None))
+        batches.append(
             SubjectBatch(
                 tokens,
-                torch.stack([blank if w is None else w for w in words]),
+                torch.stack([no_word if w is None else w for w in words]),
                 strength,
                 None if bool((gain == 1).all()) else gain,
                 None if bool(mask.isnan().all()) else mask,
             )
         )
-    return slots
+    return batches
 
 
-def to_device(slot: SubjectBatch, device: torch.device, dtype: torch.dtype) -> SubjectBatch:
-    """The slot where the U-Net is, in its precision."""
-    gain, mask = (None if t is None else t.to(device, dtype) for t in (slot.gain, slot.mask))
-    tokens, words, strength = (t.to(device, dtype) for t in (slot.tokens, slot.words, slot.strength))
+def to_device(batch: SubjectBatch, device: torch.device, dtype: torch.dtype) -> SubjectBatch:
+    """``batch`` on the U-Net's device and in its precision."""
+    gain, mask = (None if t is None else t.to(device, dtype) for t in (batch.gain, batch.mask))
+    tokens, words, strength = (t.to(device, dtype) for t in (batch.tokens, batch.words, batch.strength))
     return SubjectBatch(tokens, words, strength, gain, mask)

@@ -1,4 +1,4 @@
-"""SDXL's text conditioning, the one place where prompts become embeddings."""
+"""SDXL's text conditioning: prompt embeddings and time ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """``tokens`` [b, t, d] of both encoders, and the ``pooled`` vector [b, p] of the second one."""
+    """Prompt embeddings: ``tokens`` [b, t, d] of both encoders, and the ``pooled`` vector [b, p] of the second one."""
 
     tokens: Tensor
     pooled: Tensor
@@ -34,11 +34,11 @@ def encode_prompts(
     """
     unprojected: list[Tensor] = []
     projection = pipeline.text_encoder_2.text_projection
-    watch = projection.register_forward_pre_hook(lambda _, inputs: unprojected.append(inputs[0]))
+    hook = projection.register_forward_pre_hook(lambda _, inputs: unprojected.append(inputs[0]))
     try:
         tokens, _, pooled, _ = pipeline.encode_prompt(prompt=prompts, do_classifier_free_guidance=False)
     finally:
-        watch.remove()
+        hook.remove()
     return TextFeatures(tokens, pooled if pooling == "projected" else unprojected[-1])
 
 

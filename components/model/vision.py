@@ -1,27 +1,30 @@
-"""A reference picture as patch features: SigLIP and DINOv2 on one global and four polyphase local views.
+"""A reference image as patch features: SigLIP and DINOv2 on one global and four polyphase local views (paper 3.2).
 
-Shapes: b pictures, v pixels a view (384 in the full system), n patches a view (729), d channels (1152 + 1024).
+Shapes: b images, v pixels a view (384 in the full system), n patches a view (729), d channels (1152 + 1024).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
 from PIL import Image
-from torch import Tensor, nn
-from transformers import Dinov2WithRegistersModel
+from torch import Tensor
+from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel, SiglipVisionConfig
 
 from components.config import AdapterConfig, ModelConfig, VisionConfig, load_config
 from components.errors import ArtifactError
 from components.model.siglip import SiglipVisionModel
 
-_DESCRIPTION = "vision.json"
 #: ImageNet statistics, which every DINOv2 expects (SigLIP takes [-1, 1]).
 _DINO_MEAN = (0.485, 0.456, 0.406)
 _DINO_STD = (0.229, 0.224, 0.225)
@@ -29,12 +32,12 @@ _DINO_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class VisionFeatures:
-    """What the projector reads.
+    """The input of the projector.
 
     Args:
         deep: [b, n, d] of the global view.
         local: [b, 4 n, d] of the local views.
-        shallow: [b, n, d] of the global view at each of the earlier blocks, where the projector wants them.
+        shallow: [b, n, d] of the global view at each of the earlier blocks, for the shallow projector.
     """
 
     deep: Tensor
@@ -42,30 +45,53 @@ class VisionFeatures:
     shallow: tuple[Tensor, ...] = ()
 
 
-class VisionEncoder(nn.Module):
-    """Both frozen encoders. Features are un-normalised hidden states of one block, patch tokens only (paper 3.2)."""
+class VisionEncoder(ModelMixin, ConfigMixin):
+    """Both frozen encoders. Features are un-normalised hidden states of one block, patch tokens only (paper 3.2).
 
+    Args:
+        siglip_config, dinov2_config: configurations of the two transformers models.
+        vision_config: view size and blocks, a `VisionConfig` or its fields.
+        identity: names these encoders and blocks; features of another identity must not be mixed with theirs.
+    """
+
+    @register_to_config
     def __init__(
-        self, siglip: SiglipVisionModel, dinov2: Dinov2WithRegistersModel, config: VisionConfig, identity: str
+        self,
+        siglip_config: Mapping[str, Any],
+        dinov2_config: Mapping[str, Any],
+        vision_config: VisionConfig | Mapping[str, Any],
+        identity: str,
     ) -> None:
         super().__init__()
-        self.siglip, self.dinov2, self.config = siglip, dinov2, config
-        #: Names these encoders and blocks; features of another identity must not be mixed with theirs.
+        self.vision_config = VisionConfig.model_validate(vision_config)
         self.identity = identity
+        self.register_to_config(vision_config=self.vision_config.model_dump(mode="json"))
+        self.siglip = SiglipVisionModel(SiglipVisionConfig.from_dict(dict(siglip_config)))
+        self.dinov2 = Dinov2WithRegistersModel(Dinov2WithRegistersConfig.from_dict(dict(dinov2_config)))
         self.requires_grad_(False).eval()
 
     @classmethod
-    def from_config(cls, model: ModelConfig, vision: VisionConfig) -> VisionEncoder:
-        """Load both encoders from hub names or directories."""
+    def from_models(
+        cls, siglip: SiglipVisionModel, dinov2: Dinov2WithRegistersModel, config: VisionConfig, identity: str
+    ) -> VisionEncoder:
+        """An encoder of two loaded models."""
+        with torch.device("meta"):
+            encoder = cls(siglip.config.to_diff_dict(), dinov2.config.to_diff_dict(), config, identity)
+        encoder.siglip, encoder.dinov2 = siglip, dinov2
+        return encoder.requires_grad_(False).eval()
+
+    @classmethod
+    def load(cls, model: ModelConfig, vision: VisionConfig) -> VisionEncoder:
+        """Load both encoders from the hub names or directories that ``model`` gives, in float32."""
         parts = {name: str(getattr(model, name)) for name in ("siglip", "dinov2")}
         try:
-            siglip = SiglipVisionModel.from_pretrained(parts["siglip"], dtype=torch.float32)
+            siglip = _load_siglip(parts["siglip"])
             dinov2 = Dinov2WithRegistersModel.from_pretrained(parts["dinov2"], dtype=torch.float32)
         except OSError as error:
             raise ArtifactError(
                 f"model.siglip or model.dinov2 cannot be loaded: {str(error).splitlines()[0]}"
             ) from None
-        return cls(siglip, dinov2, vision, encoder_identity(model, vision))
+        return cls.from_models(siglip, dinov2, vision, encoder_identity(model, vision))
 
     @classmethod
     def of_release(cls, adapter: AdapterConfig) -> VisionEncoder:
@@ -73,22 +99,15 @@ class VisionEncoder(nn.Module):
         preset = load_config("sdxl")
         shallow = {"siglip_shallow": (7, 13, 19), "dinov2_shallow": (4, 10, 16)}
         vision = preset.vision.model_copy(update=shallow if adapter.projector == "shallow" else {})
-        return cls.from_config(preset.model, vision)
+        return cls.load(preset.model, vision)
 
     @classmethod
-    def from_pretrained(cls, directory: Path) -> VisionEncoder:
-        """Read what `save_pretrained` wrote."""
-        described = json.loads((directory / _DESCRIPTION).read_text())
-        siglip = SiglipVisionModel.from_pretrained(directory / "siglip", dtype=torch.float32)
+    def from_release_0_1(cls, directory: Path) -> VisionEncoder:
+        """The encoder of a pipeline directory that was saved before 0.2.0, as two transformers models."""
+        description = json.loads((directory / "vision.json").read_text())
+        siglip = _load_siglip(directory / "siglip")
         dinov2 = Dinov2WithRegistersModel.from_pretrained(directory / "dinov2", dtype=torch.float32)
-        return cls(siglip, dinov2, VisionConfig(**described["vision"]), described["identity"])
-
-    def save_pretrained(self, directory: Path) -> None:
-        """Write both encoders into folders of ``directory``, with what is read of them beside."""
-        self.siglip.save_pretrained(directory / "siglip")
-        self.dinov2.save_pretrained(directory / "dinov2")
-        described = {"vision": self.config.model_dump(), "identity": self.identity}
-        (directory / _DESCRIPTION).write_text(json.dumps(described, indent=1))
+        return cls.from_models(siglip, dinov2, VisionConfig(**description["vision"]), description["identity"])
 
     @property
     def channels(self) -> int:
@@ -97,13 +116,13 @@ class VisionEncoder(nn.Module):
 
     @property
     def reference_size(self) -> int:
-        """Side in pixels of the square reference pictures this encoder takes (two views wide)."""
-        return 2 * self.config.view_size
+        """Side in pixels of the square reference images that this encoder takes (two views wide)."""
+        return 2 * self.vision_config.view_size
 
     @property
     def grid(self) -> int:
-        """Patches on a side of a view."""
-        return int(self.config.view_size // self.dinov2.config.patch_size)
+        """Number of patches on a side of a view."""
+        return int(self.vision_config.view_size // self.dinov2.config.patch_size)
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> VisionFeatures:
@@ -112,24 +131,28 @@ class VisionEncoder(nn.Module):
         Args:
             pixels: [b, 3, 2 v, 2 v] in [-1, 1].
         """
-        size = self.config.view_size
+        size = self.vision_config.view_size
         if pixels.shape[-2:] != (2 * size, 2 * size):
             raise ValueError(f"references must be {2 * size} x {2 * size} pixels, not {tuple(pixels.shape[-2:])}")
-        # Bilinear to half the size, as the authors do it: without antialiasing this is the mean of 2 x 2 pixels.
+        # Bilinear resizing to half the size without antialiasing is the mean of 2 x 2 pixels.
         whole = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
-        blocks = [(self.config.siglip_block, self.config.dinov2_block)]
-        earlier = list(zip(self.config.siglip_shallow, self.config.dinov2_shallow, strict=True))
+        blocks = [(self.vision_config.siglip_block, self.vision_config.dinov2_block)]
+        earlier = list(zip(self.vision_config.siglip_shallow, self.vision_config.dinov2_shallow, strict=True))
         deep, *shallow = self._features(whole, blocks + earlier)
         (local,) = self._features(split_views(pixels), blocks)
         return VisionFeatures(deep, merge_views(local, len(pixels)), tuple(shallow))
 
-    def encode_pictures(self, pictures: list[Image.Image]) -> VisionFeatures:
-        """Encode square RGB pictures of any size."""
+    def encode_images(self, images: list[Image.Image], device: torch.device | None = None) -> VisionFeatures:
+        """Encode square RGB images, resized to `reference_size`.
+
+        Args:
+            device: where the encoder computes; that of its parameters by default (not if it is offloaded).
+        """
         side = self.reference_size
-        sized = [p.convert("RGB").resize((side, side), Image.Resampling.BICUBIC) for p in pictures]
-        pixels = torch.from_numpy(np.stack([np.asarray(p) for p in sized])).permute(0, 3, 1, 2)
-        parameter = next(self.parameters())
-        return self(pixels.to(parameter.device).to(parameter.dtype) / 127.5 - 1)
+        resized = [image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC) for image in images]
+        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in resized])).permute(0, 3, 1, 2)
+        features: VisionFeatures = self(pixels.to(device or self.device).to(self.dtype) / 127.5 - 1)
+        return features
 
     def _features(self, pixels: Tensor, blocks: list[tuple[int, int]]) -> list[Tensor]:
         """Patch tokens [b, n, d] after each pair of (SigLIP, DINOv2) blocks."""
@@ -137,6 +160,15 @@ class VisionEncoder(nn.Module):
         dinov2 = self.dinov2(pixel_values=for_dinov2(pixels), output_hidden_states=True).hidden_states
         skipped = 1 + self.dinov2.config.num_register_tokens
         return [torch.cat([siglip[s + 1], dinov2[d + 1][:, skipped:]], dim=-1) for s, d in blocks]
+
+
+def _load_siglip(name_or_path: str | Path) -> SiglipVisionModel:
+    """SigLIP's vision tower without its pooling head.
+
+    The features are patch tokens. The head would be computed for nothing, and it reads parameters of a submodule
+    directly, which fails where these are offloaded one by one.
+    """
+    return SiglipVisionModel.from_pretrained(name_or_path, dtype=torch.float32, vision_use_head=False)
 
 
 def for_dinov2(pixels: Tensor) -> Tensor:
@@ -161,7 +193,7 @@ def encoder_identity(model: ModelConfig, vision: VisionConfig) -> str:
     """A short hash of which encoders and blocks are used; local directories are hashed by their weights."""
     parts = [_weights_digest(p) for p in (model.siglip, model.dinov2)]
     blocks = vision.model_dump()
-    # Without shallow features the name is the one that adapters and datasets already carry.
+    # Without shallow features, the identity is the one that adapters and datasets made before shallow features have.
     blocks = {key: value for key, value in blocks.items() if value != ()}
     return hashlib.sha256(json.dumps([*parts, blocks]).encode()).hexdigest()[:16]
 

@@ -1,8 +1,8 @@
-"""Target words: where the word that stands for the subject lies in a prompt, as text and as tokens.
+"""Target words: the positions of the subject's word in a prompt, as characters and as tokens.
 
 A word matches whole words only ("cat" is not in "category"), whatever its case, in singular or plural, and may be a
-phrase of several words. Hyphens part words as spaces do ("teddy-bear" is "teddy bear"), a possessive ending does not
-count ("the cat's hat" holds "cat"), and accents match however they are encoded.
+phrase of several words. Hyphens separate words as spaces do ("teddy-bear" is "teddy bear"), a possessive ending is
+ignored ("the cat's hat" holds "cat"), and accents match however they are encoded.
 """
 
 from __future__ import annotations
@@ -113,11 +113,12 @@ def require_word(prompt: str, word: str) -> list[Span]:
 def token_mask(tokenizers: CLIPTokenizer | Sequence[CLIPTokenizer], prompt: str, word: str) -> Tensor:
     """Float [tokens]: 1 at every token of ``word`` in the padded ``prompt``, else 0.
 
-    A prompt longer than the tokenizers read is cut off, as diffusers does it, and what is lost is logged as a warning.
+    A prompt that is longer than the tokenizers' limit is cut off, as in diffusers, and a warning says how much is lost.
+    Prompts themselves are never logged.
 
     Args:
         tokenizers: one, or the two of SDXL: a position of its text context joins what both encoders say there, so
-            both must split the prompt alike (their padding may differ).
+            both must tokenize the prompt equally (their padding may differ).
 
     Raises:
         WordError: the word is not in the prompt, or only in the part that is cut off.
@@ -133,12 +134,14 @@ def token_mask(tokenizers: CLIPTokenizer | Sequence[CLIPTokenizer], prompt: str,
         raise WordError(f"target_word: it stands beyond the {limit} tokens the model reads; move it forward")
     dropped = dropped_text(tokenizers[0], prompt)
     if dropped:
-        log.warning("the prompt is longer than the %d tokens the model reads; left out: %r", limit, dropped)
+        log.warning(
+            "the prompt is longer than the %d tokens the model reads: %d characters are left out", limit, len(dropped)
+        )
     return masks[0]
 
 
 def dropped_text(tokenizer: CLIPTokenizer, prompt: str) -> str:
-    """The end of ``prompt`` that ``tokenizer`` cuts off for want of room; empty if all of it is read."""
+    """The end of ``prompt`` beyond the limit of ``tokenizer``, empty if there is none."""
     offsets = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
     return prompt[offsets[room][0] :].strip() if len(offsets) > room else ""
@@ -150,7 +153,7 @@ def same_noun(a: str, b: str) -> bool:
 
 
 def plurals(noun: str) -> set[str]:
-    """What the plural of a lower-case ``noun`` may be; some of it may be no word ("mongeese")."""
+    """What the plural of a lower-case ``noun`` may be; some forms may be no word ("mongeese")."""
     if len(noun) < 2:
         return set()
     forms = {noun + "s"}

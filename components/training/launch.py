@@ -208,7 +208,7 @@ def _open_run(config: Config, place: RunDirectory, tracker: Tracker) -> str:
 
 def _untrained_adapter(config: Config) -> RealCustomAdapter:
     unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet")
-    vision = VisionEncoder.from_config(config.model, config.vision)
+    vision = VisionEncoder.load(config.model, config.vision)
     return RealCustomAdapter.for_unet(unet, vision.channels, config.adapter, vision.identity)
 
 

@@ -55,7 +55,7 @@ class Learner:
         unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet", dtype=torch.float32)
         if training.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
-        self.vision = VisionEncoder.from_config(config.model, config.vision)
+        self.vision = VisionEncoder.load(config.model, config.vision)
         if config.model.adapter:
             adapter = RealCustomAdapter.from_pretrained(config.model.adapter)
         else:
@@ -128,4 +128,4 @@ def unconditional_inputs(config: Config, vision: VisionEncoder) -> Unconditional
     side = vision.reference_size
     base = StableDiffusionXLPipeline.from_pretrained(config.model.base, unet=None, vae=None, dtype=torch.float32)
     text = encode_prompts(base, [""])
-    return UnconditionalInputs(vision.encode_pictures([Image.new("RGB", (side, side))]), text.tokens, text.pooled)
+    return UnconditionalInputs(vision.encode_images([Image.new("RGB", (side, side))]), text.tokens, text.pooled)

@@ -68,8 +68,8 @@ class SubjectDenoiser(nn.Module):
 
     def forward(self, noisy: Tensor, timesteps: Tensor, example: Example) -> Tensor:
         """Predict from ``noisy`` latents [b, 4, h, w] at ``timesteps`` [b]."""
-        influence = SubjectAttention(self.adapter(example.reference), example.gain)
-        context = SubjectContext((noisy.shape[-2], noisy.shape[-1]), [influence])
+        subjects = [SubjectAttention(self.adapter(example.reference), example.gain)]
+        context = SubjectContext((noisy.shape[-2], noisy.shape[-1]), subjects)
         predicted: Tensor = self.unet(
             noisy,
             timesteps,

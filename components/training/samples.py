@@ -10,7 +10,6 @@ from torch import nn
 
 from components.config import Config
 from components.model.adapter import RealCustomAdapter
-from components.model.guidance import MaskGuidance
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.model.vision import VisionEncoder
@@ -26,7 +25,7 @@ def sample_grid(config: Config, adapter: nn.Module, vision: VisionEncoder, colum
     pipeline = RealCustomPipeline.from_pretrained(config.model.base, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     device = next(adapter.parameters()).device
-    pipeline.set_adapter(adapter, vision, MaskGuidance.of(config.sampling.guidance))
+    pipeline.set_adapter(adapter, vision, config.sampling.guidance)
     pipeline.to(device)
     rng = random.Random(config.seed)
     identities = [sample_identity(rng, "held_out", KINDS[i % len(KINDS)]) for i in range(columns)]

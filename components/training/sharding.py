@@ -100,11 +100,8 @@ class DistributedAdapter:
         """The unsharded averaged adapter; if it is sharded, every worker must call."""
         if not self.sharded:
             return self.averaged
-        ours = self.averaged
-        whole = RealCustomAdapter(
-            ours.shapes, ours.vision_channels, ours.config, ours.encoder_identity, ours.conditioning
-        )
-        whole.load_state_dict({key: whole_tensor(value) for key, value in ours.state_dict().items()})
+        whole: RealCustomAdapter = RealCustomAdapter.from_config(self.averaged.config)
+        whole.load_state_dict({key: whole_tensor(value) for key, value in self.averaged.state_dict().items()})
         return whole
 
     def gather(self, values: list[float], device: torch.device) -> list[list[float]]:

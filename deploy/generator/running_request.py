@@ -59,7 +59,7 @@ class RequestProgress:
         self._changed = asyncio.Event()
         self._latents: dict[int, engine.StepProgress] = {}
         for index, future in enumerate(futures):
-            future.watch(partial(self._report, index))
+            future.add_progress_callback(partial(self._report, index))
 
     async def until(self, done: asyncio.Future[Any]) -> AsyncIterator[JobProgress]:
         """Yield the progress after every change, until ``done`` is done."""

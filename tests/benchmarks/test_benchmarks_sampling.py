@@ -19,7 +19,6 @@ from benchmarks.peers.stock import stock
 from benchmarks.sizes import MEDIUM, SDXL, Size
 from components.config import AdapterConfig, Config, GuidanceConfig
 from components.evaluation.toybench import cases
-from components.model.guidance import MaskGuidance
 from tests.fixtures.tolerances import drawing_error
 
 STEPS = 4
@@ -28,7 +27,7 @@ STEPS = 4
 @pytest.fixture
 def scene(config: Config) -> Scene:
     drawn = toy_scene(config, cases(2, 0, config))
-    return replace(drawn, guidance=MaskGuidance(scope=0.25, steps=2))
+    return replace(drawn, guidance=GuidanceConfig(scope=0.25, steps=2, source="separate", absent="all"))
 
 
 def rounding(scene: Scene, latents: torch.Tensor, steps: int) -> float:

@@ -104,7 +104,7 @@ def test_rows_are_what_the_models_give(encoder: Encoder, tmp_path: Path) -> None
     torch.testing.assert_close(torch.tensor(rows["3"]["text_tokens"]).float(), text.tokens[0], **close)
     torch.testing.assert_close(torch.tensor(rows["3"]["text_pooled"]).float(), text.pooled[0], **close)
     pictures = [Image.fromarray(c.pixels) for c in CURATED.cutouts]
-    features = encoder.vision.encode_pictures(pictures)
+    features = encoder.vision.encode_images(pictures)
     torch.testing.assert_close(torch.tensor(rows["2"]["deep"]).float(), features.deep[2], **close)
     torch.testing.assert_close(torch.tensor(rows["2"]["other_local"]).float(), features.local[0], **close)
     assert rows["0"]["latents"].shape == (4, 16, 16) and rows["1"]["latents"].shape == (4, 12, 24)

@@ -270,9 +270,8 @@ def draw(pipeline: RealCustomPipeline, tokens: torch.Tensor) -> torch.Tensor:
 
 def trained(pipeline: RealCustomPipeline, seed: int) -> RealCustomAdapter:
     """An adapter that fits, and acts."""
-    adapter = RealCustomAdapter.for_unet(
-        pipeline.unet, pipeline.vision.channels, pipeline.adapter.config, pipeline.vision.identity
-    )
+    vision, config = pipeline.vision_encoder, pipeline.adapter.projector_config
+    adapter = RealCustomAdapter.for_unet(pipeline.unet, vision.channels, config, vision.identity)
     generator = torch.Generator().manual_seed(seed)
     for parameter in adapter.parameters():
         parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -281,7 +280,7 @@ def trained(pipeline: RealCustomPipeline, seed: int) -> RealCustomAdapter:
 
 def test_two_versions_share_all_weights_but_the_adapters(config: Config) -> None:
     first = RealCustomPipeline.from_config(config)
-    first.set_adapter(trained(first, 1), first.vision, first.guidance)
+    first.set_adapter(trained(first, 1), first.vision_encoder, first.guidance)
     tokens = torch.randn(8, first.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))
     before = draw(first, tokens)
     second = first.with_adapter(trained(first, 2))
@@ -289,7 +288,7 @@ def test_two_versions_share_all_weights_but_the_adapters(config: Config) -> None
     assert torch.equal(draw(first, tokens), before), "the first is as it was"
 
     alone = RealCustomPipeline.from_config(config)
-    alone.set_adapter(trained(alone, 2), alone.vision, alone.guidance)
+    alone.set_adapter(trained(alone, 2), alone.vision_encoder, alone.guidance)
     assert torch.equal(draw(second, tokens), draw(alone, tokens)) and not torch.equal(draw(second, tokens), before)
 
     for name in ("unet", "vae", "text_encoder", "text_encoder_2", "vision"):
@@ -304,7 +303,7 @@ def test_two_versions_share_all_weights_but_the_adapters(config: Config) -> None
 
 def test_two_versions_draw_at_the_same_time_as_they_do_alone(config: Config) -> None:
     first = RealCustomPipeline.from_config(config)
-    first.set_adapter(trained(first, 1), first.vision, first.guidance)
+    first.set_adapter(trained(first, 1), first.vision_encoder, first.guidance)
     second = first.with_adapter(trained(first, 2))
     tokens = torch.randn(8, first.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))
     alone = [draw(pipeline, tokens) for pipeline in (first, second)]

@@ -1,4 +1,4 @@
-"""The engine's thread over drafts that only count: who is drawn with whom, and how requests end."""
+"""The engine's threads with states that only count: which requests share a step, and how requests end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from PIL import Image
 from components.engine.engine import Engine
 from components.engine.future import ImageFuture
 from components.engine.request import CancelledError, ClosedError, ExpiredError, Phase, Request, StepProgress
+from components.model.generation_request import GenerationRequest
 
 BUDGET = 4 * 64 * 64
 
 
-class CountingDraft:
+class CountingState:
     def __init__(self, prompt: str, total: int, seed: int) -> None:
         self.prompt, self.total, self.seed, self.step = prompt, total, seed, 0
         self.latents = torch.zeros(1, 4, 8, 8)
@@ -28,10 +29,10 @@ class CountingDraft:
     def done(self) -> bool:
         return self.step == self.total
 
-    def turn(self) -> CountingDraft:
+    def step_input(self) -> CountingState:
         return self
 
-    def take(self, prediction: int) -> None:
+    def advance(self, prediction: int) -> None:
         if self.prompt == "bad step" and self.step == 1:
             raise ValueError("bad step")
         self.step, self.latents = self.step + 1, self.latents + prediction
@@ -47,28 +48,30 @@ class CountingPipeline:
         self.decoding_allowed.set()
         self.threads: set[str] = set()
 
-    def begin(self, prompt: str, *, num_inference_steps: int, generator: torch.Generator, **_: Any) -> CountingDraft:
+    def begin(self, request: GenerationRequest) -> CountingState:
+        (prompt,) = request.prompts
         if prompt == "bad prompt":
             raise ValueError("bad prompt")
         self.threads.add(threading.current_thread().name)
-        return CountingDraft(prompt, num_inference_steps, generator.initial_seed())
+        assert isinstance(request.generator, torch.Generator)
+        return CountingState(prompt, request.num_inference_steps, request.generator.initial_seed())
 
-    def crowd(self) -> Any:
-        def call(turns: Sequence[CountingDraft]) -> list[int]:
+    def denoiser(self) -> Any:
+        def call(states: Sequence[CountingState]) -> list[int]:
             if self.held:
                 assert self.let.acquire(timeout=10)
-            self.calls.append([turn.prompt for turn in turns])
-            if any(turn.prompt == "bad call" for turn in turns):
+            self.calls.append([state.prompt for state in states])
+            if any(state.prompt == "bad call" for state in states):
                 raise RuntimeError("bad call")
-            return [turn.seed for turn in turns]
+            return [state.seed for state in states]
 
         return call
 
-    def finish(self, draft: CountingDraft) -> SimpleNamespace:
+    def finish(self, state: CountingState) -> SimpleNamespace:
         assert self.decoding_allowed.wait(10)
-        if draft.prompt == "bad end":
+        if state.prompt == "bad end":
             raise RuntimeError("bad end")
-        return SimpleNamespace(images=[Image.new("L", (8, 8), int(draft.latents.max()))], masks=None)
+        return SimpleNamespace(images=[Image.new("L", (8, 8), int(state.latents.max()))], masks=None)
 
 
 @pytest.fixture
@@ -90,8 +93,8 @@ def asked(prompt: str, steps: int = 3, seed: int = 1, side: int = 64, **more: An
     return Request(prompt, seed, side, side, steps, 3.5, **more)
 
 
-def value(handle: ImageFuture) -> int:
-    return int(handle.result(10).image.getpixel((0, 0)))  # type: ignore[arg-type]
+def value(future: ImageFuture) -> int:
+    return int(future.result(10).image.getpixel((0, 0)))  # type: ignore[arg-type]
 
 
 def until_called(pipeline: CountingPipeline, count: int) -> None:
@@ -108,19 +111,19 @@ def test_requests_join_and_leave_between_steps(engine: Engine, pipeline: Countin
     others = [engine.submit(asked("b", steps=2, seed=20)), engine.submit(asked("c", steps=9, seed=3))]
     pipeline.held = False
     pipeline.let.release(20)
-    assert [value(handle) for handle in (first, *others)] == [40, 40, 27]
-    companies = ["".join(sorted(call)) for call in pipeline.calls]
-    assert companies.count("ac") + companies.count("abc") + companies.count("a") == 4
-    assert "abc" in companies and companies[-1] == "c"
-    assert len(companies) < 4 + 2 + 9, "they shared steps"
+    assert [value(future) for future in (first, *others)] == [40, 40, 27]
+    batches = ["".join(sorted(call)) for call in pipeline.calls]
+    assert batches.count("ac") + batches.count("abc") + batches.count("a") == 4
+    assert "abc" in batches and batches[-1] == "c"
+    assert len(batches) < 4 + 2 + 9, "they shared steps"
     assert first.since[Phase.QUEUED] <= first.since[Phase.ENCODING] <= first.since[Phase.DONE]
     assert first.phase is Phase.DONE and first.seconds(Phase.QUEUED, Phase.DONE) > 0
 
 
-def test_the_budget_bounds_who_is_drawn_together(engine: Engine, pipeline: CountingPipeline) -> None:
-    handles = [engine.submit(asked(str(i), seed=i)) for i in range(10)]
+def test_the_budget_limits_the_pixels_of_a_step(engine: Engine, pipeline: CountingPipeline) -> None:
+    futures = [engine.submit(asked(str(i), seed=i)) for i in range(10)]
     large = engine.submit(asked("large", side=256))
-    assert [value(handle) for handle in handles] == [3 * i for i in range(10)]
+    assert [value(future) for future in futures] == [3 * i for i in range(10)]
     assert value(large) == 3
     assert max(len(call) for call in pipeline.calls) <= 4
     assert all(call == ["large"] for call in pipeline.calls if "large" in call)
@@ -133,10 +136,10 @@ def test_a_failing_request_fails_alone_wherever_it_fails(engine: Engine, pipelin
     pipeline.held = False
     pipeline.let.release(100)
     assert value(good) == 12
-    for handle in bad:
-        with pytest.raises((ValueError, RuntimeError), match=handle.request.prompt):
-            handle.result(10)
-        assert handle.phase is Phase.FAILED
+    for future in bad:
+        with pytest.raises((ValueError, RuntimeError), match=future.request.prompt):
+            future.result(10)
+        assert future.phase is Phase.FAILED
     assert engine.stats().ended == {Phase.DONE: 1, Phase.FAILED: 4}
     assert value(engine.submit(asked("good"))) == 3
 
@@ -167,9 +170,7 @@ def test_cancelling_and_deadlines_act_at_the_next_step(pipeline: CountingPipelin
     assert engine.close(10)
 
 
-def test_what_is_cancelled_while_it_waits_for_the_decoder_is_not_decoded(
-    engine: Engine, pipeline: CountingPipeline
-) -> None:
+def test_a_request_cancelled_before_its_decoding_is_not_decoded(engine: Engine, pipeline: CountingPipeline) -> None:
     pipeline.decoding_allowed.clear()
     first, second = engine.submit(asked("a", steps=1)), engine.submit(asked("b", steps=1))
     while second.phase is not Phase.DECODING:
@@ -185,16 +186,16 @@ def test_what_is_cancelled_while_it_waits_for_the_decoder_is_not_decoded(
         second.result(10)
 
 
-def test_progress_is_told_step_by_step(engine: Engine, pipeline: CountingPipeline) -> None:
+def test_progress_is_reported_step_by_step(engine: Engine, pipeline: CountingPipeline) -> None:
     async def follow() -> tuple[list[StepProgress], Any]:
         pipeline.held = True
-        handle = engine.submit(asked("a", steps=5, preview_every=2))
+        future = engine.submit(asked("a", steps=5, preview_every=2))
         seen = []
-        following = handle.steps()
+        following = future.steps()
         pipeline.let.release(5)
         async for progress in following:
             seen.append(progress)
-        return seen, await handle.picture()
+        return seen, await future.picture()
 
     seen, picture = asyncio.run(follow())
     assert seen and [p.step for p in seen] == list(range(seen[0].step, 6)) and {p.total for p in seen} == {5}
@@ -202,38 +203,38 @@ def test_progress_is_told_step_by_step(engine: Engine, pipeline: CountingPipelin
     assert picture.image.size == (8, 8)
 
 
-def test_to_stop_waiting_is_to_cancel(engine: Engine, pipeline: CountingPipeline) -> None:
+def test_cancelling_the_awaiting_task_cancels_the_request(engine: Engine, pipeline: CountingPipeline) -> None:
     pipeline.held = True
-    handle = engine.submit(asked("a", steps=50))
+    future = engine.submit(asked("a", steps=50))
 
     async def give_up() -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(handle.picture(), 0.05)
+            await asyncio.wait_for(future.picture(), 0.05)
 
     asyncio.run(give_up())
     pipeline.let.release(2)
     with pytest.raises(CancelledError):
-        handle.result(10)
+        future.result(10)
     assert len(pipeline.calls) <= 2
 
 
-def test_a_watcher_that_fails_disturbs_nobody(engine: Engine) -> None:
-    handle = engine.submit(asked("a", steps=30))
-    told: list[int] = []
+def test_a_progress_callback_that_raises_is_removed(engine: Engine) -> None:
+    future = engine.submit(asked("a", steps=30))
+    reported: list[int] = []
 
     def fail(progress: StepProgress) -> None:
-        told.append(progress.step)
-        raise RuntimeError("watcher")
+        reported.append(progress.step)
+        raise RuntimeError("callback")
 
-    handle.watch(fail)
-    assert value(handle) == 30 and len(told) <= 1
+    future.add_progress_callback(fail)
+    assert value(future) == 30 and len(reported) <= 1
 
 
-def test_closing_drains_and_refuses(pipeline: CountingPipeline) -> None:
+def test_closing_finishes_requests_and_refuses_new_ones(pipeline: CountingPipeline) -> None:
     engine = Engine(pipeline, BUDGET)
-    handles = [engine.submit(asked(str(i), seed=i)) for i in range(9)]
+    futures = [engine.submit(asked(str(i), seed=i)) for i in range(9)]
     assert engine.close(10)
-    assert [handle.phase for handle in handles] == [Phase.DONE] * 9
+    assert [future.phase for future in futures] == [Phase.DONE] * 9
     with pytest.raises(ClosedError):
         engine.submit(asked("a"))
     assert Engine(pipeline, BUDGET).close()
@@ -246,7 +247,7 @@ def test_statistics_show_a_stuck_engine(pipeline: CountingPipeline) -> None:
     now[0] = 100.0
     assert engine.stats().silent_s == 0, "an idle engine is not stuck"
     pipeline.held = True
-    handles = [engine.submit(asked(str(i), steps=2)) for i in range(6)]
+    futures = [engine.submit(asked(str(i), steps=2)) for i in range(6)]
     until_called(pipeline, 1)
     while engine.stats().steps < 1:
         threading.Event().wait(0.01)
@@ -256,22 +257,22 @@ def test_statistics_show_a_stuck_engine(pipeline: CountingPipeline) -> None:
     assert stats.queued + stats.denoising == 6 and stats.pixels <= stats.budget == BUDGET
     pipeline.held = False
     pipeline.let.release(100)
-    assert all(value(handle) == 2 for handle in handles)
+    assert all(value(future) == 2 for future in futures)
     assert engine.close(10)
     stats = engine.stats()
     assert (stats.queued, stats.denoising, stats.decoding, stats.silent_s) == (0, 0, 0, 0)
     assert stats.ended == {Phase.DONE: 6} and stats.steps == len(pipeline.calls) >= 4
 
 
-def test_other_work_runs_beside_the_steps(engine: Engine, pipeline: CountingPipeline) -> None:
+def test_other_calls_run_beside_the_steps(engine: Engine, pipeline: CountingPipeline) -> None:
     pipeline.held = True
-    handle = engine.submit(asked("a"))
+    future = engine.submit(asked("a"))
     assert engine.beside(lambda a, b: a + b, 2, 3).result(10) == 5
     pipeline.let.release(3)
-    assert value(handle) == 3
+    assert value(future) == 3
 
 
-def test_a_fault_of_the_engine_itself_leaves_nobody_waiting(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_engine_itself_ends_all_requests(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("components.engine.engine.advance", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         engine.submit(asked("a")).result(10)

@@ -1,4 +1,4 @@
-"""The engine over the real pipeline: a picture depends on nobody it is drawn with, and on nothing that came before."""
+"""The engine with the real pipeline: an image does not depend on the other images of its batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from components.engine.engine import Engine
 from components.engine.request import Request
 from components.engine.step import advance, begin
 from components.errors import WordError
-from components.model.attention import VisionAttention
+from components.model.attention import VisionKeyValues
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from tests.fixtures.tolerances import LEVEL, drawing_error
@@ -39,7 +39,7 @@ def pipeline(miniature) -> RealCustomPipeline:  # type: ignore[no-untyped-def]
     for name, parameter in made.adapter.named_parameters():
         if "to_v_vision" in name:
             nn.init.normal_(parameter, std=0.2)
-    made.guidance = replace(made.guidance, steps=3)
+    made.guidance = made.guidance.model_copy(update={"steps": 3})
     return made
 
 
@@ -82,17 +82,17 @@ def requests(cast: Cast, pipeline: RealCustomPipeline) -> list[Request]:
 
 @torch.no_grad()
 def drawn(pipeline: RealCustomPipeline, requests: Sequence[Request], joins: Sequence[int]) -> list[Tensor]:
-    """The last latents of requests that each join one crowd before the step with their number."""
-    crowd, drafts = pipeline.crowd(), {}
+    """The last latents of requests, each of which joins one denoiser before the step of its number."""
+    denoiser, states = pipeline.denoiser(), {}
     for step in range(100):
         for index, request in enumerate(requests):
             if joins[index] == step:
-                drafts[index] = begin(pipeline, request)
-        active = [draft for draft in drafts.values() if not draft.done]
-        if len(drafts) == len(requests) and not active:
+                states[index] = begin(pipeline, request)
+        active = [state for state in states.values() if not state.done]
+        if len(states) == len(requests) and not active:
             break
-        assert advance(crowd, active) == [None] * len(active)
-    return [drafts[index].latents for index in range(len(requests))]
+        assert advance(denoiser, active) == [None] * len(active)
+    return [states[index].latents for index in range(len(requests))]
 
 
 def assert_same(pipeline: RealCustomPipeline, request: Request, one: Tensor, other: Tensor) -> None:
@@ -135,8 +135,8 @@ def test_the_same_alone_in_a_crowd_and_by_a_call(pipeline: RealCustomPipeline, r
     pairs = [(a - b).abs().max() for i, a in enumerate(alone) for b in alone[:i]]
     assert min(pairs) > 0.01, "they differ from each other"
     for joins in ([0] * 9, [0, 1, 2, 3, 4, 4, 3, 2, 1], [8, 6, 5, 5, 3, 0, 1, 0, 2]):
-        crowd = drawn(pipeline, requests, joins)
-        for request, one, other in zip(requests, alone, crowd, strict=True):
+        batched = drawn(pipeline, requests, joins)
+        for request, one, other in zip(requests, alone, batched, strict=True):
             assert_same(pipeline, request, one, other)
 
 
@@ -149,10 +149,10 @@ def test_the_same_alone_in_a_crowd_and_by_a_call(pipeline: RealCustomPipeline, r
         {"layers": ("up_blocks",), "self_attention": True},
     ],
 )
-def test_every_guidance_is_drawn_together_as_alone(
+def test_every_guidance_gives_the_same_in_a_batch_as_alone(
     pipeline: RealCustomPipeline, requests: list[Request], change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "guidance", replace(pipeline.guidance, **change))
+    monkeypatch.setattr(pipeline, "guidance", pipeline.guidance.model_copy(update=change))
     alone = [drawn(pipeline, [request], [0])[0] for request in requests[:5]]
     together = drawn(pipeline, requests[:5], [0, 2, 1, 3, 0])
     for request, one, other in zip(requests[:5], alone, together, strict=True):
@@ -163,7 +163,7 @@ def test_keys_and_values_are_computed_once_for_each_request(
     pipeline: RealCustomPipeline, requests: list[Request]
 ) -> None:
     rows: list[int] = []
-    layer = next(m for m in pipeline.adapter.modules() if isinstance(m, VisionAttention))
+    layer = next(m for m in pipeline.adapter.modules() if isinstance(m, VisionKeyValues))
     text = next(m for name, m in pipeline.unet.named_modules() if name.endswith("attn2.to_k"))
     hooks = [layer.to_k_vision.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))]
     texts: list[int] = []
@@ -177,20 +177,20 @@ def test_keys_and_values_are_computed_once_for_each_request(
     assert sum(texts) == 4 * 2 + 4
 
 
-def test_what_was_seen_of_some_rows_is_not_lost_when_a_call_fails(
+def test_recorded_maps_of_some_rows_are_not_lost_when_a_call_fails(
     pipeline: RealCustomPipeline, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = [drawn(pipeline, [request], [0])[0] for request in requests[:3]]
     forward, failed = pipeline.unet.forward, []
 
-    def stumbling(latents: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def failing(latents: Tensor, *args: Any, **kwargs: Any) -> Any:
         result = forward(latents, *args, **kwargs)
         if len(latents) > 2:
             failed.append(len(latents))
             raise RuntimeError("too many rows")
         return result
 
-    monkeypatch.setattr(pipeline.unet, "forward", stumbling)
+    monkeypatch.setattr(pipeline.unet, "forward", failing)
     together = drawn(pipeline, requests[:3], [0, 0, 1])
     assert len(failed) >= 4 and max(failed) == 6
     for request, one, other in zip(requests[:3], alone, together, strict=True):
@@ -198,25 +198,25 @@ def test_what_was_seen_of_some_rows_is_not_lost_when_a_call_fails(
 
 
 def test_sizes_do_not_mix(pipeline: RealCustomPipeline, requests: list[Request]) -> None:
-    crowd = pipeline.crowd()
+    denoiser = pipeline.denoiser()
     with torch.no_grad():
-        turns = [begin(pipeline, r).turn() for r in (requests[0], replace(requests[1], width=96))]
+        inputs = [begin(pipeline, r).step_input() for r in (requests[0], replace(requests[1], width=96))]
         with pytest.raises(ValueError, match="one size"):
-            crowd(turns)
+            denoiser(inputs)
 
 
-def test_the_engine_draws_what_the_pipeline_draws(pipeline: RealCustomPipeline, requests: list[Request]) -> None:
+def test_the_engine_generates_the_pipelines_images(pipeline: RealCustomPipeline, requests: list[Request]) -> None:
     few = [*requests[:4], replace(requests[2], width=96, seed=5), replace(requests[1], height=40)]
     few.insert(2, replace(requests[0], prompt="no such word"))
     engine = Engine(pipeline, pixel_budget=3 * 64 * 64)
-    handles = [engine.submit(request) for request in few]
+    futures = [engine.submit(request) for request in few]
     assert engine.close(120)
     with pytest.raises(WordError):
-        handles[2].result()
-    for request, handle in zip(few, handles, strict=True):
-        if handle is handles[2]:
+        futures[2].result()
+    for request, future in zip(few, futures, strict=True):
+        if future is futures[2]:
             continue
-        picture = handle.result()
+        picture = future.result()
         with torch.no_grad():
             expected = pipeline.decode(called(pipeline, request))[0]
         assert picture.image.size == request.size and len(picture.masks) == len(request.subjects)
@@ -225,6 +225,6 @@ def test_the_engine_draws_what_the_pipeline_draws(pipeline: RealCustomPipeline, 
     assert engine.stats().steps < sum(request.steps for request in few)
 
 
-def test_the_budget_is_measured_in_whole_pictures(pipeline: RealCustomPipeline, requests: list[Request]) -> None:
+def test_the_budget_is_measured_in_whole_images(pipeline: RealCustomPipeline, requests: list[Request]) -> None:
     budget = measure_budget(pipeline, requests[0], most=2)
     assert budget in (64 * 64, 2 * 64 * 64)

@@ -11,7 +11,7 @@ import pytest
 
 from components.engine.budget import best_batch
 from components.engine.future import ImageFuture
-from components.engine.policy import early_end, fits, next_turn
+from components.engine.policy import deficit_round_robin, early_end, fits
 from components.engine.request import AFTER, Phase, Request
 from components.engine.request_queue import RequestQueue
 
@@ -20,53 +20,53 @@ def request(owner: str = "", side: int = 64, steps: int = 20, deadline: float | 
     return Request("a cat", 0, side, side, steps, 3.5, owner=owner, deadline=deadline)
 
 
-def handle(asked: Request) -> ImageFuture:
+def future_of(asked: Request) -> ImageFuture:
     return ImageFuture(asked, lambda: 0.0, lambda: None)
 
 
-class Draft:
+class State:
     latents, step, total, done = None, 0, 1, False
 
 
-def admitted(floor: RequestQueue) -> ImageFuture | None:
-    """Whoever is let in, in their lane."""
-    found = floor.admit()
+def admitted(queue: RequestQueue) -> ImageFuture | None:
+    """The next admitted request, in its lane."""
+    found = queue.admit()
     if found is not None:
-        found.move(Phase.ENCODING)
-        floor.join(found, Draft(), object)  # type: ignore[arg-type]
+        found.enter(Phase.ENCODING)
+        queue.join(found, State(), object)  # type: ignore[arg-type]
     return found
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_each_is_served_by_weight_whatever_its_things_cost(seed: int) -> None:
-    chance = random.Random(seed)
+def test_flows_are_served_by_weight_whatever_their_items_cost(seed: int) -> None:
+    rng = random.Random(seed)
     sizes = {"small": 4, "large": 300, "heavy": 20}
     weights = {"small": 1.0, "large": 1.0, "heavy": 3.0}
     credits: dict[str, float] = {}
     served: Counter[str] = Counter()
     for _ in range(3000):
-        costs = {name: chance.uniform(0.5, 1) * size for name, size in sizes.items()}
-        chosen, credits = next_turn(credits, costs, weights)
+        costs = {name: rng.uniform(0.5, 1) * size for name, size in sizes.items()}
+        chosen, credits = deficit_round_robin(credits, costs, weights)
         served[chosen] += costs[chosen]
         assert all(0 <= credit <= 300 for credit in credits.values())
     shares = [served[name] / weights[name] for name in sizes]
     assert max(shares) - min(shares) <= 2 * 300
 
 
-def test_equals_take_turns_and_who_wants_nothing_saves_nothing() -> None:
+def test_equal_flows_alternate_and_an_idle_flow_loses_its_credit() -> None:
     credits: dict[str, float] = {}
     order = ""
     for _ in range(6):
-        chosen, credits = next_turn(credits, {"a": 1, "b": 1, "c": 1})
+        chosen, credits = deficit_round_robin(credits, {"a": 1, "b": 1, "c": 1})
         order += chosen
     assert order == "abcabc"
-    _, credits = next_turn(credits, {"a": 5, "b": 9})
+    _, credits = deficit_round_robin(credits, {"a": 5, "b": 9})
     assert credits["b"] > 0 and "c" not in credits
-    _, credits = next_turn(credits, {"a": 5})
+    _, credits = deficit_round_robin(credits, {"a": 5})
     assert "b" not in credits
 
 
-def test_a_picture_fits_in_the_budget_or_alone() -> None:
+def test_an_image_fits_in_the_budget_or_alone() -> None:
     assert fits(10, 0, 5) and fits(5, 5, 10)
     assert not fits(6, 5, 10)
 
@@ -83,98 +83,103 @@ def test_phases_lead_to_an_end_and_never_back() -> None:
     for phase in Phase:
         assert not any(way.index(after) <= way.index(phase) for after in AFTER[phase] if after in way)
         assert phase.final == (phase not in way[:-1])
-    moved = handle(request())
-    moved.move(Phase.ENCODING)
+    moved = future_of(request())
+    moved.enter(Phase.ENCODING)
     with pytest.raises(AssertionError, match="not followed by"):
-        moved.move(Phase.DONE)
+        moved.enter(Phase.DONE)
 
 
-def test_large_pictures_do_not_starve_small_ones_nor_the_other_way() -> None:
-    floor = RequestQueue(budget=4 * 128 * 128)
+def test_large_images_do_not_starve_small_ones_nor_small_ones_large_ones() -> None:
+    queue = RequestQueue(budget=4 * 128 * 128)
     for size in (128, 64):
-        floor.queue += [handle(request("someone", size)) for _ in range(40)]
-    let_in: Counter[int] = Counter()
-    while any(waiting.request.width == 64 for waiting in floor.queue):
-        while found := admitted(floor):
-            let_in[found.request.width] += 1
-        lane = floor.next_lane()
+        queue.waiting += [future_of(request("someone", size)) for _ in range(40)]
+    admissions: Counter[int] = Counter()
+    while any(waiting.request.width == 64 for waiting in queue.waiting):
+        while found := admitted(queue):
+            admissions[found.request.width] += 1
+        lane = queue.next_lane()
         assert lane is not None
-        floor.release(lane.members[0][0])
-    assert let_in[64] == 40 and 9 <= let_in[128] <= 11, "four small ones for each large one"
+        queue.release(lane.members[0][0])
+    assert admissions[64] == 40 and 9 <= admissions[128] <= 11, "four small ones for each large one"
 
 
 def test_an_owner_with_many_requests_does_not_starve_one_with_few() -> None:
-    floor = RequestQueue(budget=64 * 64)
-    floor.queue += [handle(request("greedy")) for _ in range(50)] + [handle(request("modest")) for _ in range(3)]
+    queue = RequestQueue(budget=64 * 64)
+    queue.waiting += [future_of(request("greedy")) for _ in range(50)] + [
+        future_of(request("modest")) for _ in range(3)
+    ]
     owners = []
     for _ in range(6):
-        found = admitted(floor)
+        found = admitted(queue)
         assert found is not None
         owners.append(found.request.owner)
-        floor.release(found)
+        queue.release(found)
     assert owners == ["greedy", "modest"] * 3
 
 
-def test_nobody_is_let_in_before_one_who_waits_for_room() -> None:
-    floor = RequestQueue(budget=2 * 64 * 64)
-    floor.queue = [handle(request("a")), handle(request("b", 96, steps=1)), handle(request("c", 64, steps=1))]
-    cheapest = admitted(floor)
+def test_nothing_overtakes_a_request_that_waits_for_room() -> None:
+    queue = RequestQueue(budget=2 * 64 * 64)
+    queue.waiting = [
+        future_of(request("a")),
+        future_of(request("b", 96, steps=1)),
+        future_of(request("c", 64, steps=1)),
+    ]
+    cheapest = admitted(queue)
     assert cheapest is not None and cheapest.request.owner == "c"
-    assert admitted(floor) is None, "it is b's turn; a would fit but has to wait"
-    floor.release(cheapest)
-    large = admitted(floor)
-    assert large is not None and large.request.owner == "b" and floor.pixels > floor.budget, "alone it always fits"
-    assert admitted(floor) is None
+    assert admitted(queue) is None, "it is b's turn; a would fit but has to wait"
+    queue.release(cheapest)
+    large = admitted(queue)
+    assert large is not None and large.request.owner == "b" and queue.pixels > queue.budget, "alone it always fits"
+    assert admitted(queue) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_budget_is_kept_and_everybody_is_served(seed: int) -> None:
-    chance = random.Random(seed)
-    floor = RequestQueue(budget=5 * 64 * 64)
+def test_the_budget_is_kept_and_every_request_is_served(seed: int) -> None:
+    rng = random.Random(seed)
+    queue = RequestQueue(budget=5 * 64 * 64)
     expected = 60
-    floor.queue = [
-        handle(request(chance.choice("abc"), chance.choice((64, 96, 128)), chance.randint(1, 50)))
-        for _ in range(expected)
+    queue.waiting = [
+        future_of(request(rng.choice("abc"), rng.choice((64, 96, 128)), rng.randint(1, 50))) for _ in range(expected)
     ]
     served = 0
-    while not floor.empty:
-        while admitted(floor):
-            assert floor.pixels <= floor.budget or len(floor.denoising) == 1
-        lane = floor.next_lane()
+    while not queue.empty:
+        while admitted(queue):
+            assert queue.pixels <= queue.budget or len(queue.denoising) == 1
+        lane = queue.next_lane()
         assert lane is not None
-        floor.release(chance.choice(lane.members)[0])
+        queue.release(rng.choice(lane.members)[0])
         served += 1
     assert served == expected
 
 
 def test_lanes_share_the_steps_by_pixels_and_owners() -> None:
-    floor = RequestQueue(budget=10**9)
-    floor.queue = [handle(request("a", 128)), handle(request("a", 64)), handle(request("b", 64))]
-    while admitted(floor):
+    queue = RequestQueue(budget=10**9)
+    queue.waiting = [future_of(request("a", 128)), future_of(request("a", 64)), future_of(request("b", 64))]
+    while admitted(queue):
         pass
     steps: Counter[tuple[int, int]] = Counter()
     for _ in range(100):
-        lane = floor.next_lane()
+        lane = queue.next_lane()
         assert lane is not None
         steps[lane.members[0][0].request.size] += 1
     # Two owners' call costs half of the large one's and has twice its weight.
     assert steps[64, 64] == 4 * steps[128, 128]
 
 
-def test_who_is_cancelled_or_late_leaves_queue_and_lane() -> None:
-    floor = RequestQueue(budget=64 * 64)
-    running, late, gone, stays = (handle(request(deadline=d)) for d in (None, 5.0, None, 50.0))
-    floor.queue = [running, late, gone, stays]
-    assert admitted(floor) is running
-    assert floor.drop_ended(4.0) == []
+def test_cancelled_and_expired_requests_leave_queue_and_lane() -> None:
+    queue = RequestQueue(budget=64 * 64)
+    running, late, gone, stays = (future_of(request(deadline=d)) for d in (None, 5.0, None, 50.0))
+    queue.waiting = [running, late, gone, stays]
+    assert admitted(queue) is running
+    assert queue.drop_ended(4.0) == []
     running.cancel()
     gone.cancel()
-    assert floor.drop_ended(5.0) == [
+    assert queue.drop_ended(5.0) == [
         (late, Phase.EXPIRED),
         (gone, Phase.CANCELLED),
         (running, Phase.CANCELLED),
     ]
-    assert floor.queue == [stays] and floor.lanes == {}
+    assert queue.waiting == [stays] and queue.lanes == {}
 
 
 def test_the_batch_grows_while_that_pays_and_memory_lasts() -> None:

@@ -1,4 +1,4 @@
-"""Samplers by name: each request has its own, and they share one crowd."""
+"""Schedulers by name: each request has its own, and they share one denoiser."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from tests.engine.test_engine_model import Cast, assert_same, cast, drawn, pipel
 __all__ = ["cast", "pipeline"]
 
 
-def test_every_sampler_draws_the_same_alone_and_in_a_crowd_of_all_of_them(
-    pipeline: RealCustomPipeline, cast: Cast
-) -> None:
+def test_every_scheduler_gives_the_same_alone_and_in_a_batch_of_all(pipeline: RealCustomPipeline, cast: Cast) -> None:
     def requests() -> list[Request]:  # a scheduler has a state: each drawing needs new ones
         return [
             Request(
@@ -33,14 +31,14 @@ def test_every_sampler_draws_the_same_alone_and_in_a_crowd_of_all_of_them(
             for seed, (name, steps) in enumerate((name, steps) for name in SCHEDULERS for steps in (1, 2, 5))
         ]
 
-    crowded = drawn(pipeline, requests(), [seed % 3 for seed in range(len(requests()))])
-    for request, together in zip(requests(), crowded, strict=True):
+    batched = drawn(pipeline, requests(), [seed % 3 for seed in range(len(requests()))])
+    for request, together in zip(requests(), batched, strict=True):
         alone = drawn(pipeline, [request], [0])[0]
         assert alone.isfinite().all()
         assert_same(pipeline, request, alone, together)
 
 
-def test_samplers_draw_different_pictures(pipeline: RealCustomPipeline) -> None:
+def test_schedulers_give_different_images(pipeline: RealCustomPipeline) -> None:
     asked = [
         Request("a bird", 1, 64, 64, 4, 1.0, scheduler=new_scheduler(name, pipeline.scheduler)) for name in SCHEDULERS
     ]
@@ -50,7 +48,7 @@ def test_samplers_draw_different_pictures(pipeline: RealCustomPipeline) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_a_sampler_takes_over_the_models_noise_schedule(name: str) -> None:
+def test_a_scheduler_has_the_models_noise_schedule(name: str) -> None:
     own = DDIMScheduler(beta_start=0.001, beta_end=0.02, prediction_type="v_prediction", num_train_timesteps=500)
     made = new_scheduler(name, own)
     assert isinstance(made, SCHEDULERS[name]) and made is not own
@@ -58,7 +56,7 @@ def test_a_sampler_takes_over_the_models_noise_schedule(name: str) -> None:
     assert [made.config[key] for key in kept] == [own.config[key] for key in kept]
 
 
-def test_the_authors_sampler_is_for_their_adapters() -> None:
+def test_the_authors_scheduler_is_for_their_adapters() -> None:
     own = official_scheduler()
     made = new_scheduler(OFFICIAL, own)
     assert isinstance(made, OfficialScheduler) and made is not own and made.config == own.config

@@ -35,7 +35,7 @@ def test_real_pictures_are_more_like_their_identity_than_another_ones() -> None:
 
 def test_a_global_projector_reads_no_local_views(pipeline: RealCustomPipeline) -> None:
     config = load_config("tiny", ["adapter.projector=global"])
-    vision = pipeline.vision
+    vision = pipeline.vision_encoder
     adapter = RealCustomAdapter.for_unet(pipeline.unet, vision.channels, config.adapter, vision.identity)
     deep, local = torch.rand(2, 16, vision.channels), torch.rand(2, 64, vision.channels)
     tokens = adapter(VisionFeatures(deep, local))
@@ -49,7 +49,7 @@ def test_an_adapter_is_its_own_equal_and_the_pipeline_keeps_its_own(
     config = load_config("tiny", ["sampling.steps=2", "sampling.guidance.steps=1"])
     assert config.evaluation.encoders is not None
     plain = RealCustomAdapter.for_unet(
-        pipeline.unet, pipeline.vision.channels, config.adapter, pipeline.vision.identity
+        pipeline.unet, pipeline.vision_encoder.channels, config.adapter, pipeline.vision_encoder.identity
     )
     plain.save_pretrained(tmp_path / "untrained")
     before = pipeline.adapter.digest

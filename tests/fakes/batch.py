@@ -9,20 +9,20 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 from components.batch.run import draw_table
 from components.config import Config, load_config
-from tests.fakes.pipeline import FakeDraft, FakePipeline
+from components.model.generation_request import GenerationRequest
+from tests.fakes.pipeline import FakePipeline, FakeState
 
 
 class Mortal(FakePipeline):
     """Dies of a prompt with the word "deadly"."""
 
-    def begin(self, prompt: str, **arguments: Any) -> FakeDraft:
-        if "deadly" in prompt:
+    def begin(self, request: GenerationRequest) -> FakeState:
+        if "deadly" in request.prompts[0]:
             os._exit(1)
-        return super().begin(prompt, **arguments)
+        return super().begin(request)
 
 
 def resolve(config: Config, uri: str) -> SimpleNamespace:

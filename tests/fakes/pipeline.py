@@ -1,4 +1,4 @@
-"""A pipeline that paints instead of denoising, and the registry it comes from (module ``tests.fakes.pipeline``)."""
+"""A pipeline that fills images with colours instead of denoising, and its registry, ``tests.fakes.pipeline``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from components.config import Config
 from components.errors import ArtifactError, RegistryError, WordError
+from components.model.generation_request import GenerationRequest
 from components.model.naming import Naming
-from components.model.subjects import Subject
 
 READ_WORDS = 20
 ENDLESS = float("inf")
@@ -28,8 +28,8 @@ ALIASES = "aliases.json"
 BROKEN = "13"
 
 
-class FakeDraft:
-    """A picture that is painted at once and takes its steps for the sake of it."""
+class FakeState:
+    """A finished image that counts steps."""
 
     def __init__(self, output: SimpleNamespace, total: int, step_s: float) -> None:
         self.output, self.total, self.step_s = output, total, step_s
@@ -39,15 +39,15 @@ class FakeDraft:
     def done(self) -> bool:
         return self.step == self.total
 
-    def turn(self) -> FakeDraft:
+    def step_input(self) -> FakeState:
         return self
 
-    def take(self, prediction: None) -> None:
+    def advance(self, prediction: None) -> None:
         self.step += 1
 
 
 class FakePipeline:
-    """Fills the picture with a colour drawn from the seed, and its middle with the mean colour of the subject.
+    """Fills the image with a random colour of the seed, and its middle with the mean colour of the subject.
 
     A prompt with the word "slow" takes half a second, one with "sluggish" three, and one with "endless" never ends.
     """
@@ -60,7 +60,7 @@ class FakePipeline:
         self.calls: list[int] = []
         self.encoded = self.identified = 0
         self.compiled = False
-        #: What requests brought of their own.
+        #: The scheduler of each request.
         self.schedulers: list[Any] = []
         self.scheduler = DDIMScheduler()
 
@@ -78,24 +78,15 @@ class FakePipeline:
         face = torch.tensor([box is not None for box in boxes])
         return face if face.any() else None
 
-    def begin(
-        self,
-        prompt: str,
-        *,
-        height: int,
-        width: int,
-        generator: torch.Generator,
-        num_inference_steps: int,
-        subjects: list[Subject] | None = None,
-        scheduler: Any = None,
-        **_: Any,
-    ) -> FakeDraft:
-        self.schedulers.append(scheduler)
-        own = subjects or []
+    def begin(self, request: GenerationRequest) -> FakeState:
+        self.schedulers.append(request.scheduler)
+        (prompt,), height, width, steps = request.prompts, request.height, request.width, request.num_inference_steps
+        own: list[Any] = list(request.subjects or ())  # type: ignore[arg-type]
         if any(subject.word not in prompt.split()[:READ_WORDS] for subject in own):
             raise WordError(f"target_word: it stands beyond the {READ_WORDS} words the model reads; move it forward")
+        assert height is not None and width is not None and isinstance(request.generator, torch.Generator)
         image = np.empty((height, width, 3), np.uint8)
-        image[:] = torch.randint(256, (3,), generator=generator).numpy()
+        image[:] = torch.randint(256, (3,), generator=request.generator).numpy()
         if own:
             middle = np.array_split(np.arange(width // 4, width - width // 4), len(own))
             for subject, columns in zip(own, middle, strict=True):
@@ -103,26 +94,26 @@ class FakePipeline:
         masks = [[Image.new("L", (width, height), 255)] * len(own)] if own else None
         output = SimpleNamespace(images=[Image.fromarray(image)], masks=masks)
         seconds = 3.0 if "sluggish" in prompt else 0.5 if "slow" in prompt else 0.0
-        return FakeDraft(output, num_inference_steps, ENDLESS if "endless" in prompt else seconds / num_inference_steps)
+        return FakeState(output, steps, ENDLESS if "endless" in prompt else seconds / steps)
 
     def compile(self) -> None:
         self.compiled = True
 
-    def crowd(self) -> Callable[[Sequence[FakeDraft]], list[None]]:
-        def call(drafts: Sequence[FakeDraft]) -> list[None]:
-            self.calls.append(len(drafts))
-            if any(draft.step_s == ENDLESS for draft in drafts):
+    def denoiser(self) -> Callable[[Sequence[FakeState]], list[None]]:
+        def call(states: Sequence[FakeState]) -> list[None]:
+            self.calls.append(len(states))
+            if any(state.step_s == ENDLESS for state in states):
                 threading.Event().wait()
-            time.sleep(max(draft.step_s for draft in drafts))
-            return [None] * len(drafts)
+            time.sleep(max(state.step_s for state in states))
+            return [None] * len(states)
 
         return call
 
     def preview(self, latents: Tensor) -> Image.Image:
         return Image.new("RGB", (latents.shape[-1], latents.shape[-2]), "gray")
 
-    def finish(self, draft: FakeDraft) -> SimpleNamespace:
-        return draft.output
+    def finish(self, state: FakeState) -> SimpleNamespace:
+        return state.output
 
 
 class FakeNamer:

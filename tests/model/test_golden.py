@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from benchmarks import parity
 from components.config import PACKAGE_ROOT
 from components.errors import DataError
-from components.model.guidance import MaskGuidance
 
 GOLDEN = PACKAGE_ROOT.parent / "shared" / "golden"
 recorded = pytest.mark.skipif(not GOLDEN.is_dir(), reason="no recorded tensors beside the checkout")
@@ -77,11 +76,11 @@ def test_a_loop_without_its_unet_names_the_missing_file(tmp_path: Path) -> None:
 
 
 def test_only_open_ties_are_forgiven() -> None:
-    guidance = MaskGuidance("none", scope=0.5, binary=True)
+    mode = parity.MaskMode(None, scope=0.5, binary=True)
     quantity = torch.tensor([4.0, 2.0, 2.0, 1.0]).view(1, 1, 2, 2)
 
     def mismatched(*mask: float) -> int:
-        return parity.compare_masks("mask", "", guidance, quantity, torch.tensor(mask).view(1, 1, 2, 2)).mismatched
+        return parity.compare_masks("mask", "", mode, quantity, torch.tensor(mask).view(1, 1, 2, 2)).mismatched
 
     assert mismatched(1, 1, 0, 0) == mismatched(1, 0, 1, 0) == 0
     assert mismatched(1, 1, 1, 0) == 1  # one too many

@@ -12,11 +12,11 @@ from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscr
 from PIL import Image
 from torch import Tensor, nn
 
-from components.config import Config
+from components.config import Config, GuidanceConfig
 from components.errors import ArtifactError, WordError
 from components.model.adapter import RealCustomAdapter
 from components.model.attention import AttentionRecorder, SubjectContext, layer_size
-from components.model.guidance import MaskGuidance, refine
+from components.model.guidance import multiply_self_attention, normalize
 from components.model.official import CONDITIONING, OfficialScheduler
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
@@ -117,9 +117,9 @@ def test_a_constant_stands_for_no_subject_as_well_as_many_equal_tokens(
 ) -> None:
     face = torch.arange(len(cat.tokens)) < 8
     subjects = [replace(cat, face=face, face_strength=0.5, strength=0.8), Subject(-cat.tokens.repeat(2, 1), "beach")]
-    shades = pipeline._absent()
+    shades = pipeline._no_subject_tokens()
     monkeypatch.setattr(pipeline, "_no_subject", shades.mean(0).expand_as(shades))
-    ways = [replace(pipeline.guidance, absent=absent) for absent in ("all", "mean")]
+    ways = [pipeline.guidance.model_copy(update={"absent": absent}) for absent in ("all", "mean")]
     one, other = (pipeline(PROMPT, subjects, guidance=way, generator=seed(), **SHORT).images for way in ways)
     assert (one - other).abs().max() < rounding(pipeline, one)
     monkeypatch.setattr(pipeline, "_no_subject", 3 * shades)
@@ -130,7 +130,7 @@ def test_a_constant_stands_for_no_subject_as_well_as_many_equal_tokens(
 def test_a_text_only_pass_that_ends_early_sees_the_same(
     pipeline: RealCustomPipeline, cat: Subject, layers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guidance = replace(pipeline.guidance, source="separate", layers=layers)
+    guidance = pipeline.guidance.model_copy(update={"source": "separate", "layers": layers})
     calls = []
     hook = pipeline.unet.conv_out.register_forward_hook(lambda *_: calls.append(1))
     stopped = pipeline(PROMPT, cat, guidance=guidance, generator=seed(), **SHORT)
@@ -165,7 +165,7 @@ def test_any_multiple_of_eight_works(pipeline: RealCustomPipeline, cat: Subject,
 def test_several_references_join_their_tokens(pipeline: RealCustomPipeline, cat: Subject) -> None:
     joined = pipeline.encode_subject([Image.new("RGB", (128, 128), color) for color in ("red", "blue")])
     assert joined.shape == (2 * len(cat.tokens), cat.tokens.shape[1])
-    encoded = additions(pipeline.vision, pipeline.adapter)
+    encoded = additions(pipeline.vision_encoder, pipeline.adapter)
     allowed = bound(torch.float32, encoded, float(cat.tokens.abs().max()))
     assert (joined[: len(cat.tokens)] - cat.tokens).abs().max() < allowed
     twice = pipeline(PROMPT, Subject(cat.tokens.repeat(2, 1), WORD), generator=seed(), **SHORT).images
@@ -213,7 +213,7 @@ def test_every_way_to_find_masks_gives_masks_of_the_scope(
 ) -> None:
     plain = pipeline(PROMPT, cat, generator=seed(), **SHORT).mask_history
     history = pipeline(
-        PROMPT, cat, guidance=replace(pipeline.guidance, **change), generator=seed(), **SHORT
+        PROMPT, cat, guidance=pipeline.guidance.model_copy(update=change), generator=seed(), **SHORT
     ).mask_history
     assert plain is not None and history is not None
     assert ((history > 0).sum((-2, -1)) <= int(64 * pipeline.guidance.scope)).all()
@@ -223,7 +223,13 @@ def test_every_way_to_find_masks_gives_masks_of_the_scope(
 
 def test_unknown_guidance_layers_are_refused(pipeline: RealCustomPipeline, cat: Subject) -> None:
     with pytest.raises(ValueError, match="no cross-attention below nowhere"):
-        pipeline(PROMPT, cat, guidance=replace(pipeline.guidance, layers=("nowhere",)), generator=seed(), **SHORT)
+        pipeline(
+            PROMPT,
+            cat,
+            guidance=pipeline.guidance.model_copy(update={"layers": ("nowhere",)}),
+            generator=seed(),
+            **SHORT,
+        )
 
 
 def test_refining_equals_the_product_with_the_self_attention_maps() -> None:
@@ -237,7 +243,7 @@ def test_refining_equals_the_product_with_the_self_attention_maps() -> None:
     spread = product.amax((-2, -1)) - product.amin((-2, -1))
     allowed = bound(torch.float32, 12 * 4, float((product.amax() / spread).max())) + 1e-6 / float(spread.min())
     assert allowed < 1e-3
-    assert (refine(quantity, [(q, k)]) - stretched).abs().max() < allowed
+    assert (normalize(multiply_self_attention(quantity, [(q, k)]), "min_max_norm") - stretched).abs().max() < allowed
 
 
 def test_arguments_that_do_not_fit_are_refused(pipeline: RealCustomPipeline, cat: Subject) -> None:
@@ -251,7 +257,7 @@ def test_arguments_that_do_not_fit_are_refused(pipeline: RealCustomPipeline, cat
         replace(cat, face=torch.ones(3))
 
 
-def test_watching_words_does_not_change_the_prediction(pipeline: RealCustomPipeline) -> None:
+def test_recording_attention_does_not_change_the_prediction(pipeline: RealCustomPipeline) -> None:
     unet = pipeline.unet
     torch.manual_seed(1)
     latents, text = torch.randn(2, 4, 16, 16), torch.randn(2, 32, 128)
@@ -261,14 +267,14 @@ def test_watching_words_does_not_change_the_prediction(pipeline: RealCustomPipel
     words[:, :, 1] = 1  # all tokens together receive all attention
     stock = unet(latents, 10, text, added_cond_kwargs=added).sample
     for count in (2, 1):
-        watch = AttentionRecorder(words[-count:])
-        context = SubjectContext((16, 16), watch=watch)
-        watched = unet(latents, 10, text, added_cond_kwargs=added, cross_attention_kwargs={"subject": context}).sample
-        assert (watched - stock).abs().max() < bound(torch.float32, additions(unet), float(stock.abs().max()))
-        assert {tuple(m.shape) for m in watch.maps} == {(count, 2, 16, 16), (count, 2, 8, 8)}
+        recorder = AttentionRecorder(words[-count:])
+        context = SubjectContext((16, 16), recorder=recorder)
+        recorded = unet(latents, 10, text, added_cond_kwargs=added, cross_attention_kwargs={"subject": context}).sample
+        assert (recorded - stock).abs().max() < bound(torch.float32, additions(unet), float(stock.abs().max()))
+        assert {tuple(m.shape) for m in recorder.maps} == {(count, 2, 16, 16), (count, 2, 8, 8)}
         shares = bound(torch.float32, 32 * 128)  # of 32 tokens, after sums of at most 128 products
-        assert all((m[:, 1] - 1).abs().max() < shares for m in watch.maps)
-        assert all((m[:, 0] < 1).all() for m in watch.maps)
+        assert all((m[:, 1] - 1).abs().max() < shares for m in recorder.maps)
+        assert all((m[:, 0] < 1).all() for m in recorder.maps)
 
 
 def test_pictures_come_in_diffusers_types(pipeline: RealCustomPipeline, cat: Subject) -> None:
@@ -320,7 +326,9 @@ def test_a_whole_pipeline_survives_the_disk(pipeline: RealCustomPipeline, cat: S
     pipeline.adapter.save_pretrained(tmp_path / "adapter")
     expected = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
     whole = RealCustomPipeline.from_pretrained(tmp_path / "whole")
-    parts = RealCustomPipeline.from_pretrained(miniature.base, adapter=tmp_path / "adapter", vision=pipeline.vision)
+    parts = RealCustomPipeline.from_pretrained(
+        miniature.base, adapter=tmp_path / "adapter", vision_encoder=pipeline.vision_encoder
+    )
     assert whole.guidance == pipeline.guidance != parts.guidance
     for again in (whole, parts):
         again.guidance = pipeline.guidance
@@ -332,10 +340,10 @@ def test_a_whole_pipeline_survives_the_disk(pipeline: RealCustomPipeline, cat: S
 
 def test_converted_weights_bring_their_conditioning(pipeline: RealCustomPipeline, miniature, cat: Subject) -> None:  # type: ignore[no-untyped-def]
     adapter = RealCustomAdapter.for_unet(
-        pipeline.unet, pipeline.vision.channels, pipeline.adapter.config, None, CONDITIONING
+        pipeline.unet, pipeline.vision_encoder.channels, pipeline.adapter.projector_config, None, CONDITIONING
     )
     released = RealCustomPipeline.from_pretrained(miniature.base)
-    released.set_adapter(adapter, pipeline.vision, MaskGuidance())
+    released.set_adapter(adapter, pipeline.vision_encoder, GuidanceConfig())
     assert isinstance(released.scheduler, OfficialScheduler)
     pooled = [encode_prompts(pipeline, [PROMPT], kind).pooled for kind in ("projected", "unprojected")]
     assert torch.equal(released._encode_text([PROMPT]).pooled, pooled[1])
@@ -366,7 +374,7 @@ def test_layer_size_follows_the_unets_rounding() -> None:
 @pytest.mark.skipif(not attends_in_bf16(), reason="PyTorch is told to use less than its processor has")
 def test_half_precision_works(pipeline: RealCustomPipeline, cat: Subject, miniature) -> None:  # type: ignore[no-untyped-def]
     half = RealCustomPipeline.from_pretrained(miniature.base, dtype=torch.bfloat16)
-    half.set_adapter(copy.deepcopy(pipeline.adapter), copy.deepcopy(pipeline.vision), pipeline.guidance)
+    half.set_adapter(copy.deepcopy(pipeline.adapter), copy.deepcopy(pipeline.vision_encoder), pipeline.guidance)
     half.to(dtype=torch.bfloat16)
     tokens = half.encode_subject([Image.new("RGB", (128, 128), "red")])
     assert tokens.dtype == torch.bfloat16
@@ -380,7 +388,7 @@ def test_half_precision_works(pipeline: RealCustomPipeline, cat: Subject, miniat
     drawn = half(PROMPT, Subject(tokens, WORD, mask=mask), **given).images
     full = pipeline(PROMPT, replace(cat, mask=mask), **given | {"generator": seed()}).images
     without = pipeline(PROMPT, **given | {"generator": seed()}).images
-    encoders = outputs(half.text_encoder, half.text_encoder_2, half.vision, half.adapter)
+    encoders = outputs(half.text_encoder, half.text_encoder_2, half.vision_encoder, half.adapter)
     allowed = bound(torch.bfloat16, encoders + STEPS * outputs(half.unet))
     assert distance(drawn, full) < allowed < 0.5 * distance(without, full)
 
@@ -394,7 +402,7 @@ def test_a_lora_changes_the_base_under_the_subject(
     donor.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
     StableDiffusionXLPipeline.save_lora_weights(tmp_path, peft.get_peft_model_state_dict(donor.unet))
     other = RealCustomPipeline.from_pretrained(miniature.base)
-    other.set_adapter(copy.deepcopy(pipeline.adapter), pipeline.vision, pipeline.guidance)
+    other.set_adapter(copy.deepcopy(pipeline.adapter), pipeline.vision_encoder, pipeline.guidance)
     before = other(PROMPT, cat, generator=seed(), **SHORT).images
     other.load_lora_weights(tmp_path)
     with_lora = other(PROMPT, cat, generator=seed(), **SHORT).images
@@ -406,7 +414,7 @@ def test_a_lora_changes_the_base_under_the_subject(
 @pytest.mark.slow
 def test_the_unet_compiles_with_a_subject(pipeline: RealCustomPipeline, cat: Subject, miniature) -> None:  # type: ignore[no-untyped-def]
     compiled = RealCustomPipeline.from_pretrained(miniature.base)
-    compiled.set_adapter(copy.deepcopy(pipeline.adapter), pipeline.vision, pipeline.guidance)
+    compiled.set_adapter(copy.deepcopy(pipeline.adapter), pipeline.vision_encoder, pipeline.guidance)
     compiled.unet.forward = torch.compile(compiled.unet.forward)
     expected = pipeline(PROMPT, cat, generator=seed(), **SHORT).images
     drawn = compiled(PROMPT, cat, generator=seed(), **SHORT).images

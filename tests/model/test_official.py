@@ -100,8 +100,8 @@ def test_a_converted_adapter_is_the_release(kind: dict[str, Any], suffix: str, t
     ours = loaded.official_state_dict()
     assert ours.keys() == weights.keys()
     assert all(torch.equal(ours[name], weights[name]) for name in weights)
-    assert kind.items() <= loaded.config.model_dump().items()
-    assert loaded.config.shallow_fusion == ("code" if kind["projector"] == "shallow" else "figure")
+    assert kind.items() <= loaded.projector_config.model_dump().items()
+    assert loaded.projector_config.shallow_fusion == ("code" if kind["projector"] == "shallow" else "figure")
     assert loaded.encoder_identity is None
     assert loaded.conditioning.model_dump() == {"text_pooling": "unprojected", "scheduler": "realcustom"}
     assert json.loads((tmp_path / "adapter" / "sha256.json").read_text()).keys() == {
@@ -157,7 +157,7 @@ def test_a_converted_adapter_goes_through_the_registry(config: Config, tmp_path:
         tmp_path / "release.safetensors",
         target,
         unet={key: value for key, value in made.unet.config.items() if not key.startswith("_")},
-        vision_channels=made.vision.channels,
+        vision_channels=made.vision_encoder.channels,
         sizes=config.adapter,
     )
     with tracking.run(config, "convert", {}) as run_id:
@@ -172,7 +172,7 @@ def test_shipped_adapters_keep_their_meaning() -> None:
     assert config.model.adapter is not None
     adapter = RealCustomAdapter.from_pretrained(config.model.adapter)
     assert adapter.conditioning.model_dump() == {"text_pooling": "projected", "scheduler": None}
-    assert adapter.config.projector == "highres"
+    assert adapter.projector_config.projector == "highres"
     assert adapter.encoder_identity == encoder_identity(config.model, config.vision)
 
 
@@ -218,12 +218,12 @@ def test_shallow_features_are_earlier_blocks_of_the_global_view(miniature: Minia
     plain = VisionConfig(view_size=64, siglip_block=2, dinov2_block=2)
     several = plain.model_copy(update={"siglip_shallow": (0, 1), "dinov2_shallow": (1, 0)})
     pixels = torch.rand(2, 3, 128, 128) * 2 - 1
-    ours = VisionEncoder.from_config(parts, several)(pixels)
-    without = VisionEncoder.from_config(parts, plain)(pixels)
+    ours = VisionEncoder.load(parts, several)(pixels)
+    without = VisionEncoder.load(parts, plain)(pixels)
     assert without.shallow == () and len(ours.shallow) == 2
     assert torch.equal(ours.deep, without.deep) and torch.equal(ours.local, without.local)
     for index, (siglip, dinov2) in enumerate([(0, 1), (1, 0)]):
-        alone = VisionEncoder.from_config(parts, VisionConfig(view_size=64, siglip_block=siglip, dinov2_block=dinov2))
+        alone = VisionEncoder.load(parts, VisionConfig(view_size=64, siglip_block=siglip, dinov2_block=dinov2))
         assert torch.equal(ours.shallow[index], alone(pixels).deep)
     assert encoder_identity(parts, plain) != encoder_identity(parts, several)
 
@@ -373,7 +373,7 @@ def _encoder(activation: str = "gelu", dino_side: int = SIDE) -> VisionEncoder:
     config = VisionConfig(
         view_size=SIDE, siglip_block=0, dinov2_block=0, siglip_shallow=everything, dinov2_shallow=everything
     )
-    return VisionEncoder(siglip, dinov2, config, "test")
+    return VisionEncoder.from_models(siglip, dinov2, config, "test")
 
 
 @torch.no_grad()
