@@ -37,11 +37,11 @@ def _check_unet(config: Config, adapter: RealCustomAdapter) -> None:
         raise ArtifactError(f"model.base: {base} has no U-Net that can be read: {_first_line(error)}") from None
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(described)
-        expected = RealCustomAdapter.for_unet(unet, adapter.vision_channels, adapter.config, None).shapes
-    if expected == adapter.shapes:
+        expected = RealCustomAdapter.for_unet(unet, adapter.vision_channels, adapter.projector_config, None).layer_dims
+    if expected == adapter.layer_dims:
         return
     wrong = sorted(
-        path for path in expected.keys() | adapter.shapes.keys() if expected.get(path) != adapter.shapes.get(path)
+        path for path in expected.keys() | adapter.layer_dims.keys() if expected.get(path) != adapter.layer_dims.get(path)
     )
     raise ArtifactError(
         f"the adapter belongs to another U-Net than that of model.base {base}: {len(wrong)} cross-attention layers "
@@ -61,7 +61,7 @@ def _check_encoders(config: Config, adapter: RealCustomAdapter) -> None:
             "the adapter was trained with other vision encoders or blocks: set model.siglip, model.dinov2 and vision "
             "as in its training"
         )
-    if adapter.config.projector == "shallow" and not config.vision.siglip_shallow:
+    if adapter.projector_config.projector == "shallow" and not config.vision.siglip_shallow:
         raise ArtifactError(
             "the adapter reads shallow features: set vision.siglip_shallow and vision.dinov2_shallow to the blocks of "
             "its training (the authors': [7, 13, 19] and [4, 10, 16])"
