@@ -23,7 +23,7 @@ class WorldConfig(Section):
 class DataConfig(Section):
     """What `prepare` reads and writes."""
 
-    #: What `source` holds; docs/data.md describes each.
+    #: What `source` holds; docs/how-to/prepare_data.md describes each.
     format: Literal["jsonl", "csv", "folder", "parquet", "webdataset", "dreambench", "datasets", "world"] = "jsonl"
     source: Place = Path("runs/raw")
     #: Names that the source has for the schema's fields, for example ``{caption: text}``; "" leaves a field out.

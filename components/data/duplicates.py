@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-#: Bits by which the hashes of near-duplicates differ at most (docs/experiments.md: "Near-duplicates").
+#: Bits by which the hashes of near-duplicates differ at most (docs/explanation/experiments.md: "Near-duplicates").
 NEAR = 20
 _BITS = 256
 #: Side of the picture that is transformed, and how many of its lowest frequencies brightness and colours give.

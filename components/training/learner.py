@@ -119,7 +119,7 @@ def warmed(step: int, training: TrainingConfig) -> float:
 
 
 def _attention(device: torch.device):  # type: ignore[no-untyped-def]
-    """Explicit products on a CPU, where the fused attention's backward pass is slow (docs/experiments.md)."""
+    """Explicit products on a CPU, where fused attention has a slow backward pass (docs/explanation/experiments.md)."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 

@@ -17,7 +17,7 @@ from components.config import PACKAGE_ROOT, Config, load_config
 from tests.deploy.test_serving_api import SECRET, photograph
 from tests.fakes.service_process import QUICK, running
 
-PAGES = [*sorted((PACKAGE_ROOT / "docs").glob("*.md")), PACKAGE_ROOT / "README.md"]
+PAGES = [*sorted((PACKAGE_ROOT / "docs").rglob("*.md")), PACKAGE_ROOT / "README.md"]
 #: Python that talks to the service at this address.
 SCRIPT = re.compile(r"^```python service\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
 ADDRESS = "http://127.0.0.1:8000"

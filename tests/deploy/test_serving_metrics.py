@@ -105,7 +105,7 @@ def test_a_page_holds_what_the_service_has_done(tmp_path: Path) -> None:
 
 def test_the_guide_names_what_is_there() -> None:
     """Every metric of the guide, and in its alerts, is one that the service has; and the other way round."""
-    guide = (PACKAGE_ROOT / "docs/serving.md").read_text()
+    guide = (PACKAGE_ROOT / "docs/how-to/use_the_service.md").read_text()
     named = set(re.findall(r"realcustom_[a-z_]+", guide))
     metrics, requests = GeneratorMetrics(), RequestMetrics()
     all_families = [*metrics.families("m", (), {}), *requests.families(), *job_families(Outlook({}))]

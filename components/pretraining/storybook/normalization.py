@@ -1,7 +1,8 @@
 """Group normalisation that trains fast with channels-last activations on a CPU.
 
-torch's own backward pass takes half of a convolutional network's step in that layout (docs/experiments.md). This one
-needs two sums over the positions and one multiply-add a pass, with statistics in float32.
+torch's own backward pass takes half of a convolutional network's step in that layout
+(docs/explanation/experiments.md). This one needs two sums over the positions and one
+multiply-add a pass, with statistics in float32.
 """
 
 from __future__ import annotations

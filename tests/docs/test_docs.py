@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from components.config import PACKAGE_ROOT, load_config
 from workflows.cli import app
 
-PAGES = sorted((PACKAGE_ROOT / "docs").glob("*.md")) + [p for p in [PACKAGE_ROOT / "README.md"] if p.exists()]
+PAGES = sorted((PACKAGE_ROOT / "docs").rglob("*.md")) + [p for p in [PACKAGE_ROOT / "README.md"] if p.exists()]
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
 
 
