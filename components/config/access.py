@@ -20,7 +20,7 @@ class AccessConfig(Section):
     """Authentication of requests by API keys."""
 
     keys: Annotated[Literal["off", "required"], BeforeValidator(_word)] = "off"
-    """``required`` rejects requests without a valid API key (`realcustom key create`); ``off`` accepts every request."""
+    """``required`` rejects requests without an API key (`realcustom key create`); ``off`` accepts every request."""
     open_to_network: bool = False
     """Allow the service to listen beyond the loopback interface although `keys` is ``off``."""
     refresh_s: float = Field(2, gt=0, le=60)

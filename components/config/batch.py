@@ -1,4 +1,4 @@
-"""Tables of prompts that are drawn as a whole."""
+"""Generation of images for a whole table of prompts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from components.config.section import Section
 
 
 class BatchConfig(Section):
-    """How `generate --table` shares its rows out; a process draws with what a generator of the service reserves."""
+    """Parallelism of `generate --table`. A process reserves the CPUs and GPUs of a generator of the service."""
 
-    #: Most processes that draw at the same time, each with a pipeline of its own.
     workers: int = Field(1, ge=1)
-    #: Rows that a process is handed at a time, and has in flight.
+    """Maximum number of processes that generate at the same time, each with a pipeline of its own."""
     rows: int = Field(64, ge=1)
+    """Rows per Ray Data batch: a process receives this many at a time."""

@@ -1,4 +1,4 @@
-"""The model: its frozen parts, the adapter, and how pictures are drawn with them."""
+"""The model: its frozen parts, the adapter, and how images are sampled."""
 
 from __future__ import annotations
 
@@ -11,26 +11,35 @@ from components.config.section import PRESETS, Section
 
 
 class ModelConfig(Section):
-    """The frozen parts, each a hub name or a directory, and the adapter to start from."""
+    """The frozen parts of the model, and the adapter to start from."""
 
     base: str
+    """Stable Diffusion XL: a hub name or a directory in the layout of diffusers."""
     siglip: str
+    """SigLIP vision encoder: a hub name or a directory in the layout of transformers."""
     dinov2: str
-    #: Continue from this adapter directory; none starts with an adapter that changes nothing.
+    """DINOv2 (with registers) vision encoder: a hub name or a directory in the layout of transformers."""
     adapter: str | None = None
+    """Adapter directory to start from; ``null`` starts with an untrained adapter, which changes no image."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the frozen parts and of sampling."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the frozen parts; ``auto`` is CUDA where it is available."""
 
 
 class VisionConfig(Section):
-    """How a reference becomes patch features (paper section 3.2; sizes in pixels, blocks count from 0)."""
+    """Patch features of a reference (paper section 3.2)."""
 
     view_size: int = Field(384, ge=16)
+    """Side of the global view, and of each of the four local views, in pixels."""
     siglip_block: int = Field(25, ge=0)
+    """SigLIP block whose patch features are used, counted from 0."""
     dinov2_block: int = Field(22, ge=0)
-    #: Earlier blocks of the global view, for the shallow projector (the authors': 7, 13, 19 and 4, 10, 16).
+    """DINOv2 block whose patch features are used, counted from 0."""
     siglip_shallow: tuple[NonNegativeInt, ...] = ()
+    """Earlier SigLIP blocks of the global view, for the shallow projector (the authors': 7, 13, 19)."""
     dinov2_shallow: tuple[NonNegativeInt, ...] = ()
+    """Earlier DINOv2 blocks of the global view, as many as `siglip_shallow` (the authors': 4, 10, 16)."""
 
     @model_validator(mode="after")
     def _shallow_blocks_pair_up(self) -> VisionConfig:
@@ -40,60 +49,72 @@ class VisionConfig(Section):
 
 
 class AdapterConfig(Section):
-    """The trained part: the projector's sizes (its output is as wide as the U-Net's text context)."""
+    """Sizes of the adapter's projector (its output is as wide as the U-Net's text context)."""
 
     head_dim: int = Field(64, ge=8)
+    """Width of an attention head of the projector."""
     hidden_dim: int = Field(8704, ge=8)
-    #: ``shallow`` also reads `vision.siglip_shallow` and `vision.dinov2_shallow`, and yields twice as many tokens.
-    #: ``global`` reads no local views: it is there to measure what they are worth.
+    """Hidden width of the projector's MLP."""
     projector: Literal["highres", "shallow", "global"] = "highres"
-    #: A learned scalar weights what the local views add.
+    """Kind of projector: ``highres`` fuses the global view with the local views; ``shallow`` also reads
+    `vision.siglip_shallow` and `vision.dinov2_shallow`, and outputs twice as many tokens; ``global`` reads no local
+    views (an ablation)."""
     adaptive_scale: bool = False
-    #: Shallow projector: add the local views, as the paper's figure shows it, or drop them, as the released code does.
+    """Weight the local views' contribution by a learned scalar."""
     shallow_fusion: Literal["figure", "code"] = "figure"
+    """Shallow projector: add the local views, as in the paper's ``figure``, or leave them out, as in the released
+    ``code``."""
 
 
 class ConditioningConfig(Section):
-    """What an adapter was trained with besides its own sizes. It travels with the weights: no preset sets it."""
+    """Conditions under which an adapter was trained. They are stored with its weights; no preset sets them."""
 
-    #: SDXL's pooled text vector, or the second text encoder's pooler output before its projection.
     text_pooling: Literal["projected", "unprojected"] = "projected"
-    #: The sampler it was made for; none leaves the base model's own.
+    """Pooled text vector: SDXL's (``projected``), or the second text encoder's pooler output before its projection."""
     scheduler: Literal["realcustom"] | None = None
+    """Sampler the adapter was trained for; ``null`` keeps the base model's own."""
 
 
 class GuidanceConfig(Section):
     """Adaptive mask guidance (paper section 3.3)."""
 
     norm: Literal["max_norm", "min_max_norm", "min_max_per_channel"] = "min_max_per_channel"
-    #: Share of positions the subject may act on.
+    """Normalisation of the attention maps: by the maximum of their mean (``max_norm``), by its minimum and maximum
+    (``min_max_norm``), or of every layer before the mean as well (``min_max_per_channel``)."""
     scope: float = Field(0.25, gt=0, le=1)
-    #: Multiplies the influence quantity inside the scope (the paper's is 1).
+    """Share of positions at which the subject may act (influence scope)."""
     quantity: float = Field(1.0, gt=0, le=4)
-    #: Steps that find a mask; later steps keep the last one.
+    """Factor on the influence quantity inside the scope (the paper's is 1)."""
     steps: int = Field(12, ge=1)
-    #: Read only cross-attention layers whose path starts with one of these; none named reads all.
+    """Number of steps that compute a mask; later steps reuse the last one."""
     layers: tuple[str, ...] = ()
-    #: Spread the maps along the self-attention of the mask's resolution.
+    """Read only cross-attention layers whose path starts with one of these prefixes; an empty list reads all."""
     self_attention: bool = False
-    #: Read the maps in a text-only pass of their own, as the paper, or in the guided pass of the step before.
+    """Refine the maps by the self-attention at the mask's resolution."""
     source: Literal["separate", "conditional"] = "separate"
-    #: What unconditional rows attend to: ``all`` tokens of a black picture, as the paper, or their ``mean``.
+    """Pass that yields the maps: a ``separate`` text-only pass, as in the paper, or the ``conditional`` pass of the
+    previous step, which costs no extra pass."""
     absent: Literal["all", "mean"] = "all"
+    """What unconditional rows attend to: ``all`` tokens of a black image, as in the paper, or their ``mean``."""
 
 
 class SamplingConfig(Section):
-    """How pictures are drawn by default."""
+    """Defaults of image generation."""
 
     steps: int = Field(25, ge=1)
+    """Denoising steps."""
     guidance_scale: float = Field(3.5, ge=1)
+    """Weight of classifier-free guidance; 1 turns it off."""
     height: int = Field(1024, multiple_of=8)
+    """Height of generated images in pixels."""
     width: int = Field(1024, multiple_of=8)
+    """Width of generated images in pixels."""
     guidance: GuidanceConfig = GuidanceConfig()
+    """Adaptive mask guidance."""
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """All but the guidance, as a diffusers pipeline takes them."""
+        """Keyword arguments of a diffusers pipeline call: all settings but the guidance."""
         return {
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance_scale,
@@ -103,13 +124,13 @@ class SamplingConfig(Section):
 
 
 class NamingConfig(Section):
-    """One-step mode: how the target word of a prompt is found by its reference."""
+    """One-step mode: detection of a prompt's target word by the reference."""
 
-    #: Least probability, of 1, at which a phrase of the prompt is taken for the reference's name.
     threshold: float = Field(0.1, ge=0, le=1)
-    #: What SigLIP is asked; ``{noun}`` stands for the noun with its article.
+    """Minimum probability, from 0 to 1, at which a phrase of the prompt is taken as the reference's name."""
     templates: tuple[Annotated[str, Field(pattern=r"\{noun\}")], ...] = Field(("a photo of {noun}",), min_length=1)
-    #: Class nouns for prompts that name none: a list, or a text file with one a line.
+    """Texts that SigLIP compares with the reference; ``{noun}`` stands for the noun with its article."""
     nouns: Annotated[tuple[str, ...], Field(min_length=1)] | Path = PRESETS / "nouns.txt"
-    #: Tokens that texts are padded to, as in the training of the text tower.
+    """Class nouns for prompts that name no subject: a list, or a text file with one per line."""
     text_tokens: int = Field(64, ge=4)
+    """Tokens to which texts are padded, as in the training of SigLIP's text tower."""

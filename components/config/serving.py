@@ -12,30 +12,35 @@ from components.config.section import Place, Section
 
 
 class JobsConfig(Section):
-    """Pictures that are drawn while nobody waits on the line."""
+    """Asynchronous image generation: the job queue and its webhooks."""
 
-    #: Jobs that wait before more are refused, of all owners and of one.
     max_queued: int = Field(1000, ge=1)
+    """Maximum number of queued jobs of all owners; more are refused."""
     max_queued_per_owner: int = Field(500, ge=1)
-    #: How long an ended job and its pictures are kept.
+    """Maximum number of queued jobs of one owner; more are refused."""
     keep_s: float = Field(86_400, gt=0)
-    #: Replicas that take jobs, and how many each works on at a time.
+    """Seconds for which a finished job and its images are kept."""
     workers: int = Field(1, ge=1)
+    """Number of job worker replicas."""
     concurrency: int = Field(4, ge=1)
-    #: Attempts before a job is given up, and seconds that one may take.
+    """Jobs that a worker replica processes at the same time."""
     max_attempts: int = Field(3, ge=1)
+    """Maximum number of attempts at a job before it fails."""
     timeout_s: float = Field(3600, gt=0)
-    #: Another worker takes a job over that its worker has not been heard of for so long.
+    """Maximum duration of an attempt in seconds."""
     lease_s: float = Field(30, gt=0)
-    #: How often workers write progress down, and look for jobs and cancellations.
+    """Lease of a job in seconds: without a heartbeat for this long, another worker takes the job over."""
     tick_s: float = Field(0.5, gt=0)
-    #: Where webhooks may go: ``https://host`` or ``https://host:port``, each exactly; none allows no webhooks.
+    """Interval in seconds at which workers save progress and look for new jobs and cancellations."""
     webhook_origins: tuple[Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")], ...] = ()
-    #: File with the key that webhooks are signed with: ``whsec_`` and base64.
+    """Origins to which webhooks may be sent, each exactly ``https://host`` or ``https://host:port``; an empty list
+    allows no webhooks."""
     webhook_secret: Path | None = None
-    #: Attempts at a webhook, and seconds before the second; each further wait is twice as long.
+    """File with the signing key of webhooks: ``whsec_`` followed by base64."""
     webhook_attempts: int = Field(6, ge=1)
+    """Maximum number of attempts at a webhook."""
     webhook_backoff_s: float = Field(5, gt=0)
+    """Seconds before the second attempt at a webhook; each further wait is twice as long."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> JobsConfig:
@@ -47,14 +52,16 @@ class JobsConfig(Section):
 
 
 class C2paConfig(Section):
-    """With what generated pictures are signed; nothing signs none."""
+    """Signatures (C2PA) of generated images; without `certificates` and `key` nothing is signed."""
 
-    #: Files in PEM: the signer's certificate with those above it, and its private key.
     certificates: Path | None = None
+    """PEM file with the signer's certificate chain; ``null`` signs no image."""
     key: Path | None = None
+    """PEM file with the signer's private key."""
     algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = "es256"
-    #: A time-stamp authority (RFC 3161), asked for every picture.
+    """Signature algorithm."""
     timestamp_url: str | None = None
+    """URL of a time-stamp authority (RFC 3161), called for every image."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> C2paConfig:
@@ -64,16 +71,16 @@ class C2paConfig(Section):
 
 
 class RolloutConfig(Section):
-    """How the service follows the registry's aliases."""
+    """Rollout of new versions when an alias of the registry moves."""
 
-    #: Seconds between two looks; 0 keeps the version that was found when the application was deployed.
     poll_s: float = Field(15, ge=0)
-    #: Load a new version beside the old one, in the same process; otherwise replicas are replaced.
+    """Seconds between two checks of the registry's aliases; 0 keeps the version found at deployment."""
     beside: bool = True
-    #: Versions that stay loaded after others have taken their place, so that there is a quick way back.
+    """Load a new version in the same process, beside the old one; otherwise replicas are replaced."""
     keep: int = Field(1, ge=0)
-    #: Share of owners (without keys: of requests) that the alias ``challenger`` serves.
+    """Number of replaced versions that stay loaded, for a quick rollback."""
     canary: float = Field(0, ge=0, le=1)
+    """Share of owners (without API keys: of requests), from 0 to 1, that the alias ``challenger`` serves."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> RolloutConfig:
@@ -83,72 +90,88 @@ class RolloutConfig(Section):
 
 
 class ServingConfig(Section):
+    """The service: address, limits, replicas and storage."""
+
     host: str = "127.0.0.1"
-    #: 0 takes a free port.
+    """Address that the service listens on."""
     port: int = Field(8000, ge=0, lt=65536)
-    #: Directory, or URL of an object store, of the characters' pictures and tokens and the jobs' results.
+    """Port that the service listens on; 0 takes a free port."""
     store: Place = Path("runs/characters")
-    #: SQLAlchemy URL of the rows of characters, jobs and keys; by default SQLite in `store`, if that is a directory.
+    """Directory or object store URL for the characters' images and tokens, and the jobs' results."""
     database: str | None = None
-    #: Find faces on uploaded pictures that come without a face box (needs the extra ``faces``).
+    """SQLAlchemy URL of the database of characters, jobs and keys; by default SQLite in `store`, if that is a
+    directory."""
     find_faces: bool = False
-    #: Find the word for characters that come with neither word nor description (loads SigLIP beside them).
+    """Detect faces in uploaded images that come without a face box (needs the extra ``faces``)."""
     find_words: bool = False
-    #: Largest request body.
+    """Detect the target word of characters that have neither word nor description (each replica of the characters
+    loads SigLIP)."""
     max_upload_bytes: int = Field(10_000_000, ge=1)
-    #: Most pixels of an uploaded picture, by its header.
+    """Maximum size of a request body in bytes."""
     max_upload_pixels: int = Field(50_000_000, ge=1, le=178_956_970)
-    #: Longest side of a generated picture in pixels.
+    """Maximum number of pixels of an uploaded image, read from its header."""
     max_side: int = Field(2048, ge=8)
+    """Maximum side of a generated image in pixels."""
     max_steps: int = Field(100, ge=1)
-    #: Least replicas of the generator; with 0 the last one leaves when it is not needed, and the next request waits for
-    #: another.
+    """Maximum number of denoising steps of a request."""
     min_replicas: int = Field(1, ge=0)
-    #: Most replicas of the generator, and of the characters.
+    """Minimum number of generator replicas; with 0 the last one stops when idle, and the next request waits for a
+    new one to start."""
     max_replicas: int = Field(2, ge=1)
-    #: Seconds that a replica is not needed before it leaves.
+    """Maximum number of generator replicas, and of replicas of the characters."""
     scale_down_s: float = Field(600, ge=0)
-    #: Requests a generator works on at a time, and requests that wait before more are refused.
+    """Seconds after which an idle replica stops."""
     max_ongoing_requests: int = Field(8, ge=1)
+    """Requests that a generator replica processes at the same time."""
     max_queued_requests: int = Field(32, ge=1)
-    #: Pictures that wait inside a generator, of all requests and of one owner, before more are refused.
+    """Maximum number of waiting requests; more are refused."""
     max_queued_pictures: int = Field(64, ge=1)
+    """Maximum number of images waiting in a generator replica; more are refused."""
     max_queued_per_owner: int = Field(32, ge=1)
-    #: Most pixels a generator draws at the same time; by default it measures at its start how many pay.
+    """Maximum number of images of one owner waiting in a generator replica; more are refused."""
     pixel_budget: int | None = Field(None, ge=1)
-    #: What one generator reserves.
+    """Maximum number of pixels in a batch of a generator; by default measured when it starts."""
     generator_gpus: float = Field(0, ge=0)
+    """GPUs that a generator replica reserves (a fraction shares one)."""
     generator_threads: int = Field(1, ge=1)
+    """CPUs that a generator replica reserves, and its number of torch threads."""
     request_timeout_s: float = Field(300, gt=0)
-    #: Seconds for which a generator has the vision tokens of a character that it has drawn in memory; 0 keeps none.
+    """Maximum duration of a request in seconds."""
     token_cache_s: float = Field(60, ge=0)
-    #: Sizes that are drawn once before a generator takes requests, ``<width>x<height>``; by default that of `sampling`.
+    """Seconds for which a generator caches a character's vision tokens; 0 caches none."""
     warm_sizes: tuple[Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")], ...] = ()
-    #: Compile the U-Net: slow to warm up, quicker afterwards, on GPUs.
+    """Sizes, ``<width>x<height>``, generated once before a generator accepts requests; by default that of
+    `sampling`."""
     compile: bool = False
-    #: Seconds between two health checks of a replica, three of which have to fail.
+    """Compile the U-Net: slower to start, faster afterwards, on GPUs."""
     health_check_s: float = Field(10, gt=0)
-    #: A generator that has work, and in which nothing has moved for so many seconds, is replaced.
+    """Seconds between health checks of a replica; three failures in a row replace it."""
     stuck_s: float = Field(120, gt=0)
-    #: Seconds that a replica gets to finish what it has begun before it is stopped.
+    """Seconds without progress after which a generator with work is replaced."""
     drain_s: float = Field(60, ge=0)
-    #: Generated pictures carry their prompt, beside what else they say of how they were made.
+    """Seconds that a stopping replica gets to finish its requests."""
     prompt_in_pictures: bool = False
+    """Write the prompt into the metadata of generated images, beside the other provenance."""
     c2pa: C2paConfig = C2paConfig()
+    """Signed provenance (C2PA) of generated images; needs the extra ``c2pa``."""
     jobs: JobsConfig = JobsConfig()
+    """Job queue and webhooks."""
     rollout: RolloutConfig = RolloutConfig()
+    """Rollout of new model versions."""
     access: AccessConfig = AccessConfig()
+    """Authentication by API keys."""
     content: ContentConfig = ContentConfig()
+    """Content check of uploaded and generated images."""
 
     @model_validator(mode="after")
     def _rows_have_a_place(self) -> ServingConfig:
         if isinstance(self.store, str) and self.database is None:
-            raise ValueError("store is a URL: give database, since rows cannot lie there")
+            raise ValueError("store is a URL: give database, since an object store holds no database")
         return self
 
     @property
     def proxy_timeout_s(self) -> float:
-        """How long Serve's proxy waits for the gateway, which refuses late requests in JSON before that."""
+        """Timeout of Serve's proxy in seconds: longer than the gateway's own, whose response is JSON."""
         return self.request_timeout_s + 10
 
     @model_validator(mode="after")

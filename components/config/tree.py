@@ -1,4 +1,4 @@
-"""The whole tree."""
+"""The whole configuration tree."""
 
 from __future__ import annotations
 
@@ -16,36 +16,55 @@ from components.config.training import PretrainingConfig, TrainingConfig
 
 
 class QuickstartConfig(Section):
+    """The demonstration on one machine."""
+
     output: Path = Path("runs/quickstart")
-    #: Identities never seen in training, drawn for the final picture.
+    """Directory of the quickstart's image, table and log file."""
     showcase: int = Field(8, ge=1)
-    #: Unseen identities scored for the table.
+    """Number of unseen identities in the quickstart's image."""
     scored: int = Field(48, ge=2)
+    """Number of unseen identities that are scored."""
 
 
 class Config(Section):
-    """Everything a workflow needs to know."""
+    """The configuration of every workflow and of the service."""
 
     preset: str
+    """Name of the preset that the configuration started from."""
     seed: int = 0
+    """Seed of the toy world and of the quickstart's cases."""
     world: WorldConfig = WorldConfig()
+    """The procedural toy world."""
     model: ModelConfig
+    """Frozen parts of the model, and the adapter."""
     vision: VisionConfig = VisionConfig()
+    """Vision encoders: views and blocks."""
     adapter: AdapterConfig = AdapterConfig()
+    """Sizes of the adapter's projector."""
     sampling: SamplingConfig = SamplingConfig()
+    """Defaults of image generation."""
     naming: NamingConfig = NamingConfig()
+    """One-step mode: detection of the target word."""
     data: DataConfig = DataConfig()
+    """Data preparation."""
     pretraining: PretrainingConfig = PretrainingConfig()
+    """Training of the miniature."""
     training: TrainingConfig = TrainingConfig()
+    """Training of the adapter."""
     registry: RegistryConfig = RegistryConfig()
+    """MLflow tracking, the model registry and promotion."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    """Benchmarks and their judges."""
     serving: ServingConfig = ServingConfig()
+    """The service."""
     batch: BatchConfig = BatchConfig()
+    """Generation for tables of prompts."""
     quickstart: QuickstartConfig = QuickstartConfig()
+    """The demonstration."""
 
 
 def for_workers(config: Config) -> Config:
-    """The same configuration with absolute paths: a Ray worker has a working directory of its own."""
+    """The same configuration with absolute paths, since a Ray worker has another working directory."""
     registry = config.registry.model_copy(
         update={"tracking_uri": config.registry.absolute_uri, "artifacts": config.registry.artifacts.absolute()}
     )
@@ -67,6 +86,6 @@ def for_workers(config: Config) -> Config:
 
 
 def _absolute(section: Section, *names: str) -> dict[str, str]:
-    """Those of the fields ``names`` that are directories rather than hub names, with absolute paths."""
+    """Absolute paths of those of the fields ``names`` that are directories rather than hub names."""
     named = section.model_dump(include=set(names))
     return {name: str(Path(part).absolute()) for name, part in named.items() if part and Path(part).is_dir()}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from components.config import PACKAGE_ROOT, Config, for_workers, load_config, presets
+from components.config import PACKAGE_ROOT, Config, GateConfig, TrainingConfig, for_workers, load_config, presets
 from components.errors import ConfigError
 
 
@@ -17,6 +19,27 @@ def test_every_preset_loads_under_its_own_name() -> None:
     assert {"tiny", "sdxl"} <= set(presets())
     for name in presets():
         assert load_config(name).preset == name
+
+
+def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for nested in (field.annotation, *get_args(field.annotation)):
+            if isinstance(nested, type) and issubclass(nested, BaseModel):
+                yield from _sections(nested)
+
+
+def test_every_key_and_section_has_a_description() -> None:
+    sections = set(_sections(Config))
+    assert {GateConfig, TrainingConfig} <= sections
+    lacking = [
+        f"{section.__name__}.{name}"
+        for section in sections
+        for name, field in section.model_fields.items()
+        if not (field.description or "").strip().endswith((".", ")"))
+    ]
+    lacking += [section.__name__ for section in sections if not section.__doc__]
+    assert lacking == []
 
 
 def test_overrides_replace_values_and_leave_the_rest() -> None:
