@@ -41,7 +41,8 @@ def interface(config: Config) -> dict[str, Any]:
 
 def page(document: Schema) -> str:
     """The document in Markdown."""
-    return "\n".join([_HEAD.read_text(), "## Requests", "", *_operations(document), "## Schemas", "", *_schemas(document)])
+    requests = ["## Requests", "", *_operations(document)]
+    return "\n".join([_HEAD.read_text(), *requests, "## Schemas", "", *_schemas(document)])
 
 
 def _operations(document: Schema) -> Iterator[str]:

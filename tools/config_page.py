@@ -8,7 +8,6 @@ the docstring below the field in `components/config`.
 
 from __future__ import annotations
 
-import inspect
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ def main() -> None:
 def page(root: type[BaseModel] = Config) -> str:
     """The whole tree in Markdown, a table for each section."""
     loaded = {preset: load_config(preset).model_dump(mode="json") for preset in presets()}
-    return "\n".join([_HEAD.read_text(), *_section(root, "", loaded)])
+    return "\n".join([_HEAD.read_text(), *section_rows(root, "", loaded)])
 
 
 def keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -47,11 +46,11 @@ def keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[
             yield from keys(nested, f"{prefix}{name}.")
 
 
-def _section(section: type[BaseModel], prefix: str, loaded: Mapping[str, Any]) -> Iterator[str]:
+def section_rows(section: type[BaseModel], prefix: str, loaded: Mapping[str, Any]) -> Iterator[str]:
     """A section's heading, explanation and table, then those of the sections in it."""
     if prefix:
         yield f"## {prefix.rstrip('.')}\n"
-        yield f"{_prose(inspect.getdoc(section))}\n"
+        yield f"{_summary(section)}\n"
     rows = [(name, field) for name, field in section.model_fields.items() if _nested(field) is None]
     if rows:
         yield "| Key | Type and limits | Default | Meaning |\n|---|---|---|---|"
@@ -63,11 +62,11 @@ def _section(section: type[BaseModel], prefix: str, loaded: Mapping[str, Any]) -
     for name, field in section.model_fields.items():
         nested = _nested(field)
         if nested is not None:
-            yield from _section(nested, f"{prefix}{name}.", loaded)
+            yield from section_rows(nested, f"{prefix}{name}.", loaded)
         item = _item(field)
         if item is not None:
             yield f"### Each of {prefix}{name}\n"
-            yield f"{_prose(inspect.getdoc(item))}\n"
+            yield f"{_summary(item)}\n"
             yield "| Key | Type and limits | Default | Meaning |\n|---|---|---|---|"
             for key, each in item.model_fields.items():
                 default = "required" if each.is_required() else _value(_plain(each.default))
@@ -86,6 +85,11 @@ def _nested(field: FieldInfo) -> type[BaseModel] | None:
     """The section that a field holds; None for a value."""
     annotation = field.annotation
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _summary(section: type[BaseModel]) -> str:
+    """A section's own docstring; not the one that it inherits."""
+    return _prose(vars(section).get("__doc__"))
 
 
 def _prose(text: str | None) -> str:

@@ -18,11 +18,6 @@ def document() -> dict[str, Any]:
     return interface(load_config("tiny", ["serving.access.keys=required"]))
 
 
-def test_the_page_is_up_to_date(document: dict[str, Any]) -> None:
-    written = (PACKAGE_ROOT / "docs" / "reference" / "http.md").read_text()
-    assert written == page(document), "run `python -m tools.api_page > docs/reference/http.md`"
-
-
 def test_the_document_is_sound(document: dict[str, Any]) -> None:
     """References lead somewhere, and errors are described as they are."""
     schemas = document["components"]["schemas"]
