@@ -1,4 +1,4 @@
-"""The documentation is true: its Python runs, its commands resolve, its links lead somewhere."""
+"""The documentation is true: its Python runs, its commands resolve, its links and anchors lead somewhere."""
 
 from __future__ import annotations
 
@@ -6,30 +6,55 @@ import re
 import shlex
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from components.config import PACKAGE_ROOT, load_config
 from workflows.cli import app
 
-PAGES = sorted((PACKAGE_ROOT / "docs").rglob("*.md")) + [p for p in [PACKAGE_ROOT / "README.md"] if p.exists()]
+DOCS = PACKAGE_ROOT / "docs"
+PAGES = [*sorted(DOCS.rglob("*.md")), PACKAGE_ROOT / "README.md", PACKAGE_ROOT / "CONTRIBUTING.md"]
+KINDS = ("tutorials", "how-to", "reference", "explanation")
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
 
 
+def _name(page: Path) -> str:
+    return str(page.relative_to(PACKAGE_ROOT))
+
+
 def _blocks(language: str) -> list[tuple[str, str]]:
-    return [(p.name, m["body"]) for p in PAGES for m in FENCE.finditer(p.read_text()) if m["language"] == language]
+    return [(_name(p), m["body"]) for p in PAGES for m in FENCE.finditer(p.read_text()) if m["language"] == language]
 
 
 def _commands() -> list[tuple[str, list[str]]]:
-    """Every command in the pages' bash blocks, continued lines joined, comments dropped."""
-    joined = [(page, body.replace("\\\n", " ")) for page, body in _blocks("bash")]
+    """Every command in the pages' bash blocks, continued lines joined, comments and here-documents dropped."""
+    joined = [(page, re.sub(r"<<'END'\n.*?\nEND\n", "\n", body, flags=re.DOTALL)) for page, body in _blocks("bash")]
     return [
         (page, words)
         for page, body in joined
-        for line in body.splitlines()
+        for line in body.replace("\\\n", " ").splitlines()
         if (words := shlex.split(line, comments=True))
     ]
+
+
+def _settings(words: list[str]) -> dict[str, Any]:
+    """What a documented command says about the configuration; files of settings are written beforehand."""
+    flags = dict(pairwise(words))
+    overrides = [value for flag, value in pairwise(words) if flag == "--set"]
+    return {"preset": flags.get("--preset"), "overrides": overrides, "file": flags.get("--config")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the pages' files of settings."""
+    monkeypatch.chdir(tmp_path)
+    files = [body for _, body in _blocks("yaml") if "preset" in (yaml.safe_load(body) or {})]
+    assert files
+    (tmp_path / "sdxl-mine.yaml").write_text(files[0])
+    return tmp_path
 
 
 @pytest.mark.parametrize(("page", "body"), _blocks("python"))
@@ -38,22 +63,28 @@ def test_python_blocks_run(page: str, body: str, tmp_path: Path, monkeypatch: py
     exec(compile(body, page, "exec"), {})
 
 
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(("page", "words"), [(p, w) for p, w in _commands() if w[:2] == ["realcustom", "config"]])
 def test_config_commands_run(page: str, words: list[str]) -> None:
     result = CliRunner().invoke(app, words[1:])
     assert result.exit_code == 0, f"{page}: {shlex.join(words)}: {result.output}"
 
 
-@pytest.mark.parametrize(("page", "words"), [(p, w) for p, w in _commands() if "--set" in w])
-def test_documented_overrides_are_known(page: str, words: list[str]) -> None:
-    preset = words[words.index("--preset") + 1] if "--preset" in words else "tiny"
-    overrides = [value for flag, value in pairwise(words) if flag == "--set"]
-    assert load_config(preset, overrides).preset == preset
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("page", "words"), [(p, w) for p, w in _commands() if {"--set", "--config"} & set(w)])
+def test_documented_settings_are_known(page: str, words: list[str]) -> None:
+    load_config(**_settings(words))
 
 
-def test_key_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("page", "body"), [(p, b) for p, b in _blocks("yaml") if "preset" in (yaml.safe_load(b) or {})])
+def test_documented_files_of_settings_are_known(page: str, body: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(body)
+    assert load_config(file=file).preset == "sdxl"
+
+
+def test_key_commands_run(folder: Path) -> None:
     """In their order; the id that is revoked is the one of the first key that they have made."""
-    monkeypatch.chdir(tmp_path)
     runner, made = CliRunner(), ""
     for page, words in _commands():
         if words[:2] == ["realcustom", "key"]:
@@ -76,10 +107,69 @@ def test_documented_stages_exist() -> None:
     }
     assert named and modules
     assert (named | modules) <= known
+    assert all((PACKAGE_ROOT / "workflows" / f"{module}.py").exists() for module in modules)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_documented_options_exist() -> None:
+    """Every option of a documented `realcustom` command is one that the command has."""
+    from typer.main import get_command
+
+    unknown = []
+    for page, words in _commands():
+        if words[0] != "realcustom" or words[1].startswith("-"):
+            continue
+        command: Any = get_command(app)
+        for word in words[1:]:
+            if not hasattr(command, "commands") or word not in command.commands:
+                break
+            command = command.commands[word]
+        options = {option for parameter in command.params for option in parameter.opts}
+        unknown += [f"{page}: {word}" for word in words if word.startswith("--") and word not in options]
+    assert unknown == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower().replace("`", "")).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text())
-    missing = [target for target in targets if not (page.parent / target).exists()]
-    assert missing == []
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", text):
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in _anchors(file), f"{target}#{anchor}"
+
+
+def test_the_index_leads_to_every_page() -> None:
+    linked = {(DOCS / target).resolve() for target in re.findall(r"\]\(([^)#\s]+\.md)", (DOCS / "index.md").read_text())}
+    pages = {page for kind in KINDS for page in (DOCS / kind).glob("*.md")}
+    assert {page.relative_to(DOCS) for page in pages - linked} == set()
+    assert {page.relative_to(DOCS) for page in DOCS.rglob("*.md")} == {p.relative_to(DOCS) for p in pages} | {
+        Path("index.md")
+    }
+
+
+def test_every_picture_is_shown_somewhere() -> None:
+    shown = {
+        (page.parent / target).resolve()
+        for page in [*PAGES, PACKAGE_ROOT / "weights" / "tiny" / "README.md"]
+        for target in re.findall(r"!\[[^]]*\]\(([^)\s]+)\)", page.read_text())
+    }
+    assert set((DOCS / "images").iterdir()) <= shown
+
+
+def test_paths_in_code_comments_exist() -> None:
+    """Code that names a page of the documentation names one that is there."""
+    folders = ("components", "deploy", "workflows", "tools", "benchmarks", "tests")
+    files = [path for folder in folders for path in (PACKAGE_ROOT / folder).rglob("*.py")]
+    files += [PACKAGE_ROOT / "ray_cluster.yaml", PACKAGE_ROOT / "ray_cluster.local.yaml", PACKAGE_ROOT / "deploy/serve.yaml"]
+    named = {
+        (str(path.relative_to(PACKAGE_ROOT)), page)
+        for path in files
+        for page in re.findall(r"\bdocs/[\w/-]+\.(?:md|png)", path.read_text())
+    }
+    assert {each for each in named if not (PACKAGE_ROOT / each[1]).exists()} == set()
