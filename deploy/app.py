@@ -38,7 +38,9 @@ class BuildArgs(BaseModel):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    preset: str = "tiny"
+    preset: str | None = None
+    #: YAML file, as after ``--config``; the process that builds the application reads it.
+    config: str | None = None
     #: ``key=value``, as after ``--set``.
     overrides: list[str] = []
     #: ``models:/name@alias`` or ``models:/name/version``; by default the configured model and alias.
@@ -58,7 +60,7 @@ def build(args: dict[str, Any] | None = None) -> Application:
         RegistryError: the model, version or alias is unknown.
     """
     given = BuildArgs.model_validate(args or {})
-    config = load_config(given.preset, given.overrides)
+    config = load_config(given.preset, given.overrides, given.config)
     require_door(config, None)
     return wire(config, given.model_uri, given.registry)
 

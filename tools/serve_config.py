@@ -8,6 +8,7 @@ deployments with their options, as the configuration has them. The model must be
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,7 @@ from ray.serve._private.build_app import build_app
 from ray.serve.deployment import deployment_to_schema
 from ray.serve.schema import ServeDeploySchema
 
-from components.config import load_config
+from components.config import DEFAULT_PRESET, load_config, named_preset
 from components.errors import RealCustomError
 from deploy.app import NAME, REGISTRY, BuildArgs, build
 
@@ -39,7 +40,7 @@ def describe(args: BuildArgs) -> dict[str, Any]:
         ConfigError: keys are off, and nobody has said that this is meant.
         RegistryError: the model, version or alias is unknown.
     """
-    limits = load_config(args.preset, args.overrides).serving
+    limits = load_config(args.preset, args.overrides, args.config).serving
     deployments = build_app(build(args.model_dump()), name=NAME).deployments
     http = {"host": limits.host, "port": limits.port, "request_timeout_s": limits.proxy_timeout_s}
     application = {
@@ -57,21 +58,30 @@ def describe(args: BuildArgs) -> dict[str, Any]:
 
 def render(args: BuildArgs) -> str:
     """The config file, with a header that says how it was made."""
-    words = ["python -m tools.serve_config", f"--preset {args.preset}", *(f"--set {each}" for each in args.overrides)]
+    named = {"preset": args.preset, "config": args.config}
+    words = ["python -m tools.serve_config", *(f"--{name} {value}" for name, value in named.items() if value)]
+    words += [f"--set {each}" for each in args.overrides]
     command = " \\\n#     ".join([*words, *([f"--model-uri {args.model_uri}"] if args.model_uri else [])])
     return _HEADER.format(command=command) + yaml.safe_dump(describe(args), sort_keys=False, width=120)
 
 
 def main(
-    preset: str = "tiny",
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preset; by default the one that --config names, or tiny.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML file of settings; the cluster's head node must have it.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace one configuration key. Repeatable.")
+    ] = None,
     model_uri: Annotated[str | None, typer.Option(help="models:/name@alias or models:/name/version")] = None,
     registry: Annotated[str, typer.Option(help="Module that finds the model.")] = REGISTRY,
 ) -> None:
     """Print the config file of `serve deploy`."""
-    given: dict[str, Any] = {"preset": preset, "overrides": overrides or [], "model_uri": model_uri}
+    file = None if config is None else str(config.absolute())
+    given: dict[str, Any] = {"config": file, "overrides": overrides or [], "model_uri": model_uri}
     given |= {} if registry == REGISTRY else {"registry": registry}
     try:
+        given["preset"] = named_preset(preset, config) or DEFAULT_PRESET
         typer.echo(render(BuildArgs(**{name: value for name, value in given.items() if value is not None})), nl=False)
     except RealCustomError as error:
         raise SystemExit(f"error: {error}") from None

@@ -1,6 +1,6 @@
-"""`realcustom`: one command a stage, each the same as ``python -m workflows.<stage>``.
+"""`realcustom`: one command for each stage, the same as ``python -m workflows.<stage>``.
 
-Stages are imported when they are called: `realcustom --help` needs neither torch nor Ray.
+A stage's module is imported when its command runs: `realcustom --help` imports neither torch nor Ray.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from typing import Annotated, Any
 
 import typer
 
+from components import __version__
 from components.config import presets as known_presets
 from workflows import character, key
-from workflows.entry import launch, one_line_errors, resolve
-from workflows.options import Overrides, Preset
+from workflows.entry import launch, one_line_errors
+from workflows.options import ConfigFile, Overrides, Preset, Settings
 from workflows.service import URL, draw
 
 app = typer.Typer(
-    help="Subject-driven pictures: prepare data, train an adapter, register it, and generate with a subject.",
+    help="Subject-driven image generation: prepare data, train an adapter, register it, and generate with a subject.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,148 +28,199 @@ app.add_typer(key.app, name="key")
 app.add_typer(character.app, name="character")
 
 
-def _stage(name: str, preset: str, overrides: list[str] | None, **arguments: Any) -> None:
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"realcustom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _stage(name: str, settings: Settings, **arguments: Any) -> None:
     def run(*args: Any, **kwargs: Any) -> None:
         import_module(f"workflows.{name}").run(*args, **kwargs)
 
-    launch(run, preset, overrides or [], **arguments)
+    launch(run, settings, **arguments)
 
 
 @app.command()
 def quickstart(
-    preset: Preset = "tiny",
+    preset: Preset = None,
+    config_file: ConfigFile = None,
     overrides: Overrides = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the service running until interrupted.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the service running until Ctrl-C.")] = False,
 ) -> None:
-    """The whole job on one machine: draw, prepare, train, register, serve, create a character, compare."""
-    _stage("quickstart", preset, overrides, keep=keep)
+    """Run the whole job on this machine: draw the toy world, prepare, train, register, serve, generate, evaluate."""
+    _stage("quickstart", Settings(preset, config_file, overrides), keep=keep)
 
 
 @app.command()
-def pretrain(preset: Preset = "tiny", overrides: Overrides = None) -> None:
+def pretrain(preset: Preset = None, config_file: ConfigFile = None, overrides: Overrides = None) -> None:
     """Train the miniature base model and its encoders on the toy world."""
-    _stage("pretrain", preset, overrides)
+    _stage("pretrain", Settings(preset, config_file, overrides))
 
 
 @app.command()
-def world(preset: Preset = "tiny", overrides: Overrides = None) -> None:
-    """Draw the toy world as picture files and JSON lines, like a user's own data."""
-    _stage("world", preset, overrides)
+def world(preset: Preset = None, config_file: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Draw the toy world: image files and JSON lines, in the format of a user's own data."""
+    _stage("world", Settings(preset, config_file, overrides))
 
 
 @app.command()
-def prepare(preset: Preset = "tiny", overrides: Overrides = None) -> None:
-    """Turn subject/caption pairs into encoded training shards and a manifest, with Ray Data."""
-    _stage("prepare", preset, overrides)
+def prepare(preset: Preset = None, config_file: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Prepare images with captions as encoded training shards, with Ray Data.
+
+    For a source other than the toy world name a preset: it decides the size of the training images.
+    """
+    settings = Settings(preset, config_file, overrides)
+    with one_line_errors():
+        named = settings.names_preset
+    _stage("prepare", settings, preset_named=named)
 
 
 @app.command()
 def inspect(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The directory that `prepare` wrote.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Directory that `prepare` wrote.")],
 ) -> None:
-    """Say what is in a prepared dataset: counts, buckets, sample captions, and why rows were left out."""
+    """Print what a prepared dataset holds: counts, buckets, sample captions, and why rows were rejected."""
     with one_line_errors():
         import_module("workflows.inspect").run(dataset)
 
 
 @app.command()
-def train(preset: Preset = "tiny", overrides: Overrides = None) -> None:
-    """Fit the adapter to prepared shards with Ray Train, and log the run to MLflow."""
-    _stage("train", preset, overrides)
+def train(preset: Preset = None, config_file: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Train the adapter on a prepared dataset with Ray Train, log the run to MLflow, and register the result.
+
+    Runs on the cluster that the environment variable RAY_ADDRESS names, otherwise on a Ray of its own.
+    """
+    _stage("train", Settings(preset, config_file, overrides))
 
 
 @app.command()
-def evaluate(preset: Preset = "tiny", overrides: Overrides = None) -> None:
-    """Measure subject similarity and text control with encoders that condition nothing."""
-    _stage("evaluate", preset, overrides)
+def register(
+    adapter: Annotated[Path, typer.Option(metavar="DIR", help="Adapter directory: converted, or trained elsewhere.")],
+    alias: Annotated[
+        str | None, typer.Option(help="Alias to point at the new version, for example champion, which is served.")
+    ] = None,
+    preset: Preset = None,
+    config_file: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Register an adapter directory as a new version, after checking it against the base model and the encoders."""
+    _stage("register", Settings(preset, config_file, overrides), adapter=adapter, alias=alias)
+
+
+@app.command()
+def evaluate(preset: Preset = None, config_file: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Measure subject similarity and text control with encoders that do not condition the model."""
+    _stage("evaluate", Settings(preset, config_file, overrides))
 
 
 @app.command()
 def promote(
     version: Annotated[
-        int | None, typer.Option(metavar="N", help="The candidate; the newest version if not given.")
+        int | None, typer.Option(metavar="N", help="Version to compare with the champion. Default: the newest.")
     ] = None,
-    rollback: Annotated[bool, typer.Option("--rollback", help="Put the champion's predecessor back.")] = False,
-    preset: Preset = "tiny",
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Point the alias back at the champion's predecessor.")
+    ] = False,
+    preset: Preset = None,
+    config_file: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Let a version challenge the one that the service loads, and give it its place if it measures better."""
-    _stage("promote", preset, overrides, version=version, rollback=rollback)
+    """Compare a version with the champion, and promote it if it passes the gates; exit status 3 if it does not."""
+    _stage("promote", Settings(preset, config_file, overrides), version=version, rollback=rollback)
 
 
 @app.command()
 def generate(
-    prompt: Annotated[str | None, typer.Option(help="What the picture shows.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text that describes the image.")] = None,
     table: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Draw every row of this .jsonl, .csv or .parquet file instead."),
+        typer.Option(metavar="PATH", help="Generate every row of this .jsonl, .csv or .parquet file instead."),
     ] = None,
-    reference: Annotated[Path | None, typer.Option(metavar="PATH", help="A picture of the subject.")] = None,
+    reference: Annotated[Path | None, typer.Option(metavar="PATH", help="Image of the subject.")] = None,
     word: Annotated[
         str | None,
-        typer.Option(help="The word of the prompt that stands for the subject; none has it found, or put in."),
+        typer.Option(help="Word that names the subject. Omit it to detect or insert one."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="The PNG to write (picture.png), or a table's folder (pictures)."),
+        typer.Option(
+            metavar="PATH", help="File to write (default: picture.png), or the folder of a table (default: pictures)."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Where the noise starts: the same seed gives the same picture.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise: the same seed gives the same image.")] = 0,
     url: Annotated[
-        str | None, typer.Option(envvar=URL, help="Have a running service draw, rather than this machine.")
+        str | None, typer.Option(envvar=URL, help="Generate with the running service at this URL, not on this machine.")
     ] = None,
     character: Annotated[
-        list[str] | None, typer.Option(help="The id or name of a character of that service; up to four times.")
+        list[str] | None,
+        typer.Option(help="Id or name of a character of that service. Repeatable, up to four times."),
     ] = None,
-    preset: Preset = "tiny",
+    preset: Preset = None,
+    config_file: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Draw a picture of a prompt, or of every row of a table, with the registered model or by a running service."""
+    """Generate an image from a prompt, or from every row of a table, with the registered model or a running service."""
+    settings = Settings(preset, config_file, overrides)
     if table is not None:
-        _stage("batch", preset, overrides, table=table, output=output or Path("pictures"))
+        _stage("batch", settings, table=table, output=output or Path("pictures"))
         return
     if prompt is None:
-        raise typer.BadParameter("say what the picture shows, or give a --table", param_hint="--prompt")
-    said = {"prompt": prompt, "reference": reference, "word": word, "output": output or Path("picture.png")}
+        raise typer.BadParameter("give a prompt, or a --table", param_hint="--prompt")
+    request = {"prompt": prompt, "reference": reference, "word": word, "output": output or Path("picture.png")}
     if url is not None:
-        if overrides:
-            raise typer.BadParameter("the service has a configuration of its own", param_hint="--set")
+        if overrides or config_file:
+            raise typer.BadParameter(
+                "the service has its own configuration", param_hint="--set" if overrides else "--config"
+            )
         with one_line_errors():
-            draw(url, **said, seed=seed, characters=character or [])  # type: ignore[arg-type]
+            draw(url, **request, seed=seed, characters=character or [])  # type: ignore[arg-type]
         return
     if character:
-        raise typer.BadParameter("characters are a service's: say which with --url", param_hint="--character")
-    _stage("generate", preset, overrides, **said, seed=seed)
+        raise typer.BadParameter("characters belong to a service: give its --url", param_hint="--character")
+    _stage("generate", settings, **request, seed=seed)
 
 
 @app.command()
 def serve(
     model: Annotated[
         str | None,
-        typer.Option(metavar="URI", help="models:/name@alias or models:/name/version; by default the configured one."),
+        typer.Option(metavar="URI", help="models:/name@alias or models:/name/version. Default: as configured."),
     ] = None,
-    preset: Preset = "tiny",
+    preset: Preset = None,
+    config_file: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Serve a registered model on this machine until interrupted."""
-    _stage("serve", preset, overrides, model=model)
+    """Serve a registered model on this machine until Ctrl-C."""
+    _stage("serve", Settings(preset, config_file, overrides), model=model)
 
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Option("--from", metavar="PATH", help="The released .pth or .safetensors file.")],
-    target: Annotated[Path, typer.Option("--to", metavar="DIR", help="The adapter directory to write.")],
+    source: Annotated[Path, typer.Option("--from", metavar="PATH", help="Released .pth or .safetensors file.")],
+    target: Annotated[Path, typer.Option("--to", metavar="DIR", help="Adapter directory to write.")],
 ) -> None:
-    """Turn the authors' released weights into an adapter directory, checking every name and shape."""
+    """Convert the authors' released weights to an adapter directory, checking every name and shape."""
     with one_line_errors():
         import_module("workflows.convert").run(source, target)
 
 
 @app.command()
-def config(preset: Preset = "tiny", overrides: Overrides = None) -> None:
-    """Print the resolved configuration as YAML."""
+def config(preset: Preset = None, config_file: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Print the resolved configuration as YAML, which --config reads."""
     import yaml
 
-    tree = resolve(preset, overrides or []).model_dump(mode="json")
+    with one_line_errors():
+        tree = Settings(preset, config_file, overrides).load().model_dump(mode="json")
     typer.echo(yaml.safe_dump(tree, sort_keys=False), nl=False)
 
 

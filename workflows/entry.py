@@ -1,33 +1,27 @@
-"""The one boundary between a command line and a workflow: config in, and errors out as one line with exit code 2."""
+"""Runs a workflow from a command line: loads the configuration, and prints errors as one line with exit code 2."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from components.config import Config, load_config
 from components.errors import RealCustomError
 from components.progress import quiet_libraries
+from workflows.options import Settings
 
 USER_ERROR = 2
 
 
-def launch(run: Callable[..., None], preset: str, overrides: Sequence[str], **arguments: Any) -> None:
+def launch(run: Callable[..., None], settings: Settings, **arguments: Any) -> None:
     """Call ``run(config, **arguments)`` with the resolved configuration, progress on stderr and quiet libraries."""
     with one_line_errors():
-        config = load_config(preset, overrides)
+        config = settings.load()
         _log_to_stderr()
         quiet_libraries()
         run(config, **arguments)
-
-
-def resolve(preset: str, overrides: Sequence[str]) -> Config:
-    """The configuration alone, for commands that only show it."""
-    with one_line_errors():
-        return load_config(preset, overrides)
 
 
 @contextmanager

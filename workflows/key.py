@@ -1,4 +1,4 @@
-"""Make, list and revoke the service's API keys, in the service's own database: `realcustom key`."""
+"""API keys of the service: create, list and revoke them in the service's database (`realcustom key`)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from components.config import Config
 from components.database import open_database
 from components.errors import ConfigError
 from workflows.entry import launch
-from workflows.options import Overrides, Preset
+from workflows.options import ConfigFile, Overrides, Preset, Settings
 
-app = typer.Typer(help="The service's API keys.", no_args_is_help=True)
-#: Short for the two scopes of each.
+app = typer.Typer(help="API keys of the service, in its database: create, list, revoke.", no_args_is_help=True)
+#: Short names of pairs of scopes.
 _BOTH = {
     "characters": (Scope.CHARACTERS_READ, Scope.CHARACTERS_WRITE),
     "jobs": (Scope.JOBS_READ, Scope.JOBS_WRITE),
@@ -30,46 +30,51 @@ _BOTH = {
 
 @app.command("create")
 def create_key(
-    owner: Annotated[str, typer.Option(help="Whose characters and jobs it reaches.")],
-    name: Annotated[str, typer.Option(help="What tells it from others: a program, a place.")],
+    owner: Annotated[str, typer.Option(help="Owner of the characters and jobs that the key gives access to.")],
+    name: Annotated[str, typer.Option(help="Name of the key, for example the program that uses it.")],
     scopes: Annotated[
-        str, typer.Option(help=f"Any of {', '.join([*_BOTH, *Scope])}, with commas.")
+        str, typer.Option(help=f"Scopes, separated by commas: {', '.join([*_BOTH, *Scope])}.")
     ] = "characters,images,jobs",
-    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="At each gateway; none is any number.")] = None,
-    pixel_steps_per_day: Annotated[
-        int | None, typer.Option(min=1, help="Width x height x steps of a day's pictures; none is any number.")
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Requests per minute and gateway (default: any number).")
     ] = None,
-    days: Annotated[int | None, typer.Option(min=1, help="How long it is good; none is until it is revoked.")] = None,
-    preset: Preset = "tiny",
+    pixel_steps_per_day: Annotated[
+        int | None,
+        typer.Option(min=1, help="Width x height x steps of a day's images (default: any number)."),
+    ] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Days until the key expires (default: never).")] = None,
+    preset: Preset = None,
+    config_file: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Make a key and print it, the only time that it can be seen."""
+    """Create a key and print it. It cannot be shown again."""
     limits = KeyLimits(requests_per_minute, pixel_steps_per_day)
     arguments = {"owner": owner, "name": name, "scopes": scopes, "limits": limits, "days": days}
-    launch(create, preset, overrides or [], **arguments)
+    launch(create, Settings(preset, config_file, overrides), **arguments)
 
 
 @app.command("list")
-def list_keys(preset: Preset = "tiny", overrides: Overrides = None) -> None:
-    """Show every key, without its secret, and what it has spent today."""
-    launch(show, preset, overrides or [])
+def list_keys(preset: Preset = None, config_file: ConfigFile = None, overrides: Overrides = None) -> None:
+    """List the keys, without their secrets, and the usage of today."""
+    launch(show, Settings(preset, config_file, overrides))
 
 
 @app.command("revoke")
 def revoke_key(
-    key: Annotated[str, typer.Argument(metavar="ID", help="The key's id: what stands between `rc-` and the next `-`.")],
-    preset: Preset = "tiny",
+    key: Annotated[str, typer.Argument(metavar="ID", help="Id of the key: the part between `rc-` and the next `-`.")],
+    preset: Preset = None,
+    config_file: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """End a key: after seconds no gateway takes it any more."""
-    launch(revoke, preset, overrides or [], identifier=key)
+    """Revoke a key: gateways reject it after at most `serving.access.refresh_s` seconds."""
+    launch(revoke, Settings(preset, config_file, overrides), identifier=key)
 
 
 def create(config: Config, owner: str, name: str, scopes: str, limits: KeyLimits, days: int | None) -> None:
     lifetime_s = None if days is None else days * float(DAY_S)
     key, text = _store(config).create(owner, name, read_scopes(scopes), limits, lifetime_s)
     print(text)
-    print(f"made key {key.id}: keep what is printed, it cannot be shown again", file=sys.stderr)
+    print(f"created key {key.id}: store the printed key, it cannot be shown again", file=sys.stderr)
 
 
 def show(config: Config) -> None:
@@ -90,10 +95,10 @@ def revoke(config: Config, identifier: str) -> None:
 
 
 def read_scopes(text: str) -> list[Scope]:
-    """``characters,images,jobs:read`` as scopes; ``characters`` and ``jobs`` stand for reading and writing.
+    """Parse ``characters,images,jobs:read``; ``characters`` and ``jobs`` mean both reading and writing.
 
     Raises:
-        ConfigError: there is no such scope.
+        ConfigError: a scope is unknown.
     """
     found: list[Scope] = []
     for word in filter(None, (word.strip() for word in text.split(","))):
@@ -102,7 +107,7 @@ def read_scopes(text: str) -> list[Scope]:
         elif word in set(Scope):
             found.append(Scope(word))
         else:
-            raise ConfigError(f"scopes: {word!r} is none; there are {', '.join([*_BOTH, *Scope])}")
+            raise ConfigError(f"scopes: {word!r} is unknown; choose from {', '.join([*_BOTH, *Scope])}")
     return found
 
 
@@ -114,8 +119,8 @@ def _state(key: ApiKey, now: float) -> str:
     if key.revoked is not None:
         return f"revoked {_date(key.revoked)}"
     if key.expires is None:
-        return "good"
-    return f"{'good until' if key.good(now) else 'expired'} {_date(key.expires)}"
+        return "valid"
+    return f"{'valid until' if key.good(now) else 'expired'} {_date(key.expires)}"
 
 
 def _date(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Let a version challenge the champion, on the same prompts and seeds; or put the champion's predecessor back."""
+"""Compare a version with the champion on the same prompts and seeds, and promote it; or roll the champion back."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from components.evaluation.scores import measure
 from components.registry import promotion, versions
 from components.registry.decisions import Decision
 
+#: Exit status of a promotion that a gate refused.
+REFUSED = 3
+
 
 def run(config: Config, version: int | None = None, rollback: bool = False) -> None:
-    """Promote ``version``, the newest by default, if it passes `registry.gates`; with ``rollback`` go one back."""
+    """Promote ``version``, the newest by default, if it passes `registry.gates`; with ``rollback`` go one back.
+
+    Raises:
+        SystemExit: the version was refused (status 3), so that a script can tell.
+    """
     if rollback:
         decision = promotion.roll_back(config)
     else:
@@ -20,6 +27,8 @@ def run(config: Config, version: int | None = None, rollback: bool = False) -> N
         candidate = versions.newest(config) if uri is None else versions.resolve(config, uri)
         decision = promotion.promote(config, candidate, lambda one: measure(config, one.path))
     _show(decision, config.registry.alias)
+    if decision.outcome == "refused":
+        raise SystemExit(REFUSED)
 
 
 def _show(decision: Decision, alias: str) -> None:

@@ -1,9 +1,9 @@
-"""One typed configuration tree for every workflow: a YAML preset, then ``--set key=value`` overrides.
+"""The typed configuration of every workflow: a YAML preset, a YAML file of one's own, ``key=value`` overrides.
 
-    config = load_config("tiny", ["training.steps=200", "data.source=pictures"])
+    config = load_config("tiny", ["training.steps=200", "data.source=pictures"], file="mine.yaml")
 
-Unknown keys and wrong values are refused with the name of the field. Relative paths are relative to the working
-directory, except the presets' ``package://`` paths, which lie in the checkout (or the installed package's parent).
+Errors name the key, and the file if the value comes from it. Relative paths are relative to the working directory;
+``package://x`` is the path ``x`` beside the installed packages (in a checkout: below its root).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from components.config.access import AccessConfig, ContentConfig
 from components.config.batch import BatchConfig
 from components.config.data import DataConfig, WorldConfig
-from components.config.load import load_config, presets
+from components.config.load import DEFAULT_PRESET, load_config, named_preset, presets
 from components.config.model import (
     AdapterConfig,
     ConditioningConfig,
@@ -28,6 +28,7 @@ from components.config.training import CurriculumConfig, PretrainingConfig, Trai
 from components.config.tree import Config, for_workers
 
 __all__ = [
+    "DEFAULT_PRESET",
     "PACKAGE_ROOT",
     "PRESETS",
     "AccessConfig",
@@ -57,5 +58,6 @@ __all__ = [
     "WorldConfig",
     "for_workers",
     "load_config",
+    "named_preset",
     "presets",
 ]

@@ -34,6 +34,8 @@ class DataConfig(Section):
     """Dataset to read: a file, a folder, or a URL of a filesystem that fsspec knows, such as ``s3://bucket/pairs``."""
     columns: dict[str, str] = {}
     """Names that the source uses for fields of the schema, for example ``{caption: text}``; ``""`` ignores a field."""
+    limit: int | None = Field(None, ge=1)
+    """Read only the first so many rows of the source, for a trial run; by default all."""
     output: Path = Path("runs/prepared")
     """Directory of the prepared dataset."""
     image_size: int = Field(1024, multiple_of=8)

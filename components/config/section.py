@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-PACKAGE_ROOT = Path(__file__).parent.parent.parent
-PRESETS = PACKAGE_ROOT / "components" / "presets"
+PRESETS = Path(str(files("components"))) / "presets"
+#: The directory that holds this project's packages, `weights` among them: a checkout, or an environment's packages.
+PACKAGE_ROOT = PRESETS.parent.parent
 
 
 class Section(BaseModel):

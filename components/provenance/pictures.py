@@ -13,12 +13,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 from xml.sax.saxutils import quoteattr
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from components import __version__
 
 SOFTWARE = "RealCustom Studio"
 #: The IPTC's term for media made by a model that was trained.
@@ -107,7 +108,7 @@ def encode(picture: Image.Image, output: Output, **extra: Any) -> bytes:
 
 @cache
 def software_version() -> str:
-    return version("realcustom")
+    return __version__
 
 
 def _chunks(said: dict[str, Any]) -> PngInfo:

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import json
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import mlflow.pyfunc
 from mlflow.models import Model
 
+from components import __version__
 from components.config import Config
 from components.errors import ArtifactError
 from components.registry import checksums, columns, version_config
 
 _SCRIPT = Path(__file__).with_name("model_script.py")
-_DISTRIBUTION = "realcustom"
 _MLMODEL = "MLmodel"
 
 
@@ -50,7 +49,7 @@ def write_package(config: Config, adapter: Path, run_id: str, base_identity: str
             artifacts={"adapter": str(adapter.absolute()), "description": str(description)},
             signature=columns.signature(config.sampling),
             input_example=columns.example(),
-            pip_requirements=[_requirement()],
+            pip_requirements=[f"realcustom=={__version__}"],
             model_config=kept["model"],
         )
     return checksums.write_checksums(root)
@@ -62,10 +61,3 @@ def adapter_directory(root: Path) -> Path:
         return root
     flavor = Model.load(str(root)).flavors[mlflow.pyfunc.FLAVOR_NAME]
     return root / str(flavor["artifacts"]["adapter"]["path"])
-
-
-def _requirement() -> str:
-    try:
-        return f"{_DISTRIBUTION}=={version(_DISTRIBUTION)}"
-    except PackageNotFoundError:  # run from a checkout
-        return _DISTRIBUTION

@@ -51,6 +51,11 @@ def write_world(world: WorldConfig, seed: int) -> Path:
     return world.output
 
 
+def is_world(directory: Path) -> bool:
+    """Whether `write_world` wrote ``directory``."""
+    return (directory / PAIRS).is_file() and _drawn(directory) is not None
+
+
 def _mark(world: WorldConfig, seed: int) -> str:
     code = digest_sources(Path(__file__).parent)
     return fingerprint([world.model_dump(mode="json", exclude={"output"}), seed, code])

@@ -158,7 +158,7 @@ def test_from_pictures_to_a_served_character(head: Head, tmp_path: Path) -> None
     refused = httpx.get(f"{head.dashboard}/api/jobs/")
     assert refused.status_code in (401, 403), "whoever has no token runs nothing"
 
-    head.submit("workflows.prepare", *sets, there="--set data.source=$REALCUSTOM_STORE/raw")
+    head.submit("workflows.prepare", *sets, there="--preset tiny --set data.source=$REALCUSTOM_STORE/raw")
     assert "models:/realcustom-tiny/1" in head.submit("workflows.train", *sets)
     head.submit("workflows.promote", *sets)
     draw_table(head, tmp_path, sets)

@@ -11,7 +11,16 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from components.config import PACKAGE_ROOT, Config, GateConfig, TrainingConfig, for_workers, load_config, presets
+from components.config import (
+    PACKAGE_ROOT,
+    Config,
+    GateConfig,
+    TrainingConfig,
+    for_workers,
+    load_config,
+    named_preset,
+    presets,
+)
 from components.errors import ConfigError
 
 
@@ -129,3 +138,84 @@ def test_workers_are_given_absolute_places() -> None:
     """A Ray worker has a working directory of its own."""
     config = for_workers(load_config("tiny", ["training.dataset=runs/prepared", "training.output=runs/training"]))
     assert config.training.dataset.is_absolute() and config.training.output.is_absolute()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "mine.yaml"
+
+
+def test_a_file_is_merged_key_by_key(file: Path) -> None:
+    file.write_text("training:\n  steps: 5\nsampling: {guidance: {scope: 0.5}}\ndata: {}\n")
+    plain, config = load_config("tiny"), load_config("tiny", ["training.warmup=3"], file)
+    assert (config.training.steps, config.training.warmup, config.sampling.guidance.scope) == (5, 3, 0.5)
+    assert config.sampling.guidance.steps == plain.sampling.guidance.steps
+    assert config.data == plain.data
+    assert load_config("tiny", ["training.steps=9"], file).training.steps == 9
+
+
+def test_an_empty_file_changes_nothing(file: Path) -> None:
+    file.write_text("# nothing yet\n")
+    assert load_config("tiny", file=file) == load_config("tiny")
+
+
+def test_a_file_can_name_its_preset(file: Path) -> None:
+    assert (load_config().preset, named_preset(None, None), named_preset("tiny", None)) == ("tiny", None, "tiny")
+    file.write_text("seed: 1\n")
+    assert (load_config(file=file).preset, named_preset(None, file)) == ("tiny", None)
+    file.write_text("preset: sdxl\n")
+    assert (load_config(file=file).preset, named_preset(None, file)) == ("sdxl", "sdxl")
+    assert load_config("sdxl", file=file).preset == "sdxl"
+    with pytest.raises(ConfigError, match=r"mine\.yaml: preset 'sdxl' is not the requested 'tiny'"):
+        load_config("tiny", file=file)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("preset: huge", "unknown preset 'huge'"),
+        ("training: {stepz: 1}", "unknown configuration key 'training.stepz': known here are .*steps"),
+        ("nonsense: 1", "unknown configuration key 'nonsense'"),
+        ("training.steps: 1", r"unknown configuration key 'training\.steps'"),
+        ("training: {steps: many}", "'training.steps'"),
+        ("training: {steps: {a: 1}}", "'training.steps'"),
+        ("training: 3", "'training'"),
+        ("training:", "'training'"),
+        ("registry: {gates: [{metrik: x}]}", r"registry\.gates\.0"),
+        ("serving: {min_replicas: 5}", "'serving': .*max_replicas"),
+        ("training: [1", "line 1: not valid YAML"),
+        ("seed: 1\ntraining: {steps: 1}\nseed: 2", "line 3: .*'seed' occurs twice"),
+        ("- 1", "sections"),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_file_and_the_key(text: str, said: str, file: Path) -> None:
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"mine\.yaml.*" + said):
+        load_config("tiny", file=file) if "preset" not in text else load_config(file=file)
+
+
+def test_a_mistake_of_an_override_does_not_name_the_file(file: Path) -> None:
+    file.write_text("training: {steps: 5}\n")
+    for override in ("training.steps=many", "training.stepz=1", "sampling.height=63"):
+        with pytest.raises(ConfigError) as refused:
+            load_config("tiny", [override], file)
+        assert "mine.yaml" not in str(refused.value)
+
+
+def test_an_override_can_complete_a_file(file: Path) -> None:
+    file.write_text("serving: {store: 's3://bucket/store'}\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: .*'serving'.*database"):
+        load_config("tiny", file=file)
+    assert (
+        load_config("tiny", ["serving.database=postgresql+psycopg://db/x"], file).serving.store == "s3://bucket/store"
+    )
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: there is no such file"):
+        load_config("tiny", file=tmp_path / "nowhere.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config("tiny", file=tmp_path)
+    (tmp_path / "image.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(ConfigError, match=r"image\.yaml: cannot be read"):
+        load_config("tiny", file=tmp_path / "image.yaml")

@@ -53,6 +53,14 @@ def test_jsonl_keeps_order_and_names_every_row(tmp_path: Path) -> None:
     assert [r["group"] for r in source.rows] == ["x", "a.png", "b.png"]  # captions of one picture stay together
 
 
+def test_a_limit_reads_the_first_rows_and_no_further(tmp_path: Path) -> None:
+    data = jsonl(tmp_path, row("a.png"), row("b.png"), row("c.png"), "not JSON")
+    rows = read_source(data.model_copy(update={"limit": 2})).rows
+    assert [r["subject"]["id"] for r in rows] == ["a.png", "b.png"]
+    with pytest.raises(DataError, match="line 4"):
+        read_source(data.model_copy(update={"limit": 4}))
+
+
 def test_file_itself_may_be_named(tmp_path: Path) -> None:
     data = jsonl(tmp_path, row())
     named = data.model_copy(update={"source": tmp_path / "pairs.jsonl"})

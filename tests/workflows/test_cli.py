@@ -5,20 +5,24 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
-from components.config import PACKAGE_ROOT, Config
+from components import __version__
+from components.config import PACKAGE_ROOT, Config, load_config
 from components.errors import DataError
 from components.progress import track
 from workflows import stage as stage_entry
 from workflows.cli import app
 
-STAGES = ["prepare", "pretrain", "train", "evaluate", "promote", "generate", "quickstart"]
+STAGES = ["prepare", "pretrain", "train", "register", "evaluate", "promote", "generate", "quickstart"]
 
 
 @pytest.fixture
@@ -41,7 +45,24 @@ def test_help_lists_every_stage() -> None:
 def test_every_stage_takes_a_preset_and_overrides(name: str) -> None:
     result = CliRunner().invoke(app, [name, "--help"])
     assert result.exit_code == 0
-    assert "--preset" in result.output and "--set" in result.output
+    assert all(option in result.output for option in ("--preset", "--config", "--set"))
+
+
+def test_every_command_and_option_has_a_help_text() -> None:
+    def commands(group: Any) -> Iterator[Any]:
+        for command in group.commands.values():
+            yield from commands(command) if hasattr(command, "commands") else [command]
+
+    found = {command.name: command for command in commands(typer.main.get_command(app))}
+    assert {"quickstart", "register", "revoke", "rename"} <= found.keys()
+    silent = [name for name, command in found.items() if not command.help]
+    silent += [
+        f"{name} {parameter.name}"
+        for name, command in found.items()
+        for parameter in command.params
+        if not getattr(parameter, "help", None)
+    ]
+    assert silent == []
 
 
 def test_help_imports_neither_torch_nor_ray() -> None:
@@ -60,11 +81,32 @@ def test_a_stage_gets_the_resolved_configuration(stage: ModuleType) -> None:
     assert [(c.preset, c.training.steps, c.seed) for c in stage.seen] == [("tiny", 5, 3)]
 
 
+def test_a_file_comes_between_the_preset_and_set(stage: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: sdxl\ntraining: {steps: 5, workers: 3}\nseed: 2\n")
+    result = CliRunner().invoke(app, ["train", "--config", str(file), "--set", "training.steps=7"])
+    assert result.exit_code == 0, result.output
+    (config,) = stage.seen
+    assert (config.preset, config.training.steps, config.training.workers, config.seed) == ("sdxl", 7, 3, 2)
+    assert config.training.batch_size == load_config("sdxl").training.batch_size
+
+
+def test_what_config_prints_is_a_file_for_config(stage: ModuleType, tmp_path: Path) -> None:
+    printed = CliRunner().invoke(app, ["config", "--preset", "sdxl", "--set", "training.workers=3"]).stdout
+    (tmp_path / "mine.yaml").write_text(printed)
+    assert CliRunner().invoke(app, ["train", "--config", str(tmp_path / "mine.yaml")]).exit_code == 0
+    assert stage.seen == [load_config("sdxl", ["training.workers=3"])]
+
+
 def test_config_prints_a_tree_that_can_be_read_back() -> None:
     result = CliRunner().invoke(app, ["config", "--preset", "sdxl", "--set", "training.workers=3"])
     assert result.exit_code == 0
     config = Config(**yaml.safe_load(result.stdout))
     assert (config.preset, config.training.workers) == ("sdxl", 3)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"realcustom {__version__}\n"
 
 
 def test_presets_lists_them() -> None:
@@ -77,6 +119,8 @@ def test_presets_lists_them() -> None:
         (["train", "--set", "training.stepz=1"], "training.stepz"),
         (["config", "--preset", "huge"], "huge"),
         (["quickstart", "--set", "nonsense"], "nonsense"),
+        (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["prepare", "--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], said: str) -> None:

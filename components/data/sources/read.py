@@ -6,6 +6,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -46,7 +47,7 @@ class Source:
 
 
 def read_source(data: DataConfig) -> Source:
-    """Read the rows of ``data.source``; no picture is opened.
+    """Read the rows of ``data.source``, at most ``data.limit``; no picture is opened.
 
     Raises:
         DataError: the source is missing or empty, or any of its rows is not a `SubjectCaption` or points outside it.
@@ -54,7 +55,7 @@ def read_source(data: DataConfig) -> Source:
     columns = match_columns(data.columns)
     store, file = _locate(data)
     checked = _Checked(store, columns)
-    for record in _READERS[data.format](store, file, columns):
+    for record in islice(_READERS[data.format](store, file, columns), data.limit):
         checked.add(record)
     if checked.faults:
         more = f" (and {checked.faulty - _SHOWN} more)" if checked.faulty > _SHOWN else ""
