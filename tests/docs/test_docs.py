@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from itertools import pairwise
@@ -47,13 +48,15 @@ def _settings(words: list[str]) -> dict[str, Any]:
     return {"preset": flags.get("--preset"), "overrides": overrides, "file": flags.get("--config")}
 
 
+#: Files for `--config` that the pages show.
+SETTINGS_FILES = [(page, body) for page, body in _blocks("yaml") if "preset" in yaml.safe_load(body)]
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with the pages' files of settings."""
+    """A working directory with the file of settings that `docs/how-to/sdxl.md` has its readers write."""
     monkeypatch.chdir(tmp_path)
-    files = [body for _, body in _blocks("yaml") if "preset" in (yaml.safe_load(body) or {})]
-    assert files
-    (tmp_path / "sdxl-mine.yaml").write_text(files[0])
+    (tmp_path / "sdxl-mine.yaml").write_text(dict(SETTINGS_FILES)["docs/how-to/sdxl.md"])
     return tmp_path
 
 
@@ -76,7 +79,7 @@ def test_documented_settings_are_known(page: str, words: list[str]) -> None:
     load_config(**_settings(words))
 
 
-@pytest.mark.parametrize(("page", "body"), [(p, b) for p, b in _blocks("yaml") if "preset" in (yaml.safe_load(b) or {})])
+@pytest.mark.parametrize(("page", "body"), SETTINGS_FILES)
 def test_documented_files_of_settings_are_known(page: str, body: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(body)
@@ -145,7 +148,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_index_leads_to_every_page() -> None:
-    linked = {(DOCS / target).resolve() for target in re.findall(r"\]\(([^)#\s]+\.md)", (DOCS / "index.md").read_text())}
+    index = (DOCS / "index.md").read_text()
+    linked = {(DOCS / target).resolve() for target in re.findall(r"\]\(([^)#\s]+\.md)", index)}
     pages = {page for kind in KINDS for page in (DOCS / kind).glob("*.md")}
     assert {page.relative_to(DOCS) for page in pages - linked} == set()
     assert {page.relative_to(DOCS) for page in DOCS.rglob("*.md")} == {p.relative_to(DOCS) for p in pages} | {
@@ -166,10 +170,33 @@ def test_paths_in_code_comments_exist() -> None:
     """Code that names a page of the documentation names one that is there."""
     folders = ("components", "deploy", "workflows", "tools", "benchmarks", "tests")
     files = [path for folder in folders for path in (PACKAGE_ROOT / folder).rglob("*.py")]
-    files += [PACKAGE_ROOT / "ray_cluster.yaml", PACKAGE_ROOT / "ray_cluster.local.yaml", PACKAGE_ROOT / "deploy/serve.yaml"]
+    files += [*PACKAGE_ROOT.glob("*.yaml"), PACKAGE_ROOT / "deploy" / "serve.yaml"]
     named = {
         (str(path.relative_to(PACKAGE_ROOT)), page)
         for path in files
         for page in re.findall(r"\bdocs/[\w/-]+\.(?:md|png)", path.read_text())
     }
     assert {each for each in named if not (PACKAGE_ROOT / each[1]).exists()} == set()
+
+
+def _literals() -> str:
+    """Every string literal of the code, the fixed parts of f-strings among them."""
+    found = []
+    for folder in ("components", "deploy", "workflows"):
+        for path in (PACKAGE_ROOT / folder).rglob("*.py"):
+            found += [
+                node.value
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            ]
+    return "\n".join(found)
+
+
+def test_quoted_error_messages_are_those_of_the_code() -> None:
+    """Headings of the troubleshooting page that quote a message; ``...`` stands for what varies."""
+    headings = re.findall(r"^### `([^`]+)`$", (DOCS / "how-to" / "troubleshooting.md").read_text(), re.MULTILINE)
+    outside = {"realcustom: command not found"}
+    literals = _literals()
+    parts = {part.strip() for heading in headings if heading not in outside for part in heading.split("...")}
+    assert len(headings) > 20
+    assert {part for part in parts if part.strip(":, ") and part not in literals} == set()
