@@ -65,7 +65,9 @@ def render(args: BuildArgs) -> str:
     words += [f"--set {each}" for each in args.overrides]
     command = " \\\n#     ".join([*words, *([f"--model-uri {args.model_uri}"] if args.model_uri else [])])
     settings = " and ".join(f"{name} {value}" for name, value in named.items() if value)
-    return _HEADER.format(settings=settings, command=command) + yaml.safe_dump(describe(args), sort_keys=False, width=120)
+    return _HEADER.format(settings=settings, command=command) + yaml.safe_dump(
+        describe(args), sort_keys=False, width=120
+    )
 
 
 def main(
