@@ -29,14 +29,14 @@ _LIMITS = {
 
 
 def main() -> None:
-    """Print the page, as it is where keys are asked for."""
+    """Print the page of a service with keys."""
     print(page(interface(load_config("tiny", ["serving.access.keys=required"]))), end="")
 
 
 def interface(config: Config) -> dict[str, Any]:
     """The OpenAPI document; no part of the service is needed for it."""
-    nobody = cast(Any, None)
-    return create_app(config, ModelResponse(id="", version=""), nobody, nobody, nobody).openapi()
+    absent = cast(Any, None)
+    return create_app(config, ModelResponse(id="", version=""), absent, absent, absent).openapi()
 
 
 def page(document: Schema) -> str:

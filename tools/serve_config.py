@@ -2,8 +2,8 @@
 
     python -m tools.serve_config --preset sdxl --set serving.generator_gpus=1 > serve.yaml
 
-What `serve build` writes, with the builder's arguments in place of an application that is bound already: the
-deployments with their options, as the configuration has them. The model must be in the registry.
+Like `serve build`, with the builder's arguments in place of a bound application: the deployments with their options,
+as they follow from the configuration. The model must be in the registry.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def describe(args: BuildArgs) -> dict[str, Any]:
     """The config file's content for an application that is built with ``args``.
 
     Raises:
-        ConfigError: keys are off, and nobody has said that this is meant.
+        ConfigError: keys are off, and `serving.access.open_to_network` does not allow it.
         RegistryError: the model, version or alias is unknown.
     """
     limits = load_config(args.preset, args.overrides, args.config).serving
@@ -59,7 +59,7 @@ def describe(args: BuildArgs) -> dict[str, Any]:
 
 
 def render(args: BuildArgs) -> str:
-    """The config file, with a header that says how it was made."""
+    """The config file, with a header that has the command that made it."""
     named = {"preset": args.preset, "config": args.config}
     words = ["python -m tools.serve_config", *(f"--{name} {value}" for name, value in named.items() if value)]
     words += [f"--set {each}" for each in args.overrides]

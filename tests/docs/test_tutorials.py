@@ -61,7 +61,7 @@ def test_first_character(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "prompts may say @Rob, or hold the word 'robot'" in told[0]
     shown = (TUTORIALS / "first_character.md").read_text()
     assert told[0].splitlines()[1] in shown
-    for name in ("beach", "snow", "night", "stranger"):
+    for name in ("beach", "snow", "night", "without"):
         assert Image.open(folder / f"{name}.png").size == (64, 64)
 
 
