@@ -31,7 +31,7 @@ format: $(VENV)/.installed-dev  ## Rewrite the code in the project's format.
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment and caches; runs/ stays.
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build dist
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""Joining Ray: the cluster this process was submitted to, or a local one."""
+"""Connects to Ray: to the cluster that ``RAY_ADDRESS`` names, or to a local Ray that it starts."""
 
 from __future__ import annotations
 
@@ -7,22 +7,37 @@ import os
 
 import ray
 
+from components.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
 
 def connect(slots: int) -> None:
-    """Join the cluster that ``RAY_ADDRESS`` names (as in a submitted job), else start one here.
+    """Connect to the cluster that ``RAY_ADDRESS`` names (a submitted job has it set), or start a local Ray.
 
-    A local one gets at least ``slots`` CPU slots, however few cores there are: workers that hold all of them would wait
-    for ever for data that nobody is left to read.
+    A local one gets at least ``slots`` CPU slots, however few cores there are: workers that hold all slots would wait
+    for input that no process is left to read.
+
+    Raises:
+        ConfigError: no cluster answers at ``RAY_ADDRESS``.
     """
     if ray.is_initialized():
         return
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
-    else:
-        ray.init(
-            "local",  # rather than any that happens to run on this machine, or left its address behind
-            num_cpus=max(slots, os.cpu_count() or 1),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
+    if address := os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        except (ConnectionError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConfigError(
+                f"RAY_ADDRESS={address}: no Ray cluster answers ({reason}); correct it, or unset it for a local Ray"
+            ) from None
+        return
+    count = max(slots, os.cpu_count() or 1)
+    logger.info("starting a local Ray with %d CPU slots; set RAY_ADDRESS to use a running cluster", count)
+    ray.init(
+        "local",  # neither one that happens to run on this machine, nor the address that one left behind
+        num_cpus=count,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
+
+from components.terminal import progress_stream
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +19,7 @@ T = TypeVar("T")
 _ENVIRONMENT = {
     "DIFFUSERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -27,6 +31,8 @@ _LEVELS = {
     "huggingface_hub": logging.ERROR,
     "mlflow": logging.WARNING,
     "ray": logging.WARNING,
+    # "Token authentication is enabled": Ray's default for a local cluster.
+    "ray._private.authentication": logging.ERROR,
 }
 
 
@@ -40,6 +46,8 @@ def quiet_libraries() -> None:
         os.environ.setdefault(name, value)
     for name, level in _LEVELS.items():
         logging.getLogger(name).setLevel(level)
+    # Ray announces changes of its defaults to those who write programs with it.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"ray\.")
     for name in ("diffusers", "transformers"):
         if loaded := sys.modules.get(f"{name}.utils.logging"):
             level_name = os.environ[f"{name.upper()}_VERBOSITY"]
@@ -54,14 +62,14 @@ def track(iterable: Iterable[T], description: str, total: int | None = None) -> 
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
-    return _bar(iterable, description, total) if sys.stderr.isatty() else _lines(iterable, description, total)
+    return _bar(iterable, description, total) if progress_stream().isatty() else _lines(iterable, description, total)
 
 
 def _bar(iterable: Iterable[T], description: str, total: int | None) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import track as rich_track
 
-    yield from rich_track(iterable, description, total=total, console=Console(stderr=True))
+    yield from rich_track(iterable, description, total=total, console=Console(file=progress_stream()))
 
 
 def _lines(iterable: Iterable[T], description: str, total: int | None) -> Iterator[T]:

@@ -15,6 +15,7 @@ ORDER = [
     "errors",
     "config",
     "files",
+    "terminal",
     "progress",
     "fingerprint",
     "pictures",

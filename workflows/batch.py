@@ -1,4 +1,4 @@
-"""Draw a table of prompts with the registered model: `generate --table`."""
+"""Generate images for a table of prompts with the registered model: `generate --table`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from components.config import Config
 
 
 def run(config: Config, table: str, output: Path) -> None:
-    """Draw every row of ``table`` into the folder ``output``, and say how many were drawn and how many failed."""
+    """Generate every row of ``table`` into the folder ``output``, and print how many succeeded and how many failed."""
     report = draw_table(config, table, output)
-    print(f"{report.rows} rows: {report.done} done ({report.drawn} drawn now), {report.failed} failed")
+    print(f"{report.rows} rows: {report.done} done ({report.drawn} generated now), {report.failed} failed")
     print(f"wrote {report.results}")

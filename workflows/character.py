@@ -15,31 +15,33 @@ from workflows.entry import one_line_errors
 from workflows.service import LOCAL, ServiceUrl, connect, find
 
 app = typer.Typer(help="Characters of a running service.", no_args_is_help=True)
-Who = Annotated[str, typer.Argument(metavar="CHARACTER", help="Its id or its name.")]
+Who = Annotated[str, typer.Argument(metavar="CHARACTER", help="Id or name of the character.")]
 
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="What you call it; prompts may mention it as @name.")],
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="One to four pictures that show it.")],
-    description: Annotated[str, typer.Option(help="What it is, for example: a red robot with a hat.")] = "",
+    name: Annotated[str, typer.Argument(help="Name of the character; prompts can mention it as @name.")],
+    pictures: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="One to four images of the character (PNG, JPEG or WebP).")
+    ],
+    description: Annotated[str, typer.Option(help="Description, for example: a red robot with a hat.")] = "",
     word: Annotated[
-        str | None, typer.Option(help="Stands for it in prompts; by default the noun of the description.")
+        str | None, typer.Option(help="Word that names it in prompts. Default: the noun of the description.")
     ] = None,
     url: ServiceUrl = LOCAL,
 ) -> None:
-    """Create a character from pictures, and print its id and what would make them better."""
+    """Create a character from images; print its id, and advice on the images."""
     with one_line_errors(), connect(url) as client:
         created = client.characters.create(name, pictures, description, word)
     print(created.id)
-    print(f"prompts may say @{name}, or hold the word {created.target_word!r}", file=sys.stderr)
+    print(f"prompts can mention it as @{name}, or by the word {created.target_word!r}", file=sys.stderr)
     for sentence in created.advice:
         print(sentence, file=sys.stderr)
 
 
 @app.command("list")
 def list_all(url: ServiceUrl = LOCAL) -> None:
-    """Show all characters, newest first."""
+    """List the characters, newest first."""
     table = Table(Column("id", no_wrap=True), "name", "word", "description")
     with one_line_errors(), connect(url) as client:
         for each in client.characters.list():
@@ -49,7 +51,7 @@ def list_all(url: ServiceUrl = LOCAL) -> None:
 
 @app.command("show")
 def show(who: Who, url: ServiceUrl = LOCAL) -> None:
-    """Show one character, and what would make its pictures better."""
+    """Show one character, and advice on its images."""
     with one_line_errors(), connect(url) as client:
         found = find(client, who)
     for name in ("id", "name", "target_word", "description"):
@@ -59,16 +61,14 @@ def show(who: Who, url: ServiceUrl = LOCAL) -> None:
 
 
 @app.command("rename")
-def rename(
-    who: Who, name: Annotated[str, typer.Argument(help="What you will call it.")], url: ServiceUrl = LOCAL
-) -> None:
-    """Give a character another name."""
+def rename(who: Who, name: Annotated[str, typer.Argument(help="New name.")], url: ServiceUrl = LOCAL) -> None:
+    """Rename a character."""
     with one_line_errors(), connect(url) as client:
         client.characters.rename(find(client, who).id, name)
 
 
 @app.command("delete")
 def delete(who: Who, url: ServiceUrl = LOCAL) -> None:
-    """Delete a character with its pictures and all that was made of them."""
+    """Delete a character with its images and their vision tokens."""
     with one_line_errors(), connect(url) as client:
         client.characters.delete(find(client, who).id)

@@ -1,4 +1,4 @@
-"""Turn the authors' released weights into an adapter directory."""
+"""Convert the authors' released weights to an adapter directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score a registered model on the configured benchmark: ToyBench, or the DreamBench protocol."""
+"""Evaluate a registered model on the configured benchmark: ToyBench, or the DreamBench protocol."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from components.registry import versions
 
 
 def run(config: Config) -> None:
-    """Evaluate `evaluation.model`, by default the version that `registry.alias` points at."""
+    """Evaluate `evaluation.model`, by default the version of `registry.alias`; write the scores and print them."""
     if config.evaluation.benchmark == "dreambench":
         _show(evaluate_dreambench(config, _adapter(config)))
         return
@@ -36,13 +36,13 @@ def run(config: Config) -> None:
 
 
 def scores_table(scores: SubjectScores) -> Table:
-    """The scores as a person reads them, with 95 % intervals."""
+    """A table of the scores with 95 % intervals."""
     table = Table(title="Unseen identities, 95 % intervals")
     for column in ("", "subject similarity", "text control"):
         table.add_column(column)
     table.add_row("without the character", str(scores.stock_similarity), str(scores.stock_control))
     table.add_row("with the character", str(scores.similarity), str(scores.control))
-    table.add_row("real pictures", str(scores.real_similarity), "")
+    table.add_row("real images", str(scores.real_similarity), "")
     table.caption = (
         f"{scores.gain_share} of the way from stock to real; text control falls by {scores.control_drop} points"
     )
@@ -55,7 +55,7 @@ def _adapter(config: Config) -> Path:
     if model.startswith("models:"):
         return versions.resolve(config, model).path
     if not Path(model).is_dir():
-        raise ArtifactError(f"evaluation.model: {model} is no directory; give one, or models:/name/version")
+        raise ArtifactError(f"evaluation.model: {model} is not a directory; give one, or models:/name/version")
     return Path(model)
 
 
@@ -69,7 +69,7 @@ def _show(outcome: Outcome) -> None:
             cells = (dreambench.as_text(row.cells[name]) for name in table.metrics)
             shown.add_row(row.name, *cells, dreambench.BY_OTHERS if row.by_others else "")
         console.print(shown)
-    console.print(f"{outcome.drawn} of {len(outcome.rows)} pictures drawn now, {outcome.scored} scored now")
+    console.print(f"{outcome.drawn} of {len(outcome.rows)} images generated now, {outcome.scored} scored now")
     for name in (PICTURES, GALLERY):
         console.print(str(outcome.directory / name), soft_wrap=True)
 

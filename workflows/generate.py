@@ -1,4 +1,4 @@
-"""Draw one picture with the registered model, with or without a subject."""
+"""Generate one image with the registered model, with or without a subject."""
 
 from __future__ import annotations
 
@@ -26,12 +26,18 @@ def run(
     output: Path = Path("picture.png"),
     seed: int = 0,
 ) -> None:
-    """Draw ``prompt`` into ``output``, with the subject of ``reference`` where ``word`` stands.
+    """Generate ``prompt`` into ``output``, with the subject of ``reference`` in the place of ``word``.
 
-    Without ``word`` it is found by the reference, or made and put into the prompt (one-step mode), and printed.
+    Without ``word`` it is detected by the reference, or generated and inserted into the prompt (one-step mode); it is
+    printed.
+
+    Raises:
+        WordError: ``word`` is not in the prompt, or there is no reference.
+        DataError: the reference cannot be read.
+        RegistryError: the registry has no such version.
     """
     if reference is None and word is not None:
-        raise WordError("word goes with a reference: give the picture whose subject the word stands for")
+        raise WordError("word needs a reference: give an image of the subject that it names")
     if word is not None:
         require_word(prompt, word)
     picture = None if reference is None else _read(reference, config.data.max_pixels)
@@ -60,7 +66,7 @@ def _read(reference: Path, max_pixels: int) -> Image.Image:
     try:
         return decode_picture(reference.read_bytes(), max_pixels)
     except OSError:
-        raise DataError(f"reference {reference} cannot be read: give the path of a picture") from None
+        raise DataError(f"reference {reference} cannot be read: give the path of an image") from None
     except DataError as error:
         raise DataError(f"reference {reference}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""Say in the terminal what is in a prepared dataset: counts, buckets, why rows were left out, and a few of them."""
+"""Print what a prepared dataset holds: counts, buckets, reasons for rejected rows, and sample rows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rich.text import Text
 
 from components.data.report.summary import Kept, Reason, Refused, Summary, marked, size_of, summarize
 
-#: Rows and pairs that are printed.
+#: Maximum number of rows and of pairs that are printed.
 _SHOWN = 8
-#: Longest caption, in letters.
+#: Maximum length of a caption in characters.
 _CAPTION = 160
 
 
 def run(dataset: Path) -> None:
-    """Print what ``dataset`` holds."""
+    """Print a summary of the prepared ``dataset``."""
     summary = summarize(dataset)
     console = Console()
     console.print(counts(summary), buckets(summary))
@@ -29,7 +29,7 @@ def run(dataset: Path) -> None:
 
 
 def counts(summary: Summary) -> Table:
-    """Rows in, of each split, and left out."""
+    """Numbers of rows of the source, of each split, and rejected."""
     manifest = summary.manifest
     table = _table("Rows", "", "")
     table.add_row("in", f"{manifest.rows_in:,}")
@@ -40,7 +40,7 @@ def counts(summary: Summary) -> Table:
 
 
 def buckets(summary: Summary, width: int = 30) -> Table:
-    """The histogram of shapes, the longest bar ``width`` letters long."""
+    """Histogram of the buckets; the longest bar has ``width`` characters."""
     table = _table("Buckets", "width × height", *summary.manifest.splits, "")
     for bucket, splits in summary.buckets.items():
         wide, high = size_of(bucket)
@@ -51,7 +51,7 @@ def buckets(summary: Summary, width: int = 30) -> Table:
 
 
 def reasons(shown: list[Reason], known: int) -> Table:
-    """Why rows were left out, with one of each; ``known`` reasons there are in all."""
+    """Reasons for rejected rows, with an example of each, out of ``known`` reasons."""
     table = _table("Left out", "rows", "stage", "reason", "for example")
     for reason in shown:
         example = reason.rows[0].id if reason.rows else ""
@@ -62,7 +62,7 @@ def reasons(shown: list[Reason], known: int) -> Table:
 
 
 def duplicates(pairs: list[Refused]) -> Table:
-    """Rows that were left out, each with the row that shows the same."""
+    """Rejected duplicates, each with the row that was kept."""
     table = _table("Duplicates", "left out", "the same as")
     for pair in pairs:
         table.add_row(Text(pair.id), Text(pair.kept or ""))
@@ -70,7 +70,7 @@ def duplicates(pairs: list[Refused]) -> Table:
 
 
 def samples(rows: list[Kept]) -> Table:
-    """Captions with their target words."""
+    """Sample captions with their target words."""
     table = _table("Samples", "caption", "word", "split", "bucket", "row")
     for row in rows:
         caption = Text()
@@ -81,7 +81,7 @@ def samples(rows: list[Kept]) -> Table:
 
 
 def made_with(summary: Summary) -> Table:
-    """What the dataset was made from, and by."""
+    """Source, fingerprint, code version and encoders of the dataset."""
     manifest = summary.manifest
     table = _table("Made with", "", "")
     table.add_row("source", Text(str(manifest.config.get("data", {}).get("source", ""))))

@@ -1,4 +1,4 @@
-"""Turn subject/caption pairs into encoded training shards and a manifest."""
+"""Prepare images with captions as encoded training shards and a manifest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: Config, preset_named: bool = True) -> None:
-    """Prepare ``data.source`` into ``data.output``, log it to MLflow, and print what became of its rows.
+    """Prepare ``data.source`` into ``data.output``, log it to MLflow, and print the numbers of its rows.
 
     Raises:
         ConfigError: no preset is named, and the source is not the toy world.
@@ -58,7 +58,7 @@ def prepare_and_log(config: Config) -> Prepared:
 
 
 def summary(prepared: Prepared) -> Table:
-    """What went in and came out, and why rows were left out."""
+    """Numbers of rows of the source, of each split, and rejected, with the reasons."""
     manifest = prepared.manifest
     table = Table(show_header=False)
     table.add_row("rows in", str(manifest.rows_in))

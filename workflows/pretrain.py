@@ -1,4 +1,4 @@
-"""Make the miniature: train every part of it on the toy world, measure it, and write its card."""
+"""Train the miniature on the toy world, part by part, measure it, and write its model card."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from components.pretraining.run import measure, pretrain, write_card
 
 
 def run(config: Config) -> None:
-    """Train into ``pretraining.output`` and print how well text alone is obeyed."""
+    """Train into ``pretraining.output``, and print the text control of the base model."""
     layout = pretrain(config)
     parts = {"base": layout.base, "siglip": layout.siglip, "dinov2": layout.dinov2}
     made = load_config(

@@ -1,6 +1,6 @@
-"""The main job end to end: toy pictures, prepared data, a trained and registered adapter, a served character.
+"""The main job end to end: toy images, prepared data, a trained and registered adapter, a served character.
 
-Every stage returns at once if its result is already there, so an interrupted run goes on and a second one is quick.
+A stage whose result exists returns at once: an interrupted run continues, and a second run is quick.
 """
 
 from __future__ import annotations
@@ -8,7 +8,11 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import shutil
+import sysconfig
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,18 +28,20 @@ from components.evaluation.toybench import Case, cases, score_subjects
 from components.judges.judge import Judge
 from components.pictures import rows_of_pictures
 from components.registry import promotion, versions
+from components.terminal import output_in_log
 from components.training.launch import train, training_fingerprint
 from components.world.write import write_world
 from workflows.evaluate import scores_table
 from workflows.prepare import prepare_and_log
 
 logger = logging.getLogger(__name__)
-console = Console()
+#: Name of the file in `quickstart.output` that the libraries' output goes to.
+_LOG = "quickstart.log"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the service drew for one case."""
+    """What the service generated for one case."""
 
     reference: Image.Image
     stock: Image.Image
@@ -44,24 +50,40 @@ class Shown:
 
 
 def run(config: Config, keep: bool = False) -> None:
-    """Run all stages; with ``keep`` the service stays up until interrupted."""
-    from deploy import app
+    """Run all stages; with ``keep`` the service stays up until Ctrl-C.
 
+    What Ray, Serve and the other libraries print goes to ``quickstart.log`` in `quickstart.output`.
+    """
     if config.evaluation.encoders is None:
         raise ConfigError("quickstart needs evaluation.encoders: use the tiny preset or name a directory")
+    log = config.quickstart.output / _LOG
+    with output_in_log(log) as terminal:
+        console = Console(file=terminal.out)
+        try:
+            _run(config, keep, console)
+        except KeyboardInterrupt:
+            console.print("interrupted; run it again to continue from here")
+        except Exception:
+            console.print(f"failed; the output of Ray and Serve is in {log}", soft_wrap=True)
+            raise
+
+
+def _run(config: Config, keep: bool, console: Console) -> None:
+    from deploy import app
+
     began = time.monotonic()
     connect(config.training.workers * config.training.cpus_per_worker + 2)
     try:
-        with _stage("1/6 draw subjects and captions"):
+        with _stage(console, "1/6 draw subjects and captions"):
             write_world(config.world, config.seed)
-        with _stage("2/6 prepare shards with Ray Data"):
+        with _stage(console, "2/6 prepare shards with Ray Data"):
             prepare_and_log(config)
-        with _stage("3/6 train the adapter with Ray Train"):
+        with _stage(console, "3/6 train the adapter with Ray Train"):
             version = _trained(config)
-        with _stage(f"4/6 register {version.uri} as @{config.registry.alias}"):
+        with _stage(console, f"4/6 register {version.uri} as @{config.registry.alias}"):
             promotion.appoint(config, version, "the quickstart shows the version that it trained")
         uri = f"models:/{config.registry.model}@{config.registry.alias}"
-        with _stage(f"5/6 serve {uri}, create characters and generate over HTTP"):
+        with _stage(console, f"5/6 serve {uri}, create characters and generate over HTTP"):
             url = app.start(config, uri)
             chosen = cases(config.quickstart.showcase, config.seed + 1, config)
             with httpx.Client(base_url=url, timeout=config.serving.request_timeout_s) as client:
@@ -69,21 +91,37 @@ def run(config: Config, keep: bool = False) -> None:
             picture = _save(config, chosen, shown)
         if not keep:
             app.stop()
-        with _stage("6/6 score unseen identities"):
+        with _stage(console, "6/6 score unseen identities"):
             pipeline = versions.load_pipeline(config, uri)
             judge = Judge(config.evaluation.encoders, config.vision.view_size)
             scores = score_subjects(pipeline, judge, config, config.quickstart.scored, config.evaluation.seed)
         console.print(scores_table(scores))
-        console.print(f"picture: {picture}   total: {time.monotonic() - began:.0f} s")
+        for line in _ending(config, picture, time.monotonic() - began, keep):
+            console.print(line, soft_wrap=True)
         if keep:
-            console.print(f"serving at {url} until you press Ctrl-C")
+            console.print(f"serving at {url} until you press Ctrl-C", soft_wrap=True)
             while True:
                 time.sleep(1)
-    except KeyboardInterrupt:
-        console.print("interrupted; run it again to go on from here")
     finally:
         app.stop()
         ray.shutdown()
+
+
+def _ending(config: Config, picture: Path, seconds: float, keep: bool) -> list[str]:
+    """Where the results are, and how to go on."""
+    lines = [
+        f"image: {picture}   total: {seconds:.0f} s",
+        f"output of Ray and Serve: {config.quickstart.output / _LOG}",
+    ]
+    if shutil.which("realcustom") is None:
+        scripts = Path(sysconfig.get_path("scripts"))
+        scripts = scripts.relative_to(Path.cwd()) if scripts.is_relative_to(Path.cwd()) else scripts
+        lines += [
+            f"next: `source {scripts / 'activate'}`, then `realcustom --help` (or {scripts / 'realcustom'} --help)"
+        ]
+    else:
+        lines += ["next: `realcustom --help`"]
+    return lines if keep else [*lines, "`realcustom quickstart --keep` leaves the service running at the end"]
 
 
 def _trained(config: Config) -> versions.ModelVersion:
@@ -98,7 +136,7 @@ def _trained(config: Config) -> versions.ModelVersion:
 
 
 def _show(client: httpx.Client, config: Config, case: Case) -> Shown:
-    """Create a character from an unseen identity, then draw its prompt without and with it."""
+    """Create a character from an unseen identity, then generate its prompt without and with it."""
     created = client.post(
         "/v1/characters",
         files={"pictures": ("reference.png", _png(case.reference), "image/png")},
@@ -140,19 +178,13 @@ def _save(config: Config, chosen: list[Case], shown: list[Shown]) -> Path:
     return path
 
 
-class _stage:
-    """Says that a stage begins, and how long it took."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        console.print(f"[bold]{self.name}[/bold]")
-        self.began = time.monotonic()
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            console.print(f"   {time.monotonic() - self.began:.0f} s")
+@contextmanager
+def _stage(console: Console, name: str) -> Iterator[None]:
+    """Print that a stage begins, and how long it took."""
+    console.print(f"[bold]{name}[/bold]", soft_wrap=True)
+    began = time.monotonic()
+    yield
+    console.print(f"   {time.monotonic() - began:.0f} s")
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -12,7 +12,7 @@ from deploy import app
 
 
 def run(config: Config, model: str | None = None) -> None:
-    """Serve ``model`` (a URI; by default what the configured alias names) until interrupted or terminated."""
+    """Serve ``model`` (a URI; by default the version of `registry.alias`) until SIGINT or SIGTERM."""
     ended = threading.Event()
     url = app.start(config, model)
     try:

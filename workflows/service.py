@@ -1,4 +1,4 @@
-"""A running service as the command line sees it: over HTTP only, with the key of ``REALCUSTOM_API_KEY``."""
+"""Access to a running service over HTTP, with the API key in ``REALCUSTOM_API_KEY``."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import typer
 from components.client import Character, Choice, Client, Pictures
 from components.errors import DataError, NotFoundError
 
-#: Where the key is read from: on a command line others would see it.
+#: Environment variable of the key, since other users can read command lines.
 API_KEY = "REALCUSTOM_API_KEY"
 URL = "REALCUSTOM_URL"
-ServiceUrl = Annotated[str, typer.Option("--url", envvar=URL, help="Where the service is.")]
+ServiceUrl = Annotated[str, typer.Option("--url", envvar=URL, help="URL of the service.")]
 LOCAL = "http://127.0.0.1:8000"
 _FORMATS: dict[str, Literal["png", "jpeg", "webp"]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 def connect(url: str) -> Client:
-    """The service at ``url``."""
+    """A client of the service at ``url``."""
     return Client(url, os.environ.get(API_KEY) or None)
 
 
 def find(client: Client, who: str) -> Character:
-    """The character of this id, or the only one of this name.
+    """The character with this id, or the only one with this name.
 
     Raises:
-        NotFoundError: there is none, or several have the name.
+        NotFoundError: no character matches, or several have the name.
     """
     found = [each for each in client.characters.list() if who == each.id or who.casefold() == each.name.casefold()]
     if len(found) != 1:
@@ -47,16 +47,16 @@ def draw(
     output: Path = Path("picture.png"),
     seed: int = 0,
 ) -> None:
-    """Have the service draw ``prompt`` into ``output``: with its ``characters``, or with the subject of ``reference``.
+    """Generate ``prompt`` into ``output`` with the service: with its ``characters``, or the subject of ``reference``.
 
     Raises:
-        DataError: both are given, or the output is no PNG, JPEG or WebP.
+        DataError: both are given, or ``output`` is not named as a PNG, JPEG or WebP file.
     """
     kind = _FORMATS.get(output.suffix.lower())
     if kind is None:
         raise DataError(f"output: name it {', '.join(_FORMATS)}")
     if reference is not None and characters:
-        raise DataError("reference: give a picture or characters, not both")
+        raise DataError("reference: give a reference or characters, not both")
     with connect(url) as client:
         if reference is not None:
             drawn = client.edit(reference, prompt, word, seed=seed, output_format=kind)
@@ -69,8 +69,8 @@ def draw(
 
 
 def _tell(drawn: Pictures) -> None:
-    """What one would not see on the picture."""
+    """Print what the response says besides the image."""
     if drawn.revised_prompt is not None:
-        print(f"drew {drawn.revised_prompt!r}")
+        print(f"revised prompt: {drawn.revised_prompt!r}")
     for note in drawn.notes:
         print(f"note: {note}")

@@ -1,4 +1,4 @@
-"""``python -m workflows.<stage>``: the command line of one stage, above `workflows.cli`."""
+"""``python -m workflows.<stage>``: the command line of one stage, the same as ``realcustom <stage>``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from workflows.cli import app
 def main(run: Callable[..., None]) -> None:
     """Parse the same command line as ``realcustom <stage>``.
 
-    The command runs ``workflows.<stage>.run`` as imported by that name, never as ``__main__.run``, so that Ray's
-    workers find its classes where the driver has them.
+    The command calls ``run`` of the module ``workflows.<stage>``, not of ``__main__``: Ray's workers import classes
+    by the name of their module.
     """
     stage = Path(inspect.getfile(run)).stem
     app([stage, *sys.argv[1:]], prog_name="realcustom")

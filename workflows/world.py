@@ -1,4 +1,4 @@
-"""Draw the toy world as picture files and JSON lines, like a user's own data."""
+"""Draw the toy world as image files and JSON lines, in the format of a user's own data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from components.world.write import write_world
 
 
 def run(config: Config) -> None:
-    """Write ``world.identities`` subjects into ``world.output``."""
+    """Draw ``world.identities`` subjects into ``world.output``."""
     print(f"drawn in {write_world(config.world, config.seed)}")
 
 

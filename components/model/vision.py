@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from transformers import Dinov2WithRegistersModel, SiglipVisionModel
+from transformers import Dinov2WithRegistersModel
 
 from components.config import AdapterConfig, ModelConfig, VisionConfig, load_config
 from components.errors import ArtifactError
+from components.model.siglip import SiglipVisionModel
 
 _DESCRIPTION = "vision.json"
 #: ImageNet statistics, which every DINOv2 expects (SigLIP takes [-1, 1]).

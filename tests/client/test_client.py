@@ -179,9 +179,9 @@ def test_commands_speak_to_a_service(url: str, tmp_path: Path, monkeypatch: pyte
     drawn = run("generate", "--prompt", "a robot", "--character", "rob", "--output", "a.jpg", REALCUSTOM_URL=url)
     assert "wrote a.jpg" in drawn.stdout and Image.open("a.jpg").format == "JPEG"
     told = run("generate", "--prompt", "@rob at home", "--output", "b.webp", "--url", url)
-    assert "drew 'robot at home'" in told.stdout and Image.open("b.webp").format == "WEBP"
+    assert "revised prompt: 'robot at home'" in told.stdout and Image.open("b.webp").format == "WEBP"
     once = run("generate", "--prompt", "on the beach", "--reference", "rob.png", "--seed", "3", "--url", url)
-    assert "drew 'a robot on the beach'" in once.stdout and Image.open("picture.png").size == (64, 64)
+    assert "revised prompt: 'a robot on the beach'" in once.stdout and Image.open("picture.png").size == (64, 64)
     run("character", "rename", "rob", "Bob", "--url", url)
     run("character", "delete", "bob", "--url", url)
     assert identifier not in run("character", "list", "--url", url).stdout

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
+from typer import Typer
 from typer.testing import CliRunner
 
 from components.config import PACKAGE_ROOT
@@ -81,8 +82,6 @@ def test_what_build_refuses_makes_no_file() -> None:
 
 
 def test_the_command_prints_the_file() -> None:
-    from typer import Typer
-
     command = Typer()
     command.command()(serve_config.main)
     printed = CliRunner().invoke(command, ["--set", "serving.access.keys=required", "--registry", FAKES])
@@ -91,3 +90,19 @@ def test_the_command_prints_the_file() -> None:
     assert args == {"preset": "tiny", "overrides": ["serving.access.keys=required"], "registry": FAKES}
     refused = CliRunner().invoke(command, ["--registry", FAKES])
     assert refused.exit_code != 0
+
+
+def test_settings_of_a_file_become_options(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("serving: {port: 9000, max_replicas: 5, access: {keys: required}}\n")
+    command = Typer()
+    command.command()(serve_config.main)
+    printed = CliRunner().invoke(command, ["--config", str(file), "--set", "serving.port=9001", "--registry", FAKES])
+    assert printed.exit_code == 0, printed.output
+    assert f"--config {file}" in printed.stdout and "--preset tiny" in printed.stdout
+    content = yaml.safe_load(printed.stdout)
+    assert content["http_options"]["port"] == 9001
+    (application,) = content["applications"]
+    assert application["args"]["config"] == str(file)
+    deployments = {each["name"]: each for each in application["deployments"]}
+    assert deployments["Generator"]["autoscaling_config"]["max_replicas"] == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -206,5 +207,33 @@ def test_loading_a_model_says_nothing(miniature: object) -> None:
         cwd=PACKAGE_ROOT,
         capture_output=True,
         text=True,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_vision_tower_is_loaded_from_both_towers_without_a_report(miniature: Any) -> None:
+    program = (
+        "import sys; from components.model.siglip import SiglipVisionModel;"
+        "print(type(SiglipVisionModel.from_pretrained(sys.argv[1])).__name__)"
+    )
+    command = [sys.executable, "-c", program, str(miniature.siglip)]
+    loud = {name: value for name, value in os.environ.items() if not name.startswith(("TRANSFORMERS_", "TQDM_"))}
+    result = subprocess.run(command, cwd=PACKAGE_ROOT, env=loud, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "SiglipVisionModel\n"), result.stderr
+    assert "REPORT" not in result.stderr and "UNEXPECTED" not in result.stderr
+
+
+def test_a_new_registry_and_a_local_ray_say_nothing(tmp_path: Path) -> None:
+    program = (
+        "import logging, warnings; from components.progress import quiet_libraries; quiet_libraries();"
+        "from components.config import load_config; from components.registry import tracking;"
+        "config = load_config('tiny', ['registry.tracking_uri=sqlite:///mlflow.db']);"
+        "tracking.experiment_id(config.registry);"
+        "logging.getLogger('ray._private.authentication.authentication_token_setup').warning('enabled');"
+        "warnings.warn_explicit('a tip', FutureWarning, 'worker.py', 1, module='ray._private.worker')"
+    )
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE_ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
