@@ -35,8 +35,8 @@ def main() -> None:
 
 def interface(config: Config) -> dict[str, Any]:
     """The OpenAPI document; no part of the service is needed for it."""
-    absent = cast(Any, None)
-    return create_app(config, ModelResponse(id="", version=""), absent, absent, absent).openapi()
+    nobody = cast(Any, None)
+    return create_app(config, ModelResponse(id="", version=""), nobody, nobody, nobody).openapi()
 
 
 def page(document: Schema) -> str:

@@ -58,7 +58,7 @@ def test_first_character(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(load_config("tiny", [f"serving.store={folder}/store", *QUICK])) as url:
         monkeypatch.setenv("REALCUSTOM_URL", url)
         told = [_run(words) for words in of_service]
-    assert "prompts may say @Rob, or hold the word 'robot'" in told[0]
+    assert "prompts can mention it as @Rob, or by the word 'robot'" in told[0]
     shown = (TUTORIALS / "first_character.md").read_text()
     assert told[0].splitlines()[1] in shown
     for name in ("beach", "snow", "night", "without"):
@@ -75,6 +75,6 @@ def test_first_story(folder: Path) -> None:
     write, draw = _blocks("first_story.md")
     subprocess.run(["bash", "-e", "-c", write], check=True, timeout=10)
     told = _run(shlex.split(draw)[1:])
-    assert "6 rows: 6 done (6 drawn now), 0 failed" in told
+    assert "6 rows: 6 done (6 generated now), 0 failed" in told
     assert len(list(folder.glob("story/pictures/*.png"))) == 6
     assert pq.read_table(folder / "story/results.parquet").num_rows == 6
