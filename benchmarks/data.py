@@ -4,7 +4,8 @@
     python -m benchmarks.data --only decode,first_batch --json
 
 The source is the toy world, drawn anew. Every measurement has a process, and a Ray, of its own; the peers of a
-ratio take turns in it. docs/performance.md says what each figure means. ``--json`` prints one object on the last line.
+ratio take turns in it. docs/explanation/performance.md says what each figure means.
+``--json`` prints one object on the last line.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     python -m benchmarks.sampling --variants --json           # cost against mask quality of cheaper guidance
 
 Every peer denoises the same scene on the same U-Net weights in this one process, one after the other, round after
-round; ratios are of median seconds. Masks are compared on the trained miniature. docs/performance.md says what each
-figure means. ``--json`` prints one object on the last line.
+round; ratios are of median seconds. Masks are compared on the trained miniature. docs/explanation/performance.md says
+what each figure means. ``--json`` prints one object on the last line.
 """
 
 from __future__ import annotations

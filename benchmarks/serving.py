@@ -5,7 +5,7 @@
 
 Both servers have the whole machine, in processes of their own, and take turns: what one is asked, the other is asked
 next. The service fills the processors with replicas, whose pipelines have as many threads each as the plain server's.
-docs/performance.md says what each figure means. ``--json`` prints one object on the last line.
+docs/explanation/performance.md says what each figure means. ``--json`` prints one object on the last line.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 
 RealCustom at its defaults beside other scopes and strengths, binary masks, an influence everywhere (as IP-Adapter's),
 and pseudo-words, on the same unseen identities, prompts and seeds. With ``--trained`` adapters are compared instead
-that were trained equally long, the first with the whole method (docs/results.md has the commands). ``--json`` prints
-one object on the last line.
+that were trained equally long, the first with the whole method (docs/explanation/results.md has the commands).
+``--json`` prints one object on the last line.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m benchmarks.training --json
 
 A toy world is drawn and prepared; then the peers take turns, each in a process of its own with one thread a worker.
-docs/performance.md says what each figure means. ``--json`` prints one object on the last line.
+docs/explanation/performance.md says what each figure means. ``--json`` prints one object on the last line.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Mixed precision: bfloat16 where the hardware computes in it.
 
-On a processor without bfloat16 arithmetic it is emulated, and 15 times slower than float32 (docs/experiments.md).
+On a processor without bfloat16 arithmetic it is emulated, and 15 times slower than float32
+(docs/explanation/experiments.md).
 """
 
 from __future__ import annotations

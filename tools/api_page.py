@@ -1,9 +1,10 @@
-"""`docs/api.md`, from the interface's own document: ``python -m tools.api_page > docs/api.md``."""
+"""Writes `docs/reference/http.md` from the OpenAPI document: ``python -m tools.api_page > docs/reference/http.md``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from components.config import Config, load_config
@@ -11,13 +12,8 @@ from deploy.api.app import create_app
 from deploy.api.schema import ModelResponse
 
 Schema = Mapping[str, Any]
-_HEAD = """# The HTTP interface
-
-<!-- Made by `python -m tools.api_page > docs/api.md` from the OpenAPI document; a test holds it to that. -->
-
-Paths, fields and limits. The service has the same as `/openapi.json`, and at `/docs` as a page to try it out on.
-What it means, with examples, is in [serving](serving.md). Every error is an [ErrorResponse](#errorresponse).
-"""
+#: The page's introduction and table of error codes, which are written by hand.
+_HEAD = Path(__file__).parent / "page_heads" / "http.md"
 #: How limits are shown.
 _LIMITS = {
     "minimum": "≥ {}",
@@ -33,7 +29,7 @@ _LIMITS = {
 
 
 def main() -> None:
-    """Print the page, as it is where keys are asked for."""
+    """Print the page of a service with keys."""
     print(page(interface(load_config("tiny", ["serving.access.keys=required"]))), end="")
 
 
@@ -45,7 +41,8 @@ def interface(config: Config) -> dict[str, Any]:
 
 def page(document: Schema) -> str:
     """The document in Markdown."""
-    return "\n".join([_HEAD, "## Requests", "", *_operations(document), "## Schemas", "", *_schemas(document)])
+    requests = ["## Requests", "", *_operations(document)]
+    return "\n".join([_HEAD.read_text(), *requests, "## Schemas", "", *_schemas(document)])
 
 
 def _operations(document: Schema) -> Iterator[str]:
@@ -61,10 +58,16 @@ def _operations(document: Schema) -> Iterator[str]:
                 yield ""
             for kind, content in operation.get("requestBody", {}).get("content", {}).items():
                 yield from _body(kind, content["schema"])
-            for status, answer in operation["responses"].items():
-                if status != "default":
-                    yield f"* **{status}** {answer['description'].rstrip('.')}{_contents(answer)}"
+            yield from _statuses(operation["responses"])
             yield ""
+
+
+def _statuses(responses: Schema) -> Iterator[str]:
+    """Success with its content; errors with their description only, since all have one schema."""
+    for status, answer in sorted(responses.items()):
+        if status != "default":
+            content = _contents(answer) if status < "400" else ""
+            yield f"* **{status}** {answer['description'].rstrip('.')}{content}"
 
 
 def _body(kind: str, schema: Schema) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
     python -m tools.serve_config --preset sdxl --set serving.generator_gpus=1 > serve.yaml
 
-What `serve build` writes, with the builder's arguments in place of an application that is bound already: the
-deployments with their options, as the configuration has them. The model must be in the registry.
+Like `serve build`, with the builder's arguments in place of a bound application: the deployments with their options,
+as they follow from the configuration. The model must be in the registry.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from deploy.app import NAME, REGISTRY, BuildArgs, build
 
 IMPORT_PATH = "deploy.app:build"
 _HEADER = """\
-# serve deploy deploy/serve.yaml    (from the checkout, against a running cluster; see docs/serving.md)
+# The service with {settings}. From the checkout, against a running cluster: `serve deploy FILE`.
+# docs/how-to/deploy.md explains it.
 #
 # Made by:
-#   {command}
-# Make keys with `realcustom key create`, with the same serving.store and serving.database (docs/security.md).
-# The options below are those that the arguments lead to, and take precedence over them: do not change one alone, make
-# the file again. On several machines add the code: runtime_env's working_dir takes the URI of a zip of the checkout.
+#   {command} > FILE
+# To change a setting, run this command with other arguments; do not edit the options below, which follow from them.
+# For another model give --preset sdxl, or --config FILE with settings of your own.
+# Make API keys with `realcustom key create`, with the same serving.store and serving.database (docs/how-to/secure.md).
+# On several machines each node needs the code: runtime_env's working_dir takes the URI of a zip of the checkout.
 """
 
 
@@ -37,7 +39,7 @@ def describe(args: BuildArgs) -> dict[str, Any]:
     """The config file's content for an application that is built with ``args``.
 
     Raises:
-        ConfigError: keys are off, and nobody has said that this is meant.
+        ConfigError: keys are off, and `serving.access.open_to_network` does not allow it.
         RegistryError: the model, version or alias is unknown.
     """
     limits = load_config(args.preset, args.overrides, args.config).serving
@@ -57,12 +59,15 @@ def describe(args: BuildArgs) -> dict[str, Any]:
 
 
 def render(args: BuildArgs) -> str:
-    """The config file, with a header that says how it was made."""
+    """The config file, with a header that has the command that made it."""
     named = {"preset": args.preset, "config": args.config}
     words = ["python -m tools.serve_config", *(f"--{name} {value}" for name, value in named.items() if value)]
     words += [f"--set {each}" for each in args.overrides]
     command = " \\\n#     ".join([*words, *([f"--model-uri {args.model_uri}"] if args.model_uri else [])])
-    return _HEADER.format(command=command) + yaml.safe_dump(describe(args), sort_keys=False, width=120)
+    settings = " and ".join(f"{name} {value}" for name, value in named.items() if value)
+    return _HEADER.format(settings=settings, command=command) + yaml.safe_dump(
+        describe(args), sort_keys=False, width=120
+    )
 
 
 def main(

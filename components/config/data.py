@@ -29,7 +29,7 @@ class DataConfig(Section):
     """What `prepare` reads and writes."""
 
     format: Literal["jsonl", "csv", "folder", "parquet", "webdataset", "dreambench", "datasets", "world"] = "jsonl"
-    """Layout of `source`; docs/data.md describes each."""
+    """Layout of `source`; docs/how-to/prepare_data.md describes each."""
     source: Place = Path("runs/raw")
     """Dataset to read: a file, a folder, or a URL of a filesystem that fsspec knows, such as ``s3://bucket/pairs``."""
     columns: dict[str, str] = {}

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-#: Maximum Hamming distance of the hashes of near-duplicates (docs/experiments.md: "Near-duplicates").
+#: Maximum Hamming distance of the hashes of near-duplicates (docs/explanation/experiments.md: "Near-duplicates").
 NEAR = 20
 _BITS = 256
 #: Side of the transformed picture, and the number of lowest frequencies used of brightness and of each colour channel.

@@ -41,7 +41,9 @@ def _check_unet(config: Config, adapter: RealCustomAdapter) -> None:
     if expected == adapter.layer_dims:
         return
     wrong = sorted(
-        path for path in expected.keys() | adapter.layer_dims.keys() if expected.get(path) != adapter.layer_dims.get(path)
+        path
+        for path in expected.keys() | adapter.layer_dims.keys()
+        if expected.get(path) != adapter.layer_dims.get(path)
     )
     raise ArtifactError(
         f"the adapter belongs to another U-Net than that of model.base {base}: {len(wrong)} cross-attention layers "

@@ -119,7 +119,7 @@ def learning_rate_factor(step: int, training: TrainingConfig) -> float:
 
 
 def _attention(device: torch.device):  # type: ignore[no-untyped-def]
-    """The math backend on a CPU, where the backward pass of fused attention is slow (docs/experiments.md)."""
+    """The math backend on a CPU, where fused attention has a slow backward pass (docs/explanation/experiments.md)."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from deploy.api.error_statuses import error_statuses
 from deploy.api.images.schema import CompletedImageEvent, PartialImageEvent
 
 _SCHEMAS = "#/components/schemas/{model}"
@@ -64,8 +65,10 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     error = {"schema": {"$ref": _SCHEMAS.format(model="ErrorResponse")}}
     content = {"content": {"application/json": error}}
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             operation["responses"].pop("422", None)
+            found = error_statuses(method, path, operation)
+            operation["responses"] |= {status: {"description": told} | content for status, told in found.items()}
             keyed = "security" in operation
             operation["responses"] |= _middleware_responses(keyed, keyed or path.startswith("/v1/"), content)
             operation["responses"]["default"] = {"description": "An error"} | content

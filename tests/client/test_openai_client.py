@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from components.config import PACKAGE_ROOT, Config, load_config
 from tests.deploy.test_serving_api import SECRET, photograph
 from tests.fakes.service_process import QUICK, running
 
-PAGES = [*sorted((PACKAGE_ROOT / "docs").glob("*.md")), PACKAGE_ROOT / "README.md"]
+PAGES = [*sorted((PACKAGE_ROOT / "docs").rglob("*.md")), PACKAGE_ROOT / "README.md"]
 #: Python that talks to the service at this address.
 SCRIPT = re.compile(r"^```python service\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL)
 ADDRESS = "http://127.0.0.1:8000"
+#: The picture that the tutorials use.
+REFERENCE = "docs/images/reference_robot.png"
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +60,12 @@ def test_documented_scripts_run(page: str, body: str, tmp_path: Path, monkeypatc
     folder.mkdir()
     monkeypatch.chdir(folder)
     (folder / "rob.png").write_bytes(photograph())
+    (folder / "docs" / "images").mkdir(parents=True)
+    shutil.copy(PACKAGE_ROOT / REFERENCE, folder / REFERENCE)
     assert ADDRESS in body
     with running(load_config("tiny", [f"serving.store={tmp_path}/characters", *QUICK])) as url:
         exec(compile(body.replace(ADDRESS, url), page, "exec"), {})
-    drawn = [path for path in folder.iterdir() if path.name != "rob.png"]
+    drawn = [path for path in folder.iterdir() if path.is_file() and path.name != "rob.png"]
     assert drawn and all(Image.open(path).size == (64, 64) for path in drawn)
 
 

@@ -456,9 +456,9 @@ class Holder:
 
 
 def test_the_documented_example_runs(tmp_path: Path) -> None:
-    """The script in docs/serving.md, against a service of its own; and the answer that the page shows."""
-    page = (PACKAGE_ROOT / "docs/serving.md").read_text()
-    section = page[page.index("\n## Characters\n") : page.index("\n## Pictures\n")]
+    """The script of docs/how-to/use_the_service.md runs, and the answer that the page shows has the real fields."""
+    page = (PACKAGE_ROOT / "docs/how-to/use_the_service.md").read_text()
+    section = page[page.index("\n## Characters\n") : page.index("\n## Images\n")]
     script = re.search(r"^    import base64\n(?:    .*\n|\n)+", section, re.MULTILINE)
     assert script is not None
     (tmp_path / "rob.png").write_bytes(photograph())

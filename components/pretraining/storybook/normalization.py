@@ -1,7 +1,7 @@
 """Group normalisation with a fast backward pass for channels-last activations on a CPU.
 
-In that layout, torch's backward pass takes half of a convolutional network's step (docs/experiments.md). This one needs
-two sums over the positions and one multiply-add for each pass, with statistics in float32.
+In that layout, torch's backward pass takes half of a convolutional network's step (docs/explanation/experiments.md).
+This one needs two sums over the positions and one multiply-add for each pass, with statistics in float32.
 """
 
 from __future__ import annotations
