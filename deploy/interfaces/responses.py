@@ -29,7 +29,7 @@ class ImageResponse(BaseModel):
     model: str
     #: The version in the model registry that generated the images.
     model_version: str = ""
-    #: The first image's; the seeds of the others count up from it.
+    #: The first image's; the seeds of the others count up from it, and begin again at 0 after 2**32 - 1.
     seed: int
     target_words: list[str]
     timings: dict[str, float]

@@ -157,6 +157,20 @@ def test_what_there_is_not_is_refused_by_field(client: TestClient, fields: dict[
     assert error(answer)["param"] == field and said in error(answer)["message"]
 
 
+def test_every_seed_that_is_stated_can_be_asked_for_again(client: TestClient, pipeline: FakePipeline) -> None:
+    def draw(**fields: Any) -> list[str]:
+        response = client.post("/v1/images/generations", json={"prompt": "a robot", **fields})
+        assert response.status_code == 200, response.text
+        return [image["b64_json"] for image in response.json()["data"]]
+
+    first, second = draw(seed=2**32 - 1, n=2)
+    assert [draw(seed=2**32 - 1), draw(seed=0)] == [[first], [second]]
+    streamed = client.post(
+        "/v1/images/generations", json={"prompt": "a robot", "n": 2, "seed": 2**32 - 1, "stream": True}
+    )
+    assert {event["seed"] for _, event in events(streamed)} == {2**32 - 1, 0}
+
+
 def test_nulls_stand_for_defaults(client: TestClient) -> None:
     optional = {name: None for name, field in ImageRequest.model_fields.items() if name != "prompt"}
     answer = generate(client, **optional)
@@ -363,9 +377,12 @@ def test_without_anybody_to_find_words_one_must_be_given(config: Config, pipelin
     assert edit(client, target_word="robot").status_code == 200
 
 
-@pytest.mark.parametrize("field", ["image", "image[]"])
-def test_several_references_show_one_subject(client: TestClient, pipeline: FakePipeline, field: str) -> None:
-    sent = [(field, (f"{color}.png", photograph(color))) for color in ("red", "blue")]
+@pytest.mark.parametrize("fields", [("image", "image"), ("image[]", "image[]"), ("image[0]", "image[1]")])
+def test_several_references_show_one_subject(
+    client: TestClient, pipeline: FakePipeline, fields: tuple[str, str]
+) -> None:
+    colors = ("red", "blue")
+    sent = [(field, (f"{color}.png", photograph(color))) for field, color in zip(fields, colors, strict=True)]
     body = edit(client, sent=sent).json()
     assert picture(body["data"][0]["b64_json"]).getpixel((32, 32)) == (127, 0, 127)
     assert pipeline.encoded == 1 and body["target_words"] == ["robot"]

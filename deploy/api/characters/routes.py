@@ -7,7 +7,6 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
-from starlette.datastructures import UploadFile
 
 from components.characters.character import MAX_PICTURES
 from components.characters.target_word import stated_word
@@ -23,6 +22,7 @@ from deploy.api.characters.schema import (
     PicturesRequest,
 )
 from deploy.api.error_responses import ApiError
+from deploy.api.forms import read_fields
 from deploy.api.images.generation_request import resolve_request
 from deploy.api.images.schema import ImageRequest
 from deploy.api.quotas import CurrentCaller
@@ -124,9 +124,7 @@ async def _read(request: Request, body: type[Body]) -> Body:
     if kind != "multipart/form-data":
         raise ApiError(400, "send multipart/form-data with files, or application/json", code="content_type")
     async with request.form(max_files=MAX_PICTURES, max_fields=len(body.model_fields)) as form:
-        fields: dict[str, object] = {key: value for key, value in form.items() if key != "pictures"}
-        if "pictures" in form:
-            fields["pictures"] = [await f.read() if isinstance(f, UploadFile) else f for f in form.getlist("pictures")]
+        fields = await read_fields(form, ["pictures"])
         return body.model_validate(fields)
 
 

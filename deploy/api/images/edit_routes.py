@@ -6,12 +6,12 @@ import time
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.datastructures import UploadFile
 
 from components.config import Config
 from components.errors import DataError, WordError
 from components.model.words import find_word
 from deploy.api.error_responses import ApiError
+from deploy.api.forms import read_fields
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.generation_request import build_request, check_model
 from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema
@@ -20,8 +20,6 @@ from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import GenerationRequest, RequestedSubject
 from deploy.interfaces.responses import ImageResponse
 
-#: The names that clients give to the form fields of one image and of several.
-_IMAGE_FIELDS = ("image", "image[]")
 #: `_read_form` reads the form, not FastAPI, which therefore cannot document it.
 _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": edit_form_schema()}}}}
 _NO_WORD = "target_word: the prompt must contain it as a whole word, within what the model reads"
@@ -77,10 +75,5 @@ async def _read_form(http: Request) -> EditRequest:
         raise ApiError(400, "send multipart/form-data with the pictures as files", code="content_type")
     max_fields = len(EditRequest.model_fields)
     async with http.form(max_files=MAX_REFERENCES + 2, max_fields=max_fields) as form:
-        sent = {key: value for key, value in form.multi_items() if key not in _IMAGE_FIELDS}
-        fields: dict[str, object] = {
-            key: await value.read() if isinstance(value, UploadFile) else value for key, value in sent.items()
-        }
-        images = [value for name in _IMAGE_FIELDS for value in form.getlist(name)]
-        fields["image"] = [await image.read() if isinstance(image, UploadFile) else image for image in images]
+        fields = {"image": []} | await read_fields(form, ["image"])
         return EditRequest.model_validate(fields)

@@ -10,7 +10,7 @@ from components.errors import NotFoundError, WordError
 from components.model.words import find_word
 from components.provenance.image_files import Output
 from deploy.api.error_responses import ApiError
-from deploy.api.images.schema import BaseImageRequest, CharacterChoice, ImageRequest
+from deploy.api.images.schema import SEEDS, BaseImageRequest, CharacterChoice, ImageRequest
 from deploy.api.mentions import resolve_mentions
 from deploy.interfaces.protocols import Characters
 from deploy.interfaces.requests import GenerationRequest, RequestedSubject
@@ -54,7 +54,7 @@ def build_request(
     if steps > config.serving.max_steps:
         raise ApiError(400, f"steps: at most {config.serving.max_steps}", "steps", "too_large")
     width, height = _parse_size(body.size, config)
-    seed = secrets.randbits(32) if body.seed is None else body.seed
+    seed = secrets.randbelow(SEEDS) if body.seed is None else body.seed
     return GenerationRequest(
         prompt=prompt,
         negative_prompt=body.negative_prompt,
@@ -62,7 +62,7 @@ def build_request(
         height=height,
         steps=steps,
         guidance_scale=body.guidance_scale or config.sampling.guidance_scale,
-        seeds=tuple(range(seed, seed + body.n)),
+        seeds=tuple((seed + index) % SEEDS for index in range(body.n)),
         subjects=tuple(subjects),
         mask_scope=body.mask_scope,
         owner=owner,

@@ -14,6 +14,8 @@ from deploy.api.schema import StrictRequest
 
 MAX_CHARACTERS = 4
 MAX_IMAGES = 10
+#: Seeds are below this; those of a request's further images count up from its own, and begin again at 0.
+SEEDS = 2**32
 MAX_PARTIAL_IMAGES = 3
 MAX_REFERENCES = 4
 
@@ -80,7 +82,7 @@ class BaseImageRequest(StrictRequest):
     frame_duration_ms: Unsupported = None
     # Extensions
     negative_prompt: str = Field("", max_length=4000)
-    seed: int | None = Field(None, ge=0, lt=2**32)
+    seed: int | None = Field(None, ge=0, lt=SEEDS)
     steps: int | None = Field(None, ge=1)
     guidance_scale: float | None = Field(None, ge=1, le=30)
     #: By default the model's own scheduler.
