@@ -28,6 +28,8 @@ NEEDS: dict[str, tuple[keys.Scope | None, keys.Scope | None]] = {
     "/v1/characters": (keys.Scope.CHARACTERS_READ, keys.Scope.CHARACTERS_WRITE),
     "/v1/images": (keys.Scope.IMAGES, keys.Scope.IMAGES),
     "/v1/jobs": (keys.Scope.JOBS_READ, keys.Scope.JOBS_WRITE),
+    "/v1/stories": (keys.Scope.STORIES_READ, keys.Scope.STORIES_WRITE),
+    "/v1/history": (keys.Scope.STORIES_READ, keys.Scope.STORIES_WRITE),
     "/v1/models": (None, keys.Scope.ADMIN),
     "/metrics": (keys.Scope.METRICS, keys.Scope.METRICS),
     "/openapi.json": (None, keys.Scope.ADMIN),
