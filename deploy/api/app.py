@@ -17,6 +17,7 @@ from deploy.api.operations.routes import operation_routes
 from deploy.api.request_metrics import CountRequests, RequestMetrics
 from deploy.api.schema import ModelResponse
 from deploy.api.stories.routes import story_routes
+from deploy.api.studio import studio_routes
 from deploy.api.timeouts import LimitTime, RetryAfter
 from deploy.interfaces.protocols import Characters, Generator, Jobs
 from deploy.interfaces.stories import Stories
@@ -59,5 +60,6 @@ def create_app(
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=keys)
     if stories is not None:
         app.include_router(story_routes(config, model.id, stories, jobs), dependencies=keys)
+    app.include_router(studio_routes())
     install_openapi(app)
     return app
