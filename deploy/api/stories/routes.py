@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from enum import IntEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -15,6 +14,7 @@ from components.errors import NotFoundError
 from components.fingerprint import fingerprint
 from components.stories.answers import RequestKey
 from components.stories.story import RevisionError
+from deploy.api.cached_pictures import ThumbnailSize, cached
 from deploy.api.error_responses import ApiError
 from deploy.api.quotas import Caller, caller
 from deploy.api.stories.drawing import StoryDrawing
@@ -50,14 +50,6 @@ _Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, pat
 _IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=100)]
 _LastEvent = Annotated[int, Header(alias="Last-Event-ID", ge=0, lt=2**31)]
 _Story = Annotated[str | None, Query(pattern=r"^story-[0-9a-f]{28}$")]
-
-
-class ThumbnailSize(IntEnum):
-    """The longer side of a thumbnail in pixels."""
-
-    SMALL = 128
-    MEDIUM = 256
-    LARGE = 512
 
 
 def story_routes(config: Config, model: str, stories: Stories, jobs: Jobs) -> APIRouter:
@@ -223,20 +215,6 @@ def _add_take_routes(router: APIRouter, stories: Stories) -> None:
     async def delete_take(story: str, take: str, by: _By) -> DeletedStoryResponse:
         await stories.delete_take(story, take, by.owner)
         return DeletedStoryResponse(id=take, object="take.deleted")
-
-
-def cached(request: Request, tag: str, data: bytes, kind: str, lasting: bool = True) -> Response:
-    """A picture that browsers keep: for ever where it never changes, otherwise as long as ``tag`` stays the same."""
-    control = "private, max-age=31536000, immutable" if lasting else "private, no-cache"
-    headers = {
-        "ETag": f'"{tag}"',
-        "Cache-Control": control,
-        "X-Content-Type-Options": "nosniff",
-        "Vary": "Authorization",
-    }
-    if headers["ETag"] in [each.strip() for each in request.headers.get("if-none-match", "").split(",")]:
-        return Response(status_code=304, headers=headers)
-    return Response(data, media_type=kind, headers=headers)
 
 
 def _request(kind: str, body: BaseModel | None, key: str | None) -> RequestKey | None:
