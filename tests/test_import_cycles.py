@@ -37,6 +37,7 @@ ORDER = [
     "ray_pool",
     "characters",
     "stories",
+    "history",
     "batch",
     "evaluation",
     "registry",

@@ -16,6 +16,7 @@ from deploy.api.openapi import install_openapi
 from deploy.api.operations.routes import operation_routes
 from deploy.api.request_metrics import CountRequests, RequestMetrics
 from deploy.api.schema import ModelResponse
+from deploy.api.stories.history_routes import history_routes
 from deploy.api.stories.routes import story_routes
 from deploy.api.studio import studio_routes
 from deploy.api.timeouts import LimitTime, RetryAfter
@@ -60,10 +61,11 @@ def create_app(
     keys = documented(config)
     app.include_router(operation_routes(config, model, board, metrics, keys))
     app.include_router(character_routes(config, model.id, characters, generator), dependencies=keys)
-    app.include_router(image_routes(config, model.id, characters, generator), dependencies=keys)
-    app.include_router(edit_routes(config, model.id, characters, generator), dependencies=keys)
+    app.include_router(image_routes(config, model.id, characters, generator, stories), dependencies=keys)
+    app.include_router(edit_routes(config, model.id, characters, generator, stories), dependencies=keys)
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=keys)
     if stories is not None:
+        app.include_router(history_routes(stories), dependencies=keys)
         app.include_router(story_routes(config, model, stories, jobs, board), dependencies=keys)
     app.include_router(studio_routes())
     install_openapi(app)

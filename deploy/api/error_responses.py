@@ -20,6 +20,7 @@ from components.characters.candidates import CandidateNotFoundError
 from components.characters.character import PictureCountError, PictureNotFoundError
 from components.content import ContentError
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
+from components.history.generation import GenerationNotFoundError
 from components.jobs.job import JobNotFoundError, KeyReusedError, QueueBusyError, QueueFullError
 from components.stories.export.book import NothingToExportError
 from components.stories.story import (
@@ -58,6 +59,7 @@ _INSIDE: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     JobNotFoundError: (404, None, "job_not_found"),
     CandidateNotFoundError: (404, "candidates", "candidates_not_found"),
     PictureNotFoundError: (404, None, "picture_not_found"),
+    GenerationNotFoundError: (404, None, "generation_not_found"),
     StoryNotFoundError: (404, None, "story_not_found"),
     PanelNotFoundError: (404, None, "panel_not_found"),
     TakeNotFoundError: (404, None, "take_not_found"),

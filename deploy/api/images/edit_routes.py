@@ -17,7 +17,9 @@ from deploy.api.images.requests import check_model, make_order
 from deploy.api.images.responses import ANSWERS, Asked, answer
 from deploy.api.images.schema import ImageResponse
 from deploy.api.quotas import Caller, caller
+from deploy.api.stories.keeping import Keep, keeping
 from deploy.interfaces.protocols import Characters, CharacterUse, Generator, Order
+from deploy.interfaces.stories import Stories
 
 #: The names that clients give to one picture, and to several.
 _IMAGES = ("image", "image[]")
@@ -26,7 +28,9 @@ _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"
 _NO_WORD = "target_word: the prompt must contain it as a whole word, within what the model reads"
 
 
-def edit_routes(config: Config, model: str, characters: Characters, generator: Generator) -> APIRouter:
+def edit_routes(
+    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories | None = None
+) -> APIRouter:
     """``/v1/images/edits`` over the part that looks at pictures and the one that draws them."""
     router = APIRouter(prefix="/v1/images")
 
@@ -37,12 +41,13 @@ def edit_routes(config: Config, model: str, characters: Characters, generator: G
         responses=ANSWERS,
         openapi_extra=_BODY,
     )
-    async def edit_images(line: Request, by: Annotated[Caller, Depends(caller)]) -> Any:
+    async def edit_images(line: Request, by: Annotated[Caller, Depends(caller)], keep: Keep = None) -> Any:
         started = time.perf_counter()
         wanted = await _read_form(line)
         order = await _read_order(wanted, config, model, characters, by.owner)
+        draws = keeping(generator, stories, keep, wanted.prompt, model)
         try:
-            return await answer(Asked(wanted, order, by, line, started), "image_edit", model, generator)
+            return await answer(Asked(wanted, order, by, line, started), "image_edit", model, draws)
         except WordError:
             raise ApiError(400, _NO_WORD, "target_word", "target_word_not_in_prompt") from None
 
