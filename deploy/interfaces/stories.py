@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from components.history.generation import Generation, NewGeneration
 from components.stories.answers import RequestKey
-from components.stories.drawing import PanelDrawing
+from components.stories.panel_plan import PanelDrawing
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.takes import PendingTake
 

@@ -26,12 +26,12 @@ from components.jobs.results import ResultFiles
 from components.jobs.tables import TABLES as JOBS
 from components.object_store import below, open_object_store
 from components.stories.answers import RequestKey, keep_answer, known_answer
-from components.stories.drawing import PanelDrawing
 from components.stories.export.book import book_of
 from components.stories.export.comic import write_cbz, write_pictures
 from components.stories.export.importing import StoryImporter
 from components.stories.export.pdf import write_pdf
 from components.stories.export.story_file import write_story
+from components.stories.panel_plan import PanelDrawing
 from components.stories.store import Deleted, StoryStore
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.tables import TABLES

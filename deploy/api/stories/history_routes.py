@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from components.history.generation import Generation
 from deploy.api.cached_pictures import ThumbnailSize, cached
-from deploy.api.quotas import Caller, caller
+from deploy.api.quotas import CurrentCaller
 from deploy.api.stories.schema import TakeSettings
 from deploy.interfaces.stories import Stories
 
-_By = Annotated[Caller, Depends(caller)]
 _PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}, "image/jpeg": {}, "image/webp": {}}}}
 _WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
 #: How files of each kind begin.
@@ -75,34 +74,34 @@ def history_routes(stories: Stories) -> APIRouter:
 
     @router.get("")
     async def list_history(
-        by: _By,
+        caller: CurrentCaller,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         after: Annotated[str | None, Query(pattern=r"^(gen-[0-9a-f]{28}|take-[0-9a-f]{30})$")] = None,
         character: Annotated[str | None, Query(pattern=r"^char-[0-9a-f]{28}$")] = None,
         story: Annotated[str | None, Query(pattern=r"^story-[0-9a-f]{28}$")] = None,
     ) -> HistoryPage:
-        found = await stories.history(limit + 1, after, by.owner, character, story)
+        found = await stories.history(limit + 1, after, caller.owner, character, story)
         data = [GenerationResponse.of(generation) for generation in found[:limit]]
         return HistoryPage(data=data, has_more=len(found) > limit)
 
     @router.get("/{generation}.png", response_class=Response, responses=_PICTURE)
-    async def get_generation(generation: str, request: Request, by: _By) -> Response:
+    async def get_generation(generation: str, request: Request, caller: CurrentCaller) -> Response:
         """The picture in the format that it was drawn in, by default PNG."""
-        data = await stories.kept_picture(generation, by.owner)
+        data = await stories.kept_picture(generation, caller.owner)
         kind = next((kind for begin, kind in _KINDS.items() if data.startswith(begin)), "application/octet-stream")
         return cached(request, generation, data, kind)
 
     @router.get("/{generation}/thumbnail.webp", response_class=Response, responses=_WEBP)
     async def get_thumbnail(
-        generation: str, request: Request, by: _By, size: ThumbnailSize = ThumbnailSize.MEDIUM
+        generation: str, request: Request, caller: CurrentCaller, size: ThumbnailSize = ThumbnailSize.MEDIUM
     ) -> Response:
-        small = await stories.kept_thumbnail(generation, int(size), by.owner)
+        small = await stories.kept_thumbnail(generation, int(size), caller.owner)
         return cached(request, f"{generation}-{int(size)}", small, "image/webp")
 
     @router.delete("/{generation}")
-    async def delete_generation(generation: str, by: _By) -> DeletedGenerationResponse:
+    async def delete_generation(generation: str, caller: CurrentCaller) -> DeletedGenerationResponse:
         """Delete a picture with all of its files, a take from its story, too."""
-        await stories.delete_kept(generation, by.owner)
+        await stories.delete_kept(generation, caller.owner)
         return DeletedGenerationResponse(id=generation)
 
     return router

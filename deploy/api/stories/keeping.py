@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from fastapi import Header
 
 from components.history.generation import NewGeneration
-from components.jobs.job import JobProgress, Preview
 from deploy.api.error_responses import ApiError
-from deploy.interfaces.protocols import Delivery, Generator, Order
+from deploy.interfaces.protocols import Generator
+from deploy.interfaces.requests import GenerationRequest
+from deploy.interfaces.results import GenerationEvent, GenerationResult
 from deploy.interfaces.stories import Stories
 
 #: ``history`` keeps the pictures of a request for their owner.
@@ -30,51 +31,51 @@ class KeepingGenerator:
         self._generator, self._stories = generator, stories
         self._prompt, self._model = prompt, model
 
-    async def generate(self, order: Order) -> Delivery:
-        await self._stories.refuse_more(order.owner)
-        delivery = await self._generator.generate(order)
-        await self._keep(order, delivery)
-        return delivery
+    async def generate(self, request: GenerationRequest) -> GenerationResult:
+        await self._stories.refuse_more(request.owner)
+        result = await self._generator.generate(request)
+        await self._keep(request, result)
+        return result
 
-    async def draw(self, order: Order, previews: int) -> AsyncGenerator[JobProgress | Preview | Delivery, None]:
-        await self._stories.refuse_more(order.owner)
-        async with aclosing(self._generator.draw(order, previews)) as news:
+    async def stream(self, request: GenerationRequest, previews: int) -> AsyncGenerator[GenerationEvent, None]:
+        await self._stories.refuse_more(request.owner)
+        async with aclosing(self._generator.stream(request, previews)) as news:
             async for each in news:
-                if isinstance(each, Delivery):
-                    await self._keep(order, each)
+                if isinstance(each, GenerationResult):
+                    await self._keep(request, each)
                 yield each
 
-    async def _keep(self, order: Order, delivery: Delivery) -> None:
+    async def _keep(self, request: GenerationRequest, result: GenerationResult) -> None:
         drawn = [
             NewGeneration(
-                picture=drawing.picture,
-                width=order.width,
-                height=order.height,
+                picture=image.image,
+                width=request.width,
+                height=request.height,
                 seed=seed,
                 model=self._model,
-                model_version=delivery.model_version,
-                settings=self._settings(order, delivery),
+                model_version=result.model_version,
+                settings=self._settings(request, result),
             )
-            for drawing, seed in zip(delivery.drawings, order.seeds, strict=True)
+            for image, seed in zip(result.images, request.seeds, strict=True)
         ]
-        await self._stories.keep(drawn, order.owner)
+        await self._stories.keep(drawn, request.owner)
 
-    def _settings(self, order: Order, delivery: Delivery) -> dict[str, Any]:
+    def _settings(self, request: GenerationRequest, result: GenerationResult) -> dict[str, Any]:
         characters = [
             {"id": subject.character, "name": "", "target_word": word, "strength": subject.strength}
             | {"face_strength": subject.face_strength, "body_strength": subject.body_strength}
-            for subject, word in zip(order.subjects, delivery.words, strict=False)
+            for subject, word in zip(request.subjects, result.words, strict=False)
             if subject.character
         ]
         return {
             "prompt": self._prompt,
-            "revised_prompt": delivery.prompt or order.prompt,
+            "revised_prompt": result.prompt or request.prompt,
             "characters": characters,
-            "size": f"{order.width}x{order.height}",
-            "negative_prompt": order.negative_prompt,
-            "steps": order.steps,
-            "guidance_scale": order.guidance_scale,
-            "scheduler": order.scheduler,
+            "size": f"{request.width}x{request.height}",
+            "negative_prompt": request.negative_prompt,
+            "steps": request.steps,
+            "guidance_scale": request.guidance_scale,
+            "scheduler": request.scheduler,
         }
 
 
