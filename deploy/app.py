@@ -18,7 +18,13 @@ from components.provenance.image_files import ModelName
 from deploy.api.authentication import require_authentication
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
-from deploy.deployments import GatewayDeployment, GeneratorDeployment, JobsDeployment, import_registry
+from deploy.deployments import (
+    GatewayDeployment,
+    GeneratorDeployment,
+    JobsDeployment,
+    StoriesDeployment,
+    import_registry,
+)
 from deploy.status.replica_status import ReplicaStatus
 
 NAME = "realcustom"
@@ -119,6 +125,14 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
         num_replicas=limits.jobs.workers,
         ray_actor_options={"num_cpus": _LIGHT_CPUS},
     ).bind(config, generator, status)
+    stories = serve.deployment(
+        StoriesDeployment,
+        name="Stories",
+        num_replicas=1,
+        max_ongoing_requests=_MAX_ONGOING_REQUESTS,
+        max_queued_requests=_MAX_ONGOING_REQUESTS,
+        ray_actor_options={"num_cpus": _LIGHT_CPUS},
+    ).bind(config)
     return serve.deployment(
         GatewayDeployment,
         name="Gateway",
@@ -126,7 +140,7 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
         max_queued_requests=_MAX_ONGOING_REQUESTS,
         ray_actor_options={"num_cpus": _LIGHT_CPUS},
         **graceful,
-    ).bind(config, ModelResponse(id=model.name, version=model.version), characters, generator, jobs, status)
+    ).bind(config, ModelResponse(id=model.name, version=model.version), characters, generator, jobs, status, stories)
 
 
 def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> str:

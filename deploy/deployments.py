@@ -30,9 +30,11 @@ from deploy.generator.loading import PipelineSource, VersionLoader, read_aliases
 from deploy.generator.rollout import ModelVersions, VersionAliases, follow_aliases
 from deploy.handles import RemoteCharacters, RemoteGenerator, RemoteHandle
 from deploy.interfaces.protocols import Characters, Generator, Jobs, SubjectSource
+from deploy.interfaces.stories import Stories
 from deploy.jobs.service import JobService
 from deploy.status.metrics import GeneratorMetrics
 from deploy.status.replica_status import ReplicaReport, ReplicaStatus, report_periodically
+from deploy.stories.service import StoryService
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +51,9 @@ class GatewayDeployment:
         generator: DeploymentHandle,
         jobs: DeploymentHandle,
         status: DeploymentHandle,
+        stories: DeploymentHandle,
     ) -> None:
-        self._config, self._model, self._status = config, model, status
+        self._config, self._model, self._status, self._stories = config, model, status, stories
         self._characters, self._generator, self._jobs = characters, generator, jobs
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -59,7 +62,8 @@ class GatewayDeployment:
         characters = cast(Characters, RemoteCharacters(self._characters, rows))
         generator = cast(Generator, RemoteGenerator(self._generator))
         status = cast(ReplicaStatus, RemoteHandle(self._status))
-        return create_app(self._config, self._model, characters, generator, jobs, status)
+        stories = cast(Stories, RemoteHandle(self._stories))
+        return create_app(self._config, self._model, characters, generator, jobs, status, stories)
 
 
 class GeneratorDeployment(ModelVersions):
@@ -113,6 +117,20 @@ class JobsDeployment(JobService):
 
     async def __del__(self) -> None:
         self._reporting.cancel()
+        await self.close()
+
+
+class StoriesDeployment(StoryService):
+    """Stores stories, and collects their images as long as its replica lives."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.start()
+
+    async def check_health(self) -> None:
+        self.check()
+
+    async def __del__(self) -> None:
         await self.close()
 
 

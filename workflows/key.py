@@ -25,6 +25,7 @@ app = typer.Typer(help="API keys of the service, in its database: create, list, 
 _BOTH = {
     "characters": (Scope.CHARACTERS_READ, Scope.CHARACTERS_WRITE),
     "jobs": (Scope.JOBS_READ, Scope.JOBS_WRITE),
+    "stories": (Scope.STORIES_READ, Scope.STORIES_WRITE),
 }
 
 
@@ -34,7 +35,7 @@ def create_key(
     name: Annotated[str, typer.Option(help="Name of the key, for example the program that uses it.")],
     scopes: Annotated[
         str, typer.Option(help=f"Scopes, separated by commas: {', '.join([*_BOTH, *Scope])}.")
-    ] = "characters,images,jobs",
+    ] = "characters,images,jobs,stories",
     requests_per_minute: Annotated[
         int | None, typer.Option(min=1, help="Requests per minute and gateway (default: any number).")
     ] = None,

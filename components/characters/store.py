@@ -157,6 +157,16 @@ class CharacterStore:
         except (IndexError, FileNotFoundError):
             raise PictureNotFoundError("the character has no such picture; list the existing ones") from None
 
+    def thumbnail(
+        self, identifier: str, size: int, make: Callable[[Reference], bytes], owner: str | None = None
+    ) -> tuple[str, bytes]:
+        """A thumbnail of the first picture, which ``make`` makes where there is none yet; and the picture's id."""
+        picture = self.get(identifier, owner).pictures[0].id
+        made = self._files.thumbnail(
+            identifier, picture, size, lambda: make(self.reference(identifier, picture, owner))
+        )
+        return picture, made
+
     def portraits(self, identifier: str, size: int) -> Portraits:
         """The cut-out of every picture on a white square of ``size`` pixels: the model's input."""
         revision, references = self._shown(identifier)

@@ -89,6 +89,23 @@ class RolloutConfig(Section):
         return self
 
 
+class StoriesConfig(Section):
+    """Limits of stories, and of the images that are stored for their owners."""
+
+    max_stories: int = Field(1000, ge=1)
+    """Maximum number of stories of an owner."""
+    max_panels: int = Field(500, ge=1)
+    """Maximum number of panels of a story."""
+    max_takes_bytes: int = Field(5_000_000_000, ge=1)
+    """Bytes of stored images of an owner, in stories and in the history, at which further generations are refused."""
+    history_keep_s: float = Field(30 * 86_400, gt=0)
+    """Seconds for which a generation that belongs to no story stays in the history."""
+    max_import_bytes: int = Field(200_000_000, ge=1)
+    """Maximum size of an imported story file in bytes."""
+    max_unpacked_bytes: int = Field(500_000_000, ge=1)
+    """Maximum number of bytes that an imported story file may unpack to."""
+
+
 class ServingConfig(Section):
     """The service: address, limits, replicas and storage."""
 
@@ -156,6 +173,8 @@ class ServingConfig(Section):
     """Signed provenance (C2PA) of generated images; needs the extra ``c2pa``."""
     jobs: JobsConfig = JobsConfig()
     """Job queue and webhooks."""
+    stories: StoriesConfig = StoriesConfig()
+    """Limits of stories and of the history."""
     rollout: RolloutConfig = RolloutConfig()
     """Rollout of new model versions."""
     access: AccessConfig = AccessConfig()

@@ -72,6 +72,7 @@ class NewJob:
         steps: denoising steps of all ``pictures`` together.
         key: idempotency key, unique for each owner: a repeated request makes no second job.
         webhook: URL that receives the result.
+        collector: the part of the service that collects the result; the job is stored until it has.
     """
 
     payload: dict[str, Any]
@@ -81,6 +82,7 @@ class NewJob:
     owner: str = ""
     key: str | None = None
     webhook: str | None = None
+    collector: str | None = None
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,18 @@ from deploy.api.openapi import install_openapi
 from deploy.api.operations.routes import operation_routes
 from deploy.api.request_metrics import RequestMetrics, RequestMetricsMiddleware
 from deploy.api.schema import ModelResponse
+from deploy.api.stories.history_routes import history_routes
+from deploy.api.stories.routes import story_routes
+from deploy.api.studio import studio_routes
 from deploy.api.timeouts import RetryAfter, TimeoutMiddleware
 from deploy.interfaces.protocols import Characters, Generator, Jobs
+from deploy.interfaces.stories import Stories
 from deploy.status.replica_status import ReplicaStatus
+
+
+def _larger_bodies(config: Config) -> dict[str, int]:
+    """Paths whose bodies may be larger than others'."""
+    return {"/v1/stories/import": config.serving.stories.max_import_bytes}
 
 
 def create_app(
@@ -28,6 +37,7 @@ def create_app(
     generator: Generator,
     jobs: Jobs,
     status: ReplicaStatus | None = None,
+    stories: Stories | None = None,
 ) -> FastAPI:
     """The application over its parts.
 
@@ -35,12 +45,15 @@ def create_app(
         config: defaults (``sampling``) and limits (``serving``) of requests.
         model: the served model.
         status: the reports of the replicas; by default an empty one.
+        stories: None leaves the routes of stories and of the history out.
     """
     status = status or ReplicaStatus()
     retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
     app = FastAPI(title="RealCustom Studio")
     # The middleware added last is the outermost.
-    app.add_middleware(BodySizeLimitMiddleware, max_bytes=config.serving.max_upload_bytes)
+    app.add_middleware(
+        BodySizeLimitMiddleware, max_bytes=config.serving.max_upload_bytes, larger=_larger_bodies(config)
+    )
     if config.serving.access.keys == "required":
         app.add_middleware(AuthenticationMiddleware, config=config)
     app.add_middleware(UnexpectedErrorMiddleware)
@@ -50,8 +63,12 @@ def create_app(
     security = openapi_security(config)
     app.include_router(operation_routes(config, model, status, metrics, security))
     app.include_router(character_routes(config, model.id, characters, generator), dependencies=security)
-    app.include_router(image_routes(config, model.id, characters, generator), dependencies=security)
-    app.include_router(edit_routes(config, model.id, characters, generator), dependencies=security)
+    app.include_router(image_routes(config, model.id, characters, generator, stories), dependencies=security)
+    app.include_router(edit_routes(config, model.id, characters, generator, stories), dependencies=security)
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=security)
+    if stories is not None:
+        app.include_router(story_routes(config, model, stories, jobs, status), dependencies=security)
+        app.include_router(history_routes(stories), dependencies=security)
+    app.include_router(studio_routes())
     install_openapi(app)
     return app

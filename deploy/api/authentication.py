@@ -22,12 +22,16 @@ from deploy.api.quotas import Caller
 
 #: Paths that need no key: health checks.
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
+#: The studio's page: static files, the same for everybody. The page asks for a key itself.
+_STUDIO_PATHS = frozenset({"/", "/studio"})
 #: Path prefix -> the scopes for reading and for changing; None accepts any key. Other paths need ``admin``.
 REQUIRED_SCOPES: dict[str, tuple[keys.Scope | None, keys.Scope | None]] = {
     "/v1/characters/candidates": (keys.Scope.IMAGES, keys.Scope.IMAGES),
     "/v1/characters": (keys.Scope.CHARACTERS_READ, keys.Scope.CHARACTERS_WRITE),
     "/v1/images": (keys.Scope.IMAGES, keys.Scope.IMAGES),
     "/v1/jobs": (keys.Scope.JOBS_READ, keys.Scope.JOBS_WRITE),
+    "/v1/stories": (keys.Scope.STORIES_READ, keys.Scope.STORIES_WRITE),
+    "/v1/history": (keys.Scope.STORIES_READ, keys.Scope.STORIES_WRITE),
     "/v1/models": (None, keys.Scope.ADMIN),
     "/metrics": (keys.Scope.METRICS, keys.Scope.METRICS),
     "/openapi.json": (None, keys.Scope.ADMIN),
@@ -65,6 +69,11 @@ def required_scope(method: str, path: str) -> keys.Scope | None:
     return keys.Scope.ADMIN
 
 
+def is_public(path: str) -> bool:
+    """Whether a path needs no key."""
+    return path in PUBLIC_PATHS or path in _STUDIO_PATHS or path.startswith("/studio/")
+
+
 def openapi_security(config: Config) -> list[params.Depends]:
     """Dependencies that document the key in the OpenAPI document; `AuthenticationMiddleware` checks it."""
     bearer = HTTPBearer(auto_error=False, description="A key: `realcustom key create`")
@@ -84,7 +93,7 @@ class AuthenticationMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await WebSocketClose(code=1008)(scope, receive, send)
-        elif scope["type"] == "http" and _path(scope) not in PUBLIC_PATHS:
+        elif scope["type"] == "http" and not is_public(_path(scope)):
             await self._http(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -18,6 +18,7 @@ ALLOWED = {
     "schema": "fields of records: a resource's JSON, a dataset's rows",
     "service": "a part of the service, and the commands that use it",
     "worker": "the loop of a background process",
+    "stories": "stories: the client's part, and the protocol of the service's",
     # Storage
     "store": "stores and reads records of a database",
     "tables": "tables of a database",
@@ -26,6 +27,7 @@ ALLOWED = {
     "character": "characters",
     "generate": "images of prompts",
     "key": "API keys",
+    "story": "stories",
     "prepare": "preparation of a dataset",
     # The toy world and the storybook, each with its miniature
     "base": "the base model of a miniature",

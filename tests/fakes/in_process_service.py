@@ -23,6 +23,7 @@ from deploy.generator.service import GenerationService
 from deploy.jobs.service import JobService
 from deploy.status.metrics import GeneratorMetrics
 from deploy.status.replica_status import ReplicaStatus, report_periodically
+from deploy.stories.service import StoryService
 from tests.fakes import pipeline as registry
 
 MODEL = "realcustom-tiny"
@@ -74,8 +75,9 @@ async def studio(config: Config) -> AsyncIterator[Studio]:
         return loader(version, beside)
 
     generator = ModelVersions(load, ["7"], config.serving.rollout, metrics)
-    jobs, status = JobService(config, generator), ReplicaStatus()
+    jobs, status, stories = JobService(config, generator), ReplicaStatus(), StoryService(config)
     jobs.start()
+    stories.start()
     tasks = [
         asyncio.create_task(
             report_periodically(status, partial(generator.report, MODEL, "generator-1"), interval_s=0.05)
@@ -85,7 +87,7 @@ async def studio(config: Config) -> AsyncIterator[Studio]:
     if config.serving.rollout.poll_s:
         read = partial(read_aliases, config, registry, MODEL, "champion")
         tasks.append(asyncio.create_task(follow_aliases(generator, read, config.serving.rollout.poll_s)))
-    app = create_app(config, ModelResponse(id=MODEL, version="7"), characters, generator, jobs, status)
+    app = create_app(config, ModelResponse(id=MODEL, version="7"), characters, generator, jobs, status, stories)
     transport = httpx.ASGITransport(app)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://studio", timeout=30) as client:
@@ -93,5 +95,6 @@ async def studio(config: Config) -> AsyncIterator[Studio]:
     finally:
         for task in tasks:
             task.cancel()
+        await stories.close()
         await jobs.close()
         assert await generator.close(10)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from components.characters.character import MAX_PICTURES
 from components.characters.target_word import stated_word
 from components.config import Config
+from deploy.api.cached_pictures import ThumbnailSize, cached
 from deploy.api.characters.schema import (
     CandidatesRequest,
     CandidatesResponse,
@@ -100,6 +101,13 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
     @router.get("/{identifier}/reference.png", response_class=Response)
     async def get_reference(identifier: str, caller: CurrentCaller) -> Response:
         return _png(await characters.cut_out(identifier, None, caller.owner))
+
+    @router.get("/{identifier}/thumbnail.webp", response_class=Response)
+    async def get_thumbnail(
+        identifier: str, http: Request, caller: CurrentCaller, size: ThumbnailSize = ThumbnailSize.MEDIUM
+    ) -> Response:
+        picture, small = await characters.thumbnail(identifier, int(size), caller.owner)
+        return cached(http, f"{picture}-{int(size)}", small, "image/webp", lasting=False)
 
     @router.post("/{identifier}/pictures", status_code=201, openapi_extra=_request_body(PicturesRequest))
     async def add_pictures(identifier: str, request: Request, caller: CurrentCaller) -> CharacterResponse:

@@ -16,16 +16,20 @@ from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.generation_request import build_request, check_model
 from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema
 from deploy.api.quotas import CurrentCaller
+from deploy.api.stories.keeping import Keep, keeping
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import GenerationRequest, RequestedSubject
 from deploy.interfaces.responses import ImageResponse
+from deploy.interfaces.stories import Stories
 
 #: `_read_form` reads the form, not FastAPI, which therefore cannot document it.
 _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": edit_form_schema()}}}}
 _NO_WORD = "target_word: the prompt must contain it as a whole word, within what the model reads"
 
 
-def edit_routes(config: Config, model: str, characters: Characters, generator: Generator) -> APIRouter:
+def edit_routes(
+    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories | None = None
+) -> APIRouter:
     """The route of images with an uploaded subject."""
     router = APIRouter(prefix="/v1/images")
 
@@ -36,12 +40,13 @@ def edit_routes(config: Config, model: str, characters: Characters, generator: G
         responses=RESPONSES,
         openapi_extra=_BODY,
     )
-    async def edit_images(http: Request, caller: CurrentCaller) -> Any:
+    async def edit_images(http: Request, caller: CurrentCaller, keep: Keep = None) -> Any:
         started = time.perf_counter()
         body = await _read_form(http)
         request = await _resolve_request(body, config, model, characters, caller.owner)
+        source = keeping(generator, stories, keep, body.prompt, model)
         try:
-            return await execute(RequestContext(body, request, caller, http, started), "image_edit", model, generator)
+            return await execute(RequestContext(body, request, caller, http, started), "image_edit", model, source)
         except WordError:
             raise ApiError(400, _NO_WORD, "target_word", "target_word_not_in_prompt") from None
 

@@ -12,19 +12,24 @@ from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.generation_request import resolve_request
 from deploy.api.images.schema import ImageRequest
 from deploy.api.quotas import CurrentCaller
+from deploy.api.stories.keeping import Keep, keeping
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.responses import ImageResponse
+from deploy.interfaces.stories import Stories
 
 
-def image_routes(config: Config, model: str, characters: Characters, generator: Generator) -> APIRouter:
+def image_routes(
+    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories | None = None
+) -> APIRouter:
     """The route of images with stored characters."""
     router = APIRouter(prefix="/v1/images")
 
     @router.post("/generations", response_model=ImageResponse, response_model_exclude_none=True, responses=RESPONSES)
-    async def generate_images(body: ImageRequest, http: Request, caller: CurrentCaller) -> Any:
+    async def generate_images(body: ImageRequest, http: Request, caller: CurrentCaller, keep: Keep = None) -> Any:
         started = time.perf_counter()
         request = await resolve_request(body, config, model, characters, caller.owner)
         context = RequestContext(body, request, caller, http, started)
-        return await execute(context, "image_generation", model, generator)
+        source = keeping(generator, stories, keep, body.prompt, model)
+        return await execute(context, "image_generation", model, source)
 
     return router

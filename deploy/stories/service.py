@@ -1,0 +1,300 @@
+"""The stories part: keeps stories, collects what jobs have drawn for them. Knows nothing of HTTP or Serve.
+
+All it knows is in the database and beside it: another in its place goes on where it died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+
+from components.characters.store import CharacterStore
+from components.characters.tables import TABLES as CHARACTERS
+from components.config import Config
+from components.content import input_check
+from components.database import open_database
+from components.history.generation import Generation, NewGeneration
+from components.history.store import TABLES as HISTORY
+from components.history.store import HistoryStore
+from components.jobs.result_files import ResultFiles
+from components.jobs.tables import TABLES as JOBS
+from components.object_store import below, open_object_store
+from components.stories.answers import RequestKey, keep_answer, known_answer
+from components.stories.export.book import book_of
+from components.stories.export.comic import write_cbz, write_pictures
+from components.stories.export.importing import StoryImporter
+from components.stories.export.pdf import write_pdf
+from components.stories.export.story_file import write_story
+from components.stories.panel_plan import PanelDrawing
+from components.stories.store import Deleted, StoryStore
+from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
+from components.stories.tables import TABLES
+from components.stories.takes import PendingTake, TakeStore
+
+log = logging.getLogger(__name__)
+_WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures}
+#: Seconds between two looks for what is to be swept away.
+_SWEEP_S = 60.0
+
+
+class StoryService:
+    """`Stories` over a `StoryStore` and a `TakeStore`. Database and files are seen to in threads."""
+
+    def __init__(self, config: Config) -> None:
+        place = config.serving.store
+        self._engine = open_database(place, config.serving.database, (*CHARACTERS, *JOBS, *TABLES, *HISTORY))
+        limits, self._jobs = config.serving.stories, config.serving.jobs
+        self._stories = StoryStore(self._engine, limits)
+        results = ResultFiles(below(place, "jobs"))
+        blobs = open_object_store(place)
+        self._takes = TakeStore(self._engine, blobs, results, limits)
+        self._history = HistoryStore(self._engine, blobs, self._stories, limits)
+        self._characters = CharacterStore(place, config.serving.database)
+        self._importer = StoryImporter(
+            self._engine,
+            self._takes.files,
+            self._characters,
+            limits,
+            config.serving.max_upload_pixels,
+            2 * config.vision.view_size,
+            input_check(config.serving.content),
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to collect, in the running event loop."""
+        loops = (_repeat(self._takes.collect, self._jobs.tick_s), _repeat(self._sweep, _SWEEP_S))
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
+
+    def check(self) -> None:
+        """Raise if the work has stopped."""
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError("nobody collects the pictures of stories any more")
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def create(
+        self, values: StoryValues, panels: list[PanelValues], owner: str = "", request: RequestKey | None = None
+    ) -> tuple[Story, bool]:
+        return await asyncio.to_thread(self._stories.create, values, panels, owner, request)
+
+    async def page(self, limit: int, after: str | None, owner: str = "") -> list[Story]:
+        return await asyncio.to_thread(self._stories.page, limit, after, owner)
+
+    async def get(self, identifier: str, owner: str = "") -> Story:
+        return await asyncio.to_thread(self._stories.get, identifier, owner)
+
+    async def change(self, identifier: str, values: StoryValues, owner: str = "", expected: int | None = None) -> Story:
+        return await asyncio.to_thread(self._stories.change, identifier, values, owner, expected)
+
+    async def delete(self, identifier: str, owner: str = "", expected: int | None = None) -> list[str]:
+        def delete() -> Deleted:
+            left = self._stories.delete(identifier, owner, expected)
+            self._takes.files.clear(identifier)
+            return left
+
+        return (await asyncio.to_thread(delete)).jobs
+
+    async def add_panels(
+        self,
+        story: str,
+        values: list[PanelValues],
+        after: str | None = None,
+        owner: str = "",
+        request: RequestKey | None = None,
+    ) -> tuple[list[Panel], bool]:
+        return await asyncio.to_thread(self._stories.add_panels, story, values, after, owner, request)
+
+    async def get_panel(self, story: str, panel: str, owner: str = "") -> Panel:
+        return await asyncio.to_thread(self._stories.get_panel, story, panel, owner)
+
+    async def change_panel(
+        self,
+        story: str,
+        panel: str,
+        values: PanelValues,
+        owner: str = "",
+        expected: int | None = None,
+        chosen: str | None = None,
+    ) -> Panel:
+        return await asyncio.to_thread(self._stories.change_panel, story, panel, values, owner, expected, chosen)
+
+    async def delete_panel(self, story: str, panel: str, owner: str = "", expected: int | None = None) -> list[str]:
+        def delete() -> Deleted:
+            left = self._stories.delete_panel(story, panel, owner, expected)
+            self._takes.files.discard(story, left.takes)
+            return left
+
+        return (await asyncio.to_thread(delete)).jobs
+
+    async def duplicate(
+        self, story: str, panel: str, owner: str = "", request: RequestKey | None = None
+    ) -> tuple[Panel, bool]:
+        return await asyncio.to_thread(self._stories.duplicate, story, panel, owner, request)
+
+    async def order(self, story: str, panels: list[str], owner: str = "", expected: int | None = None) -> Story:
+        return await asyncio.to_thread(self._stories.order, story, panels, owner, expected)
+
+    async def plan(self, story: str, panels: list[str] | None, n: int, owner: str = "") -> list[PanelDrawing]:
+        def plan() -> list[PanelDrawing]:
+            found = self._takes.plan(story, panels, n, owner)
+            self._history.refuse_more(owner)
+            return found
+
+        return await asyncio.to_thread(plan)
+
+    async def begin(self, story: str, pending: list[PendingTake], owner: str = "") -> None:
+        await asyncio.to_thread(self._takes.begin, story, pending, owner)
+
+    async def abandon(self, keys: list[str], owner: str = "") -> None:
+        await asyncio.to_thread(self._takes.abandon, keys, owner)
+
+    async def note(self, story: str, errors: dict[str, dict[str, Any]], owner: str = "") -> None:
+        await asyncio.to_thread(self._takes.note, story, errors, owner)
+
+    async def jobs_of(self, story: str, panel: str, owner: str = "") -> list[str]:
+        return await asyncio.to_thread(self._takes.jobs_of, story, panel, owner)
+
+    async def answered(self, request: RequestKey, owner: str = "") -> Any | None:
+        """What the same request was answered with, if it was.
+
+        Raises:
+            KeyReusedError: the key stands for another request.
+        """
+
+        def look() -> Any | None:
+            with self._engine.connect() as connection:
+                return known_answer(connection, owner, request)
+
+        return await asyncio.to_thread(look)
+
+    async def keep_answer(self, request: RequestKey, answer: Any, owner: str = "") -> None:
+        def keep() -> None:
+            try:
+                with self._engine.begin() as connection:
+                    keep_answer(connection, owner, request, answer, time.time())
+            except sa.exc.IntegrityError:  # the same request was answered at the same time
+                log.debug("a request was answered twice")
+
+        await asyncio.to_thread(keep)
+
+    async def watch(self, story: str, cursor: StoryCursor, wait_s: float, owner: str = "") -> StoryNews | None:
+        deadline = time.monotonic() + wait_s
+        while True:
+            news = await asyncio.to_thread(self._stories.news, story, cursor, owner)
+            left = deadline - time.monotonic()
+            if news is not None or left <= 0:
+                return news
+            await asyncio.sleep(min(left, self._jobs.tick_s))
+
+    async def picture(self, story: str, take: str, owner: str = "") -> bytes:
+        def read() -> bytes:
+            self._takes.get(story, take, owner)
+            return self._takes.files.picture(story, take)
+
+        return await asyncio.to_thread(read)
+
+    async def mask(self, story: str, take: str, index: int, owner: str = "") -> bytes:
+        def read() -> bytes:
+            self._takes.get(story, take, owner)
+            return self._takes.files.mask(story, take, index)
+
+        return await asyncio.to_thread(read)
+
+    async def thumbnail(self, story: str, take: str, size: int, owner: str = "") -> bytes:
+        def read() -> bytes:
+            self._takes.get(story, take, owner)
+            return self._takes.files.thumbnail(story, take, size)
+
+        return await asyncio.to_thread(read)
+
+    async def delete_take(self, story: str, take: str, owner: str = "") -> None:
+        def delete() -> None:
+            self._stories.delete_take(story, take, owner)
+            self._takes.files.discard(story, [take])
+
+        await asyncio.to_thread(delete)
+
+    async def export(self, story: str, kind: str, pages: PagesLayout | None = None, owner: str = "") -> bytes:
+        """A story as a file: ``pdf``, ``cbz``, ``zip`` (of its pictures) or ``story`` (for another installation).
+
+        Raises:
+            NothingToExportError: it has no picture.
+        """
+
+        def export() -> bytes:
+            if kind == "story":
+                return write_story(self._engine, self._takes.files, self._characters, story, owner)
+            read = partial(self._takes.files.picture, story)
+            book = book_of(self._stories.get(story, owner), read, pages)
+            return _WRITERS[kind](book)
+
+        return await asyncio.to_thread(export)
+
+    async def import_story(
+        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: RequestKey | None = None
+    ) -> tuple[Story, list[str], bool]:
+        """See `components.stories.export.importing`; False where the same request has imported it before."""
+
+        def bring() -> tuple[Story, list[str], bool]:
+            with self._engine.connect() as connection:
+                known = known_answer(connection, owner, request)
+            if known is not None:
+                return self._stories.get(known["story"], owner), known["notes"], False
+            try:
+                story, notes = self._importer.import_story(data, owner, served, request)
+            except sa.exc.IntegrityError:
+                if request is None:
+                    raise
+                return bring()  # the same request was answered at the same time
+            return self._stories.get(story, owner), notes, True
+
+        return await asyncio.to_thread(bring)
+
+    async def refuse_more(self, owner: str = "") -> None:
+        await asyncio.to_thread(self._history.refuse_more, owner)
+
+    async def keep(self, drawn: list[NewGeneration], owner: str = "") -> list[str]:
+        return await asyncio.to_thread(self._history.keep, drawn, owner)
+
+    async def history(
+        self, limit: int, after: str | None, owner: str = "", character: str | None = None, story: str | None = None
+    ) -> list[Generation]:
+        return await asyncio.to_thread(self._history.page, limit, after, owner, character, story)
+
+    async def kept_picture(self, identifier: str, owner: str = "") -> bytes:
+        return await asyncio.to_thread(self._history.picture, identifier, owner)
+
+    async def kept_thumbnail(self, identifier: str, size: int, owner: str = "") -> bytes:
+        return await asyncio.to_thread(self._history.thumbnail, identifier, size, owner)
+
+    async def delete_kept(self, identifier: str, owner: str = "") -> None:
+        await asyncio.to_thread(self._history.delete, identifier, owner)
+
+    def _sweep(self) -> bool:
+        self._takes.sweep()
+        self._history.sweep()
+        self._stories.sweep(self._jobs.keep_s)
+        return False
+
+
+async def _repeat(work: Callable[[], bool], pause_s: float) -> None:
+    """Work for ever in a thread, with a pause where there is nothing to do or the database does not answer."""
+    while True:
+        try:
+            busy = await asyncio.to_thread(work)
+        except Exception as error:  # named, not quoted: it may hold what was asked for
+            log.error("stories: %s", type(error).__name__)
+            busy = False
+        if not busy:
+            await asyncio.sleep(pause_s)
