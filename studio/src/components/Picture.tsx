@@ -2,8 +2,7 @@
 import { useElementSize, useMergedRef } from '@mantine/hooks';
 import { useEffect, useState, type CSSProperties, type ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
-import { useBlobUrl, usePicture } from '../api/pictures';
-import { base64ToBlob } from '../api/pictures';
+import { base64ToBlob, useBlobUrl, usePicture } from '../api/pictures';
 import { shownSize } from '../lib/scale';
 import { Icon } from './Icon';
 import classes from './Picture.module.css';
@@ -17,6 +16,8 @@ interface FrameProps {
   ratio?: number;
   className?: string | undefined;
   children?: ReactNode;
+  /** Fill the frame, which has the picture's form: on a page the panel's edge is the picture's. */
+  fill?: boolean;
   /** A mask by path: where it is light, the picture is tinted. */
   mask?: string | null;
 }
@@ -54,12 +55,13 @@ interface ShownProps extends FrameProps {
   frameRef?: (element: HTMLElement | null) => void;
 }
 
-function Frame({ alt, ratio = 1, className, children, mask, url, failed, waiting, frameRef }: ShownProps) {
+function Frame({ alt, ratio = 1, fill = false, className, children, mask, url, failed, waiting, frameRef }: ShownProps) {
   const { t } = useTranslation();
   const { ref, width, height } = useElementSize();
   const merged = useMergedRef(ref, frameRef ?? null);
   const [natural, setNatural] = useState<{ width: number; height: number } | null>(null);
-  const size = natural && width && height ? shownSize(natural.width, natural.height, width, height) : null;
+  const shown = natural && width && height ? shownSize(natural.width, natural.height, width, height) : null;
+  const size = shown && fill ? { ...shown, width, height } : shown;
   const style: CSSProperties = size
     ? { width: size.width, height: size.height, imageRendering: size.pixelated ? 'pixelated' : 'auto' }
     : { visibility: 'hidden' };

@@ -56,10 +56,9 @@ export function PictureDrop({ title, multiple = false, small = false, busy = fal
       <Text size="sm" c="dimmed">
         {t('character.dropText')}
       </Text>
-      <FileButton
-        {...(multiple
-          ? { multiple: true as const, onChange: (files: File[]) => take(files) }
-          : { onChange: (file: File | null) => file && take([file]) })}
+      <FileButton<boolean>
+        multiple={multiple}
+        onChange={(files) => take([files].flat().filter((file) => file !== null))}
         accept={PICTURE_TYPES.join(',')}
       >
         {(props) => (
