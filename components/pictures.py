@@ -91,6 +91,22 @@ def to_png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def thumbnail(data: bytes, size: int) -> bytes:
+    """A WebP of a picture file whose longer side is at most ``size`` pixels, with the file's XMP.
+
+    A smaller picture keeps its size, and every pixel.
+    """
+    with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as picture:
+        xmp = picture.info.get("xmp") or picture.info.get("XML:com.adobe.xmp", "")
+        small = picture.convert("RGB")
+    whole = max(small.size) <= size
+    small.thumbnail((size, size), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    how = {"lossless": True} if whole else {"quality": 82}
+    small.save(buffer, "WEBP", xmp=xmp.encode() if isinstance(xmp, str) else xmp, **how)
+    return buffer.getvalue()
+
+
 def rows_of_pictures(
     rows: Sequence[Sequence[Image.Image]], cell: int = 128, labels: Sequence[str] = (), captions: Sequence[str] = ()
 ) -> Image.Image:

@@ -18,7 +18,7 @@ from components.provenance.pictures import ModelName
 from deploy.api.authentication import require_door
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
-from deploy.deployments import GatewayDeployment, GeneratorDeployment, JobsDeployment, find_registry
+from deploy.deployments import GatewayDeployment, GeneratorDeployment, JobsDeployment, StoriesDeployment, find_registry
 from deploy.status.replica_status import ReplicaStatus
 
 NAME = "realcustom"
@@ -117,6 +117,14 @@ def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY)
         num_replicas=limits.jobs.workers,
         ray_actor_options={"num_cpus": _SMALL_PART},
     ).bind(config, generator, board)
+    stories = serve.deployment(
+        StoriesDeployment,
+        name="Stories",
+        num_replicas=1,
+        max_ongoing_requests=_OPEN_REQUESTS,
+        max_queued_requests=_OPEN_REQUESTS,
+        ray_actor_options={"num_cpus": _SMALL_PART},
+    ).bind(config)
     return serve.deployment(
         GatewayDeployment,
         name="Gateway",
@@ -124,7 +132,7 @@ def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY)
         max_queued_requests=_OPEN_REQUESTS,
         ray_actor_options={"num_cpus": _SMALL_PART},
         **patient,
-    ).bind(config, ModelResponse(id=model.name, version=model.version), characters, generator, jobs, board)
+    ).bind(config, ModelResponse(id=model.name, version=model.version), characters, generator, jobs, board, stories)
 
 
 def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> str:

@@ -31,10 +31,12 @@ from deploy.generator.loading import Loader, PipelineSource, lineup
 from deploy.generator.versions import ModelVersions, watch
 from deploy.handles import RemoteGenerator, RemoteHandle
 from deploy.interfaces.protocols import Characters, Generator, Jobs, SubjectSource
+from deploy.interfaces.stories import Stories
 from deploy.jobs.service import JobService
 from deploy.reading_handles import CharacterReader
 from deploy.status.metrics import GeneratorMetrics
 from deploy.status.replica_status import ReplicaStatus, Report, keep_reporting
+from deploy.stories.service import StoryService
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +53,9 @@ class GatewayDeployment:
         generator: DeploymentHandle,
         jobs: DeploymentHandle,
         board: DeploymentHandle,
+        stories: DeploymentHandle,
     ) -> None:
-        self._config, self._model, self._board = config, model, board
+        self._config, self._model, self._board, self._stories = config, model, board, stories
         self._characters, self._generator, self._jobs = characters, generator, jobs
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -60,9 +63,8 @@ class GatewayDeployment:
         rows = CharacterRows(open_database(serving.store, serving.database, TABLES))
         characters = cast(Characters, CharacterReader(self._characters, rows))
         generator = cast(Generator, RemoteGenerator(self._generator))
-        return create_app(
-            self._config, self._model, characters, generator, jobs, cast(ReplicaStatus, RemoteHandle(self._board))
-        )
+        board, stories = cast(ReplicaStatus, RemoteHandle(self._board)), cast(Stories, RemoteHandle(self._stories))
+        return create_app(self._config, self._model, characters, generator, jobs, board, stories)
 
 
 class GeneratorDeployment(ModelVersions):
@@ -115,6 +117,20 @@ class JobsDeployment(JobService):
 
     async def __del__(self) -> None:
         self._reporting.cancel()
+        await self.close()
+
+
+class StoriesDeployment(StoryService):
+    """Keeps stories, and collects their pictures as long as its replica lives."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.start()
+
+    async def check_health(self) -> None:
+        self.check()
+
+    async def __del__(self) -> None:
         await self.close()
 
 

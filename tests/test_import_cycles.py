@@ -36,6 +36,7 @@ ORDER = [
     "data",
     "ray_pool",
     "characters",
+    "stories",
     "batch",
     "evaluation",
     "registry",

@@ -25,6 +25,7 @@ app = typer.Typer(help="The service's API keys.", no_args_is_help=True)
 _BOTH = {
     "characters": (Scope.CHARACTERS_READ, Scope.CHARACTERS_WRITE),
     "jobs": (Scope.JOBS_READ, Scope.JOBS_WRITE),
+    "stories": (Scope.STORIES_READ, Scope.STORIES_WRITE),
 }
 
 
@@ -34,7 +35,7 @@ def create_key(
     name: Annotated[str, typer.Option(help="What tells it from others: a program, a place.")],
     scopes: Annotated[
         str, typer.Option(help=f"Any of {', '.join([*_BOTH, *Scope])}, with commas.")
-    ] = "characters,images,jobs",
+    ] = "characters,images,jobs,stories",
     requests_per_minute: Annotated[int | None, typer.Option(min=1, help="At each gateway; none is any number.")] = None,
     pixel_steps_per_day: Annotated[
         int | None, typer.Option(min=1, help="Width x height x steps of a day's pictures; none is any number.")

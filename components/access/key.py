@@ -24,6 +24,8 @@ class Scope(StrEnum):
     IMAGES = "images"
     JOBS_READ = "jobs:read"
     JOBS_WRITE = "jobs:write"
+    STORIES_READ = "stories:read"
+    STORIES_WRITE = "stories:write"
     METRICS = "metrics"
     ADMIN = "admin"
 

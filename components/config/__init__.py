@@ -23,7 +23,7 @@ from components.config.model import (
 )
 from components.config.registry import DreamBenchConfig, EvaluationConfig, GateConfig, RegistryConfig
 from components.config.section import PACKAGE_ROOT, PRESETS, Place
-from components.config.serving import C2paConfig, JobsConfig, RolloutConfig, ServingConfig
+from components.config.serving import C2paConfig, JobsConfig, RolloutConfig, ServingConfig, StoriesConfig
 from components.config.training import CurriculumConfig, PretrainingConfig, TrainingConfig
 from components.config.tree import Config, for_workers
 
@@ -52,6 +52,7 @@ __all__ = [
     "RolloutConfig",
     "SamplingConfig",
     "ServingConfig",
+    "StoriesConfig",
     "TrainingConfig",
     "VisionConfig",
     "WorldConfig",

@@ -82,6 +82,21 @@ class RolloutConfig(Section):
         return self
 
 
+class StoriesConfig(Section):
+    """Stories and the pictures that are kept for their owners."""
+
+    #: Stories of one owner, and panels of one story.
+    max_stories: int = Field(1000, ge=1)
+    max_panels: int = Field(500, ge=1)
+    #: Bytes of pictures of one owner, in stories and in the history, before nothing more is drawn for them.
+    max_takes_bytes: int = Field(5_000_000_000, ge=1)
+    #: How long a generation that is not a story's stays in the history.
+    history_keep_s: float = Field(30 * 86_400, gt=0)
+    #: Largest file that is imported, and most bytes that it may unpack to.
+    max_import_bytes: int = Field(200_000_000, ge=1)
+    max_unpacked_bytes: int = Field(500_000_000, ge=1)
+
+
 class ServingConfig(Section):
     host: str = "127.0.0.1"
     #: 0 takes a free port.
@@ -136,6 +151,7 @@ class ServingConfig(Section):
     prompt_in_pictures: bool = False
     c2pa: C2paConfig = C2paConfig()
     jobs: JobsConfig = JobsConfig()
+    stories: StoriesConfig = StoriesConfig()
     rollout: RolloutConfig = RolloutConfig()
     access: AccessConfig = AccessConfig()
     content: ContentConfig = ContentConfig()

@@ -72,6 +72,7 @@ class NewJob:
         steps: of all ``pictures`` together.
         key: the owner's name for this request, so that sending it again makes no second job.
         webhook: the URL that is told how it ended.
+        collector: the part of the service that takes the result; the job is kept until it has.
     """
 
     payload: dict[str, Any]
@@ -81,6 +82,7 @@ class NewJob:
     owner: str = ""
     key: str | None = None
     webhook: str | None = None
+    collector: str | None = None
 
 
 @dataclass(frozen=True)

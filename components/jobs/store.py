@@ -164,8 +164,11 @@ class JobStore:
         return Outlook(states, waited_s, sum(took) / max(1, len(took)))
 
     def sweep(self, keep_s: float) -> int:
-        """Delete jobs that ended more than ``keep_s`` seconds ago, and files that a crash left; returns how many."""
-        old = sa.select(jobs).where(jobs.c.ended < self._clock() - keep_s)
+        """Delete jobs that ended more than ``keep_s`` seconds ago, and files that a crash left; returns how many.
+
+        A job whose result has yet to be collected stays.
+        """
+        old = sa.select(jobs).where(jobs.c.ended < self._clock() - keep_s, jobs.c.collector.is_(None))
         with self._engine.begin() as connection:
             rows = connection.execute(old).mappings().all()
             connection.execute(jobs.delete().where(jobs.c.id.in_([row["id"] for row in rows])))
@@ -196,6 +199,7 @@ class JobStore:
             "cancelling": False,
             "webhook_url": new.webhook,
             "webhook_attempts": 0,
+            "collector": new.collector,
         }
         row = sa.select(*(sa.literal(value, jobs.c[name].type) for name, value in values.items()))
         row = row.where(_queued().scalar_subquery() < self._max_queued)

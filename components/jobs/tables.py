@@ -45,9 +45,12 @@ jobs = sa.Table(
     sa.Column("webhook_attempts", sa.Integer, nullable=False),
     sa.Column("webhook_at", sa.Float(53)),
     sa.Column("webhook_error", sa.Text),
+    # The part of the service that has yet to take the result.
+    sa.Column("collector", sa.String(16)),
     sa.UniqueConstraint("owner", "idempotency_key"),
     sa.Index("jobs_by_state", "state", "owner"),
     sa.Index("jobs_by_webhook", "webhook_state", "webhook_at"),
+    sa.Index("jobs_by_collector", "collector", "state"),
 )
 #: The newest of each picture in the making.
 previews = sa.Table(

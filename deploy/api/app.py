@@ -16,8 +16,11 @@ from deploy.api.openapi import install_openapi
 from deploy.api.operations.routes import operation_routes
 from deploy.api.request_metrics import CountRequests, RequestMetrics
 from deploy.api.schema import ModelResponse
+from deploy.api.stories.routes import story_routes
+from deploy.api.studio import studio_routes
 from deploy.api.timeouts import LimitTime, RetryAfter
 from deploy.interfaces.protocols import Characters, Generator, Jobs
+from deploy.interfaces.stories import Stories
 from deploy.status.replica_status import ReplicaStatus
 
 
@@ -28,6 +31,7 @@ def create_app(
     generator: Generator,
     jobs: Jobs,
     board: ReplicaStatus | None = None,
+    stories: Stories | None = None,
 ) -> FastAPI:
     """The application over its parts.
 
@@ -35,6 +39,7 @@ def create_app(
         config: the defaults (``sampling``) and limits (``serving``) of requests.
         model: what is served.
         board: where the parts say how they are; one of its own, where nobody does, by default.
+        stories: without a part that keeps them, the interface has none.
     """
     board = board or ReplicaStatus()
     patience, metrics = RetryAfter(board, config.serving), RequestMetrics()
@@ -53,5 +58,8 @@ def create_app(
     app.include_router(image_routes(config, model.id, characters, generator), dependencies=keys)
     app.include_router(edit_routes(config, model.id, characters, generator), dependencies=keys)
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=keys)
+    if stories is not None:
+        app.include_router(story_routes(config, model.id, stories, jobs), dependencies=keys)
+    app.include_router(studio_routes())
     install_openapi(app)
     return app

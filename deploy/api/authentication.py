@@ -22,12 +22,16 @@ from deploy.api.quotas import Caller
 
 #: Paths that need no key: whoever starts and stops the service asks there how it is.
 OPEN = frozenset({"/healthz", "/readyz"})
+#: The studio's page, which asks for a key itself; files that are the same for everybody.
+_PAGE = frozenset({"/", "/studio"})
 #: What a path and all below it need, to read and to change; None is any key. Other paths need ``admin``.
 NEEDS: dict[str, tuple[keys.Scope | None, keys.Scope | None]] = {
     "/v1/characters/candidates": (keys.Scope.IMAGES, keys.Scope.IMAGES),
     "/v1/characters": (keys.Scope.CHARACTERS_READ, keys.Scope.CHARACTERS_WRITE),
     "/v1/images": (keys.Scope.IMAGES, keys.Scope.IMAGES),
     "/v1/jobs": (keys.Scope.JOBS_READ, keys.Scope.JOBS_WRITE),
+    "/v1/stories": (keys.Scope.STORIES_READ, keys.Scope.STORIES_WRITE),
+    "/v1/history": (keys.Scope.STORIES_READ, keys.Scope.STORIES_WRITE),
     "/v1/models": (None, keys.Scope.ADMIN),
     "/metrics": (keys.Scope.METRICS, keys.Scope.METRICS),
     "/openapi.json": (None, keys.Scope.ADMIN),
@@ -64,6 +68,11 @@ def needed(method: str, path: str) -> keys.Scope | None:
     return keys.Scope.ADMIN
 
 
+def is_open(path: str) -> bool:
+    """Whether a path needs no key."""
+    return path in OPEN or path in _PAGE or path.startswith("/studio/")
+
+
 def documented(config: Config) -> list[params.Depends]:
     """What has the OpenAPI document say that a key is to be sent; it is `Authentication` that asks for it."""
     bearer = HTTPBearer(auto_error=False, description="A key: `realcustom key create`")
@@ -83,7 +92,7 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await WebSocketClose(code=1008)(scope, receive, send)
-        elif scope["type"] == "http" and _path(scope) not in OPEN:
+        elif scope["type"] == "http" and not is_open(_path(scope)):
             await self._http(scope, receive, send)
         else:
             await self._app(scope, receive, send)

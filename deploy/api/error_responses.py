@@ -21,6 +21,14 @@ from components.characters.character import PictureCountError, PictureNotFoundEr
 from components.content import ContentError
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
 from components.jobs.job import JobNotFoundError, KeyReusedError, QueueBusyError, QueueFullError
+from components.stories.story import (
+    OrderMismatchError,
+    PanelNotFoundError,
+    RevisionError,
+    StoryLimitError,
+    StoryNotFoundError,
+    TakeNotFoundError,
+)
 from deploy.interfaces.protocols import BusyError, ExcessError, OrderError, UnavailableError
 
 log = logging.getLogger(__name__)
@@ -49,6 +57,12 @@ _INSIDE: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     JobNotFoundError: (404, None, "job_not_found"),
     CandidateNotFoundError: (404, "candidates", "candidates_not_found"),
     PictureNotFoundError: (404, None, "picture_not_found"),
+    StoryNotFoundError: (404, None, "story_not_found"),
+    PanelNotFoundError: (404, None, "panel_not_found"),
+    TakeNotFoundError: (404, None, "take_not_found"),
+    OrderMismatchError: (409, "panels", "order_mismatch"),
+    RevisionError: (412, "If-Match", "revision_mismatch"),
+    StoryLimitError: (409, None, "limit_reached"),
     PictureCountError: (409, "pictures", "picture_count"),
     NotFoundError: (404, None, "character_not_found"),
     KeyReusedError: (409, "Idempotency-Key", "idempotency_key_reused"),

@@ -6,40 +6,14 @@ A name stands for the character of that name, in any case, and is replaced by th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from components.characters.character import Character
 from components.model.words import folded
+from components.stories.mentions import Mention, find_mentions, replace_mentions
 from deploy.api.error_responses import ApiError
 from deploy.api.images.schema import MAX_CHARACTERS, CharacterChoice
 from deploy.interfaces.protocols import Characters
-
-_MENTION = re.compile(r'(?<!\w)@(?:"(?P<quoted>[^"]{1,100})"|(?P<bare>\w+(?:-\w+)*))')
-
-
-@dataclass(frozen=True)
-class Mention:
-    """A name in a prompt, in its characters ``start:end``, the ``@`` and quotation marks included."""
-
-    name: str
-    start: int
-    end: int
-
-
-def find_mentions(prompt: str) -> list[Mention]:
-    """The mentions in a prompt, in order."""
-    return [Mention((m["quoted"] or m["bare"]).strip(), *m.span()) for m in _MENTION.finditer(prompt)]
-
-
-def replace_mentions(prompt: str, mentions: Sequence[Mention], words: Sequence[str]) -> str:
-    """The prompt with a word in place of each mention."""
-    parts, end = [], 0
-    for mention, word in zip(mentions, words, strict=True):
-        parts += [prompt[end : mention.start], word]
-        end = mention.end
-    return "".join([*parts, prompt[end:]])
 
 
 async def resolve_mentions(

@@ -20,8 +20,8 @@ from components.model.official import official_scheduler
 from components.model.schedulers import SCHEDULERS
 from components.provenance.manifests import picture_writer
 from components.provenance.pictures import MACHINE_MADE, NAMESPACE, ModelName
+from components.stories.mentions import find_mentions, replace_mentions
 from deploy.api.images.schema import ImageRequest
-from deploy.api.mentions import find_mentions, replace_mentions
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
 from tests.deploy.test_serving_api import SECRET, client_of, create, error, generate, photograph, picture

@@ -23,6 +23,7 @@ from deploy.generator.versions import ModelVersions, watch
 from deploy.jobs.service import JobService
 from deploy.status.metrics import GeneratorMetrics
 from deploy.status.replica_status import ReplicaStatus, keep_reporting
+from deploy.stories.service import StoryService
 from tests.fakes import pipeline as registry
 
 MODEL = "realcustom-tiny"
@@ -74,8 +75,9 @@ async def studio(config: Config) -> AsyncIterator[Studio]:
         return loader(version, beside)
 
     fleet = ModelVersions(load, ["7"], config.serving.rollout, metrics)
-    jobs, board = JobService(config, fleet), ReplicaStatus()
+    jobs, board, stories = JobService(config, fleet), ReplicaStatus(), StoryService(config)
     jobs.start()
+    stories.start()
     tasks = [
         asyncio.create_task(keep_reporting(board, partial(fleet.report, MODEL, "generator-1"), every_s=0.05)),
         asyncio.create_task(keep_reporting(board, partial(jobs.report, "jobs-1"), every_s=0.05)),
@@ -83,7 +85,7 @@ async def studio(config: Config) -> AsyncIterator[Studio]:
     if config.serving.rollout.poll_s:
         look = partial(lineup, config, registry, MODEL, "champion")
         tasks.append(asyncio.create_task(watch(fleet, look, config.serving.rollout.poll_s)))
-    app = create_app(config, ModelResponse(id=MODEL, version="7"), characters, fleet, jobs, board)
+    app = create_app(config, ModelResponse(id=MODEL, version="7"), characters, fleet, jobs, board, stories)
     transport = httpx.ASGITransport(app)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://studio", timeout=30) as client:
@@ -91,5 +93,6 @@ async def studio(config: Config) -> AsyncIterator[Studio]:
     finally:
         for task in tasks:
             task.cancel()
+        await stories.close()
         await jobs.close()
         assert await fleet.close(10)

@@ -23,6 +23,7 @@ from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
 from deploy.interfaces.protocols import Generator
 from deploy.jobs.service import JobService
+from deploy.stories.service import StoryService
 from tests.fakes.pipeline import FakeNamer, FakePipeline
 
 #: What makes jobs quick to begin and to end. The lease is one that a busy machine keeps.
@@ -36,13 +37,15 @@ async def serve(config: Config, listening: socket.socket, server: uvicorn.Server
     characters = CharacterService(config)
     write = picture_writer(config.serving, ModelName("realcustom-tiny", "7"))
     generator = generator or GenerationService(FakePipeline(), characters, write=write, namer=FakeNamer)
-    jobs = JobService(config, generator)
+    jobs, stories = JobService(config, generator), StoryService(config)
     model = ModelResponse(id="realcustom-tiny", version="7")
-    server.config.app = create_app(config, model, characters, generator, jobs)
+    server.config.app = create_app(config, model, characters, generator, jobs, None, stories)
     jobs.start()
+    stories.start()
     try:
         await server.serve([listening])
     finally:
+        await stories.close()
         await jobs.close()
 
 

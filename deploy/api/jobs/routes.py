@@ -54,7 +54,7 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
             key=idempotency_key,
             webhook=webhook,
         )
-        job, accepted = await _submit(jobs, new, order, by)
+        job, accepted = await submit_job(jobs, new, order, by)
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         if not accepted:
             response.headers["Idempotent-Replayed"] = "true"
@@ -95,7 +95,7 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
     return router
 
 
-async def _submit(jobs: Jobs, new: NewJob, order: Order, by: Caller) -> tuple[Job, bool]:
+async def submit_job(jobs: Jobs, new: NewJob, order: Order, by: Caller) -> tuple[Job, bool]:
     """Accept a job, and charge it once: what is known already costs nothing more, and is known whatever is left."""
     known = None if new.key is None else await jobs.known(new)
     if known is not None:

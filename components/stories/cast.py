@@ -1,0 +1,51 @@
+"""The characters of an owner as their stories see them: ids, present names and words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from components.characters.tables import characters
+from components.model.words import folded
+from components.stories.mentions import mentionable
+
+
+@dataclass(frozen=True)
+class CastMember:
+    """A character: its id, its name, the word that stands for it in prompts, and the revision of its pictures."""
+
+    id: str
+    name: str
+    word: str
+    revision: int
+
+
+class Cast:
+    """All characters of an owner, by id and by name; a name counts in any case."""
+
+    def __init__(self, members: Iterable[CastMember] = ()) -> None:
+        self._by_id = {member.id: member for member in members}
+        self._by_name: dict[str, list[CastMember]] = {}
+        for member in self._by_id.values():
+            self._by_name.setdefault(folded(mentionable(member.name)), []).append(member)
+
+    def get(self, identifier: str | None) -> CastMember | None:
+        return None if identifier is None else self._by_id.get(identifier)
+
+    def named(self, name: str) -> list[CastMember]:
+        """The characters of that name."""
+        return self._by_name.get(folded(mentionable(name)), [])
+
+    def only(self, name: str) -> CastMember | None:
+        """The only character of that name; none if there are several."""
+        found = self.named(name)
+        return found[0] if len(found) == 1 else None
+
+
+def read_cast(connection: sa.Connection, owner: str) -> Cast:
+    """The characters that ``owner`` has now."""
+    columns = (characters.c.id, characters.c.name, characters.c.target_word, characters.c.revision)
+    rows = connection.execute(sa.select(*columns).where(characters.c.owner == owner))
+    return Cast(CastMember(*row) for row in rows)

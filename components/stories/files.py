@@ -1,0 +1,62 @@
+"""The files of takes: pictures and masks, never changed, and thumbnails.
+
+<story>/<take>.png                     as drawn, with its marks
+<story>/<take>.mask-<i>.png            L, the influence of a character
+<story>/<take>.<size>.webp             a thumbnail, made when it is first asked for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from components.object_store import ObjectStore
+from components.pictures import thumbnail
+from components.stories.story import TakeNotFoundError
+
+#: Longest sides of thumbnails in pixels.
+SIZES = (128, 256, 512)
+
+
+class TakeFiles:
+    """Methods raise TakeNotFoundError for what is not there."""
+
+    def __init__(self, blobs: ObjectStore) -> None:
+        self._blobs = blobs
+
+    def write(self, story: str, take: str, picture: bytes, masks: Sequence[bytes]) -> None:
+        self._blobs.write(f"{story}/{take}.png", picture)
+        for index, mask in enumerate(masks):
+            self._blobs.write(f"{story}/{take}.mask-{index}.png", mask)
+
+    def picture(self, story: str, take: str) -> bytes:
+        return self._read(f"{story}/{take}.png")
+
+    def mask(self, story: str, take: str, index: int) -> bytes:
+        return self._read(f"{story}/{take}.mask-{index}.png")
+
+    def thumbnail(self, story: str, take: str, size: int) -> bytes:
+        """A WebP whose longer side is at most ``size`` pixels."""
+        name = f"{story}/{take}.{size}.webp"
+        try:
+            return self._blobs.read(name)
+        except FileNotFoundError:
+            made = thumbnail(self.picture(story, take), size)
+        self._blobs.write(name, made)
+        return made
+
+    def discard(self, story: str, takes: Iterable[str], masks: int = 4) -> None:
+        """Remove the files of takes."""
+        for take in takes:
+            ends = ["png", *(f"mask-{index}.png" for index in range(masks)), *(f"{size}.webp" for size in SIZES)]
+            for end in ends:
+                self._blobs.discard(f"{story}/{take}.{end}")
+
+    def clear(self, story: str) -> None:
+        """Remove all files of a story."""
+        self._blobs.clear(story)
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return self._blobs.read(name)
+        except FileNotFoundError:
+            raise TakeNotFoundError("the story has no such take; look at the existing ones") from None

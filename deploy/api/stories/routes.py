@@ -1,0 +1,277 @@
+"""The routes of stories, their panels and takes."""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from components.config import Config
+from components.errors import NotFoundError
+from components.fingerprint import fingerprint
+from components.stories.answers import RequestKey
+from components.stories.story import RevisionError
+from deploy.api.error_responses import ApiError
+from deploy.api.quotas import Caller, caller
+from deploy.api.stories.drawing import StoryDrawing
+from deploy.api.stories.events import story_events
+from deploy.api.stories.schema import (
+    DeletedStoryResponse,
+    DrawRequest,
+    DrawResponse,
+    OrderRequest,
+    PanelChange,
+    PanelList,
+    PanelResponse,
+    PanelsRequest,
+    StoryChange,
+    StoryPage,
+    StoryRequest,
+    StoryResponse,
+    StorySummary,
+    etag,
+)
+from deploy.interfaces.protocols import Jobs
+from deploy.interfaces.stories import Stories
+
+#: Share of the longest request after which an event stream ends by itself; clients come back for the rest.
+_STREAM_SHARE = 0.9
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Server-Sent Events", "content": {"text/event-stream": {}}},
+}
+_PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+_WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
+_By = Annotated[Caller, Depends(caller)]
+_Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, pattern=r"^[\x21-\x7e]+$")]
+_IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=100)]
+_LastEvent = Annotated[int, Header(alias="Last-Event-ID", ge=0, lt=2**31)]
+_Story = Annotated[str | None, Query(pattern=r"^story-[0-9a-f]{28}$")]
+
+
+class ThumbnailSize(IntEnum):
+    """The longer side of a thumbnail in pixels."""
+
+    SMALL = 128
+    MEDIUM = 256
+    LARGE = 512
+
+
+def story_routes(config: Config, model: str, stories: Stories, jobs: Jobs) -> APIRouter:
+    """``/v1/stories`` over the part that keeps them and the one that draws their panels."""
+    router = APIRouter(prefix="/v1/stories")
+
+    @router.post("", status_code=201)
+    async def create_story(
+        wanted: StoryRequest, response: Response, by: _By, idempotency_key: _Key = None
+    ) -> StoryResponse:
+        panels = wanted.panels()
+        request = _request("story", wanted, idempotency_key)
+        story, new = await stories.create(wanted.values(), panels, by.owner, request)
+        response.headers["Location"] = f"/v1/stories/{story.id}"
+        _tell(response, story.revision, new)
+        return StoryResponse.of(story)
+
+    @router.get("")
+    async def list_stories(by: _By, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: _Story = None) -> StoryPage:
+        found = await stories.page(limit + 1, after, by.owner)
+        return StoryPage(data=[StorySummary.of(story) for story in found[:limit]], has_more=len(found) > limit)
+
+    @router.get("/{story}")
+    async def get_story(story: str, response: Response, by: _By) -> StoryResponse:
+        found = await stories.get(story, by.owner)
+        _tell(response, found.revision)
+        return StoryResponse.of(found)
+
+    @router.patch("/{story}")
+    async def change_story(
+        story: str, change: StoryChange, response: Response, by: _By, if_match: _IfMatch = None
+    ) -> StoryResponse:
+        try:
+            changed = await stories.change(story, change.values(), by.owner, _expected(if_match))
+        except RevisionError as error:
+            raise _mismatch(error) from None
+        _tell(response, changed.revision)
+        return StoryResponse.of(changed)
+
+    @router.delete("/{story}")
+    async def delete_story(story: str, by: _By, if_match: _IfMatch = None) -> DeletedStoryResponse:
+        try:
+            left = await stories.delete(story, by.owner, _expected(if_match))
+        except RevisionError as error:
+            raise _mismatch(error) from None
+        await _cancel(jobs, left, by.owner)
+        return DeletedStoryResponse(id=story, object="story.deleted")
+
+    @router.put("/{story}/order")
+    async def order_panels(
+        story: str, wanted: OrderRequest, response: Response, by: _By, if_match: _IfMatch = None
+    ) -> StoryResponse:
+        try:
+            ordered = await stories.order(story, wanted.panels, by.owner, _expected(if_match))
+        except RevisionError as error:
+            raise _mismatch(error) from None
+        _tell(response, ordered.revision)
+        return StoryResponse.of(ordered)
+
+    @router.get("/{story}/events", response_class=StreamingResponse, responses=_EVENTS)
+    async def events(story: str, by: _By, last_event_id: _LastEvent = 0) -> Response:
+        """``panel`` when anything of one has changed, ``story``, ``preview``, and ``deleted`` as the last."""
+        await stories.get(story, by.owner)
+        limit_s = _STREAM_SHARE * config.serving.request_timeout_s
+        told = story_events(stories, story, last_event_id, limit_s, by.owner)
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(told, media_type="text/event-stream", headers=headers)
+
+    _add_panel_routes(router, stories, jobs)
+    _add_draw_routes(router, StoryDrawing(config, model, stories, jobs), stories, jobs)
+    _add_take_routes(router, stories)
+    return router
+
+
+def _add_panel_routes(router: APIRouter, stories: Stories, jobs: Jobs) -> None:
+    @router.post("/{story}/panels", status_code=201)
+    async def add_panels(
+        story: str, wanted: PanelsRequest, response: Response, by: _By, idempotency_key: _Key = None
+    ) -> PanelList:
+        values = [panel.values() for panel in wanted.panels]
+        request = _request(f"panels/{story}", wanted, idempotency_key)
+        added, new = await stories.add_panels(story, values, wanted.after, by.owner, request)
+        _replayed(response, new)
+        return PanelList(data=[PanelResponse.of(panel, story) for panel in added])
+
+    @router.get("/{story}/panels/{panel}")
+    async def get_panel(story: str, panel: str, response: Response, by: _By) -> PanelResponse:
+        found = await stories.get_panel(story, panel, by.owner)
+        _tell(response, found.revision)
+        return PanelResponse.of(found, story)
+
+    @router.patch("/{story}/panels/{panel}")
+    async def change_panel(
+        story: str, panel: str, change: PanelChange, response: Response, by: _By, if_match: _IfMatch = None
+    ) -> PanelResponse:
+        values, expected = change.values(), _expected(if_match)
+        try:
+            changed = await stories.change_panel(story, panel, values, by.owner, expected, change.chosen)
+        except RevisionError as error:
+            raise _mismatch(error) from None
+        _tell(response, changed.revision)
+        return PanelResponse.of(changed, story)
+
+    @router.delete("/{story}/panels/{panel}")
+    async def delete_panel(story: str, panel: str, by: _By, if_match: _IfMatch = None) -> DeletedStoryResponse:
+        try:
+            left = await stories.delete_panel(story, panel, by.owner, _expected(if_match))
+        except RevisionError as error:
+            raise _mismatch(error) from None
+        await _cancel(jobs, left, by.owner)
+        return DeletedStoryResponse(id=panel, object="panel.deleted")
+
+    @router.post("/{story}/panels/{panel}/duplicate", status_code=201)
+    async def duplicate_panel(
+        story: str, panel: str, response: Response, by: _By, idempotency_key: _Key = None
+    ) -> PanelResponse:
+        request = _request(f"duplicate/{story}/{panel}", None, idempotency_key)
+        copy, new = await stories.duplicate(story, panel, by.owner, request)
+        _tell(response, copy.revision, new)
+        return PanelResponse.of(copy, story)
+
+
+def _add_draw_routes(router: APIRouter, drawing: StoryDrawing, stories: Stories, jobs: Jobs) -> None:
+    @router.post("/{story}/draw", status_code=202)
+    async def draw_panels(
+        story: str, wanted: DrawRequest, response: Response, by: _By, idempotency_key: _Key = None
+    ) -> DrawResponse:
+        request = _request(f"draw/{story}", wanted, idempotency_key)
+        known = None if request is None else await stories.answered(request, by.owner)
+        if known is not None:
+            _replayed(response, False)
+            return DrawResponse.model_validate(known)
+        answer = await drawing.draw(story, wanted, by, request)
+        if request is not None:
+            await stories.keep_answer(request, answer.model_dump(mode="json"), by.owner)
+        return answer
+
+    @router.delete("/{story}/panels/{panel}/job")
+    async def cancel_drawing(story: str, panel: str, by: _By) -> PanelResponse:
+        """Cancel what is being drawn for a panel, all variations of it."""
+        await _cancel(jobs, await stories.jobs_of(story, panel, by.owner), by.owner)
+        return PanelResponse.of(await stories.get_panel(story, panel, by.owner), story)
+
+
+def _add_take_routes(router: APIRouter, stories: Stories) -> None:
+    @router.get("/{story}/takes/{take}.png", response_class=Response, responses=_PNG)
+    async def get_take(story: str, take: str, request: Request, by: _By) -> Response:
+        return cached(request, take, await stories.picture(story, take, by.owner), "image/png")
+
+    @router.get("/{story}/takes/{take}/thumbnail.webp", response_class=Response, responses=_WEBP)
+    async def get_thumbnail(
+        story: str, take: str, request: Request, by: _By, size: ThumbnailSize = ThumbnailSize.MEDIUM
+    ) -> Response:
+        small = await stories.thumbnail(story, take, int(size), by.owner)
+        return cached(request, f"{take}-{int(size)}", small, "image/webp")
+
+    @router.get("/{story}/takes/{take}/masks/{index}.png", response_class=Response, responses=_PNG)
+    async def get_mask(story: str, take: str, index: int, request: Request, by: _By) -> Response:
+        mask = await stories.mask(story, take, index, by.owner)
+        return cached(request, f"{take}-mask-{index}", mask, "image/png")
+
+    @router.delete("/{story}/takes/{take}")
+    async def delete_take(story: str, take: str, by: _By) -> DeletedStoryResponse:
+        await stories.delete_take(story, take, by.owner)
+        return DeletedStoryResponse(id=take, object="take.deleted")
+
+
+def cached(request: Request, tag: str, data: bytes, kind: str, lasting: bool = True) -> Response:
+    """A picture that browsers keep: for ever where it never changes, otherwise as long as ``tag`` stays the same."""
+    control = "private, max-age=31536000, immutable" if lasting else "private, no-cache"
+    headers = {
+        "ETag": f'"{tag}"',
+        "Cache-Control": control,
+        "X-Content-Type-Options": "nosniff",
+        "Vary": "Authorization",
+    }
+    if headers["ETag"] in [each.strip() for each in request.headers.get("if-none-match", "").split(",")]:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type=kind, headers=headers)
+
+
+def _request(kind: str, body: BaseModel | None, key: str | None) -> RequestKey | None:
+    if key is None:
+        return None
+    said = None if body is None else body.model_dump(mode="json", exclude_unset=True)
+    return RequestKey(key, fingerprint([kind, said]))
+
+
+def _expected(if_match: str | None) -> int | None:
+    """The revision that a client expects; one that there never is for a tag that is none of ours."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    found = re.fullmatch(r'(?:W/)?"r(\d{1,9})"', if_match.strip())
+    return -1 if found is None else int(found[1])
+
+
+def _mismatch(error: RevisionError) -> ApiError:
+    return ApiError(412, str(error), "If-Match", "revision_mismatch", {"ETag": etag(error.revision)})
+
+
+def _tell(response: Response, revision: int, new: bool = True) -> None:
+    response.headers["ETag"] = etag(revision)
+    response.headers["Cache-Control"] = "no-store"
+    _replayed(response, new)
+
+
+def _replayed(response: Response, new: bool) -> None:
+    if not new:
+        response.headers["Idempotent-Replayed"] = "true"
+
+
+async def _cancel(jobs: Jobs, identifiers: list[str], owner: str) -> None:
+    for identifier in identifiers:
+        try:
+            await jobs.cancel(identifier, owner)
+        except NotFoundError:  # it has ended, and was deleted
+            continue

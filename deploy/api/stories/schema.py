@@ -1,0 +1,394 @@
+"""The JSON of stories, panels and takes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from components.jobs.job import State
+from components.stories.script import split_script
+from components.stories.story import (
+    Balloon,
+    PagesLayout,
+    Panel,
+    PanelCharacter,
+    PanelValues,
+    PromptMention,
+    Story,
+    StoryValues,
+    Take,
+)
+from deploy.api.schema import StrictRequest
+
+MAX_PANELS_A_REQUEST = 500
+MAX_VARIATIONS = 4
+
+Title = Annotated[str, Field(min_length=1, max_length=200)]
+Style = Annotated[str, Field(max_length=500)]
+#: Of the script, as a tag of BCP 47.
+Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}$", max_length=35)]
+Prompt = Annotated[str, Field(max_length=3000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class PagesRequest(StrictRequest):
+    """How pages are laid out."""
+
+    panels_per_page: int = Field(4, ge=1, le=6)
+    title_page: bool = True
+    paper: Literal["a4", "letter", "square"] = "a4"
+
+
+class StoryRequest(StrictRequest):
+    """``POST /v1/stories``."""
+
+    title: Title
+    #: Goes into the prompt of every panel.
+    style: Style = ""
+    language: Language = "en"
+    pages: PagesRequest = PagesRequest()
+    #: A line a panel; bullets and numbers in front of lines are dropped.
+    script: str = Field("", max_length=500_000)
+
+    def values(self) -> StoryValues:
+        pages = PagesLayout(**self.pages.model_dump())
+        return {"title": self.title, "style": self.style, "language": self.language, "pages": pages}
+
+    def panels(self) -> list[PanelValues]:
+        return [{"prompt": line} for line in split_script(self.script)]
+
+    @model_validator(mode="after")
+    def _lines_fit(self) -> StoryRequest:
+        for number, line in enumerate(split_script(self.script), start=1):
+            if len(line) > 3000:
+                raise ValueError(f"script: panel {number} has more than 3,000 characters: split its line")
+        return self
+
+
+class StoryChange(StrictRequest):
+    """``PATCH /v1/stories/<id>``: what is given is changed."""
+
+    title: Title | None = None
+    style: Style | None = None
+    language: Language | None = None
+    pages: PagesRequest | None = None
+
+    def values(self) -> StoryValues:
+        given: dict[str, Any] = {name: getattr(self, name) for name in ("title", "style", "language")}
+        given["pages"] = None if self.pages is None else PagesLayout(**self.pages.model_dump())
+        return StoryValues(**{name: value for name, value in given.items() if value is not None})  # type: ignore[typeddict-item]
+
+
+class BalloonField(StrictRequest):
+    """A speech balloon: its centre and the end of its tail, as shares of the picture's width and height."""
+
+    text: str = Field(max_length=500)
+    x: Share
+    y: Share
+    tail_x: Share
+    tail_y: Share
+
+
+class PanelCharacterField(StrictRequest):
+    """How strongly a mentioned character acts."""
+
+    id: str = Field(max_length=48)
+    strength: float = Field(1, ge=0, le=2)
+    face_strength: float = Field(1, ge=0, le=2)
+    body_strength: float = Field(1, ge=0, le=2)
+
+
+class PanelFields(StrictRequest):
+    """What may be said of a panel; the prompt mentions characters as ``@name`` or ``@"two words"``."""
+
+    prompt: Prompt = ""
+    caption: str = Field("", max_length=1000)
+    characters: list[PanelCharacterField] = Field([], max_length=20)
+    size: str = Field("auto", pattern=r"^(auto|[1-9]\d{1,4}x[1-9]\d{1,4})$")
+    seed: int | None = Field(None, ge=0, lt=2**32)
+    seed_locked: bool = False
+    hidden: bool = False
+    balloons: list[BalloonField] = Field([], max_length=20)
+    with_characters: bool = True
+
+    def values(self) -> PanelValues:
+        """What is given."""
+        given: dict[str, Any] = {
+            name: getattr(self, name) for name in self.model_fields_set & PanelFields.model_fields.keys()
+        }
+        if "characters" in given:
+            given["characters"] = [PanelCharacter(**each.model_dump()) for each in self.characters]
+        if "balloons" in given:
+            given["balloons"] = [Balloon(**each.model_dump()) for each in self.balloons]
+        return PanelValues(**given)  # type: ignore[typeddict-item]
+
+
+class PanelChange(PanelFields):
+    """``PATCH /v1/stories/<id>/panels/<panel>``: what is given is changed."""
+
+    #: The take that is shown.
+    chosen: str | None = Field(None, max_length=48)
+
+
+class PanelsRequest(StrictRequest):
+    """``POST /v1/stories/<id>/panels``."""
+
+    panels: list[PanelFields] = Field(min_length=1, max_length=MAX_PANELS_A_REQUEST)
+    #: The id of a panel, or ``start``; by default they come at the end.
+    after: str | None = Field(None, max_length=48)
+
+
+class OrderRequest(StrictRequest):
+    """``PUT /v1/stories/<id>/order``: all panels, each once."""
+
+    panels: list[Annotated[str, Field(max_length=48)]] = Field(max_length=10_000)
+
+
+def _distinct(panels: list[str] | None) -> list[str] | None:
+    return None if panels is None else list(dict.fromkeys(panels))
+
+
+class DrawRequest(StrictRequest):
+    """``POST /v1/stories/<id>/draw``."""
+
+    #: By default all whose picture is not what it would be now, and that are not hidden.
+    panels: Annotated[list[str], Field(max_length=MAX_PANELS_A_REQUEST), AfterValidator(_distinct)] | None = None
+    #: Variations of each.
+    n: int = Field(1, ge=1, le=MAX_VARIATIONS)
+
+
+class TakeCharacter(BaseModel):
+    id: str
+    name: str
+    target_word: str
+    strength: float
+    face_strength: float
+    body_strength: float
+
+
+class TakeSettings(BaseModel):
+    #: As it was written, with the story's style.
+    prompt: str
+    #: As it was drawn, with words in place of mentions.
+    revised_prompt: str
+    characters: list[TakeCharacter]
+    size: str
+    negative_prompt: str
+    steps: int
+    guidance_scale: float
+    scheduler: str | None
+
+
+class TakeResponse(BaseModel):
+    id: str
+    object: Literal["take"] = "take"
+    created: int
+    #: Paths.
+    picture: str
+    thumbnail: str
+    masks: list[str]
+    width: int
+    height: int
+    seed: int
+    model: str
+    model_version: str
+    settings: TakeSettings
+
+    @classmethod
+    def of(cls, take: Take, story: str) -> TakeResponse:
+        path = f"/v1/stories/{story}/takes/{take.id}"
+        return cls(
+            id=take.id,
+            created=int(take.created),
+            picture=f"{path}.png",
+            thumbnail=f"{path}/thumbnail.webp?size=256",
+            masks=[f"{path}/masks/{index}.png" for index in range(take.masks)],
+            width=take.width,
+            height=take.height,
+            seed=take.seed,
+            model=take.model,
+            model_version=take.model_version,
+            settings=TakeSettings(**take.settings),
+        )
+
+
+class PanelJobResponse(BaseModel):
+    id: str
+    status: State
+    step: int
+    total: int
+    #: Jobs of the panel that have not ended, this one included.
+    left: int
+
+
+class PanelError(BaseModel):
+    message: str
+    param: str | None = None
+    code: str | None = None
+
+
+class MentionResponse(BaseModel):
+    """A mention in the prompt's characters ``start:end``; ``character`` is null where nobody has the name."""
+
+    name: str
+    character: str | None
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, mention: PromptMention) -> MentionResponse:
+        return cls(**vars(mention))
+
+
+class PanelResponse(BaseModel):
+    id: str
+    object: Literal["panel"] = "panel"
+    #: Counts edits; neither a job nor a take changes it.
+    revision: int
+    prompt: str
+    mentions: list[MentionResponse]
+    caption: str
+    characters: list[PanelCharacterField]
+    size: str
+    seed: int | None
+    seed_locked: bool
+    hidden: bool
+    balloons: list[BalloonField]
+    with_characters: bool
+    #: The take that is shown.
+    chosen: str | None
+    #: Newest first.
+    takes: list[TakeResponse]
+    job: PanelJobResponse | None
+    #: It would be drawn otherwise now than the chosen take was, or there is none.
+    dirty: bool
+    #: Why nothing was drawn last time.
+    error: PanelError | None
+    etag: str
+
+    @classmethod
+    def of(cls, panel: Panel, story: str) -> PanelResponse:
+        same = ("id", "revision", "prompt", "caption", "size", "seed", "seed_locked", "hidden", "with_characters")
+        job = panel.job
+        return cls(
+            **{name: getattr(panel, name) for name in (*same, "chosen", "dirty")},
+            mentions=[MentionResponse.of(mention) for mention in panel.mentions],
+            characters=[PanelCharacterField(**vars(character)) for character in panel.characters],
+            balloons=[BalloonField(**vars(balloon)) for balloon in panel.balloons],
+            takes=[TakeResponse.of(take, story) for take in panel.takes],
+            job=job
+            and PanelJobResponse(id=job.id, status=State(job.state), step=job.step, total=job.total, left=job.left),
+            error=None if panel.error is None else PanelError(**panel.error),
+            etag=etag(panel.revision),
+        )
+
+
+class PagesResponse(BaseModel):
+    panels_per_page: int
+    title_page: bool
+    paper: Literal["a4", "letter", "square"]
+
+
+class StorySummary(BaseModel):
+    """A story without its panels."""
+
+    id: str
+    object: Literal["story"] = "story"
+    created: int
+    updated: int
+    #: Counts edits of the story's own values and of which panels it has in which order.
+    revision: int
+    title: str
+    style: str
+    language: str
+    panel_count: int
+    #: Path of a thumbnail.
+    cover: str | None
+    pages: PagesResponse
+    etag: str
+    #: The newest event of the story, for ``Last-Event-ID``.
+    event: int
+
+    @classmethod
+    def fields(cls, story: Story) -> dict[str, Any]:
+        same = ("id", "revision", "title", "style", "language", "panel_count")
+        cover = story.cover and f"/v1/stories/{story.id}/takes/{story.cover}/thumbnail.webp?size=256"
+        return {name: getattr(story, name) for name in same} | {
+            "created": int(story.created),
+            "updated": int(story.updated),
+            "cover": cover,
+            "pages": PagesResponse(**vars(story.pages)),
+            "etag": etag(story.revision),
+            "event": story.changes,
+        }
+
+    @classmethod
+    def of(cls, story: Story) -> StorySummary:
+        return cls(**cls.fields(story))
+
+
+class StoryResponse(StorySummary):
+    #: In order.
+    panels: list[PanelResponse]
+
+    @classmethod
+    def of(cls, story: Story) -> StoryResponse:
+        return cls(**cls.fields(story), panels=[PanelResponse.of(panel, story.id) for panel in story.panels])
+
+
+class StoryPage(BaseModel):
+    """Newest first. Pass the last id as ``after`` for the next page."""
+
+    object: Literal["list"] = "list"
+    data: list[StorySummary]
+    has_more: bool
+
+
+class PanelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[PanelResponse]
+
+
+class DrawnPanel(BaseModel):
+    panel: str
+    job: str
+
+
+class SkippedPanel(BaseModel):
+    panel: str
+    reason: str
+
+
+class DrawResponse(BaseModel):
+    """A job a panel and variation."""
+
+    object: Literal["list"] = "list"
+    data: list[DrawnPanel]
+    skipped: list[SkippedPanel]
+
+
+class DeletedStoryResponse(BaseModel):
+    id: str
+    object: Literal["story.deleted", "panel.deleted", "take.deleted"]
+    deleted: Literal[True] = True
+
+
+class StoryEvent(StorySummary):
+    """The event ``story``."""
+
+    order: list[str]
+
+
+class StoryPreviewEvent(BaseModel):
+    """The event ``preview``: a panel's picture in the making, as a small PNG."""
+
+    panel: str
+    job: str
+    step: int
+    b64_json: str
+
+
+def etag(revision: int) -> str:
+    """The ETag of a story's or a panel's revision."""
+    return f'"r{revision}"'

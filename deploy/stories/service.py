@@ -1,0 +1,214 @@
+"""The stories part: keeps stories, collects what jobs have drawn for them. Knows nothing of HTTP or Serve.
+
+All it knows is in the database and beside it: another in its place goes on where it died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from components.characters.tables import TABLES as CHARACTERS
+from components.config import Config
+from components.database import open_database
+from components.jobs.results import ResultFiles
+from components.jobs.tables import TABLES as JOBS
+from components.object_store import below, open_object_store
+from components.stories.answers import RequestKey, keep_answer, known_answer
+from components.stories.drawing import PanelDrawing
+from components.stories.store import Deleted, StoryStore
+from components.stories.story import Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
+from components.stories.tables import TABLES
+from components.stories.takes import PendingTake, TakeStore
+
+log = logging.getLogger(__name__)
+#: Seconds between two looks for what is to be swept away.
+_SWEEP_S = 60.0
+
+
+class StoryService:
+    """`Stories` over a `StoryStore` and a `TakeStore`. Database and files are seen to in threads."""
+
+    def __init__(self, config: Config) -> None:
+        place = config.serving.store
+        self._engine = open_database(place, config.serving.database, (*CHARACTERS, *JOBS, *TABLES))
+        limits, self._jobs = config.serving.stories, config.serving.jobs
+        self._stories = StoryStore(self._engine, limits)
+        results = ResultFiles(below(place, "jobs"))
+        self._takes = TakeStore(self._engine, open_object_store(place), results, limits)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to collect, in the running event loop."""
+        loops = (_repeat(self._takes.collect, self._jobs.tick_s), _repeat(self._sweep, _SWEEP_S))
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
+
+    def check(self) -> None:
+        """Raise if the work has stopped."""
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError("nobody collects the pictures of stories any more")
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def create(
+        self, values: StoryValues, panels: list[PanelValues], owner: str = "", request: RequestKey | None = None
+    ) -> tuple[Story, bool]:
+        return await asyncio.to_thread(self._stories.create, values, panels, owner, request)
+
+    async def page(self, limit: int, after: str | None, owner: str = "") -> list[Story]:
+        return await asyncio.to_thread(self._stories.page, limit, after, owner)
+
+    async def get(self, identifier: str, owner: str = "") -> Story:
+        return await asyncio.to_thread(self._stories.get, identifier, owner)
+
+    async def change(self, identifier: str, values: StoryValues, owner: str = "", expected: int | None = None) -> Story:
+        return await asyncio.to_thread(self._stories.change, identifier, values, owner, expected)
+
+    async def delete(self, identifier: str, owner: str = "", expected: int | None = None) -> list[str]:
+        def delete() -> Deleted:
+            left = self._stories.delete(identifier, owner, expected)
+            self._takes.files.clear(identifier)
+            return left
+
+        return (await asyncio.to_thread(delete)).jobs
+
+    async def add_panels(
+        self,
+        story: str,
+        values: list[PanelValues],
+        after: str | None = None,
+        owner: str = "",
+        request: RequestKey | None = None,
+    ) -> tuple[list[Panel], bool]:
+        return await asyncio.to_thread(self._stories.add_panels, story, values, after, owner, request)
+
+    async def get_panel(self, story: str, panel: str, owner: str = "") -> Panel:
+        return await asyncio.to_thread(self._stories.get_panel, story, panel, owner)
+
+    async def change_panel(
+        self,
+        story: str,
+        panel: str,
+        values: PanelValues,
+        owner: str = "",
+        expected: int | None = None,
+        chosen: str | None = None,
+    ) -> Panel:
+        return await asyncio.to_thread(self._stories.change_panel, story, panel, values, owner, expected, chosen)
+
+    async def delete_panel(self, story: str, panel: str, owner: str = "", expected: int | None = None) -> list[str]:
+        def delete() -> Deleted:
+            left = self._stories.delete_panel(story, panel, owner, expected)
+            self._takes.files.discard(story, left.takes)
+            return left
+
+        return (await asyncio.to_thread(delete)).jobs
+
+    async def duplicate(
+        self, story: str, panel: str, owner: str = "", request: RequestKey | None = None
+    ) -> tuple[Panel, bool]:
+        return await asyncio.to_thread(self._stories.duplicate, story, panel, owner, request)
+
+    async def order(self, story: str, panels: list[str], owner: str = "", expected: int | None = None) -> Story:
+        return await asyncio.to_thread(self._stories.order, story, panels, owner, expected)
+
+    async def plan(self, story: str, panels: list[str] | None, n: int, owner: str = "") -> list[PanelDrawing]:
+        return await asyncio.to_thread(self._takes.plan, story, panels, n, owner)
+
+    async def begin(self, story: str, pending: list[PendingTake], owner: str = "") -> None:
+        await asyncio.to_thread(self._takes.begin, story, pending, owner)
+
+    async def abandon(self, keys: list[str], owner: str = "") -> None:
+        await asyncio.to_thread(self._takes.abandon, keys, owner)
+
+    async def note(self, story: str, errors: dict[str, dict[str, Any]], owner: str = "") -> None:
+        await asyncio.to_thread(self._takes.note, story, errors, owner)
+
+    async def jobs_of(self, story: str, panel: str, owner: str = "") -> list[str]:
+        return await asyncio.to_thread(self._takes.jobs_of, story, panel, owner)
+
+    async def answered(self, request: RequestKey, owner: str = "") -> Any | None:
+        """What the same request was answered with, if it was.
+
+        Raises:
+            KeyReusedError: the key stands for another request.
+        """
+
+        def look() -> Any | None:
+            with self._engine.connect() as connection:
+                return known_answer(connection, owner, request)
+
+        return await asyncio.to_thread(look)
+
+    async def keep_answer(self, request: RequestKey, answer: Any, owner: str = "") -> None:
+        def keep() -> None:
+            try:
+                with self._engine.begin() as connection:
+                    keep_answer(connection, owner, request, answer, time.time())
+            except sa.exc.IntegrityError:  # the same request was answered at the same time
+                log.debug("a request was answered twice")
+
+        await asyncio.to_thread(keep)
+
+    async def watch(self, story: str, cursor: StoryCursor, wait_s: float, owner: str = "") -> StoryNews | None:
+        deadline = time.monotonic() + wait_s
+        while True:
+            news = await asyncio.to_thread(self._stories.news, story, cursor, owner)
+            left = deadline - time.monotonic()
+            if news is not None or left <= 0:
+                return news
+            await asyncio.sleep(min(left, self._jobs.tick_s))
+
+    async def picture(self, story: str, take: str, owner: str = "") -> bytes:
+        def read() -> bytes:
+            self._takes.get(story, take, owner)
+            return self._takes.files.picture(story, take)
+
+        return await asyncio.to_thread(read)
+
+    async def mask(self, story: str, take: str, index: int, owner: str = "") -> bytes:
+        def read() -> bytes:
+            self._takes.get(story, take, owner)
+            return self._takes.files.mask(story, take, index)
+
+        return await asyncio.to_thread(read)
+
+    async def thumbnail(self, story: str, take: str, size: int, owner: str = "") -> bytes:
+        def read() -> bytes:
+            self._takes.get(story, take, owner)
+            return self._takes.files.thumbnail(story, take, size)
+
+        return await asyncio.to_thread(read)
+
+    async def delete_take(self, story: str, take: str, owner: str = "") -> None:
+        def delete() -> None:
+            self._stories.delete_take(story, take, owner)
+            self._takes.files.discard(story, [take])
+
+        await asyncio.to_thread(delete)
+
+    def _sweep(self) -> bool:
+        self._takes.sweep()
+        self._stories.sweep(self._jobs.keep_s)
+        return False
+
+
+async def _repeat(work: Callable[[], bool], pause_s: float) -> None:
+    """Work for ever in a thread, with a pause where there is nothing to do or the database does not answer."""
+    while True:
+        try:
+            busy = await asyncio.to_thread(work)
+        except Exception as error:  # named, not quoted: it may hold what was asked for
+            log.error("stories: %s", type(error).__name__)
+            busy = False
+        if not busy:
+            await asyncio.sleep(pause_s)

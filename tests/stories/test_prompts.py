@@ -1,0 +1,125 @@
+"""Scripts and mentions: what people write, what is kept, and that one comes back as the other."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.stories.cast import Cast, CastMember
+from components.stories.drawing import drawing_digest, plan_drawing
+from components.stories.prompts import (
+    StoredMention,
+    pack_prompt,
+    parse_prompt,
+    refresh_names,
+    render_prompt,
+    speak_prompt,
+    unpack_prompt,
+)
+from components.stories.script import split_script
+from components.stories.story import PanelCharacter
+
+NAMES = ["Rob", "Ada Lovelace", "小明", "Zoë", "R2-D2", 'the "Rock"', "robo"]
+
+
+def cast_of(*names: str) -> Cast:
+    return Cast(CastMember(f"char-{index}", name, f"word{index}", 1) for index, name in enumerate(names))
+
+
+CAST = cast_of(*NAMES)
+MENTIONED = [f"@{name}" if " " not in name else f'@"{name}"' for name in NAMES if '"' not in name]
+PIECES = st.one_of(
+    st.text(max_size=8),
+    st.sampled_from([*MENTIONED, "@nobody", '@"', "@", '"', "-", " ", "'s", "a@b.org", "在海滩上", "@rob", "x"]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_a_prompt_comes_back_as_it_was_kept(text: str) -> None:
+    kept = parse_prompt(text, CAST)
+    assert unpack_prompt(pack_prompt(kept)) == kept
+    shown, mentions = render_prompt(kept, CAST)
+    assert [shown[m.start : m.end][0] for m in mentions] == ["@"] * len(mentions)
+    again = parse_prompt(shown, CAST)
+    assert render_prompt(again, CAST) == (shown, mentions), "editing nothing changes nothing"
+    meant = [part.character for part in kept if isinstance(part, StoredMention)]
+    assert [part.character for part in again if isinstance(part, StoredMention)] == meant
+    assert parse_prompt(shown, CAST, kept) == parse_prompt(shown, CAST)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(NAMES), st.text(min_size=1, max_size=30).map(str.strip).filter(bool), st.text(max_size=10))
+def test_a_renaming_is_followed_and_can_be_saved_again(old: str, new: str, rest: str) -> None:
+    member = cast_of(old).only(old)
+    assert member is not None
+    kept = (StoredMention(old, member.id), f" {rest}")
+    renamed = Cast([CastMember(member.id, new, "robot", 1)])
+    shown, mentions = render_prompt(kept, renamed)
+    assert mentions[0].character == member.id
+    again = parse_prompt(shown, renamed, kept)
+    assert isinstance(again[0], StoredMention) and again[0].character == member.id
+    assert render_prompt(refresh_names(kept, renamed), Cast())[0] == shown, "the last name outlives the character"
+
+
+def test_a_name_in_a_script_without_spaces_ends_where_a_known_name_does() -> None:
+    kept = parse_prompt("@小明在海滩上, @小红不在", CAST)
+    assert kept == (StoredMention("小明", "char-2"), "在海滩上, ", StoredMention("小红不在", None))
+    shown, mentions = render_prompt(kept, CAST)
+    assert shown == '@"小明"在海滩上, @小红不在' and shown[mentions[0].start : mentions[0].end] == '@"小明"'
+    assert speak_prompt(kept[:2], lambda _: "boy") == "boy 在海滩上, "
+
+
+def test_two_of_one_name_mean_what_they_meant() -> None:
+    twins = Cast([CastMember("char-1", "Rob", "robot", 1), CastMember("char-2", "rob", "cat", 1)])
+    assert parse_prompt("@rob", twins) == (StoredMention("rob", None),)
+    before = (StoredMention("Rob", "char-2"),)
+    assert parse_prompt("@rob waves", twins, before)[0] == StoredMention("rob", "char-2")
+
+
+def test_an_unknown_name_means_who_is_given_it_later() -> None:
+    kept = parse_prompt("@rob waves", Cast())
+    assert render_prompt(kept, Cast())[1][0].character is None
+    assert render_prompt(kept, cast_of("Rob"))[1][0].character == "char-0"
+
+
+def test_a_digest_tells_what_would_draw_another_picture() -> None:
+    prompt = parse_prompt("@rob waves", CAST)
+    plain = drawing_digest(prompt, [], "auto", True, "", CAST)
+    renamed = Cast([CastMember("char-0", "Robert", "robot", 1)])
+    assert drawing_digest(prompt, [], "auto", True, "", renamed) == plain
+    assert drawing_digest(prompt, [], "auto", True, "", Cast()) == plain, "a deleted character changes no picture"
+    assert drawing_digest(prompt, [PanelCharacter("char-0")], "auto", True, "", CAST) == plain
+    assert drawing_digest(prompt, [PanelCharacter("char-1", 2.0)], "auto", True, "", CAST) == plain, "not mentioned"
+    others = [
+        drawing_digest(prompt, [PanelCharacter("char-0", face_strength=0.5)], "auto", True, "", CAST),
+        drawing_digest(prompt, [], "64x64", True, "", CAST),
+        drawing_digest(prompt, [], "auto", False, "", CAST),
+        drawing_digest(prompt, [], "auto", True, "ink", CAST),
+        drawing_digest(parse_prompt("@rob sings", CAST), [], "auto", True, "", CAST),
+    ]
+    assert len({plain, *others}) == 1 + len(others)
+
+
+def test_what_is_drawn_has_words_for_names_and_the_style() -> None:
+    prompt = parse_prompt('@rob waves to @"ada lovelace" and @rob', CAST)
+    plan = plan_drawing("panel", prompt, [PanelCharacter("char-1", 0.5)], "auto", True, "ink", (None,), CAST)
+    assert plan.error is None and plan.prompt == "word0 waves to word1 and word0, ink"
+    assert plan.sent == '@Rob waves to @"Ada Lovelace" and @Rob, ink'
+    assert [(each.id, each.strength) for each in plan.characters] == [("char-0", 1.0), ("char-1", 0.5)]
+    crowd = parse_prompt('@rob @"ada lovelace" @小明 @zoë @r2-d2', CAST)
+    plan = plan_drawing("panel", crowd, [], "auto", True, "", (None,), CAST)
+    assert plan.error is not None and plan.error["code"] == "too_many_characters"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(max_size=20), max_size=10))
+def test_a_script_is_its_lines(lines: list[str]) -> None:
+    found = split_script("\n".join(lines))
+    assert all(line == line.strip() and line for line in found)
+    assert split_script("\n".join(found)) == [again for line in found for again in split_script(line)]
+
+
+def test_marks_in_front_of_lines_are_dropped() -> None:
+    script = "1. one\r\n2) two\n(3) three\n- four\n• five\n\n  12: six\n2001 was a year\n-5 degrees\n* "
+    assert split_script(script) == ["one", "two", "three", "four", "five", "six", "2001 was a year", "-5 degrees"]
