@@ -39,7 +39,7 @@ def main() -> None:
 
 def interface(config: Config) -> dict[str, Any]:
     """The OpenAPI document; no part of the service is needed for it."""
-    nobody = cast(Any, None)
+    nobody = cast(Any, object())
     return create_app(config, ModelResponse(id="", version=""), nobody, nobody, nobody, None, nobody).openapi()
 
 

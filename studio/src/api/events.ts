@@ -9,18 +9,25 @@ import { lose, untilConnected } from './waiting';
 
 const PAUSE_MS = 1000;
 
+/** The event `preview`: a panel's picture in the making, as a small PNG. */
 export interface Preview {
+  panel: string;
   job: string;
   step: number;
   b64_json: string;
 }
 
-/** Follow a stream until `signal` ends it. */
-export async function follow(path: string, onEvent: (event: ServerEvent) => void, signal: AbortSignal): Promise<void> {
-  let last: string | null = null;
+/** Follow a stream, from the event that was `seen` last, until `signal` ends it. */
+export async function follow(
+  path: string,
+  onEvent: (event: ServerEvent) => void,
+  signal: AbortSignal,
+  seen: number,
+): Promise<void> {
+  let last = String(seen);
   while (!signal.aborted) {
     try {
-      const response: Response = await send(path, { headers: last ? { 'Last-Event-ID': last } : {}, signal });
+      const response: Response = await send(path, { headers: { 'Last-Event-ID': last }, signal });
       if (response.status === 204) return;
       const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
       const parser = new EventParser();
@@ -54,7 +61,7 @@ export function applyStoryEvent(client: QueryClient, story: string, event: Serve
     const drawing = panel.job && (panel.job.status === 'queued' || panel.job.status === 'running');
     if (!drawing) client.removeQueries({ queryKey: queryKeys.preview(panel.id) });
   } else if (event.event === 'preview') {
-    const preview = JSON.parse(event.data) as Preview & { panel: string };
+    const preview = JSON.parse(event.data) as Preview;
     client.setQueryData<Preview>(queryKeys.preview(preview.panel), preview);
   } else if (event.event === 'story') {
     const { order, ...head } = JSON.parse(event.data) as StoryEvent;

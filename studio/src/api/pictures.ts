@@ -102,12 +102,14 @@ export function base64ToBlob(encoded: string, type = 'image/png'): Blob {
 
 /** The blob: URL of bytes at hand, revoked when they change. */
 export function useBlobUrl(blob: Blob | null): string | null {
-  const [url, setUrl] = useState<string | null>(null);
+  const [made, setMade] = useState<{ blob: Blob; url: string } | null>(null);
   useEffect(() => {
-    if (!blob) return setUrl(null);
-    const made = URL.createObjectURL(blob);
-    setUrl(made);
-    return () => URL.revokeObjectURL(made);
+    if (!blob) return;
+    const url = URL.createObjectURL(blob);
+    // The URL is a resource that has to be made and revoked with the effect.
+    // eslint-disable-next-line react-hooks/set-state-in-effect
+    setMade({ blob, url });
+    return () => URL.revokeObjectURL(url);
   }, [blob]);
-  return url;
+  return made?.blob === blob ? made?.url ?? null : null;
 }

@@ -66,9 +66,10 @@ export function useStory(id: string) {
   const there = query.isSuccess;
   useEffect(() => {
     if (!there) return;
+    const seen = cache.getQueryData<Story>(queryKeys.story(id))?.event ?? 0;
     const controller = new AbortController();
     const path = `/v1/stories/${encodeURIComponent(id)}/events`;
-    void follow(path, (event) => applyStoryEvent(cache, id, event), controller.signal);
+    void follow(path, (event) => applyStoryEvent(cache, id, event), controller.signal, seen);
     return () => controller.abort();
   }, [cache, id, there]);
   return query;

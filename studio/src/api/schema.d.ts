@@ -293,6 +293,238 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/stories": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List Stories */
+        get: operations["list_stories_v1_stories_get"];
+        put?: never;
+        /** Create Story */
+        post: operations["create_story_v1_stories_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stories/{story}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Story */
+        get: operations["get_story_v1_stories__story__get"];
+        put?: never;
+        post?: never;
+        /** Delete Story */
+        delete: operations["delete_story_v1_stories__story__delete"];
+        options?: never;
+        head?: never;
+        /** Change Story */
+        patch: operations["change_story_v1_stories__story__patch"];
+        trace?: never;
+    };
+    "/v1/stories/{story}/draw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Draw Panels */
+        post: operations["draw_panels_v1_stories__story__draw_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stories/{story}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Events
+         * @description ``panel`` when anything of one has changed, ``story``, ``preview``, and ``deleted`` as the last.
+         */
+        get: operations["events_v1_stories__story__events_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stories/{story}/order": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Order Panels */
+        put: operations["order_panels_v1_stories__story__order_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stories/{story}/panels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Add Panels */
+        post: operations["add_panels_v1_stories__story__panels_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stories/{story}/panels/{panel}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Panel */
+        get: operations["get_panel_v1_stories__story__panels__panel__get"];
+        put?: never;
+        post?: never;
+        /** Delete Panel */
+        delete: operations["delete_panel_v1_stories__story__panels__panel__delete"];
+        options?: never;
+        head?: never;
+        /** Change Panel */
+        patch: operations["change_panel_v1_stories__story__panels__panel__patch"];
+        trace?: never;
+    };
+    "/v1/stories/{story}/panels/{panel}/duplicate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Duplicate Panel */
+        post: operations["duplicate_panel_v1_stories__story__panels__panel__duplicate_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stories/{story}/panels/{panel}/job": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Cancel Drawing
+         * @description Cancel what is being drawn for a panel, all variations of it.
+         */
+        delete: operations["cancel_drawing_v1_stories__story__panels__panel__job_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stories/{story}/takes/{take}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Delete Take */
+        delete: operations["delete_take_v1_stories__story__takes__take__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stories/{story}/takes/{take}.png": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Take */
+        get: operations["get_take_v1_stories__story__takes__take__png_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stories/{story}/takes/{take}/masks/{index}.png": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Mask */
+        get: operations["get_mask_v1_stories__story__takes__take__masks__index__png_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stories/{story}/takes/{take}/thumbnail.webp": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Thumbnail */
+        get: operations["get_thumbnail_v1_stories__story__takes__take__thumbnail_webp_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -314,6 +546,22 @@ export interface components {
             subject_pixels: number;
             /** Subject Share */
             subject_share: number;
+        };
+        /**
+         * BalloonField
+         * @description A speech balloon: its centre and the end of its tail, as shares of the picture's width and height.
+         */
+        BalloonField: {
+            /** Tail X */
+            tail_x: number;
+            /** Tail Y */
+            tail_y: number;
+            /** Text */
+            text: string;
+            /** X */
+            x: number;
+            /** Y */
+            y: number;
         };
         /** CandidateData */
         CandidateData: {
@@ -554,6 +802,58 @@ export interface components {
              * @constant
              */
             object?: "character.deleted";
+        };
+        /** DeletedStoryResponse */
+        DeletedStoryResponse: {
+            /**
+             * Deleted
+             * @default true
+             * @constant
+             */
+            deleted?: true;
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @enum {string}
+             */
+            object: "story.deleted" | "panel.deleted" | "take.deleted";
+        };
+        /**
+         * DrawRequest
+         * @description ``POST /v1/stories/<id>/draw``.
+         */
+        DrawRequest: {
+            /**
+             * N
+             * @default 1
+             */
+            n?: number;
+            /** Panels */
+            panels?: string[] | null;
+        };
+        /**
+         * DrawResponse
+         * @description A job a panel and variation.
+         */
+        DrawResponse: {
+            /** Data */
+            data: components["schemas"]["DrawnPanel"][];
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object?: "list";
+            /** Skipped */
+            skipped: components["schemas"]["SkippedPanel"][];
+        };
+        /** DrawnPanel */
+        DrawnPanel: {
+            /** Job */
+            job: string;
+            /** Panel */
+            panel: string;
         };
         /** ErrorContent */
         ErrorContent: {
@@ -911,6 +1211,20 @@ export interface components {
             /** Url */
             url: string;
         };
+        /**
+         * MentionResponse
+         * @description A mention in the prompt's characters ``start:end``; ``character`` is null where nobody has the name.
+         */
+        MentionResponse: {
+            /** Character */
+            character: string | null;
+            /** End */
+            end: number;
+            /** Name */
+            name: string;
+            /** Start */
+            start: number;
+        };
         /** ModelPage */
         ModelPage: {
             /** Data */
@@ -948,6 +1262,254 @@ export interface components {
              * @default []
              */
             versions?: components["schemas"]["ServedVersion"][];
+        };
+        /**
+         * OrderRequest
+         * @description ``PUT /v1/stories/<id>/order``: all panels, each once.
+         */
+        OrderRequest: {
+            /** Panels */
+            panels: string[];
+        };
+        /**
+         * PagesRequest
+         * @description How pages are laid out.
+         */
+        PagesRequest: {
+            /**
+             * Panels Per Page
+             * @default 4
+             */
+            panels_per_page?: number;
+            /**
+             * Paper
+             * @default a4
+             * @enum {string}
+             */
+            paper?: "a4" | "letter" | "square";
+            /**
+             * Title Page
+             * @default true
+             */
+            title_page?: boolean;
+        };
+        /** PagesResponse */
+        PagesResponse: {
+            /** Panels Per Page */
+            panels_per_page: number;
+            /**
+             * Paper
+             * @enum {string}
+             */
+            paper: "a4" | "letter" | "square";
+            /** Title Page */
+            title_page: boolean;
+        };
+        /**
+         * PanelChange
+         * @description ``PATCH /v1/stories/<id>/panels/<panel>``: what is given is changed.
+         */
+        PanelChange: {
+            /**
+             * Balloons
+             * @default []
+             */
+            balloons?: components["schemas"]["BalloonField"][];
+            /**
+             * Caption
+             * @default
+             */
+            caption?: string;
+            /**
+             * Characters
+             * @default []
+             */
+            characters?: components["schemas"]["PanelCharacterField"][];
+            /** Chosen */
+            chosen?: string | null;
+            /**
+             * Hidden
+             * @default false
+             */
+            hidden?: boolean;
+            /**
+             * Prompt
+             * @default
+             */
+            prompt?: string;
+            /** Seed */
+            seed?: number | null;
+            /**
+             * Seed Locked
+             * @default false
+             */
+            seed_locked?: boolean;
+            /**
+             * Size
+             * @default auto
+             */
+            size?: string;
+            /**
+             * With Characters
+             * @default true
+             */
+            with_characters?: boolean;
+        };
+        /**
+         * PanelCharacterField
+         * @description How strongly a mentioned character acts.
+         */
+        PanelCharacterField: {
+            /**
+             * Body Strength
+             * @default 1
+             */
+            body_strength?: number;
+            /**
+             * Face Strength
+             * @default 1
+             */
+            face_strength?: number;
+            /** Id */
+            id: string;
+            /**
+             * Strength
+             * @default 1
+             */
+            strength?: number;
+        };
+        /** PanelError */
+        PanelError: {
+            /** Code */
+            code?: string | null;
+            /** Message */
+            message: string;
+            /** Param */
+            param?: string | null;
+        };
+        /**
+         * PanelFields
+         * @description What may be said of a panel; the prompt mentions characters as ``@name`` or ``@"two words"``.
+         */
+        PanelFields: {
+            /**
+             * Balloons
+             * @default []
+             */
+            balloons?: components["schemas"]["BalloonField"][];
+            /**
+             * Caption
+             * @default
+             */
+            caption?: string;
+            /**
+             * Characters
+             * @default []
+             */
+            characters?: components["schemas"]["PanelCharacterField"][];
+            /**
+             * Hidden
+             * @default false
+             */
+            hidden?: boolean;
+            /**
+             * Prompt
+             * @default
+             */
+            prompt?: string;
+            /** Seed */
+            seed?: number | null;
+            /**
+             * Seed Locked
+             * @default false
+             */
+            seed_locked?: boolean;
+            /**
+             * Size
+             * @default auto
+             */
+            size?: string;
+            /**
+             * With Characters
+             * @default true
+             */
+            with_characters?: boolean;
+        };
+        /** PanelJobResponse */
+        PanelJobResponse: {
+            /** Id */
+            id: string;
+            /** Left */
+            left: number;
+            status: components["schemas"]["State"];
+            /** Step */
+            step: number;
+            /** Total */
+            total: number;
+        };
+        /** PanelList */
+        PanelList: {
+            /** Data */
+            data: components["schemas"]["PanelResponse"][];
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object?: "list";
+        };
+        /** PanelResponse */
+        PanelResponse: {
+            /** Balloons */
+            balloons: components["schemas"]["BalloonField"][];
+            /** Caption */
+            caption: string;
+            /** Characters */
+            characters: components["schemas"]["PanelCharacterField"][];
+            /** Chosen */
+            chosen: string | null;
+            /** Dirty */
+            dirty: boolean;
+            error: components["schemas"]["PanelError"] | null;
+            /** Etag */
+            etag: string;
+            /** Hidden */
+            hidden: boolean;
+            /** Id */
+            id: string;
+            job: components["schemas"]["PanelJobResponse"] | null;
+            /** Mentions */
+            mentions: components["schemas"]["MentionResponse"][];
+            /**
+             * Object
+             * @default panel
+             * @constant
+             */
+            object?: "panel";
+            /** Prompt */
+            prompt: string;
+            /** Revision */
+            revision: number;
+            /** Seed */
+            seed: number | null;
+            /** Seed Locked */
+            seed_locked: boolean;
+            /** Size */
+            size: string;
+            /** Takes */
+            takes: components["schemas"]["TakeResponse"][];
+            /** With Characters */
+            with_characters: boolean;
+        };
+        /**
+         * PanelsRequest
+         * @description ``POST /v1/stories/<id>/panels``.
+         */
+        PanelsRequest: {
+            /** After */
+            after?: string | null;
+            /** Panels */
+            panels: components["schemas"]["PanelFields"][];
         };
         /**
          * PartialImageEvent
@@ -1020,11 +1582,217 @@ export interface components {
             /** Version */
             version: string;
         };
+        /** SkippedPanel */
+        SkippedPanel: {
+            /** Panel */
+            panel: string;
+            /** Reason */
+            reason: string;
+        };
         /**
          * State
          * @enum {string}
          */
         State: "queued" | "running" | "done" | "failed" | "cancelled";
+        /**
+         * StoryChange
+         * @description ``PATCH /v1/stories/<id>``: what is given is changed.
+         */
+        StoryChange: {
+            /** Language */
+            language?: string | null;
+            pages?: components["schemas"]["PagesRequest"] | null;
+            /** Style */
+            style?: string | null;
+            /** Title */
+            title?: string | null;
+        };
+        /**
+         * StoryPage
+         * @description Newest first. Pass the last id as ``after`` for the next page.
+         */
+        StoryPage: {
+            /** Data */
+            data: components["schemas"]["StorySummary"][];
+            /** Has More */
+            has_more: boolean;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object?: "list";
+        };
+        /**
+         * StoryRequest
+         * @description ``POST /v1/stories``.
+         */
+        StoryRequest: {
+            /**
+             * Language
+             * @default en
+             */
+            language?: string;
+            /**
+             * @default {
+             *       "panels_per_page": 4,
+             *       "paper": "a4",
+             *       "title_page": true
+             *     }
+             */
+            pages?: components["schemas"]["PagesRequest"];
+            /**
+             * Script
+             * @default
+             */
+            script?: string;
+            /**
+             * Style
+             * @default
+             */
+            style?: string;
+            /** Title */
+            title: string;
+        };
+        /** StoryResponse */
+        StoryResponse: {
+            /** Cover */
+            cover: string | null;
+            /** Created */
+            created: number;
+            /** Etag */
+            etag: string;
+            /** Event */
+            event: number;
+            /** Id */
+            id: string;
+            /** Language */
+            language: string;
+            /**
+             * Object
+             * @default story
+             * @constant
+             */
+            object?: "story";
+            pages: components["schemas"]["PagesResponse"];
+            /** Panel Count */
+            panel_count: number;
+            /** Panels */
+            panels: components["schemas"]["PanelResponse"][];
+            /** Revision */
+            revision: number;
+            /** Style */
+            style: string;
+            /** Title */
+            title: string;
+            /** Updated */
+            updated: number;
+        };
+        /**
+         * StorySummary
+         * @description A story without its panels.
+         */
+        StorySummary: {
+            /** Cover */
+            cover: string | null;
+            /** Created */
+            created: number;
+            /** Etag */
+            etag: string;
+            /** Event */
+            event: number;
+            /** Id */
+            id: string;
+            /** Language */
+            language: string;
+            /**
+             * Object
+             * @default story
+             * @constant
+             */
+            object?: "story";
+            pages: components["schemas"]["PagesResponse"];
+            /** Panel Count */
+            panel_count: number;
+            /** Revision */
+            revision: number;
+            /** Style */
+            style: string;
+            /** Title */
+            title: string;
+            /** Updated */
+            updated: number;
+        };
+        /** TakeCharacter */
+        TakeCharacter: {
+            /** Body Strength */
+            body_strength: number;
+            /** Face Strength */
+            face_strength: number;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Strength */
+            strength: number;
+            /** Target Word */
+            target_word: string;
+        };
+        /** TakeResponse */
+        TakeResponse: {
+            /** Created */
+            created: number;
+            /** Height */
+            height: number;
+            /** Id */
+            id: string;
+            /** Masks */
+            masks: string[];
+            /** Model */
+            model: string;
+            /** Model Version */
+            model_version: string;
+            /**
+             * Object
+             * @default take
+             * @constant
+             */
+            object?: "take";
+            /** Picture */
+            picture: string;
+            /** Seed */
+            seed: number;
+            settings: components["schemas"]["TakeSettings"];
+            /** Thumbnail */
+            thumbnail: string;
+            /** Width */
+            width: number;
+        };
+        /** TakeSettings */
+        TakeSettings: {
+            /** Characters */
+            characters: components["schemas"]["TakeCharacter"][];
+            /** Guidance Scale */
+            guidance_scale: number;
+            /** Negative Prompt */
+            negative_prompt: string;
+            /** Prompt */
+            prompt: string;
+            /** Revised Prompt */
+            revised_prompt: string;
+            /** Scheduler */
+            scheduler: string | null;
+            /** Size */
+            size: string;
+            /** Steps */
+            steps: number;
+        };
+        /**
+         * ThumbnailSize
+         * @description The longer side of a thumbnail in pixels.
+         * @enum {integer}
+         */
+        ThumbnailSize: 128 | 256 | 512;
         /**
          * Usage
          * @description Tokens are not counted here: all zeros, for clients that read them.
@@ -2659,6 +3427,1339 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelPage"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    list_stories_v1_stories_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoryPage"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    create_story_v1_stories_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StoryRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoryResponse"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_story_v1_stories__story__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                story: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoryResponse"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    delete_story_v1_stories__story__delete: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+            };
+            path: {
+                story: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedStoryResponse"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    change_story_v1_stories__story__patch: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+            };
+            path: {
+                story: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StoryChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoryResponse"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    draw_panels_v1_stories__story__draw_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                story: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DrawRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrawResponse"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    events_v1_stories__story__events_get: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Last-Event-ID"?: number;
+            };
+            path: {
+                story: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Server-Sent Events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    order_panels_v1_stories__story__order_put: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+            };
+            path: {
+                story: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OrderRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoryResponse"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    add_panels_v1_stories__story__panels_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                story: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PanelsRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PanelList"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_panel_v1_stories__story__panels__panel__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                story: string;
+                panel: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PanelResponse"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    delete_panel_v1_stories__story__panels__panel__delete: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+            };
+            path: {
+                story: string;
+                panel: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedStoryResponse"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    change_panel_v1_stories__story__panels__panel__patch: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+            };
+            path: {
+                story: string;
+                panel: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PanelChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PanelResponse"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    duplicate_panel_v1_stories__story__panels__panel__duplicate_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                story: string;
+                panel: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PanelResponse"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    cancel_drawing_v1_stories__story__panels__panel__job_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                story: string;
+                panel: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PanelResponse"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    delete_take_v1_stories__story__takes__take__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                story: string;
+                take: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedStoryResponse"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_take_v1_stories__story__takes__take__png_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                story: string;
+                take: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": unknown;
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_mask_v1_stories__story__takes__take__masks__index__png_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                story: string;
+                take: string;
+                index: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": unknown;
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_thumbnail_v1_stories__story__takes__take__thumbnail_webp_get: {
+        parameters: {
+            query?: {
+                size?: components["schemas"]["ThumbnailSize"];
+            };
+            header?: never;
+            path: {
+                story: string;
+                take: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/webp": unknown;
                 };
             };
             /** @description There is no key, or it is unknown, revoked or expired */

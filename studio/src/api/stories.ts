@@ -1,100 +1,13 @@
 /** Stories and their panels: the types and requests of `/v1/stories`. */
+import type { Schemas } from './client';
 import { call, idempotencyKey, send } from './http';
 
-export interface Pages {
-  panels_per_page: number;
-  title_page: boolean;
-  paper: 'a4' | 'letter' | 'square';
-}
-
-export interface PanelCharacter {
-  id: string;
-  strength: number;
-  face_strength: number;
-  body_strength: number;
-}
-
-export interface Balloon {
-  text: string;
-  /** Shares of the picture. */
-  x: number;
-  y: number;
-  tail_x: number;
-  tail_y: number;
-}
-
-export interface TakeSettings {
-  prompt: string;
-  revised_prompt: string | null;
-  characters: (PanelCharacter & { name: string; target_word: string })[];
-  size: string;
-  negative_prompt: string;
-  steps: number | null;
-  guidance_scale: number | null;
-  scheduler: string | null;
-}
-
-export interface Take {
-  id: string;
-  created: number;
-  picture: string;
-  thumbnail: string;
-  masks: string[];
-  width: number;
-  height: number;
-  seed: number;
-  model: string;
-  model_version: string;
-  settings: TakeSettings;
-}
-
-export interface PanelJob {
-  id: string;
-  status: 'queued' | 'running' | 'done' | 'failed' | 'cancelled';
-  step: number;
-  total: number;
-}
-
-export interface PanelProblem {
-  message: string;
-  param: string | null;
-  code: string | null;
-}
-
-export interface Panel {
-  id: string;
-  revision: number;
-  prompt: string;
-  mentions: { name: string; character: string | null; start: number; end: number }[];
-  caption: string;
-  characters: PanelCharacter[];
-  size: string;
-  seed: number | null;
-  seed_locked: boolean;
-  hidden: boolean;
-  balloons: Balloon[];
-  with_characters: boolean;
-  chosen: string | null;
-  takes: Take[];
-  job: PanelJob | null;
-  dirty: boolean;
-  error: PanelProblem | null;
-}
-
-export interface Story {
-  id: string;
-  created: number;
-  updated: number;
-  revision: number;
-  title: string;
-  style: string;
-  language: string;
-  panel_count: number;
-  cover: string | null;
-  pages: Pages;
-  panels: Panel[];
-}
-
+export type Pages = Schemas['PagesResponse'];
+export type PanelCharacter = Required<Schemas['PanelCharacterField']>;
+export type Balloon = Schemas['BalloonField'];
+export type Take = Schemas['TakeResponse'];
+export type Panel = Omit<Schemas['PanelResponse'], 'characters'> & { characters: PanelCharacter[] };
+export type Story = Omit<Schemas['StoryResponse'], 'panels'> & { panels: Panel[] };
 export type StoryHead = Omit<Story, 'panels'>;
 export type StoryChange = Partial<Pick<Story, 'title' | 'style' | 'language' | 'pages'>>;
 export type PanelChange = Partial<
@@ -140,7 +53,7 @@ export const stories = {
     call<Panel>('POST', `${panelPath(id, panel)}/duplicate`, { headers: idempotencyKey() }),
   order: (id: string, panels: string[]) => call<unknown>('PUT', `${path(id)}/order`, { body: { panels } }),
   draw: (id: string, panels?: string[], n = 1) =>
-    call<{ data: unknown[]; skipped: { panel: string; reason: string }[] }>('POST', `${path(id)}/draw`, {
+    call<Schemas['DrawResponse']>('POST', `${path(id)}/draw`, {
       body: { panels, n },
       headers: idempotencyKey(),
     }),

@@ -5,7 +5,8 @@ import { Problem } from './problem';
 export interface Wait {
   id: number;
   reason: 'busy' | 'limit';
-  /** Milliseconds since 1970 when the request is sent again. */
+  /** Milliseconds since 1970 when the wait began, and when the request is sent again. */
+  begun: number;
   until: number;
   stop: () => void;
 }
@@ -29,7 +30,8 @@ export function waitFor(seconds: number, problem: Problem, signal?: AbortSignal 
     const timer = setTimeout(() => finish(resolve), seconds * 1000);
     const reason = problem.status === 429 && problem.code === 'rate_limit_exceeded' ? 'limit' : 'busy';
     const stop = (): void => finish(() => reject(problem));
-    waits.update((all) => [...all, { id, reason, until: Date.now() + seconds * 1000, stop }]);
+    const begun = Date.now();
+    waits.update((all) => [...all, { id, reason, begun, until: begun + seconds * 1000, stop }]);
     signal?.addEventListener('abort', stop, { once: true });
   });
 }

@@ -93,7 +93,7 @@ export function MentionField(props: MentionFieldProps) {
   return (
     <div className={classes.wrap} data-invalid={invalid || undefined} data-bare={bare || undefined}>
       <div className={classes.mirror} aria-hidden="true">
-        {pieces(value).map((piece, place) => (
+        {pieces(value, cast.map((each) => each.name)).map((piece, place) => (
           <MirrorPiece key={place} text={piece.text} name={piece.mention?.name ?? null} cast={cast} />
         ))}
         {/* A last empty line has its height only if something follows it. */}
@@ -172,7 +172,7 @@ function MirrorPiece({ text, name, cast }: { text: string; name: string | null; 
 export function PromptText({ text, cast }: { text: string; cast: readonly Character[] }) {
   return (
     <>
-      {pieces(text).map((piece, place) => {
+      {pieces(text, cast.map((each) => each.name)).map((piece, place) => {
         const name = piece.mention?.name;
         if (name === undefined) return <span key={place}>{piece.text}</span>;
         const member = cast.find((each) => folded(each.name) === folded(name));

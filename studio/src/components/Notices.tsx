@@ -31,16 +31,15 @@ export function Banners() {
 function Waiting() {
   const { t } = useTranslation();
   const all = useStore(waits);
-  const [now, setNow] = useState(() => Date.now());
+  const [now, setNow] = useState(0);
   useEffect(() => {
     if (all.length === 0) return;
-    setNow(Date.now());
     const timer = setInterval(() => setNow(Date.now()), 1000);
     return () => clearInterval(timer);
   }, [all.length]);
   const next = [...all].sort((one, other) => one.until - other.until)[0];
   if (!next) return null;
-  const count = Math.max(1, Math.ceil((next.until - now) / 1000));
+  const count = Math.max(1, Math.ceil((next.until - Math.max(now, next.begun)) / 1000));
   return (
     <div className={classes.banner} aria-live="off">
       <Icon name="clock" />

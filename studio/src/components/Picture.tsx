@@ -1,6 +1,6 @@
 /** A picture in a frame: loaded when it comes into view, whole, and small ones enlarged without blur. */
 import { useElementSize, useMergedRef } from '@mantine/hooks';
-import { useEffect, useState, type CSSProperties, type ReactNode } from 'react';
+import { useEffect, useMemo, useState, type CSSProperties, type ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
 import { base64ToBlob, useBlobUrl, usePicture } from '../api/pictures';
 import { shownSize } from '../lib/scale';
@@ -43,8 +43,7 @@ export function BlobPicture({ blob, ...frame }: FrameProps & { blob: Blob | null
 }
 
 export function Base64Picture({ encoded, ...frame }: FrameProps & { encoded: string }) {
-  const [blob, setBlob] = useState<Blob | null>(null);
-  useEffect(() => setBlob(base64ToBlob(encoded)), [encoded]);
+  const blob = useMemo(() => base64ToBlob(encoded), [encoded]);
   return <BlobPicture {...frame} blob={blob} />;
 }
 

@@ -13,12 +13,28 @@ const MENTION = new RegExp(`(?<!${WORD})@(?:"([^"]{1,100})"|(${BARE}))`, 'gu');
 const BARE_ONLY = new RegExp(`^${BARE}$`, 'u');
 const OPEN_MENTION = new RegExp(`(?<!${WORD})@(?:"([^"\\n]{0,100})|((?:${WORD}|-)*))$`, 'u');
 
-export function findMentions(prompt: string): Mention[] {
-  return [...prompt.matchAll(MENTION)].map((match) => ({
-    name: (match[1] ?? match[2] ?? '').trim(),
-    start: match.index,
-    end: match.index + match[0].length,
-  }));
+/** Scripts that put no spaces between words: a known name may end in the middle of a run of letters. */
+const UNSPACED = /[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u{20000}-\u{3ffff}]/u;
+
+/** The mentions in a prompt, in order; `names` are those of the cast. */
+export function findMentions(prompt: string, names: readonly string[] = []): Mention[] {
+  const known = new Set(names.map(folded));
+  return [...prompt.matchAll(MENTION)].map((match) => {
+    const start = match.index;
+    if (match[1] !== undefined) return { name: match[1].trim(), start, end: start + match[0].length };
+    const bare = match[2] ?? '';
+    const name = known.has(folded(bare)) ? bare : knownBeginning(bare, known);
+    return { name, start, end: start + 1 + name.length };
+  });
+}
+
+/** The longest known name that a text begins with, followed by an unspaced script; else all of the text. */
+function knownBeginning(text: string, known: ReadonlySet<string>): string {
+  for (let stop = text.length - 1; stop > 0; stop--) {
+    const following = String.fromCodePoint(text.codePointAt(stop) ?? 0);
+    if (UNSPACED.test(following) && known.has(folded(text.slice(0, stop)))) return text.slice(0, stop);
+  }
+  return text;
 }
 
 /** A name in the form in which names are compared: any case, any Unicode composition. */
@@ -28,7 +44,7 @@ export function folded(name: string): string {
 
 /** How a character is mentioned in a prompt. */
 export function mentionOf(name: string): string {
-  return BARE_ONLY.test(name) ? `@${name}` : `@"${name.replaceAll('"', '')}"`;
+  return BARE_ONLY.test(name) ? `@${name}` : `@"${name.replaceAll('"', "'")}"`;
 }
 
 /** The mention that is being typed before the caret, if there is one. */
@@ -43,10 +59,10 @@ export interface Piece {
 }
 
 /** The prompt cut at its mentions. */
-export function pieces(prompt: string): Piece[] {
+export function pieces(prompt: string, names: readonly string[] = []): Piece[] {
   const found: Piece[] = [];
   let end = 0;
-  for (const mention of findMentions(prompt)) {
+  for (const mention of findMentions(prompt, names)) {
     if (mention.start > end) found.push({ text: prompt.slice(end, mention.start), mention: null });
     found.push({ text: prompt.slice(mention.start, mention.end), mention });
     end = mention.end;

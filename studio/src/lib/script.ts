@@ -3,7 +3,7 @@ import { findMentions, folded } from './mentions';
 
 /** The most characters that one picture can have. */
 export const MAX_CHARACTERS = 4;
-export const MAX_PROMPT = 4000;
+export const MAX_PROMPT = 3000;
 
 export interface CastMember {
   id: string;
@@ -19,18 +19,24 @@ export type Warning =
   | { kind: 'too_long'; count: number }
   | { kind: 'unread'; text: string };
 
-/** The panels of a pasted text: its lines without those that are empty. */
+const BREAKS = /\r\n|[\n\r\v\f\u0085\u2028\u2029]/u;
+/** What people number or mark their lines with. */
+const MARK = /^\s*(?:[-*•]\s+|\(?\d{1,3}[.):]\s+)/u;
+
+/** The panels of a pasted text, as the service makes them of a script: its lines without marks, none of them empty. */
 export function splitScript(text: string): string[] {
   return text
-    .split(/\r\n|[\n\r\u2028\u2029]/u)
-    .map((line) => line.trim())
+    .split(BREAKS)
+    .map((line) => line.replace(MARK, '').trim())
     .filter((line) => line !== '');
 }
+
+const namesOf = (cast: readonly CastMember[]): string[] => cast.map((each) => each.name);
 
 /** The members of the cast that a prompt mentions, each once, in the order of the prompt. */
 export function mentioned<T extends CastMember>(prompt: string, cast: readonly T[]): T[] {
   const found = new Map<string, T>();
-  for (const mention of findMentions(prompt)) {
+  for (const mention of findMentions(prompt, namesOf(cast))) {
     const member = cast.find((each) => folded(each.name) === folded(mention.name));
     if (member) found.set(member.id, member);
   }
@@ -40,7 +46,7 @@ export function mentioned<T extends CastMember>(prompt: string, cast: readonly T
 /** What a reader of the script has to be told about a line, the gravest first. */
 export function warningsOf(prompt: string, cast: readonly CastMember[]): Warning[] {
   const warnings: Warning[] = [];
-  const names = new Map(findMentions(prompt).map((mention) => [folded(mention.name), mention.name]));
+  const names = new Map(findMentions(prompt, namesOf(cast)).map((mention) => [folded(mention.name), mention.name]));
   for (const [key, name] of names) {
     const members = cast.filter((each) => folded(each.name) === key);
     if (members.length === 0) warnings.push({ kind: 'unknown', name });
@@ -55,7 +61,7 @@ export function warningsOf(prompt: string, cast: readonly CastMember[]): Warning
   }
   if (members.length > MAX_CHARACTERS) warnings.push({ kind: 'too_many', count: members.length });
   if (prompt.length > MAX_PROMPT) warnings.push({ kind: 'too_long', count: prompt.length });
-  const unread = unreadText(prompt);
+  const unread = unreadText(prompt, cast);
   if (unread) warnings.push({ kind: 'unread', text: unread });
   return warnings;
 }
@@ -70,9 +76,9 @@ function groupByWord<T extends CastMember>(members: readonly T[]): Map<string, T
 }
 
 /** The first run of letters outside the mentions that the text encoders, which know English, do not read. */
-function unreadText(prompt: string): string | null {
+function unreadText(prompt: string, cast: readonly CastMember[]): string | null {
   let rest = prompt;
-  for (const mention of findMentions(prompt).reverse()) {
+  for (const mention of findMentions(prompt, namesOf(cast)).reverse()) {
     rest = `${rest.slice(0, mention.start)} ${rest.slice(mention.end)}`;
   }
   return /(?:(?!\p{Script=Latin})\p{L})+/u.exec(rest)?.[0] ?? null;

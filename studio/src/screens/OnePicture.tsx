@@ -12,10 +12,10 @@ import { ProblemNote, ScreenTitle } from '../components/bits';
 import { Icon } from '../components/Icon';
 import { BlobPicture } from '../components/Picture';
 import { PictureDrop } from '../components/PictureDrop';
+import { Strength } from '../components/Strength';
 import { useFieldProblem } from '../components/problems';
 import { fileName, save } from '../lib/files';
 import { offered } from './character/originals';
-import { Strength } from './story/PanelEditor';
 import classes from './OnePicture.module.css';
 
 interface Round {

@@ -37,7 +37,7 @@ export default function Settings() {
           <SegmentedControl
             aria-label={t('settings.appearance')}
             value={colorScheme}
-            onChange={(value) => setColorScheme(value as 'light' | 'dark' | 'auto')}
+            onChange={(value) => setColorScheme(value)}
             data={(['light', 'dark', 'auto'] as const).map((value) => ({ value, label: t(`settings.${value}`) }))}
           />
         </Section>
@@ -77,7 +77,7 @@ function KeyForm({ needless }: { needless: boolean }) {
   const refused = useStore(keyRefused);
   const [text, setText] = useState('');
   const [shape, setShape] = useState(false);
-  const use = (next: string): void => {
+  const take = (next: string): void => {
     setKey(next);
     setText('');
     forgetPictures();
@@ -86,7 +86,7 @@ function KeyForm({ needless }: { needless: boolean }) {
   const submit = (event: FormEvent): void => {
     event.preventDefault();
     setShape(!text.trim().startsWith('rc-'));
-    if (text.trim().startsWith('rc-')) use(text);
+    if (text.trim().startsWith('rc-')) take(text);
   };
   const error = shape ? t('keyGate.shape') : refused === 'unknown' ? t('keyGate.unknown') : undefined;
   return (
@@ -113,7 +113,7 @@ function KeyForm({ needless }: { needless: boolean }) {
               variant="subtle"
               color="red"
               onClick={() => {
-                use('');
+                take('');
                 toast(t('settings.keyForgotten'));
               }}
             >

@@ -43,7 +43,7 @@ export default function NewCharacter() {
           mb="lg"
           aria-label={t('character.from')}
           value={source}
-          onChange={(value) => setSource(value as Source)}
+          onChange={(value) => setSource(value)}
           data={[
             { value: 'pictures', label: t('character.fromPictures') },
             { value: 'prompt', label: t('character.fromPrompt') },

@@ -11,24 +11,26 @@ import {
 } from '@dnd-kit/core';
 import { arrayMove, rectSortingStrategy, SortableContext, sortableKeyboardCoordinates, useSortable } from '@dnd-kit/sortable';
 import { CSS } from '@dnd-kit/utilities';
-import { ActionIcon, Button, Checkbox, Group, Menu, Stack, Text, Tooltip } from '@mantine/core';
-import { memo, useState } from 'react';
+import { ActionIcon, Button, Checkbox, Group, Stack, Text, Tooltip } from '@mantine/core';
+import { lazy, memo, Suspense, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Link, useLocation } from 'wouter';
 import type { Character } from '../../api/client';
 import { useCast, type StoryActions } from '../../api/queries';
 import type { Panel } from '../../api/stories';
-import { confirm, Empty, ProblemNote } from '../../components/bits';
+import { Empty, ProblemNote } from '../../components/bits';
 import { Icon } from '../../components/Icon';
 import { PromptText } from '../../components/MentionField';
 import { useSentence } from '../../components/problems';
 import { Problem } from '../../api/problem';
 import { toast } from '../../lib/toasts';
-import { PanelEditor } from './PanelEditor';
+import { PanelMenu } from './PanelMenu';
 import { PanelPicture } from './PanelPicture';
 import { chosenTake, isDrawing, stateOf } from './panelState';
 import type { ViewProps } from './StoryScreen';
 import classes from './Board.module.css';
+
+const PanelEditor = lazy(() => import('./PanelEditor'));
 
 export default function Board({ story, actions, panel: opened }: ViewProps & { panel: string | null }) {
   const { t } = useTranslation();
@@ -143,13 +145,17 @@ export default function Board({ story, actions, panel: opened }: ViewProps & { p
       <Text size="sm" c="dimmed" mt="lg">
         {t('board.help')}
       </Text>
-      <PanelEditor
-        key={opened}
-        story={story}
-        actions={actions}
-        cast={cast}
-        panel={story.panels.find((panel) => panel.id === opened) ?? null}
-      />
+      {opened && (
+        <Suspense>
+          <PanelEditor
+            key={opened}
+            story={story}
+            actions={actions}
+            cast={cast}
+            panel={story.panels.find((panel) => panel.id === opened) ?? null}
+          />
+        </Suspense>
+      )}
     </>
   );
 }
@@ -232,62 +238,3 @@ const Card = memo(function Card({ panel, number, story, cast, actions }: CardPro
     </li>
   );
 });
-
-export function PanelMenu({ panel, number, story, actions }: Omit<CardProps, 'cast'>) {
-  const { t } = useTranslation();
-  const [, go] = useLocation();
-  const remove = async (): Promise<void> => {
-    const count = panel.takes.length;
-    const texts = {
-      title: t('script.deleteTitle', { number }),
-      text: t('script.deleteText', { count }),
-      action: t('common.delete'),
-    };
-    if (await confirm(texts)) {
-      actions.removePanel.mutate(panel.id);
-      go(`/stories/${story}/board`);
-    }
-  };
-  const hide = (hidden: boolean): void => {
-    actions.changePanel.mutate(
-      { base: panel, change: { hidden } },
-      {
-        onSuccess: (base) => {
-          const undo = (): void => actions.changePanel.mutate({ base, change: { hidden: false } });
-          if (hidden) toast(t('board.hidden', { number }), { undo });
-        },
-      },
-    );
-  };
-  return (
-    <Menu>
-      <Menu.Target>
-        <ActionIcon variant="subtle" color="gray" aria-label={t('board.actions', { number })}>
-          <Icon name="dots" />
-        </ActionIcon>
-      </Menu.Target>
-      <Menu.Dropdown>
-        <Menu.Item leftSection={<Icon name="edit" />} component={Link} href={`/stories/${story}/board/${panel.id}`}>
-          {t('board.edit')}
-        </Menu.Item>
-        <Menu.Item
-          leftSection={<Icon name="sparkles" />}
-          disabled={panel.hidden}
-          onClick={() => actions.draw.mutate({ panels: [panel.id], n: 4 })}
-        >
-          {t('board.variations')}
-        </Menu.Item>
-        <Menu.Item leftSection={<Icon name="copy" />} onClick={() => actions.duplicatePanel.mutate(panel.id)}>
-          {t('board.duplicate')}
-        </Menu.Item>
-        <Menu.Item leftSection={<Icon name={panel.hidden ? 'eye' : 'eyeOff'} />} onClick={() => hide(!panel.hidden)}>
-          {t(panel.hidden ? 'board.show' : 'board.hide')}
-        </Menu.Item>
-        <Menu.Divider />
-        <Menu.Item color="red" leftSection={<Icon name="trash" />} onClick={() => void remove()}>
-          {t('board.delete')}
-        </Menu.Item>
-      </Menu.Dropdown>
-    </Menu>
-  );
-}

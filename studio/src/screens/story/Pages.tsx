@@ -90,7 +90,7 @@ function Layout({ story, actions }: ViewProps) {
         allowDeselect={false}
         value={story.pages.paper}
         data={(['a4', 'letter', 'square'] as const).map((value) => ({ value, label: t(`pages.papers.${value}`) }))}
-        onChange={(value) => value && set({ paper: value as PagesSettings['paper'] })}
+        onChange={(value) => value && set({ paper: value })}
       />
       <Switch
         mb={8}

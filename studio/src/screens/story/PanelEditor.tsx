@@ -1,5 +1,5 @@
 /** One panel, large: its picture and takes on one side, all that shapes it on the other. */
-import { ActionIcon, Button, Collapse, Group, Modal, NumberInput, SegmentedControl, Select, Slider, Stack, Switch, Text, Textarea, TextInput, Tooltip } from '@mantine/core';
+import { ActionIcon, Button, Collapse, Group, Modal, NumberInput, SegmentedControl, Select, Stack, Switch, Text, Textarea, TextInput, Tooltip } from '@mantine/core';
 import { useMediaQuery } from '@mantine/hooks';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
@@ -12,11 +12,11 @@ import { confirm, ProblemNote } from '../../components/bits';
 import { Icon } from '../../components/Icon';
 import { MentionField } from '../../components/MentionField';
 import { Picture } from '../../components/Picture';
+import { Strength } from '../../components/Strength';
 import { useFieldProblem } from '../../components/problems';
 import { mentioned, warningsOf } from '../../lib/script';
-import { strengthWord } from '../../lib/strength';
 import { toast } from '../../lib/toasts';
-import { PanelMenu } from './Board';
+import { PanelMenu } from './PanelMenu';
 import { PanelPicture } from './PanelPicture';
 import { chosenTake, isDrawing } from './panelState';
 import { useDraft } from './useDraft';
@@ -30,7 +30,7 @@ interface EditorProps {
   actions: StoryActions;
 }
 
-export function PanelEditor({ story, panel, cast, actions }: EditorProps) {
+export default function PanelEditor({ story, panel, cast, actions }: EditorProps) {
   const { t } = useTranslation();
   const [, go] = useLocation();
   const narrow = useMediaQuery('(max-width: 900px)');
@@ -67,7 +67,7 @@ export function PanelEditor({ story, panel, cast, actions }: EditorProps) {
               </Group>
             </Modal.Header>
             <Modal.Body className={classes.body}>
-              <Looks panel={panel} number={number} actions={actions} />
+              <Looks style={story.style} panel={panel} number={number} actions={actions} />
               <Shape panel={panel} cast={cast} actions={actions} />
             </Modal.Body>
           </>
@@ -77,7 +77,7 @@ export function PanelEditor({ story, panel, cast, actions }: EditorProps) {
   );
 }
 
-function Looks({ panel, number, actions }: { panel: Panel; number: number; actions: StoryActions }) {
+function Looks({ style, panel, number, actions }: { style: string; panel: Panel; number: number; actions: StoryActions }) {
   const { t } = useTranslation();
   const [looked, setLooked] = useState<string | null>(null);
   const [mask, setMask] = useState<string>('');
@@ -141,20 +141,26 @@ function Looks({ panel, number, actions }: { panel: Panel; number: number; actio
           ))}
         </ul>
       )}
-      {take && <TakeActions panel={panel} take={take} actions={actions} onChoose={() => choose(take)} />}
+      {take && <TakeActions style={style} panel={panel} take={take} actions={actions} onChoose={() => choose(take)} />}
       <Compare panel={panel} number={number} opened={comparing} onClose={() => setComparing(false)} onChoose={choose} />
     </div>
   );
 }
 
 interface TakeActionsProps {
+  style: string;
   panel: Panel;
   take: Take;
   actions: StoryActions;
   onChoose: () => void;
 }
 
-function TakeActions({ panel, take, actions, onChoose }: TakeActionsProps) {
+/** A take's prompt has the story's style at its end, which a panel's has not. */
+function withoutStyle(prompt: string, style: string): string {
+  return style && prompt.endsWith(`, ${style}`) ? prompt.slice(0, -style.length - 2) : prompt;
+}
+
+function TakeActions({ style, panel, take, actions, onChoose }: TakeActionsProps) {
   const { t, i18n } = useTranslation();
   const [details, setDetails] = useState(false);
   const recall = (): void => {
@@ -165,7 +171,7 @@ function TakeActions({ panel, take, actions, onChoose }: TakeActionsProps) {
       face_strength,
       body_strength,
     }));
-    const change: PanelChange = { prompt: settings.prompt, size: settings.size, characters, seed, seed_locked: true };
+    const change: PanelChange = { prompt: withoutStyle(settings.prompt, style), size: settings.size, characters, seed, seed_locked: true };
     const { prompt, size, seed: before, seed_locked } = panel;
     const back: PanelChange = { prompt, size, characters: panel.characters, seed: before, seed_locked };
     actions.changePanel.mutate(
@@ -415,41 +421,6 @@ function Strengths({ panel, members, onChange }: StrengthsProps) {
         </Stack>
       )}
     </section>
-  );
-}
-
-interface StrengthProps {
-  label: string;
-  part: string;
-  value: number;
-  disabled?: boolean;
-  onChange: (value: number) => void;
-}
-
-export function Strength({ label, part, value, disabled = false, onChange }: StrengthProps) {
-  const { t } = useTranslation();
-  const [moved, setMoved] = useState(value);
-  return (
-    <div className={classes.strength}>
-      <Text size="sm" c="dimmed">
-        {part}
-      </Text>
-      <Slider
-        min={0}
-        max={2}
-        step={0.05}
-        value={moved}
-        disabled={disabled}
-        label={(at) => at.toFixed(2)}
-        marks={[{ value: 1 }]}
-        thumbLabel={label}
-        onChange={setMoved}
-        onChangeEnd={onChange}
-      />
-      <Text size="sm" className={classes.word}>
-        {t(`panel.words.${strengthWord(moved)}`)}
-      </Text>
-    </div>
   );
 }
 

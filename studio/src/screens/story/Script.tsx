@@ -1,6 +1,6 @@
 /** The script: a style line, a line a panel, and what is wrong with a line. */
 import { ActionIcon, Button, Group, Stack, Text, TextInput, Tooltip } from '@mantine/core';
-import { useRef, useState, type ClipboardEvent, type KeyboardEvent, type RefObject } from 'react';
+import { useCallback, useEffect, useRef, useState, type ClipboardEvent, type KeyboardEvent, type RefObject } from 'react';
 import { Trans, useTranslation } from 'react-i18next';
 import { Link, useLocation } from 'wouter';
 import type { Character } from '../../api/client';
@@ -25,6 +25,8 @@ export default function Script({ story, actions }: ViewProps) {
   const cast = useCast();
   const [focus, setFocus] = useState<string | null>(null);
   const active = useRef<{ insert: (text: string) => void } | null>(null);
+
+  const onFocused = useCallback(() => setFocus(null), []);
 
   const add = async (prompts: string[], after?: string): Promise<void> => {
     const { data } = await actions.addPanels.mutateAsync({ prompts: prompts.map((prompt) => ({ prompt })), after });
@@ -73,8 +75,8 @@ export default function Script({ story, actions }: ViewProps) {
                   cast={cast}
                   actions={actions}
                   focused={focus === panel.id}
-                  active={active}
-                  onFocused={() => setFocus(null)}
+                  activeRef={active}
+                  onFocused={onFocused}
                   onAdd={(prompts) => void add(prompts, panel.id)}
                   onRemove={() => void remove(panel, place + 1)}
                   onMove={(by) => setFocus(story.panels[place + by]?.id ?? null)}
@@ -136,14 +138,14 @@ interface LineProps {
   cast: readonly Character[];
   actions: ViewProps['actions'];
   focused: boolean;
-  active: RefObject<{ insert: (text: string) => void } | null>;
+  activeRef: RefObject<{ insert: (text: string) => void } | null>;
   onFocused: () => void;
   onAdd: (prompts: string[]) => void;
   onRemove: () => void;
   onMove: (by: number) => void;
 }
 
-function Line({ panel, number, cast, actions, focused, active, onFocused, onAdd, onRemove, onMove }: LineProps) {
+function Line({ panel, number, cast, actions, focused, activeRef, onFocused, onAdd, onRemove, onMove }: LineProps) {
   const { t } = useTranslation();
   const field = useRef<HTMLTextAreaElement>(null);
   const draft = useDraft<Panel>(panel.prompt, panel, (prompt, base) =>
@@ -154,12 +156,11 @@ function Line({ panel, number, cast, actions, focused, active, onFocused, onAdd,
   const note = `warnings-${panel.id}`;
   const grave = warnings.some((each) => each.kind !== 'unread');
 
-  if (focused && field.current && document.activeElement !== field.current) {
-    queueMicrotask(() => {
-      field.current?.focus();
-      onFocused();
-    });
-  }
+  useEffect(() => {
+    if (!focused) return;
+    field.current?.focus();
+    onFocused();
+  }, [focused, onFocused]);
 
   const insert = (text: string): void => {
     const at = field.current?.selectionStart ?? draft.text.length;
@@ -211,7 +212,7 @@ function Line({ panel, number, cast, actions, focused, active, onFocused, onAdd,
           invalid={grave || draft.error !== null}
           describedBy={warnings.length || draft.error ? note : undefined}
           onFocus={() => {
-            active.current = { insert };
+            activeRef.current = { insert };
           }}
           onBlur={() => void draft.flush()}
           onKeyDown={onKeyDown}
