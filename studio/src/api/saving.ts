@@ -1,10 +1,10 @@
 /** Changes to what others may change at the same time: nobody's words are lost. */
 import { createStore } from '../lib/store';
+import { disputed, type Disputed } from './merging';
 import { Problem } from './problem';
 
 export interface Conflict {
-  /** The fields that both have changed, as they are on the service and here. */
-  fields: { name: string; theirs: unknown; mine: unknown }[];
+  fields: Disputed[];
   decide: (choice: 'mine' | 'theirs') => void;
 }
 
@@ -19,8 +19,6 @@ interface Saving<T, C> {
   /** What is there now. */
   load: () => Promise<T>;
 }
-
-const same = (one: unknown, other: unknown): boolean => JSON.stringify(one) === JSON.stringify(other);
 
 /**
  * Send a change; where the service has a later revision, merge field by field.
@@ -48,19 +46,10 @@ export async function saveFields<T extends { revision: number }, C extends objec
   }
 }
 
-/** The fields of a change that are now neither what it was made on nor what it makes of them. */
-export function disputed<T extends object>(base: T, now: T, change: object): Conflict['fields'] {
-  const before = base as Record<string, unknown>;
-  const after = now as Record<string, unknown>;
-  return Object.entries(change)
-    .filter(([name, mine]) => !same(after[name], before[name]) && !same(after[name], mine))
-    .map(([name, mine]) => ({ name, theirs: after[name], mine: mine as unknown }));
-}
-
 /** One conflict at a time. */
 let asked: Promise<unknown> = Promise.resolve();
 
-function ask(fields: Conflict['fields']): Promise<'mine' | 'theirs'> {
+function ask(fields: Disputed[]): Promise<'mine' | 'theirs'> {
   const answer = asked.then(
     () =>
       new Promise<'mine' | 'theirs'>((resolve) => {

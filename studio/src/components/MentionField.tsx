@@ -9,11 +9,9 @@ import classes from './MentionField.module.css';
 const HUES = 8;
 const SUGGESTED = 6;
 
-/** The colour of a character, the same everywhere. */
-export function hueOf(id: string): number {
-  let sum = 0;
-  for (const character of id) sum = (sum * 31 + character.charCodeAt(0)) >>> 0;
-  return sum % HUES;
+/** The colour of a character: the cast takes turns, the oldest first, so that it stays when others come. */
+function hueOf(id: string, cast: readonly Character[]): number {
+  return (cast.length - 1 - cast.findIndex((each) => each.id === id)) % HUES;
 }
 
 interface MentionFieldProps {
@@ -140,7 +138,7 @@ export function MentionField(props: MentionFieldProps) {
               onClick={() => complete(each)}
               onMouseEnter={() => setActive(place)}
             >
-              <Picture path={each.reference} alt="" className={classes.face} />
+              <Picture path={each.reference} alt="" plain className={classes.face} />
               <span className={classes.name}>{each.name}</span>
               <span className={classes.word}>{each.target_word}</span>
             </li>
@@ -160,7 +158,7 @@ function MirrorPiece({ text, name, cast }: { text: string; name: string | null; 
   if (name === null) return <>{text}</>;
   const member = cast.find((each) => folded(each.name) === folded(name));
   return member ? (
-    <mark className={classes.mention} data-hue={hueOf(member.id)}>
+    <mark className={classes.mention} data-hue={hueOf(member.id, cast)}>
       {text}
     </mark>
   ) : (
@@ -177,7 +175,7 @@ export function PromptText({ text, cast }: { text: string; cast: readonly Charac
         if (name === undefined) return <span key={place}>{piece.text}</span>;
         const member = cast.find((each) => folded(each.name) === folded(name));
         return (
-          <span key={place} className={member ? classes.mention : classes.unknown} data-hue={member && hueOf(member.id)}>
+          <span key={place} className={member ? classes.mention : classes.unknown} data-hue={member && hueOf(member.id, cast)}>
             {name}
           </span>
         );

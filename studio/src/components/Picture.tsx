@@ -16,6 +16,8 @@ interface FrameProps {
   ratio?: number;
   className?: string | undefined;
   children?: ReactNode;
+  /** On white, as cut-outs are. */
+  plain?: boolean;
   /** Fill the frame, which has the picture's form: on a page the panel's edge is the picture's. */
   fill?: boolean;
   /** A mask by path: where it is light, the picture is tinted. */
@@ -35,7 +37,7 @@ export function Picture({ path, eager = false, ...frame }: FrameProps & { path: 
     return () => observer.disconnect();
   }, [near, element]);
   const { url, problem } = usePicture(near ? path : null);
-  return <Frame {...frame} url={url} failed={problem !== null} waiting={path !== null} frameRef={setElement} />;
+  return <Frame {...frame} url={url} failed={problem !== null} waiting={near && path !== null} frameRef={setElement} />;
 }
 
 export function BlobPicture({ blob, ...frame }: FrameProps & { blob: Blob | null }) {
@@ -54,7 +56,7 @@ interface ShownProps extends FrameProps {
   frameRef?: (element: HTMLElement | null) => void;
 }
 
-function Frame({ alt, ratio = 1, fill = false, className, children, mask, url, failed, waiting, frameRef }: ShownProps) {
+function Frame({ alt, ratio = 1, plain = false, fill = false, className, children, mask, url, failed, waiting, frameRef }: ShownProps) {
   const { t } = useTranslation();
   const { ref, width, height } = useElementSize();
   const merged = useMergedRef(ref, frameRef ?? null);
@@ -65,7 +67,13 @@ function Frame({ alt, ratio = 1, fill = false, className, children, mask, url, f
     ? { width: size.width, height: size.height, imageRendering: size.pixelated ? 'pixelated' : 'auto' }
     : { visibility: 'hidden' };
   return (
-    <div ref={merged} className={`${classes.frame} ${className ?? ''}`} style={{ aspectRatio: ratio }}>
+    <div
+      ref={merged}
+      className={`${classes.frame} ${className ?? ''}`}
+      style={{ aspectRatio: ratio }}
+      data-plain={plain || undefined}
+      data-square={fill || undefined}
+    >
       {url && (
         <img
           src={url}

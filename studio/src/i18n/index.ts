@@ -26,6 +26,7 @@ export async function startWords(): Promise<void> {
     lng: 'en',
     fallbackLng: 'en',
     resources: { en: { translation: en } },
+    showSupportNotice: false,
     // React escapes text by itself.
     interpolation: { escapeValue: false },
   });

@@ -188,6 +188,8 @@ export const zh: Dictionary = {
     title: '分镜板',
     drawChanged_one: '绘制 {{count}} 个已更改的分镜',
     drawChanged_other: '绘制 {{count}} 个已更改的分镜',
+    drawing_one: '正在绘制 {{count}} 个分镜…',
+    drawing_other: '正在绘制 {{count}} 个分镜…',
     allDrawn: '全部绘制完成',
     empty: '还没有分镜',
     emptyText: '请先为每个分镜写一行，之后会出现在这里等待绘制。',

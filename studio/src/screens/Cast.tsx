@@ -10,7 +10,6 @@ import { fetchPicture } from '../api/pictures';
 import { charactersQuery, queryKeys } from '../api/queries';
 import { Empty, ProblemNote, ScreenTitle } from '../components/bits';
 import { Icon } from '../components/Icon';
-import { hueOf } from '../components/MentionField';
 import { Picture } from '../components/Picture';
 import { fileName, save, toBase64 } from '../lib/files';
 import { folded } from '../lib/mentions';
@@ -137,8 +136,8 @@ export default function Cast() {
           {shown.map((character) => (
             <li key={character.id} className={classes.card}>
               <Link href={`/cast/${character.id}`} className={classes.link}>
-                <Picture path={character.reference} alt="" className={classes.picture} />
-                <span className={classes.name} data-hue={hueOf(character.id)}>
+                <Picture path={character.reference} alt="" plain className={classes.picture} />
+                <span className={classes.name}>
                   {character.name}
                 </span>
                 <Text component="span" size="sm" c="dimmed" className={classes.line}>

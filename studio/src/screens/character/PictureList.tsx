@@ -93,7 +93,7 @@ function PictureCard({ picture, number, last, onRemove }: PictureCardProps) {
           </figure>
         )}
         <figure className={classes.figure}>
-          <Picture path={picture.cutout} alt={t('character.cutoutAlt', { number })} eager />
+          <Picture path={picture.cutout} alt={t('character.cutoutAlt', { number })} plain eager />
           <figcaption>{t('character.cutout')}</figcaption>
         </figure>
       </div>

@@ -47,6 +47,8 @@ export default function Board({ story, actions, panel: opened }: ViewProps & { p
   const shown = story.panels.filter((panel) => withHidden || !panel.hidden);
   const changed = story.panels.filter((panel) => panel.dirty && !panel.hidden && !isDrawing(panel)).length;
 
+  const drawing = story.panels.filter(isDrawing).length;
+
   if (story.panels.length === 0) {
     return (
       <Empty icon="image" title={t('board.empty')} text={t('board.emptyText')}>
@@ -80,7 +82,7 @@ export default function Board({ story, actions, panel: opened }: ViewProps & { p
       <Group justify="space-between" gap="sm" mb="lg">
         <Group gap="md">
           <Button
-            leftSection={<Icon name={changed ? 'sparkles' : 'check'} />}
+            leftSection={<Icon name={changed ? 'sparkles' : drawing ? 'clock' : 'check'} />}
             disabled={changed === 0}
             loading={actions.draw.isPending}
             onClick={() =>
@@ -95,7 +97,11 @@ export default function Board({ story, actions, panel: opened }: ViewProps & { p
               )
             }
           >
-            {changed ? t('board.drawChanged', { count: changed }) : t('board.allDrawn')}
+            {changed
+              ? t('board.drawChanged', { count: changed })
+              : drawing
+                ? t('board.drawing', { count: drawing })
+                : t('board.allDrawn')}
           </Button>
           {hidden > 0 && (
             <Checkbox

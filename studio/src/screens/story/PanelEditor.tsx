@@ -400,7 +400,7 @@ function Strengths({ panel, members, onChange }: StrengthsProps) {
           />
           {members.map((member) => (
             <div key={member.id} className={classes.member}>
-              <Picture path={member.reference} alt="" className={classes.face} />
+              <Picture path={member.reference} alt="" plain className={classes.face} />
               <Stack gap={4} className={classes.sliders}>
                 <Text fw={600} size="sm" className={classes.memberName}>
                   {member.name}

@@ -254,7 +254,7 @@ function CastList({ cast, onChoose }: { cast: readonly Character[]; onChoose: (c
               onMouseDown={(event) => event.preventDefault()}
               onClick={() => onChoose(character)}
             >
-              <Picture path={character.reference} alt="" className={classes.memberFace} />
+              <Picture path={character.reference} alt="" plain className={classes.memberFace} />
               <span className={classes.memberName}>{character.name}</span>
               <span className={classes.memberWord}>{character.target_word}</span>
             </button>
