@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from components.config import presets as known_presets
-from workflows import character, key
+from workflows import character, key, story
 from workflows.entry import launch, one_line_errors, resolve
 from workflows.options import Overrides, Preset
 from workflows.service import URL, draw
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(key.app, name="key")
 app.add_typer(character.app, name="character")
+app.add_typer(story.app, name="story")
 
 
 def _stage(name: str, preset: str, overrides: list[str] | None, **arguments: Any) -> None:

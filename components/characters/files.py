@@ -2,6 +2,7 @@
 
 <id>/picture-<picture>.png                          RGB, as uploaded
 <id>/mask-<picture>.png                             L, 255 on the subject
+<id>/thumbnail-<picture>-<size>.webp                 the cut-out, made when it is first asked for
 <id>/tokens-<revision>-<digest>.safetensors         of the pictures at a revision, by the encoder of that digest
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from PIL import Image
 from safetensors.torch import load, save
@@ -21,6 +22,8 @@ from components.pictures import to_png
 
 #: Encoders whose tokens are kept at the same time: the served one's, another's beside it, and the one's before them.
 _ENCODERS = 3
+#: Longer sides of thumbnails in pixels.
+THUMBNAILS = (128, 256, 512)
 
 
 class CharacterFiles:
@@ -42,8 +45,19 @@ class CharacterFiles:
 
     def discard(self, identifier: str, pictures: Iterable[Picture]) -> None:
         for picture in pictures:
-            for name in _names(identifier, picture.id):
+            thumbnails = (_thumbnail(identifier, picture.id, size) for size in THUMBNAILS)
+            for name in (*_names(identifier, picture.id), *thumbnails):
                 self._blobs.discard(name)
+
+    def thumbnail(self, identifier: str, picture: str, size: int, make: Callable[[], bytes]) -> bytes:
+        """What ``make`` has made of a picture, now or before."""
+        name = _thumbnail(identifier, picture, size)
+        try:
+            return self._blobs.read(name)
+        except FileNotFoundError:
+            made = make()
+        self._blobs.write(name, made)
+        return made
 
     def tokens(self, identifier: str, revision: int, identity: str) -> SubjectTokens:
         tensors = load(self._blobs.read(_tokens(identifier, revision, identity)))
@@ -84,6 +98,8 @@ def belongs(name: str, character: Character) -> bool:
     """Whether a file of this name is one of the character's as it is now."""
     if name.startswith(f"{character.id}/tokens-"):
         return _revision(name) == character.revision
+    if name.startswith(f"{character.id}/thumbnail-"):
+        return any(name.startswith(_thumbnail(character.id, picture.id)) for picture in character.pictures)
     return any(name in _names(character.id, picture.id) for picture in character.pictures)
 
 
@@ -95,6 +111,12 @@ def _load(data: bytes) -> Image.Image:
 
 def _names(identifier: str, picture: str) -> tuple[str, str]:
     return f"{identifier}/picture-{picture}.png", f"{identifier}/mask-{picture}.png"
+
+
+def _thumbnail(identifier: str, picture: str, size: int | None = None) -> str:
+    """The name of a thumbnail; without a size, how the names of all of a picture's begin."""
+    begin = f"{identifier}/thumbnail-{picture}-"
+    return begin if size is None else f"{begin}{size}.webp"
 
 
 def _tokens(identifier: str, revision: int, identity: str) -> str:

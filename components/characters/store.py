@@ -158,6 +158,16 @@ class CharacterStore:
         except (IndexError, FileNotFoundError):
             raise PictureNotFoundError("the character has no such picture; look at the existing ones") from None
 
+    def thumbnail(
+        self, identifier: str, size: int, make: Callable[[Reference], bytes], owner: str | None = None
+    ) -> tuple[str, bytes]:
+        """A thumbnail of the first picture, which ``make`` makes where there is none yet; and the picture's id."""
+        picture = self.get(identifier, owner).pictures[0].id
+        made = self._files.thumbnail(
+            identifier, picture, size, lambda: make(self.reference(identifier, picture, owner))
+        )
+        return picture, made
+
     def portraits(self, identifier: str, size: int) -> Portraits:
         """The subject of every picture on a white square of ``size`` pixels, which is what the model looks at."""
         revision, references = self._shown(identifier)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from components.client.client import Client
 from components.client.fields import Choice, Options
 from components.client.results import Character, Job, JobEvent, Picture, Pictures
+from components.client.stories import Panel, Story, Take
 from components.client.transport import ServiceError
 
 __all__ = [
@@ -22,7 +23,10 @@ __all__ = [
     "Job",
     "JobEvent",
     "Options",
+    "Panel",
     "Picture",
     "Pictures",
     "ServiceError",
+    "Story",
+    "Take",
 ]

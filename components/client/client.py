@@ -9,11 +9,10 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from components.client.fields import Choice, Options, PictureLike, choices, files
+from components.client.pages import pages
 from components.client.results import Character, Job, JobEvent, Pictures
+from components.client.stories import Stories
 from components.client.transport import ServiceError, Transport
-
-#: Rows asked for at a time.
-_PAGE = 100
 
 
 class Client:
@@ -28,6 +27,7 @@ class Client:
         self._transport = transport or Transport(base_url, api_key)
         self.characters = Characters(self._transport)
         self.jobs = Jobs(self._transport)
+        self.stories = Stories(self._transport)
 
     def generate(
         self, prompt: str, characters: Sequence[Character | Choice | str] = (), **options: Unpack[Options]
@@ -89,7 +89,7 @@ class Characters:
 
     def list(self) -> Iterator[Character]:
         """All of them, newest first."""
-        return map(Character.of, _pages(self._transport, "/v1/characters"))
+        return map(Character.of, pages(self._transport, "/v1/characters"))
 
     def rename(self, identifier: str, name: str) -> Character:
         return Character.of(self._transport.json("PATCH", f"/v1/characters/{identifier}", json={"name": name}))
@@ -134,7 +134,7 @@ class Jobs:
 
     def list(self) -> Iterator[Job]:
         """All of them, newest first, without their pictures."""
-        return map(Job.of, _pages(self._transport, "/v1/jobs"))
+        return map(Job.of, pages(self._transport, "/v1/jobs"))
 
     def cancel(self, identifier: str) -> None:
         """Cancel a job, or delete one that has ended."""
@@ -169,14 +169,3 @@ class Jobs:
                 error.get("message", f"the job is {job.status}"), 0, error.get("param"), error.get("code")
             )
         return job.pictures
-
-
-def _pages(transport: Transport, path: str) -> Iterator[dict[str, Any]]:
-    """The rows of a list, page by page."""
-    after: dict[str, str] = {}
-    while True:
-        page = transport.json("GET", path, params={"limit": str(_PAGE)} | after)
-        yield from page["data"]
-        if not page["has_more"]:
-            return
-        after = {"after": page["data"][-1]["id"]}

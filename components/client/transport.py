@@ -71,16 +71,16 @@ class Transport:
         Raises:
             ServiceError: it was refused, also when it was sent again, or there was no answer.
         """
-        for left in reversed(range(self._retries + 1)):
-            with _reached():
-                answer = self._http.request(method, path, headers=self._headers | dict(headers or {}), **content)
-            if not answer.is_success and left and _may_succeed(answer):
-                self._pause(_pause_s(answer))
-                continue
-            break
-        _check(answer)
-        body: dict[str, Any] = answer.json()
+        body: dict[str, Any] = self._answer(method, path, headers, content).json()
         return body
+
+    def bytes(self, method: str, path: str, **content: Any) -> bytes:
+        """The file that a request is answered with.
+
+        Raises:
+            ServiceError: as `json` raises it.
+        """
+        return self._answer(method, path, None, content).content
 
     def events(self, path: str, last_id: str | None = None) -> Iterator[Event]:
         """The events of a stream, until it ends.
@@ -94,6 +94,19 @@ class Transport:
                 answer.read()
             _check(answer)
             yield from _parsed(answer.iter_lines())
+
+    def _answer(
+        self, method: str, path: str, headers: Mapping[str, str] | None, content: Mapping[str, Any]
+    ) -> httpx.Response:
+        for left in reversed(range(self._retries + 1)):
+            with _reached():
+                answer = self._http.request(method, path, headers=self._headers | dict(headers or {}), **content)
+            if not answer.is_success and left and _may_succeed(answer):
+                self._pause(_pause_s(answer))
+                continue
+            break
+        _check(answer)
+        return answer
 
 
 def _parsed(lines: Iterator[str]) -> Iterator[Event]:

@@ -34,6 +34,9 @@ class Cast:
     def get(self, identifier: str | None) -> CastMember | None:
         return None if identifier is None else self._by_id.get(identifier)
 
+    def members(self) -> list[CastMember]:
+        return list(self._by_id.values())
+
     def named(self, name: str) -> list[CastMember]:
         """The characters of that name."""
         return self._by_name.get(folded(mentionable(name)), [])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +31,17 @@ _ACTIVE = (State.QUEUED, State.RUNNING)
 _TAKE = ("id", "panel", "created", "width", "height", "seed", "model", "model_version", "settings", "digest", "masks")
 _STORY = ("id", "owner", "created", "updated", "revision", "changes", "title", "style", "language")
 _PANEL = ("id", "revision", "changed", "caption", "size", "seed", "seed_locked", "hidden", "with_characters", "chosen")
+
+
+@contextmanager
+def snapshot(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection whose queries all see the same state: of a job that becomes a take meanwhile, one or the other."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN")
+        else:
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
 
 
 def story_row(connection: sa.Connection, identifier: str, owner: str) -> sa.RowMapping:

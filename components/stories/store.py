@@ -27,6 +27,7 @@ from components.stories.rows import (
     panel_rows,
     read_panels,
     read_stories,
+    snapshot,
     stored_prompt,
     story_row,
 )
@@ -121,7 +122,7 @@ class StoryStore:
 
     def get(self, identifier: str, owner: str = "") -> Story:
         """A story with its panels."""
-        with self._engine.connect() as connection:
+        with snapshot(self._engine) as connection:
             row = story_row(connection, identifier, owner)
             cast, rows = read_cast(connection, owner), panel_rows(connection, identifier)
             (story,) = read_stories(connection, [row])
@@ -130,7 +131,7 @@ class StoryStore:
         return Story(**vars(story) | {"panels": found})
 
     def get_panel(self, story: str, panel: str, owner: str = "") -> Panel:
-        with self._engine.connect() as connection:
+        with snapshot(self._engine) as connection:
             row = story_row(connection, story, owner)
             (found,) = read_panels(
                 connection, row, [_panel_row(connection, story, panel)], read_cast(connection, owner)
@@ -290,7 +291,7 @@ class StoryStore:
 
     def news(self, story: str, cursor: StoryCursor, owner: str = "") -> StoryNews | None:
         """What has changed since ``cursor``, if anything has."""
-        with self._engine.connect() as connection:
+        with snapshot(self._engine) as connection:
             row = story_row(connection, story, owner)
             active = connection.execute(active_jobs(story)).mappings().all()
             moved = [job for job in active if cursor.jobs.get(job["id"]) != job["revision"]]
@@ -408,7 +409,7 @@ class StoryStore:
     def _panels(self, story: str, owner: str, identifiers: Iterable[str]) -> list[Panel]:
         """Panels in the order of their ids' list."""
         wanted = list(identifiers)
-        with self._engine.connect() as connection:
+        with snapshot(self._engine) as connection:
             row = story_row(connection, story, owner)
             rows = [each for each in panel_rows(connection, story) if each["id"] in set(wanted)]
             found = {panel.id: panel for panel in read_panels(connection, row, rows, read_cast(connection, owner))}

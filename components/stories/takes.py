@@ -33,6 +33,7 @@ from components.stories.rows import (
     panel_rows,
     read_jobs,
     read_takes,
+    snapshot,
     stored_characters,
     stored_prompt,
     story_row,
@@ -112,7 +113,7 @@ class TakeStore:
             PanelNotFoundError: the story has no such panel.
             StoryLimitError: the owner's pictures take as much room as they may.
         """
-        with self._engine.connect() as connection:
+        with snapshot(self._engine) as connection:
             row = story_row(connection, story, owner)
             cast, rows = read_cast(connection, owner), panel_rows(connection, story)
             drawn, active = read_takes(connection, story, [r["id"] for r in rows]), read_jobs(connection, row)

@@ -24,6 +24,11 @@ from deploy.interfaces.stories import Stories
 from deploy.status.replica_status import ReplicaStatus
 
 
+def _larger(config: Config) -> dict[str, int]:
+    """Paths that take more than other requests."""
+    return {"/v1/stories/import": config.serving.stories.max_import_bytes}
+
+
 def create_app(
     config: Config,
     model: ModelResponse,
@@ -45,7 +50,7 @@ def create_app(
     patience, metrics = RetryAfter(board, config.serving), RequestMetrics()
     app = FastAPI(title="RealCustom Studio")
     # The last one added is the first one met.
-    app.add_middleware(LimitBody, max_bytes=config.serving.max_upload_bytes)
+    app.add_middleware(LimitBody, max_bytes=config.serving.max_upload_bytes, larger=_larger(config))
     if config.serving.access.keys == "required":
         app.add_middleware(Authentication, config=config)
     app.add_middleware(HideErrors)
@@ -59,7 +64,7 @@ def create_app(
     app.include_router(edit_routes(config, model.id, characters, generator), dependencies=keys)
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=keys)
     if stories is not None:
-        app.include_router(story_routes(config, model.id, stories, jobs), dependencies=keys)
+        app.include_router(story_routes(config, model, stories, jobs, board), dependencies=keys)
     app.include_router(studio_routes())
     install_openapi(app)
     return app

@@ -21,6 +21,7 @@ from components.characters.character import PictureCountError, PictureNotFoundEr
 from components.content import ContentError
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
 from components.jobs.job import JobNotFoundError, KeyReusedError, QueueBusyError, QueueFullError
+from components.stories.export.book import NothingToExportError
 from components.stories.story import (
     OrderMismatchError,
     PanelNotFoundError,
@@ -62,6 +63,7 @@ _INSIDE: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     TakeNotFoundError: (404, None, "take_not_found"),
     OrderMismatchError: (409, "panels", "order_mismatch"),
     RevisionError: (412, "If-Match", "revision_mismatch"),
+    NothingToExportError: (409, None, "nothing_to_export"),
     StoryLimitError: (409, None, "limit_reached"),
     PictureCountError: (409, "pictures", "picture_count"),
     NotFoundError: (404, None, "character_not_found"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,21 +14,26 @@ log = logging.getLogger(__name__)
 
 
 class LimitBody:
-    """ASGI middleware: a request body of more than ``max_bytes``, announced or not, is answered with 413."""
+    """ASGI middleware: a request body of more than ``max_bytes``, announced or not, is answered with 413.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    Args:
+        larger: paths that have limits of their own.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int] = {}) -> None:
+        self._app, self._max_bytes, self._larger = app, max_bytes, larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         announced = dict(scope.get("headers", ())).get(b"content-length", b"0")
+        max_bytes = self._larger.get(scope.get("path", ""), self._max_bytes)
         received = 0
 
         async def limited() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes or (announced.isdigit() and float(announced) > self._max_bytes):
-                raise ApiError(413, f"the request has more than {self._max_bytes:,} bytes", code="too_large")
+            if received > max_bytes or (announced.isdigit() and float(announced) > max_bytes):
+                raise ApiError(413, f"the request has more than {max_bytes:,} bytes", code="too_large")
             return message
 
         await self._app(scope, limited if scope["type"] == "http" else receive, send)

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 
 from components.characters.candidates import Candidate, Candidates, CandidateStore
-from components.characters.character import MAX_PICTURES, Character, Portraits, SubjectTokens
+from components.characters.character import MAX_PICTURES, Character, Portraits, Reference, SubjectTokens
 from components.characters.store import CharacterStore
 from components.config import Config
 from components.content import ContentCheck
 from components.data.schema import Box
-from components.pictures import to_png
+from components.pictures import thumbnail, to_png
 from deploy.characters.references import ReferenceReader
 from deploy.generator.subjects import Namer
 from deploy.interfaces.protocols import UploadedSubject
@@ -100,6 +100,14 @@ class CharacterService:
             return to_png(self._reader.cut_out(self._store.reference(identifier, picture, owner)).picture)
 
         return await asyncio.to_thread(show)
+
+    async def thumbnail(self, identifier: str, size: int, owner: str = "") -> tuple[str, bytes]:
+        """The first picture's cut-out as a WebP of at most ``size`` pixels, and the id of the picture."""
+
+        def make(reference: Reference) -> bytes:
+            return thumbnail(to_png(self._reader.cut_out(reference).picture), size)
+
+        return await asyncio.to_thread(self._store.thumbnail, identifier, size, make, owner)
 
     async def delete(self, identifier: str, owner: str = "") -> None:
         await asyncio.to_thread(self._store.delete, identifier, owner)

@@ -184,6 +184,10 @@ class Characters(Protocol):
         """A picture as the model sees it, by default the first one, as PNG."""
         ...
 
+    async def thumbnail(self, identifier: str, size: int, owner: str = "") -> tuple[str, bytes]:
+        """The first picture as the model sees it, as a WebP of at most ``size`` pixels, and the id of the picture."""
+        ...
+
     async def offer(self, prompt: str, pictures: list[bytes], owner: str = "") -> Candidates:
         """Keep pictures that were drawn of a prompt for an hour, for somebody to choose from."""
         ...

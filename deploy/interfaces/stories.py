@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from components.stories.answers import RequestKey
 from components.stories.drawing import PanelDrawing
-from components.stories.story import Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
+from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.takes import PendingTake
 
 
@@ -101,5 +101,15 @@ class Stories(Protocol):
     async def mask(self, story: str, take: str, index: int, owner: str = "") -> bytes: ...
 
     async def thumbnail(self, story: str, take: str, size: int, owner: str = "") -> bytes: ...
+
+    async def export(self, story: str, kind: str, pages: PagesLayout | None = None, owner: str = "") -> bytes:
+        """A story as a file: ``pdf``, ``cbz``, ``zip`` or ``story``; raises NothingToExportError without pictures."""
+        ...
+
+    async def import_story(
+        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: RequestKey | None = None
+    ) -> tuple[Story, list[str], bool]:
+        """Open what `export` has written; what could not be brought is said. Raises DataError for anything else."""
+        ...
 
     async def delete_take(self, story: str, take: str, owner: str = "") -> None: ...

@@ -9,24 +9,33 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
+from components.characters.store import CharacterStore
 from components.characters.tables import TABLES as CHARACTERS
 from components.config import Config
+from components.content import input_check
 from components.database import open_database
 from components.jobs.results import ResultFiles
 from components.jobs.tables import TABLES as JOBS
 from components.object_store import below, open_object_store
 from components.stories.answers import RequestKey, keep_answer, known_answer
 from components.stories.drawing import PanelDrawing
+from components.stories.export.book import book_of
+from components.stories.export.comic import write_cbz, write_pictures
+from components.stories.export.importing import StoryImporter
+from components.stories.export.pdf import write_pdf
+from components.stories.export.story_file import write_story
 from components.stories.store import Deleted, StoryStore
-from components.stories.story import Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
+from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.tables import TABLES
 from components.stories.takes import PendingTake, TakeStore
 
 log = logging.getLogger(__name__)
+_WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures}
 #: Seconds between two looks for what is to be swept away.
 _SWEEP_S = 60.0
 
@@ -41,6 +50,16 @@ class StoryService:
         self._stories = StoryStore(self._engine, limits)
         results = ResultFiles(below(place, "jobs"))
         self._takes = TakeStore(self._engine, open_object_store(place), results, limits)
+        self._characters = CharacterStore(place, config.serving.database)
+        self._importer = StoryImporter(
+            self._engine,
+            self._takes.files,
+            self._characters,
+            limits,
+            config.serving.max_upload_pixels,
+            2 * config.vision.view_size,
+            input_check(config.serving.content),
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -195,6 +214,42 @@ class StoryService:
             self._takes.files.discard(story, [take])
 
         await asyncio.to_thread(delete)
+
+    async def export(self, story: str, kind: str, pages: PagesLayout | None = None, owner: str = "") -> bytes:
+        """A story as a file: ``pdf``, ``cbz``, ``zip`` (of its pictures) or ``story`` (for another installation).
+
+        Raises:
+            NothingToExportError: it has no picture.
+        """
+
+        def export() -> bytes:
+            if kind == "story":
+                return write_story(self._engine, self._takes.files, self._characters, story, owner)
+            read = partial(self._takes.files.picture, story)
+            book = book_of(self._stories.get(story, owner), read, pages)
+            return _WRITERS[kind](book)
+
+        return await asyncio.to_thread(export)
+
+    async def import_story(
+        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: RequestKey | None = None
+    ) -> tuple[Story, list[str], bool]:
+        """See `components.stories.export.importing`; False where the same request has imported it before."""
+
+        def bring() -> tuple[Story, list[str], bool]:
+            with self._engine.connect() as connection:
+                known = known_answer(connection, owner, request)
+            if known is not None:
+                return self._stories.get(known["story"], owner), known["notes"], False
+            try:
+                story, notes = self._importer.import_story(data, owner, served, request)
+            except sa.exc.IntegrityError:
+                if request is None:
+                    raise
+                return bring()  # the same request was answered at the same time
+            return self._stories.get(story, owner), notes, True
+
+        return await asyncio.to_thread(bring)
 
     def _sweep(self) -> bool:
         self._takes.sweep()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.fixtures.error_envelope import error
-from tests.stories.conftest import character, create, draw, drawn, read
+from tests.stories.conftest import character, create, draw, drawn, picture, read
 
 
 def panel_path(story: dict[str, Any], index: int = 0) -> str:
@@ -272,6 +272,27 @@ def test_a_failed_drawing_says_why(client: httpx.Client) -> None:
 def test_a_wrong_field_is_named(client: httpx.Client, body: dict[str, Any], param: str | None) -> None:
     answer = client.post("/v1/stories", json=body)
     assert answer.status_code == 400 and error(answer)["param"] == param
+
+
+def test_characters_have_thumbnails_that_follow_their_pictures(client: httpx.Client, config: Any) -> None:
+    rob = character(client, "Rob")
+    path = f"/v1/characters/{rob}/thumbnail.webp?size=128"
+    small = client.get(path)
+    with Image.open(io.BytesIO(small.content)) as opened:
+        assert opened.format == "WEBP" and max(opened.size) <= 128
+    assert "no-cache" in small.headers["cache-control"] and "private" in small.headers["cache-control"]
+    assert client.get(path, headers={"If-None-Match": small.headers["etag"]}).status_code == 304
+    assert client.get(path).content == small.content
+    first = client.get(f"/v1/characters/{rob}").json()["pictures"][0]["id"]
+    added = {"pictures": ("b.png", picture("blue"))}
+    client.post(f"/v1/characters/{rob}/pictures", files=added)
+    client.delete(f"/v1/characters/{rob}/pictures/{first}")
+    assert client.get(path).headers["etag"] != small.headers["etag"]
+    files = [file.name for file in (config.serving.store / rob).iterdir()]
+    assert not [name for name in files if first in name], "what was removed is removed altogether"
+    for wrong in ("64", "1000000", "x"):
+        assert client.get(f"/v1/characters/{rob}/thumbnail.webp?size={wrong}").status_code == 400
+    assert client.get(path.replace(rob, "char-" + "0" * 28)).status_code == 404
 
 
 def test_ids_that_cannot_be_are_unknown(client: httpx.Client) -> None:

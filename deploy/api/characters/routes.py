@@ -12,6 +12,7 @@ from starlette.datastructures import UploadFile
 from components.characters.character import MAX_PICTURES
 from components.characters.target_word import told_word
 from components.config import Config
+from deploy.api.cached_pictures import ThumbnailSize, cached
 from deploy.api.characters.schema import (
     CandidatesRequest,
     CandidatesResponse,
@@ -103,6 +104,13 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
     @router.get("/{identifier}/reference.png", response_class=Response)
     async def get_reference(identifier: str, by: _By) -> Response:
         return _png(await characters.cut_out(identifier, None, by.owner))
+
+    @router.get("/{identifier}/thumbnail.webp", response_class=Response)
+    async def get_thumbnail(
+        identifier: str, request: Request, by: _By, size: ThumbnailSize = ThumbnailSize.MEDIUM
+    ) -> Response:
+        picture, small = await characters.thumbnail(identifier, int(size), by.owner)
+        return cached(request, f"{picture}-{int(size)}", small, "image/webp", lasting=False)
 
     @router.post("/{identifier}/pictures", status_code=201, openapi_extra=_described(PicturesRequest))
     async def add_pictures(identifier: str, request: Request, by: _By) -> CharacterResponse:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from enum import IntEnum
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from starlette.datastructures import UploadFile
 
 from components.config import Config
 from components.errors import NotFoundError
 from components.fingerprint import fingerprint
 from components.stories.answers import RequestKey
 from components.stories.story import RevisionError
+from deploy.api.cached_pictures import ThumbnailSize, cached
 from deploy.api.error_responses import ApiError
+from deploy.api.operations.routes import served
 from deploy.api.quotas import Caller, caller
+from deploy.api.schema import ModelResponse
 from deploy.api.stories.drawing import StoryDrawing
 from deploy.api.stories.events import story_events
 from deploy.api.stories.schema import (
     DeletedStoryResponse,
     DrawRequest,
     DrawResponse,
+    ImportedStory,
     OrderRequest,
     PanelChange,
     PanelList,
@@ -37,6 +43,7 @@ from deploy.api.stories.schema import (
 )
 from deploy.interfaces.protocols import Jobs
 from deploy.interfaces.stories import Stories
+from deploy.status.replica_status import ReplicaStatus, posted
 
 #: Share of the longest request after which an event stream ends by itself; clients come back for the rest.
 _STREAM_SHARE = 0.9
@@ -45,6 +52,17 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 }
 _PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 _WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
+ExportFormat = Literal["pdf", "cbz", "zip", "story"]
+#: Types and names of exported files.
+_FILES = {
+    "pdf": ("application/pdf", "book.pdf"),
+    "cbz": ("application/vnd.comicbook+zip", "book.cbz"),
+    "zip": ("application/zip", "pictures.zip"),
+    "story": ("application/zip", "story.zip"),
+}
+_EXPORTS: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind, _ in _FILES.values()}}}
+_FORM = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+_IMPORT = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 _By = Annotated[Caller, Depends(caller)]
 _Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, pattern=r"^[\x21-\x7e]+$")]
 _IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=100)]
@@ -52,15 +70,7 @@ _LastEvent = Annotated[int, Header(alias="Last-Event-ID", ge=0, lt=2**31)]
 _Story = Annotated[str | None, Query(pattern=r"^story-[0-9a-f]{28}$")]
 
 
-class ThumbnailSize(IntEnum):
-    """The longer side of a thumbnail in pixels."""
-
-    SMALL = 128
-    MEDIUM = 256
-    LARGE = 512
-
-
-def story_routes(config: Config, model: str, stories: Stories, jobs: Jobs) -> APIRouter:
+def story_routes(config: Config, model: ModelResponse, stories: Stories, jobs: Jobs, board: ReplicaStatus) -> APIRouter:
     """``/v1/stories`` over the part that keeps them and the one that draws their panels."""
     router = APIRouter(prefix="/v1/stories")
 
@@ -126,8 +136,9 @@ def story_routes(config: Config, model: str, stories: Stories, jobs: Jobs) -> AP
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         return StreamingResponse(told, media_type="text/event-stream", headers=headers)
 
+    _add_file_routes(router, model, stories, board)
     _add_panel_routes(router, stories, jobs)
-    _add_draw_routes(router, StoryDrawing(config, model, stories, jobs), stories, jobs)
+    _add_draw_routes(router, StoryDrawing(config, model.id, stories, jobs), stories, jobs)
     _add_take_routes(router, stories)
     return router
 
@@ -180,6 +191,38 @@ def _add_panel_routes(router: APIRouter, stories: Stories, jobs: Jobs) -> None:
         return PanelResponse.of(copy, story)
 
 
+def _add_file_routes(router: APIRouter, model: ModelResponse, stories: Stories, board: ReplicaStatus) -> None:
+    @router.get("/{story}/export", response_class=Response, responses=_EXPORTS)
+    async def export_story(
+        story: str,
+        by: _By,
+        format: ExportFormat,
+        panels_per_page: Annotated[int | None, Query(ge=1, le=6)] = None,
+        title_page: bool | None = None,
+        paper: Literal["a4", "letter", "square"] | None = None,
+    ) -> Response:
+        """A story as a file; pages by default as the story has them."""
+        given = {"panels_per_page": panels_per_page, "title_page": title_page, "paper": paper}
+        own = (await stories.get(story, by.owner)).pages
+        pages = replace(own, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        data = await stories.export(story, format, pages, by.owner)
+        kind, name = _FILES[format]
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+        return Response(data, media_type=kind, headers=headers | {"X-Content-Type-Options": "nosniff"})
+
+    @router.post("/import", status_code=201, openapi_extra=_IMPORT)
+    async def import_story(line: Request, response: Response, by: _By, idempotency_key: _Key = None) -> ImportedStory:
+        """Open what ``export?format=story`` has written, here or elsewhere."""
+        data = await _uploaded(line)
+        digest = hashlib.sha256(data).hexdigest()
+        request = None if idempotency_key is None else RequestKey(idempotency_key, digest)
+        draws = model.id, served(model, await posted(board)).version
+        story, notes, new = await stories.import_story(data, by.owner, draws, request)
+        response.headers["Location"] = f"/v1/stories/{story.id}"
+        _tell(response, story.revision, new)
+        return ImportedStory(**StoryResponse.of(story).model_dump(), notes=notes)
+
+
 def _add_draw_routes(router: APIRouter, drawing: StoryDrawing, stories: Stories, jobs: Jobs) -> None:
     @router.post("/{story}/draw", status_code=202)
     async def draw_panels(
@@ -225,18 +268,20 @@ def _add_take_routes(router: APIRouter, stories: Stories) -> None:
         return DeletedStoryResponse(id=take, object="take.deleted")
 
 
-def cached(request: Request, tag: str, data: bytes, kind: str, lasting: bool = True) -> Response:
-    """A picture that browsers keep: for ever where it never changes, otherwise as long as ``tag`` stays the same."""
-    control = "private, max-age=31536000, immutable" if lasting else "private, no-cache"
-    headers = {
-        "ETag": f'"{tag}"',
-        "Cache-Control": control,
-        "X-Content-Type-Options": "nosniff",
-        "Vary": "Authorization",
-    }
-    if headers["ETag"] in [each.strip() for each in request.headers.get("if-none-match", "").split(",")]:
-        return Response(status_code=304, headers=headers)
-    return Response(data, media_type=kind, headers=headers)
+async def _uploaded(line: Request) -> bytes:
+    """The file of a form.
+
+    Raises:
+        ApiError: there is none.
+    """
+    kind = line.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise ApiError(400, "send multipart/form-data with the story as file", code="content_type")
+    async with line.form(max_files=1, max_fields=1) as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise ApiError(400, "file: send the story as a file", "file", "missing")
+        return await file.read()
 
 
 def _request(kind: str, body: BaseModel | None, key: str | None) -> RequestKey | None:

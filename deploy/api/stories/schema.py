@@ -337,6 +337,11 @@ class StoryResponse(StorySummary):
         return cls(**cls.fields(story), panels=[PanelResponse.of(panel, story.id) for panel in story.panels])
 
 
+class ImportedStory(StoryResponse):
+    #: What could not be brought.
+    notes: list[str]
+
+
 class StoryPage(BaseModel):
     """Newest first. Pass the last id as ``after`` for the next page."""
 

@@ -1,0 +1,197 @@
+"""A story as a file that another installation opens: ``manifest.json``, and PNG files that it names.
+
+Reading trusts nothing: the manifest is checked field by field, a file is read only if the manifest names it, at most as
+far as a limit for all of them together, and nothing is unpacked to the disk.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.errors import DataError
+from components.stories.story import Paper
+
+FORMAT: Literal["realcustom-story"] = "realcustom-story"
+VERSION: Literal[1] = 1
+#: What `zipfile` raises for files that are missing, damaged, encrypted or packed in other ways.
+_UNREADABLE = (
+    *(KeyError, ValueError, OSError, EOFError, RuntimeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+_MANIFEST = "manifest.json"
+_MOST_MANIFEST_BYTES = 20_000_000
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Strength = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+#: The name of a PNG in the archive.
+File = Annotated[str, Field(pattern=r"^[a-z0-9/_-]{1,100}\.png$")]
+#: How the archive calls a character or a take.
+Reference = Annotated[str, Field(max_length=64)]
+
+
+class _Part(BaseModel):
+    """Fields of later versions are left out."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+class ArchivedPages(_Part):
+    panels_per_page: int = Field(4, ge=1, le=6)
+    title_page: bool = True
+    paper: Paper = "a4"
+
+
+class ArchivedPicture(_Part):
+    file: File
+    #: 255 on the subject.
+    mask: File
+    #: x0, y0, x1, y1 in pixels.
+    face: tuple[int, int, int, int] | None = None
+
+
+class ArchivedCharacter(_Part):
+    id: Reference
+    name: str = Field(min_length=1, max_length=100)
+    description: str = Field("", max_length=1000)
+    target_word: str = Field(min_length=1, max_length=64)
+    pictures: list[ArchivedPicture] = Field(min_length=1, max_length=16)
+
+
+class ArchivedMention(_Part):
+    name: str = Field(min_length=1, max_length=100)
+    character: Reference | None = None
+
+
+class ArchivedStrengths(_Part):
+    id: Reference
+    strength: Strength = 1.0
+    face_strength: Strength = 1.0
+    body_strength: Strength = 1.0
+
+
+class ArchivedBalloon(_Part):
+    text: str = Field(max_length=500)
+    x: Share
+    y: Share
+    tail_x: Share
+    tail_y: Share
+
+
+class ArchivedTakeCharacter(ArchivedStrengths):
+    name: str = Field(max_length=100)
+    target_word: str = Field(max_length=64)
+
+
+class ArchivedSettings(_Part):
+    prompt: str = Field(max_length=8000)
+    revised_prompt: str = Field(max_length=8000)
+    characters: list[ArchivedTakeCharacter] = Field([], max_length=20)
+    size: str = Field("auto", max_length=16)
+    negative_prompt: str = Field("", max_length=4000)
+    steps: int = Field(ge=0, le=100_000)
+    guidance_scale: float = Field(ge=0, le=1000)
+    scheduler: str | None = Field(None, max_length=64)
+
+
+class ArchivedTake(_Part):
+    id: Reference
+    file: File
+    masks: list[File] = Field([], max_length=4)
+    created: float = Field(ge=0, le=1e11)
+    seed: Seed
+    model: str = Field(max_length=200)
+    model_version: str = Field(max_length=200)
+    settings: ArchivedSettings
+    #: It is what the panel would be drawn as, but for the seed.
+    current: bool = False
+
+
+class ArchivedPanel(_Part):
+    prompt: list[Annotated[str, Field(max_length=3000)] | ArchivedMention] = Field(max_length=500)
+    caption: str = Field("", max_length=1000)
+    characters: list[ArchivedStrengths] = Field([], max_length=20)
+    size: str = Field("auto", pattern=r"^(auto|[1-9]\d{1,4}x[1-9]\d{1,4})$")
+    seed: int | None = Field(None, ge=0, lt=2**32)
+    seed_locked: bool = False
+    hidden: bool = False
+    balloons: list[ArchivedBalloon] = Field([], max_length=20)
+    with_characters: bool = True
+    chosen: Reference | None = None
+    #: Oldest first.
+    takes: list[ArchivedTake] = Field([], max_length=10_000)
+
+
+class Manifest(_Part):
+    format: Literal["realcustom-story"] = FORMAT
+    version: Literal[1] = VERSION
+    title: str = Field(min_length=1, max_length=200)
+    style: str = Field("", max_length=500)
+    language: str = Field("en", max_length=35, pattern=r"^[A-Za-z0-9-]+$")
+    pages: ArchivedPages = ArchivedPages()
+    characters: list[ArchivedCharacter] = Field([], max_length=1000)
+    panels: list[ArchivedPanel] = Field([], max_length=10_000)
+
+
+class StoryArchive:
+    """An archive that is read.
+
+    Args:
+        most_bytes: that all files together may unpack to, each counted as often as it is read.
+
+    Raises:
+        DataError: it is no such archive, or the manifest is wrong; the message names the field.
+    """
+
+    def __init__(self, data: bytes, most_bytes: int) -> None:
+        self._left = most_bytes
+        try:
+            self._zip = zipfile.ZipFile(io.BytesIO(data))
+        except _UNREADABLE:
+            raise DataError("file: no ZIP file, or damaged; send what `export?format=story` has given") from None
+        text = self._read(_MANIFEST, min(_MOST_MANIFEST_BYTES, most_bytes))
+        if text is None:
+            raise DataError("file: it holds no manifest.json; send what `export?format=story` has given")
+        self.manifest = _parsed(text)
+
+    def file(self, name: str) -> bytes | None:
+        """The content of a file; None if it is missing or damaged.
+
+        Raises:
+            DataError: the files are more than the limit allows.
+        """
+        return self._read(name, self._left)
+
+    def _read(self, name: str, most: int) -> bytes | None:
+        try:
+            with self._zip.open(name) as stream:
+                data = stream.read(most + 1)
+        except _UNREADABLE:
+            return None
+        if len(data) > most:
+            raise DataError("file: it unpacks to more than may be imported (serving.stories.max_unpacked_bytes)")
+        self._left -= len(data)
+        return data
+
+
+def _parsed(text: bytes) -> Manifest:
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError):
+        raise DataError("file: its manifest.json is no JSON") from None
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise DataError("file: it is no story of this software")
+    if tree.get("version") != VERSION:
+        raise DataError(f"file: a newer release wrote it; this one reads version {VERSION}")
+    try:
+        manifest = Manifest.model_validate(tree)
+    except (ValidationError, RecursionError) as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else ""
+        raise DataError(f"file: manifest.json: {where or 'it'} is not as it must be") from None
+    return manifest

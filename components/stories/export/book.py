@@ -1,0 +1,56 @@
+"""What is exported: a story's panels that have a picture, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from components.errors import RealCustomError
+from components.stories.story import Balloon, PagesLayout, Story, Take
+
+
+class NothingToExportError(RealCustomError):
+    """No panel that is shown has a picture."""
+
+
+@dataclass(frozen=True)
+class BookPanel:
+    """A panel as readers see it; ``picture`` reads its file."""
+
+    take: Take
+    caption: str
+    balloons: tuple[Balloon, ...]
+    picture: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Book:
+    title: str
+    style: str
+    language: str
+    pages: PagesLayout
+    panels: tuple[BookPanel, ...]
+
+
+def book_of(story: Story, picture: Callable[[str], bytes], pages: PagesLayout | None = None) -> Book:
+    """The book of a story; hidden panels, and those without a picture, are left out.
+
+    Args:
+        picture: reads the file of a take.
+        pages: by default the story's own.
+
+    Raises:
+        NothingToExportError: there is no panel left.
+    """
+    shown = []
+    for panel in story.panels:
+        take = panel.chosen_take
+        if take is not None and not panel.hidden:
+            shown.append(BookPanel(take, panel.caption, panel.balloons, _reader(picture, take.id)))
+    if not shown:
+        raise NothingToExportError("the story has no picture to export: draw its panels first")
+    return Book(story.title, story.style, story.language, pages or story.pages, tuple(shown))
+
+
+def _reader(picture: Callable[[str], bytes], take: str) -> Callable[[], bytes]:
+    return lambda: picture(take)
