@@ -15,7 +15,7 @@ from tests.browser.service import CHROMIUM, FLAGS
 Language = Literal["en", "zh"]
 Theme = Literal["light", "dark"]
 #: Milliseconds; a busy machine takes its time.
-PATIENCE_MS = 120_000
+PATIENCE_MS = 60_000
 
 
 @contextmanager

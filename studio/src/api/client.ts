@@ -21,3 +21,9 @@ export type ImageResponse = Schemas['ImageResponse'];
 export async function data<T>(answer: Promise<{ data?: unknown }>): Promise<T> {
   return (await answer).data as T;
 }
+
+/** The small picture of a character; it changes with the first of its pictures, which the path therefore names. */
+export function thumbnailOf(character: Character): string {
+  const [first] = character.pictures;
+  return `/v1/characters/${encodeURIComponent(character.id)}/thumbnail.webp?size=128#${first?.id ?? ''}`;
+}

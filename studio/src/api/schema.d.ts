@@ -186,6 +186,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/characters/{identifier}/thumbnail.webp": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Thumbnail */
+        get: operations["get_thumbnail_v1_characters__identifier__thumbnail_webp_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/images/edits": {
         parameters: {
             query?: never;
@@ -311,6 +328,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/stories/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import Story
+         * @description Open what ``export?format=story`` has written, here or elsewhere.
+         */
+        post: operations["import_story_v1_stories_import_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/stories/{story}": {
         parameters: {
             query?: never;
@@ -359,6 +396,26 @@ export interface paths {
          * @description ``panel`` when anything of one has changed, ``story``, ``preview``, and ``deleted`` as the last.
          */
         get: operations["events_v1_stories__story__events_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stories/{story}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Story
+         * @description A story as a file; pages by default as the story has them.
+         */
+        get: operations["export_story_v1_stories__story__export_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1029,6 +1086,42 @@ export interface components {
             timings: {
                 [key: string]: number;
             };
+        };
+        /** ImportedStory */
+        ImportedStory: {
+            /** Cover */
+            cover: string | null;
+            /** Created */
+            created: number;
+            /** Etag */
+            etag: string;
+            /** Event */
+            event: number;
+            /** Id */
+            id: string;
+            /** Language */
+            language: string;
+            /** Notes */
+            notes: string[];
+            /**
+             * Object
+             * @default story
+             * @constant
+             */
+            object?: "story";
+            pages: components["schemas"]["PagesResponse"];
+            /** Panel Count */
+            panel_count: number;
+            /** Panels */
+            panels: components["schemas"]["PanelResponse"][];
+            /** Revision */
+            revision: number;
+            /** Style */
+            style: string;
+            /** Title */
+            title: string;
+            /** Updated */
+            updated: number;
         };
         /** JobError */
         JobError: {
@@ -2785,6 +2878,77 @@ export interface operations {
             };
         };
     };
+    get_thumbnail_v1_characters__identifier__thumbnail_webp_get: {
+        parameters: {
+            query?: {
+                size?: components["schemas"]["ThumbnailSize"];
+            };
+            header?: never;
+            path: {
+                identifier: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     edit_images_v1_images_edits_post: {
         parameters: {
             query?: never;
@@ -3627,6 +3791,84 @@ export interface operations {
             };
         };
     };
+    import_story_v1_stories_import_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": {
+                    /** Format: binary */
+                    file: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportedStory"];
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     get_story_v1_stories__story__get: {
         parameters: {
             query?: never;
@@ -3945,6 +4187,84 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": unknown;
+                };
+            };
+            /** @description There is no key, or it is unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key has not the scope that this needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description That is too much for this key, or for what may be queued */
+            429: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, or has just begun or ended */
+            503: {
+                headers: {
+                    /** @description Seconds until it is worth another try */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    export_story_v1_stories__story__export_get: {
+        parameters: {
+            query: {
+                format: "pdf" | "cbz" | "zip" | "story";
+                panels_per_page?: number | null;
+                title_page?: boolean | null;
+                paper?: ("a4" | "letter" | "square") | null;
+            };
+            header?: never;
+            path: {
+                story: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/pdf": unknown;
+                    "application/vnd.comicbook+zip": unknown;
+                    "application/zip": unknown;
                 };
             };
             /** @description There is no key, or it is unknown, revoked or expired */

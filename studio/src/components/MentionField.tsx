@@ -1,7 +1,7 @@
 /** A text field in which `@` completes names of the cast and mentions are coloured. */
 import { useId, useLayoutEffect, useRef, useState, type ClipboardEvent, type KeyboardEvent, type RefObject } from 'react';
 import { useTranslation } from 'react-i18next';
-import type { Character } from '../api/client';
+import { thumbnailOf, type Character } from '../api/client';
 import { folded, mentionOf, openMention, pieces } from '../lib/mentions';
 import { Picture } from './Picture';
 import classes from './MentionField.module.css';
@@ -138,7 +138,7 @@ export function MentionField(props: MentionFieldProps) {
               onClick={() => complete(each)}
               onMouseEnter={() => setActive(place)}
             >
-              <Picture path={each.reference} alt="" plain className={classes.face} />
+              <Picture path={thumbnailOf(each)} alt="" plain className={classes.face} />
               <span className={classes.name}>{each.name}</span>
               <span className={classes.word}>{each.target_word}</span>
             </li>

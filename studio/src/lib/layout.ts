@@ -1,29 +1,32 @@
-/** Pages of panels: how many rows a page has and where each panel lies, in shares of the page. */
+/** Pages of panels, as the service's PDF lays them out: where each panel lies, in shares of the page. */
 
 export interface Paper {
-  /** In millimetres. */
+  /** In points. */
   width: number;
   height: number;
 }
 
 export const PAPERS: Record<'a4' | 'letter' | 'square', Paper> = {
-  a4: { width: 210, height: 297 },
-  letter: { width: 215.9, height: 279.4 },
-  square: { width: 210, height: 210 },
+  a4: { width: 595.28, height: 841.89 },
+  letter: { width: 612, height: 792 },
+  square: { width: 612, height: 612 },
 };
 
-/** Panels in each row of a page with so many panels. */
-export const ROWS: Record<number, readonly number[]> = {
-  1: [1],
-  2: [1, 1],
-  3: [1, 2],
+/** Columns and rows of a page with so many panels. */
+export const GRIDS: Record<number, readonly [number, number]> = {
+  1: [1, 1],
+  2: [1, 2],
+  3: [1, 3],
   4: [2, 2],
-  5: [2, 1, 2],
-  6: [2, 2, 2],
+  5: [2, 3],
+  6: [2, 3],
 };
 
-const MARGIN_MM = 12;
-const GUTTER_MM = 5;
+/** Points. */
+const MARGIN = 36;
+const GAP = 14;
+/** Room for the page's number. */
+const FOOT = 18;
 
 export interface Cell {
   /** Which panel: an index into the story's visible panels. */
@@ -47,24 +50,16 @@ export function layoutPages(count: number, perPage: number, titlePage: boolean, 
   return pages;
 }
 
-/** A last page with fewer panels keeps the rows of a full one, so that its panels are no larger than the others. */
+/** A last page with fewer panels keeps the grid of a full one, so that its panels are no larger than the others. */
 function cellsOf(first: number, here: number, perPage: number, paper: Paper): Cell[] {
-  const rows = ROWS[perPage] ?? [1];
-  const innerWidth = paper.width - 2 * MARGIN_MM;
-  const rowHeight = (paper.height - 2 * MARGIN_MM - GUTTER_MM * (rows.length - 1)) / rows.length;
-  const cells: Cell[] = [];
-  let panel = 0;
-  rows.forEach((columns, row) => {
-    const width = (innerWidth - GUTTER_MM * (columns - 1)) / columns;
-    for (let column = 0; column < columns && panel < here; column++, panel++) {
-      cells.push({
-        panel: first + panel,
-        x: (MARGIN_MM + column * (width + GUTTER_MM)) / paper.width,
-        y: (MARGIN_MM + row * (rowHeight + GUTTER_MM)) / paper.height,
-        width: width / paper.width,
-        height: rowHeight / paper.height,
-      });
-    }
-  });
-  return cells;
+  const [columns, rows] = GRIDS[perPage] ?? [1, 1];
+  const width = (paper.width - 2 * MARGIN - (columns - 1) * GAP) / columns;
+  const height = (paper.height - 2 * MARGIN - FOOT - (rows - 1) * GAP) / rows;
+  return Array.from({ length: here }, (_, place) => ({
+    panel: first + place,
+    x: (MARGIN + (place % columns) * (width + GAP)) / paper.width,
+    y: (MARGIN + Math.floor(place / columns) * (height + GAP)) / paper.height,
+    width: width / paper.width,
+    height: height / paper.height,
+  }));
 }

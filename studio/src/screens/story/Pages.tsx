@@ -25,17 +25,21 @@ export default function Pages({ story, actions }: ViewProps) {
   const { t } = useTranslation();
   const [, go] = useLocation();
   const [selected, setSelected] = useState<string | null>(null);
-  const panels = story.panels.filter((panel) => !panel.hidden);
+  const visible = story.panels.filter((panel) => !panel.hidden);
+  // What is not drawn is on no page.
+  const panels = visible.filter((panel) => panel.takes.length > 0);
   const paper = PAPERS[story.pages.paper];
   const pages = layoutPages(panels.length, story.pages.panels_per_page, story.pages.title_page, paper);
   const panel = panels.find((each) => each.id === selected) ?? panels[0];
-  const undrawn = panels.filter((each) => each.takes.length === 0).length;
+  const undrawn = visible.length - panels.length;
   const number = (id: string): number => story.panels.findIndex((each) => each.id === id) + 1;
 
   if (!panel) {
     return (
       <Empty icon="page" title={t('pages.empty')} text={t('pages.emptyText')}>
-        <Button onClick={() => go(`/stories/${story.id}/script`)}>{t('board.toScript')}</Button>
+        <Button onClick={() => go(`/stories/${story.id}/${visible.length ? 'board' : 'script'}`)}>
+          {t(visible.length ? 'story.board' : 'board.toScript')}
+        </Button>
       </Empty>
     );
   }
@@ -160,6 +164,7 @@ function PageSheet({ page, story, panels, selected, onSelect, number }: SheetPro
         {page.kind === 'title' ? (
           <div className={classes.titlePage}>
             <p>{story.title}</p>
+            {story.style && <p className={classes.style}>{story.style}</p>}
           </div>
         ) : (
           page.cells.map((cell) => {
@@ -177,13 +182,14 @@ function PageSheet({ page, story, panels, selected, onSelect, number }: SheetPro
                 onClick={() => onSelect(panel.id)}
               >
                 <span className={classes.cellPicture}>
-                  {take ? (
-                    <span className={classes.fitted} style={{ aspectRatio: take.width / take.height }}>
+                  {take && (
+                    <span
+                      className={classes.fitted}
+                      style={{ aspectRatio: take.width / take.height, maxWidth: `${(100 * take.width) / take.height}cqh` }}
+                    >
                       <Picture path={take.thumbnail} alt="" ratio={take.width / take.height} fill />
                       <Balloons balloons={panel.balloons} />
                     </span>
-                  ) : (
-                    <span className={classes.undrawn}>{t('pages.blank')}</span>
                   )}
                 </span>
                 {panel.caption && <span className={classes.caption}>{panel.caption}</span>}

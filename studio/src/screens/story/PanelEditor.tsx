@@ -4,7 +4,7 @@ import { useMediaQuery } from '@mantine/hooks';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { useLocation } from 'wouter';
-import type { Character } from '../../api/client';
+import { thumbnailOf, type Character } from '../../api/client';
 import { Problem } from '../../api/problem';
 import type { StoryActions } from '../../api/queries';
 import type { Panel, PanelCharacter, PanelChange, Story, Take } from '../../api/stories';
@@ -400,7 +400,7 @@ function Strengths({ panel, members, onChange }: StrengthsProps) {
           />
           {members.map((member) => (
             <div key={member.id} className={classes.member}>
-              <Picture path={member.reference} alt="" plain className={classes.face} />
+              <Picture path={thumbnailOf(member)} alt="" plain className={classes.face} />
               <Stack gap={4} className={classes.sliders}>
                 <Text fw={600} size="sm" className={classes.memberName}>
                   {member.name}

@@ -3,7 +3,7 @@ import { ActionIcon, Button, Group, Stack, Text, TextInput, Tooltip } from '@man
 import { useCallback, useEffect, useRef, useState, type ClipboardEvent, type KeyboardEvent, type RefObject } from 'react';
 import { Trans, useTranslation } from 'react-i18next';
 import { Link, useLocation } from 'wouter';
-import type { Character } from '../../api/client';
+import { thumbnailOf, type Character } from '../../api/client';
 import { useCast } from '../../api/queries';
 import type { Panel, Story } from '../../api/stories';
 import { confirm, Empty, ProblemNote } from '../../components/bits';
@@ -254,7 +254,7 @@ function CastList({ cast, onChoose }: { cast: readonly Character[]; onChoose: (c
               onMouseDown={(event) => event.preventDefault()}
               onClick={() => onChoose(character)}
             >
-              <Picture path={character.reference} alt="" plain className={classes.memberFace} />
+              <Picture path={thumbnailOf(character)} alt="" plain className={classes.memberFace} />
               <span className={classes.memberName}>{character.name}</span>
               <span className={classes.memberWord}>{character.target_word}</span>
             </button>
