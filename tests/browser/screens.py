@@ -46,7 +46,8 @@ def opened(
     context.set_default_timeout(PATIENCE_MS)
     kept = {"realcustom.language": language, "mantine-color-scheme-value": theme}
     context.add_init_script(
-        f"for (const [k, v] of Object.entries({json.dumps(kept)})) if (!localStorage.getItem(k)) localStorage.setItem(k, v);"
+        f"for (const [item, value] of Object.entries({json.dumps(kept)}))"
+        " if (!localStorage.getItem(item)) localStorage.setItem(item, value);"
     )
     if key:
         context.add_init_script(f"sessionStorage.setItem('realcustom.key', {json.dumps(key)})")

@@ -35,7 +35,12 @@ def shoot(chromium: Browser, url: str, everything: Path | None) -> None:
     variants: list[tuple[Path, Language, Theme, int]] = [(PLACE, "en", "light", 1440)]
     if everything is not None:
         everything.mkdir(parents=True, exist_ok=True)
-        variants = [(everything, "en", "dark", 1440), (everything, "zh", "light", 360), (everything, "en", "light", 360)]
+        variants += [
+            (everything, "en", "dark", 1440),
+            (everything, "zh", "light", 1440),
+            (everything, "en", "light", 360),
+            (everything, "zh", "dark", 360),
+        ]
     for place, language, theme, width in variants:
         with opened(chromium, url, language=language, theme=theme, width=width) as page:
             for screen in SCREENS:
