@@ -5,34 +5,32 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.browser.service import configured, miniature, missing
 from tests.fakes.service_process import running
 
-pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
-from playwright.sync_api import Browser
+#: What is not here; continuous integration has to have all of it.
+MISSING = missing()
+if MISSING is not None and os.environ.get("CI"):
+    raise pytest.UsageError(f"tests/browser: {MISSING}")
+collect_ignore_glob = [] if MISSING is None else ["test_*.py"]
 
-from tests.browser import screens
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without a browser or a built studio these tests are skipped; continuous integration has to have both."""
-    why = missing()
-    if why is None:
-        return
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            if os.environ.get("CI"):
-                raise pytest.UsageError(why)
-            item.add_marker(pytest.mark.skip(reason=why))
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if MISSING is not None:
+        terminalreporter.write_line(f"tests/browser is skipped: {MISSING}")
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
+    from tests.browser import screens
+
     with screens.browser() as found:
         yield found
 

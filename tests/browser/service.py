@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from components.config import Config, load_config
@@ -24,6 +25,8 @@ FLAGS = ["--no-sandbox", "--disable-background-networking"]
 
 def missing() -> str | None:
     """What these tests need and is not here, as a sentence."""
+    if find_spec("playwright") is None:
+        return "playwright is not installed: pip install playwright"
     if not CHROMIUM.exists():
         return f"{CHROMIUM} is not installed: apt-get install chromium"
     if not (DIST / "index.html").exists():

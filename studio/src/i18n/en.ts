@@ -174,7 +174,7 @@ export const en = {
     castTitle: 'Cast',
     castEmpty: 'Nobody yet. Characters that you create can be mentioned here.',
     castHint: 'Choose one to mention it where the caret is.',
-    insert: 'Mention {{name}}',
+    mention: 'Mention',
     suggestions: 'Characters',
     noMatch: 'Nobody of this name',
     createNamed: 'Create “{{name}}”',

@@ -171,7 +171,7 @@ export const zh: Dictionary = {
     castTitle: '角色',
     castEmpty: '还没有角色。创建角色后即可在此提及。',
     castHint: '点选角色，在光标处提及。',
-    insert: '提及 {{name}}',
+    mention: '提及',
     suggestions: '角色',
     noMatch: '没有这个名字的角色',
     createNamed: '创建“{{name}}”',

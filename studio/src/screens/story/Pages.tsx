@@ -178,9 +178,9 @@ function PageSheet({ page, story, panels, selected, onSelect, number }: SheetPro
                 className={classes.cell}
                 style={{ left: share(cell.x), top: share(cell.y), width: share(cell.width), height: share(cell.height) }}
                 aria-pressed={panel.id === selected}
-                aria-label={t('pages.selectPanel', { number: number(panel.id) })}
                 onClick={() => onSelect(panel.id)}
               >
+                <span className="visually-hidden">{t('pages.selectPanel', { number: number(panel.id) })}</span>
                 <span className={classes.cellPicture}>
                   {take && (
                     <span

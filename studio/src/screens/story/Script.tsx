@@ -250,12 +250,14 @@ function CastList({ cast, onChoose }: { cast: readonly Character[]; onChoose: (c
             <button
               type="button"
               className={classes.member}
-              aria-label={t('script.insert', { name: character.name })}
               onMouseDown={(event) => event.preventDefault()}
               onClick={() => onChoose(character)}
             >
               <Picture path={thumbnailOf(character)} alt="" plain className={classes.memberFace} />
-              <span className={classes.memberName}>{character.name}</span>
+              <span className={classes.memberName}>
+                <span className="visually-hidden">{t('script.mention')} </span>
+                {character.name}
+              </span>
               <span className={classes.memberWord}>{character.target_word}</span>
             </button>
           </li>
