@@ -2,12 +2,12 @@ import { createTheme, type MantineColorsTuple } from '@mantine/core';
 
 /** The accent: a deep green that is neither an error nor a link in a picture. */
 const accent: MantineColorsTuple = [
-  '#eaf6f5', '#d3eae8', '#a6d6d2', '#76c1bb', '#4fafa8', '#2f9c94', '#188880', '#0f6b66', '#0b5550', '#06403c',
+  '#eaf6f5', '#d3eae8', '#a6d6d2', '#76c1bb', '#4fafa8', '#2f9c94', '#17827a', '#0f6b66', '#0b5550', '#06403c',
 ];
 
 export const theme = createTheme({
   primaryColor: 'accent',
-  primaryShade: { light: 7, dark: 4 },
+  primaryShade: { light: 7, dark: 6 },
   autoContrast: true,
   colors: { accent },
   defaultRadius: 'md',

@@ -8,18 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.service import CHROMIUM, FLAGS
 
 Language = Literal["en", "zh"]
 Theme = Literal["light", "dark"]
 #: Milliseconds; a busy machine takes its time.
-PATIENCE_MS = 60_000
+PATIENCE_MS = 30_000
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         try:

@@ -68,6 +68,7 @@ def test_from_an_empty_studio_to_a_comic(chromium: Browser, real: str, tmp_path:
 
 def from_a_picture(page: Page, tmp_path: Path) -> None:
     page.get_by_role("button", name="New character").click()
+    expect(page.get_by_text("Drop up to four pictures here")).to_be_visible()
     page.locator("input[type=file]").set_input_files(drawing(tmp_path))
     expect(page.get_by_alt_text("Cut-out of picture 1")).to_be_visible()
     expect(page.get_by_alt_text("Picture 1", exact=True)).to_be_visible()
@@ -129,7 +130,7 @@ def redraw_with_another_strength(page: Page) -> None:
     for _ in range(10):
         slider.press("ArrowRight")
     expect(page.get_by_text("strong", exact=True)).to_be_visible()
-    page.get_by_role("button", name="Draw again").click()
+    page.get_by_role("button", name="Draw again", exact=True).click()
     expect(page.get_by_role("button", name=re.compile("^Take 2"))).to_be_visible(timeout=DRAWN_MS)
 
 
@@ -143,7 +144,7 @@ def lock_the_seed(page: Page) -> None:
 def compare_takes(page: Page) -> None:
     page.get_by_role("button", name="Compare takes").click()
     dialog = page.get_by_role("dialog", name="Compare takes of panel 1")
-    expect(dialog.get_by_role("img")).to_have_count(2)
+    expect(dialog.locator("img")).to_have_count(2)
     dialog.get_by_role("button", name="Choose this take").click()
     expect(dialog.get_by_role("button", name="Choose this take")).to_have_count(1)
     page.keyboard.press("Escape")
