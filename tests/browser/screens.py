@@ -67,10 +67,16 @@ def opened(
 
 def settle(page: Page) -> None:
     """Until nothing loads and all pictures in view are there."""
+    page.wait_for_timeout(250)  # the route follows the address in the next render
     page.wait_for_selector("main h1, main [role=alert]")
     page.wait_for_function(
-        """() => !document.querySelector('[class*=waiting], [class*=loading], [data-loading=true]')
-            && [...document.images].every((each) => each.complete)"""
+        """() => !document.querySelector('[class*=_waiting_], [class*=_loading_], [data-loading=true]')
+            && [...document.querySelectorAll('[class*=_frame_]')].every((frame) => {
+                const { top, bottom, width } = frame.getBoundingClientRect();
+                if (width === 0 || bottom < 0 || top > innerHeight) return true;
+                const image = frame.querySelector('img');
+                return image ? image.complete && image.style.visibility !== 'hidden' : frame.querySelector('[role=img]');
+            })"""
     )
 
 
