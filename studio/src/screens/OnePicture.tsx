@@ -1,0 +1,203 @@
+/** One picture: a subject dropped, a prompt, and a picture of it. */
+import { Button, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
+import { useMutation, useQueryClient } from '@tanstack/react-query';
+import { useRef, useState, type FormEvent } from 'react';
+import { useTranslation } from 'react-i18next';
+import { Link, useLocation } from 'wouter';
+import type { ImageResponse } from '../api/client';
+import { call } from '../api/http';
+import { base64ToBlob } from '../api/pictures';
+import { queryKeys } from '../api/queries';
+import { ProblemNote, ScreenTitle } from '../components/bits';
+import { Icon } from '../components/Icon';
+import { BlobPicture } from '../components/Picture';
+import { PictureDrop } from '../components/PictureDrop';
+import { Strength } from '../components/Strength';
+import { useFieldProblem } from '../components/problems';
+import { fileName, save } from '../lib/files';
+import { offered } from './character/originals';
+import classes from './OnePicture.module.css';
+
+interface Round {
+  id: number;
+  picture: Blob;
+  prompt: string;
+  word: string;
+}
+
+export default function OnePicture() {
+  const { t } = useTranslation();
+  const [, go] = useLocation();
+  const cache = useQueryClient();
+  const [source, setSource] = useState<Blob | null>(null);
+  const [prompt, setPrompt] = useState('');
+  const [word, setWord] = useState('');
+  const [strength, setStrength] = useState(1);
+  const [refused, setRefused] = useState<string | null>(null);
+  const [checked, setChecked] = useState(false);
+  const [rounds, setRounds] = useState<Round[]>([]);
+  const [shown, setShown] = useState<number | null>(null);
+  const controller = useRef<AbortController | null>(null);
+  const draw = useMutation({
+    mutationFn: async (picture: Blob) => {
+      controller.current = new AbortController();
+      const form = new FormData();
+      form.append('image', picture, 'picture');
+      form.set('prompt', prompt.trim());
+      form.set('strength', String(strength));
+      if (word.trim()) form.set('target_word', word.trim());
+      const { signal } = controller.current;
+      return call<ImageResponse>('POST', '/v1/images/edits', { form, signal, headers: { 'X-Keep': 'history' } });
+    },
+    onSuccess: (answer) => {
+      const [first] = answer.data;
+      if (!first) return;
+      const id = rounds.length + 1;
+      const found = answer.target_words[0] ?? word;
+      setRounds([{ id, picture: base64ToBlob(first.b64_json), prompt: prompt.trim(), word: found }, ...rounds]);
+      setShown(id);
+      void cache.invalidateQueries({ queryKey: queryKeys.history });
+    },
+  });
+  const stopped = draw.error instanceof DOMException && draw.error.name === 'AbortError';
+  const error = stopped ? null : draw.error;
+  const about = useFieldProblem(error);
+  const placed = about('prompt') ?? about('target_word', 'characters') ?? about('image', 'pictures');
+  const current = rounds.find((round) => round.id === shown) ?? null;
+  const submit = (event: FormEvent): void => {
+    event.preventDefault();
+    setChecked(true);
+    if (source && prompt.trim()) draw.mutate(source);
+  };
+  const pictureProblem = refused ?? about('image', 'pictures') ?? (checked && !source ? t('picture.pictureMissing') : undefined);
+  return (
+    <>
+      <ScreenTitle>{t('picture.title')}</ScreenTitle>
+      <Text c="dimmed" mt={-12} mb="lg" maw={640}>
+        {t('picture.lead')}
+      </Text>
+      <div className={classes.columns}>
+        <form onSubmit={submit} noValidate>
+          <Stack gap="md">
+            {source ? (
+              <div className={classes.source}>
+                <BlobPicture blob={source} alt={t('character.original')} className={classes.sourcePicture} />
+                <Button variant="default" size="xs" onClick={() => setSource(null)}>
+                  {t('common.remove')}
+                </Button>
+              </div>
+            ) : (
+              <PictureDrop
+                title={t('picture.drop')}
+                onPictures={([picture]) => {
+                  setRefused(null);
+                  setSource(picture ?? null);
+                }}
+                onRefused={setRefused}
+              />
+            )}
+            {pictureProblem && (
+              <Text size="sm" c="var(--mantine-color-error)" role="alert">
+                {pictureProblem}
+              </Text>
+            )}
+            <Textarea
+              label={t('picture.prompt')}
+              placeholder={t('picture.promptPlaceholder')}
+              autosize
+              minRows={2}
+              maxLength={4000}
+              value={prompt}
+              error={about('prompt') ?? (checked && !prompt.trim() ? t('picture.promptMissing') : undefined)}
+              onChange={(event) => setPrompt(event.currentTarget.value)}
+            />
+            <TextInput
+              label={t('picture.word')}
+              description={current && !word ? t('picture.wordFound', { word: current.word }) : t('picture.wordAuto')}
+              placeholder={current?.word}
+              value={word}
+              maxLength={64}
+              error={about('target_word', 'characters')}
+              onChange={(event) => setWord(event.currentTarget.value)}
+            />
+            <Strength
+              label={t('picture.strength')}
+              part={t('picture.strength')}
+              value={strength}
+              onChange={setStrength}
+            />
+            {!placed && <ProblemNote error={error} />}
+            <Group gap="xs">
+              <Button type="submit" loading={draw.isPending} leftSection={<Icon name="sparkles" />}>
+                {t(rounds.length ? 'picture.drawAgain' : 'picture.draw')}
+              </Button>
+              {draw.isPending && (
+                <Button variant="default" onClick={() => controller.current?.abort()}>
+                  {t('picture.stop')}
+                </Button>
+              )}
+            </Group>
+          </Stack>
+        </form>
+        <section aria-label={t('picture.result')} className={classes.result}>
+          {current ? (
+            <>
+              <BlobPicture blob={current.picture} alt={current.prompt} />
+              <Group gap="xs">
+                <Button
+                  variant="default"
+                  leftSection={<Icon name="users" />}
+                  onClick={() => {
+                    offered.set(current.picture);
+                    go('/cast/new');
+                  }}
+                >
+                  {t('picture.makeCharacter')}
+                </Button>
+                <Button variant="default" leftSection={<Icon name="redraw" />} onClick={() => setSource(current.picture)}>
+                  {t('picture.useAsReference')}
+                </Button>
+                <Button
+                  variant="subtle"
+                  leftSection={<Icon name="download" />}
+                  onClick={() => save(current.picture, fileName(current.prompt, 'png'))}
+                >
+                  {t('common.download')}
+                </Button>
+              </Group>
+            </>
+          ) : (
+            <div className={classes.blank}>{draw.isPending ? t('picture.drawing') : t('picture.resultEmpty')}</div>
+          )}
+          {rounds.length > 1 && (
+            <div>
+              <Text fw={600} mb="xs">
+                {t('picture.results')}
+              </Text>
+              <ul className={classes.rounds}>
+                {rounds.map((round) => (
+                  <li key={round.id}>
+                    <button
+                      type="button"
+                      className={classes.round}
+                      aria-pressed={round.id === shown}
+                      aria-label={`${t('picture.round', { number: round.id })}: ${round.prompt}`}
+                      onClick={() => setShown(round.id)}
+                    >
+                      <BlobPicture blob={round.picture} alt="" />
+                    </button>
+                  </li>
+                ))}
+              </ul>
+            </div>
+          )}
+          <Text size="sm" c="dimmed">
+            <Link href="/history" className={classes.link}>
+              {t('picture.kept')}
+            </Link>
+          </Text>
+        </section>
+      </div>
+    </>
+  );
+}

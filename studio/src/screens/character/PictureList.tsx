@@ -1,0 +1,129 @@
+/** The pictures of a character, each beside its cut-out, with advice. */
+import { ActionIcon, Stack, Text, Tooltip } from '@mantine/core';
+import { useMutation, useQueryClient } from '@tanstack/react-query';
+import { useState } from 'react';
+import { useTranslation } from 'react-i18next';
+import { addPictures, removePicture } from '../../api/characters';
+import type { Character, CharacterPicture } from '../../api/client';
+import { queryKeys } from '../../api/queries';
+import { ProblemNote } from '../../components/bits';
+import { Icon } from '../../components/Icon';
+import { BlobPicture, Picture } from '../../components/Picture';
+import { PictureDrop } from '../../components/PictureDrop';
+import { toast } from '../../lib/toasts';
+import { originals } from './originals';
+import classes from './Character.module.css';
+
+export const MAX_PICTURES = 4;
+
+export function PictureList({ character }: { character: Character }) {
+  const { t } = useTranslation();
+  const cache = useQueryClient();
+  const [refused, setRefused] = useState<string | null>(null);
+  const put = (changed: Character): void => {
+    cache.setQueryData<Character[]>(queryKeys.characters, (old) =>
+      old?.map((each) => (each.id === changed.id ? changed : each)),
+    );
+  };
+  const room = MAX_PICTURES - character.pictures.length;
+  const add = useMutation({
+    mutationFn: async (files: File[]) => {
+      const changed = await addPictures(character.id, files.slice(0, room));
+      originals.keep(changed.pictures.slice(character.pictures.length), files);
+      return changed;
+    },
+    onSuccess: (changed, files) => {
+      put(changed);
+      if (files.length > room) toast(t('character.tooMany'), { tone: 'error' });
+    },
+  });
+  const remove = useMutation({ mutationFn: (picture: string) => removePicture(character.id, picture), onSuccess: put });
+  return (
+    <Stack gap="md">
+      {character.pictures.map((picture, place) => (
+        <PictureCard
+          key={picture.id}
+          picture={picture}
+          number={place + 1}
+          last={character.pictures.length === 1}
+          onRemove={() => remove.mutate(picture.id)}
+        />
+      ))}
+      <ProblemNote error={add.error ?? remove.error} />
+      {refused && (
+        <Text size="sm" c="var(--mantine-color-error)" role="alert">
+          {refused}
+        </Text>
+      )}
+      {room > 0 && (
+        <PictureDrop
+          title={t(add.isPending ? 'character.adding' : 'character.dropMore')}
+          multiple
+          small
+          busy={add.isPending}
+          onPictures={(files) => {
+            setRefused(null);
+            add.mutate(files);
+          }}
+          onRefused={setRefused}
+        />
+      )}
+    </Stack>
+  );
+}
+
+interface PictureCardProps {
+  picture: CharacterPicture;
+  number: number;
+  last: boolean;
+  onRemove: () => void;
+}
+
+function PictureCard({ picture, number, last, onRemove }: PictureCardProps) {
+  const { t } = useTranslation();
+  const original = originals.of(picture.id);
+  const sentences = picture.advice?.sentences ?? [];
+  return (
+    <div className={classes.card}>
+      <div className={classes.pair} data-single={original ? undefined : true}>
+        {original && (
+          <figure className={classes.figure}>
+            <BlobPicture blob={original} alt={t('character.originalAlt', { number })} />
+            <figcaption>{t('character.original')}</figcaption>
+          </figure>
+        )}
+        <figure className={classes.figure}>
+          <Picture path={picture.cutout} alt={t('character.cutoutAlt', { number })} plain eager />
+          <figcaption>{t('character.cutout')}</figcaption>
+        </figure>
+      </div>
+      <div className={classes.advice}>
+        {sentences.length === 0 ? (
+          <p className={classes.good}>
+            <Icon name="check" size={16} />
+            <span>{t('character.adviceGood')}</span>
+          </p>
+        ) : (
+          sentences.map((each) => (
+            <p key={each}>
+              <Icon name="alert" size={16} />
+              <span>{each}</span>
+            </p>
+          ))
+        )}
+        <Tooltip label={last ? t('character.lastPicture') : t('common.remove')}>
+          <ActionIcon
+            variant="subtle"
+            color="gray"
+            data-disabled={last || undefined}
+            aria-disabled={last}
+            aria-label={t('character.removePicture', { number })}
+            onClick={() => !last && onRemove()}
+          >
+            <Icon name="trash" />
+          </ActionIcon>
+        </Tooltip>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,75 @@
+/** What can be done to a panel, as a menu. */
+import { ActionIcon, Menu } from '@mantine/core';
+import { useTranslation } from 'react-i18next';
+import { Link, useLocation } from 'wouter';
+import type { StoryActions } from '../../api/queries';
+import type { Panel } from '../../api/stories';
+import { confirm } from '../../components/bits';
+import { Icon } from '../../components/Icon';
+import { toast } from '../../lib/toasts';
+
+interface PanelMenuProps {
+  panel: Panel;
+  number: number;
+  story: string;
+  actions: StoryActions;
+}
+
+export function PanelMenu({ panel, number, story, actions }: PanelMenuProps) {
+  const { t } = useTranslation();
+  const [, go] = useLocation();
+  const remove = async (): Promise<void> => {
+    const count = panel.takes.length;
+    const texts = {
+      title: t('script.deleteTitle', { number }),
+      text: t('script.deleteText', { count }),
+      action: t('common.delete'),
+    };
+    if (await confirm(texts)) {
+      actions.removePanel.mutate(panel.id);
+      go(`/stories/${story}/board`);
+    }
+  };
+  const hide = (hidden: boolean): void => {
+    actions.changePanel.mutate(
+      { base: panel, change: { hidden } },
+      {
+        onSuccess: (base) => {
+          const undo = (): void => actions.changePanel.mutate({ base, change: { hidden: false } });
+          if (hidden) toast(t('board.hidden', { number }), { undo });
+        },
+      },
+    );
+  };
+  return (
+    <Menu>
+      <Menu.Target>
+        <ActionIcon variant="subtle" color="gray" aria-label={t('board.actions', { number })}>
+          <Icon name="dots" />
+        </ActionIcon>
+      </Menu.Target>
+      <Menu.Dropdown>
+        <Menu.Item leftSection={<Icon name="edit" />} component={Link} href={`/stories/${story}/board/${panel.id}`}>
+          {t('board.edit')}
+        </Menu.Item>
+        <Menu.Item
+          leftSection={<Icon name="sparkles" />}
+          disabled={panel.hidden}
+          onClick={() => actions.draw.mutate({ panels: [panel.id], n: 4 })}
+        >
+          {t('board.variations')}
+        </Menu.Item>
+        <Menu.Item leftSection={<Icon name="copy" />} onClick={() => actions.duplicatePanel.mutate(panel.id)}>
+          {t('board.duplicate')}
+        </Menu.Item>
+        <Menu.Item leftSection={<Icon name={panel.hidden ? 'eye' : 'eyeOff'} />} onClick={() => hide(!panel.hidden)}>
+          {t(panel.hidden ? 'board.show' : 'board.hide')}
+        </Menu.Item>
+        <Menu.Divider />
+        <Menu.Item color="red" leftSection={<Icon name="trash" />} onClick={() => void remove()}>
+          {t('board.delete')}
+        </Menu.Item>
+      </Menu.Dropdown>
+    </Menu>
+  );
+}

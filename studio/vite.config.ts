@@ -1,0 +1,24 @@
+import react from '@vitejs/plugin-react';
+import { defineConfig } from 'vitest/config';
+
+/** The service that `npm run dev` and `vite preview` pass requests on to. */
+const service = process.env.REALCUSTOM_URL ?? 'http://127.0.0.1:8000';
+const proxy = { '/v1': service, '/readyz': service, '/healthz': service, '/openapi.json': service };
+
+export default defineConfig({
+  base: '/studio/',
+  plugins: [react()],
+  build: {
+    target: 'es2022',
+    // Those that know light-dark(): it is not to be written in another way.
+    cssTarget: ['chrome123', 'firefox120', 'safari17.5'],
+    // A data: URL would need another source in the Content-Security-Policy.
+    assetsInlineLimit: 0,
+    // The helper script of module preloading is inline in some browsers; every current one preloads modules itself.
+    modulePreload: { polyfill: false },
+    reportCompressedSize: true,
+  },
+  server: { proxy },
+  preview: { proxy },
+  test: { include: ['tests/**/*.test.ts'], environment: 'node' },
+});

@@ -1,0 +1,132 @@
+"""Every screen of the studio, by the names of its screenshots, and how a browser comes to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.browser.service import CHROMIUM, FLAGS
+
+Language = Literal["en", "zh"]
+Theme = Literal["light", "dark"]
+#: Milliseconds; a busy machine takes its time.
+PATIENCE_MS = 30_000
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        try:
+            yield found
+        finally:
+            found.close()
+
+
+@contextmanager
+def opened(
+    browser: Browser,
+    url: str,
+    path: str = "/",
+    *,
+    language: Language = "en",
+    theme: Theme = "light",
+    width: int = 1440,
+    key: str = "",
+) -> Iterator[Page]:
+    """A page of a person of their own, at ``path`` of the studio. An error that the page throws fails."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900 if width > 720 else 740}, reduced_motion="reduce", accept_downloads=True
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    kept = {"realcustom.language": language, "mantine-color-scheme-value": theme}
+    context.add_init_script(
+        f"for (const [item, value] of Object.entries({json.dumps(kept)}))"
+        " if (!localStorage.getItem(item)) localStorage.setItem(item, value);"
+    )
+    if key:
+        context.add_init_script(f"sessionStorage.setItem('realcustom.key', {json.dumps(key)})")
+    page = context.new_page()
+    thrown: list[str] = []
+    page.on("pageerror", lambda error: thrown.append(str(error)))
+    page.on("console", lambda said: thrown.append(said.text) if "Content Security Policy" in said.text else None)
+    page.goto(f"{url}/studio/#{path}")
+    settle(page)
+    try:
+        yield page
+        assert not thrown, thrown
+    finally:
+        context.close()
+
+
+def settle(page: Page) -> None:
+    """Until nothing loads and all pictures in view are there."""
+    page.wait_for_timeout(250)  # the route follows the address in the next render
+    page.wait_for_selector("main h1, main [role=alert]")
+    page.wait_for_function(
+        """() => !document.querySelector('[class*=_waiting_], [class*=_loading_], [data-loading=true]')
+            && [...document.querySelectorAll('[class*=_frame_]')].every((frame) => {
+                const { top, bottom, width } = frame.getBoundingClientRect();
+                if (width === 0 || bottom < 0 || top > innerHeight) return true;
+                const image = frame.querySelector('img');
+                return image ? image.complete && image.style.visibility !== 'hidden' : frame.querySelector('[role=img]');
+            })"""
+    )
+
+
+@dataclass(frozen=True)
+class Screen:
+    name: str
+    #: ``{story}`` and ``{panel}`` stand for those of the example.
+    path: str
+    #: What a person does there before it looks like this.
+    steps: tuple[tuple[str, str], ...] = ()
+
+    def show(self, page: Page, url: str, known: dict[str, str]) -> None:
+        page.goto(f"{url}/studio/#{self.path.format(**known)}")
+        settle(page)
+        for step, target in self.steps:
+            getattr(page.locator(target).first, step)()
+        settle(page)
+
+
+SCREENS = (
+    Screen("stories", "/"),
+    Screen("cast", "/cast"),
+    Screen("new-character", "/cast/new"),
+    Screen("character", "/cast/{character}"),
+    Screen("script", "/stories/{story}/script"),
+    Screen("board", "/stories/{story}/board"),
+    Screen("panel", "/stories/{story}/board/{panel}"),
+    Screen("pages", "/stories/{story}/pages"),
+    Screen("one-picture", "/picture"),
+    Screen("history", "/history"),
+    Screen("settings", "/settings"),
+)
+
+
+def make_example(page: Page) -> dict[str, str]:
+    """Press the button that makes the example story, and wait until it is drawn."""
+    page.locator("main button").filter(has_text="example").click()
+    page.wait_for_url("**/board")
+    story = page.url.split("/stories/")[1].split("/")[0]
+    page.wait_for_selector("main ol li")
+    page.wait_for_function("() => document.querySelectorAll('main ol [data-state=done]').length === 4")
+    settle(page)
+    return known_of(page, story)
+
+
+def known_of(page: Page, story: str) -> dict[str, str]:
+    """Ids of a story, its last panel and a character, as paths need them."""
+    read: Any = page.evaluate(
+        """async (story) => [await (await fetch(`/v1/stories/${story}`)).json(),
+            await (await fetch('/v1/characters')).json()]""",
+        story,
+    )
+    return {"story": story, "panel": read[0]["panels"][-1]["id"], "character": read[1]["data"][0]["id"]}

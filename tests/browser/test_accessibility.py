@@ -1,0 +1,57 @@
+"""axe finds nothing above "minor" on any screen, in any language, theme and width."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from components.config import PACKAGE_ROOT
+from tests.browser.screens import SCREENS, Language, Theme, make_example, opened
+from tests.browser.service import configured
+from tests.fakes.service_process import running
+
+AXE = PACKAGE_ROOT / "studio/node_modules/axe-core/axe.min.js"
+VARIANTS = list(itertools.product(("en", "zh"), ("light", "dark"), (360, 1440)))
+
+
+@pytest.fixture(scope="module")
+def example(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+    """A service with the example story."""
+    store: Path = tmp_path_factory.mktemp("example")
+    with running(configured(store, "sampling.steps=3")) as url:
+        with opened(chromium, url) as page:
+            known = make_example(page)
+        yield url, known
+
+
+@pytest.mark.parametrize(("language", "theme", "width"), VARIANTS)
+def test_every_screen(
+    chromium: Browser, example: tuple[str, dict[str, str]], language: Language, theme: Theme, width: int
+) -> None:
+    url, known = example
+    found: list[str] = []
+    with opened(chromium, url, language=language, theme=theme, width=width) as page:
+        for screen in SCREENS:
+            screen.show(page, url, known)
+            found += [f"{screen.name}: {each}" for each in violations(page)]
+            wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            if wide > 0:
+                found.append(f"{screen.name}: {wide} pixels wider than the window")
+    assert not found, "\n".join(found)
+
+
+def violations(page: Page) -> list[str]:
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(AXE.read_text())
+    result: dict[str, Any] = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    return [
+        f"{each['id']} ({each['impact']}): {node['target']} {node['failureSummary']}"
+        for each in result["violations"]
+        if each["impact"] != "minor"
+        for node in each["nodes"][:3]
+    ]

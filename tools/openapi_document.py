@@ -1,0 +1,18 @@
+"""The interface's OpenAPI document, which the studio's types are made of: ``python -m tools.openapi_document``."""
+
+from __future__ import annotations
+
+import json
+
+from components.config import load_config
+from tools.api_page import interface
+
+
+def document() -> str:
+    """The document as JSON, as it is where keys are asked for."""
+    found = interface(load_config("tiny", ["serving.access.keys=required"]))
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    print(document(), end="")
