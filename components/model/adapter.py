@@ -73,7 +73,7 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
         self.projector_config = AdapterConfig.model_validate(projector_config)
         self.conditioning = ConditioningConfig.model_validate(conditioning)
         self.layer_dims = {path: (int(dims[0]), int(dims[1])) for path, dims in layer_dims.items()}
-        self.vision_channels, self.encoder_identity = vision_channels, encoder_identity
+        self.vision_channels = vision_channels
         self.register_to_config(  # as JSON
             layer_dims={path: list(dims) for path, dims in self.layer_dims.items()},
             projector_config=self.projector_config.model_dump(),
@@ -121,6 +121,11 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
         if missing:
             raise ArtifactError(f"the adapter does not fit this U-Net: it has no {sorted(missing)[0]}")
         unet.set_attn_processor(processors)
+
+    @property
+    def encoder_identity(self) -> str | None:
+        """Identity of the vision encoder that the adapter was trained with; None if unknown. Stored in its config."""
+        return self.config["encoder_identity"]
 
     @property
     def token_sets(self) -> int:

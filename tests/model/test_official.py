@@ -182,7 +182,7 @@ def test_an_adapter_without_identity_checks_the_width_alone(tmp_path: Path) -> N
     adapter.check_encoder(SimpleNamespace(identity="any", channels=40))  # type: ignore[arg-type]
     with pytest.raises(ArtifactError, match="40 vision channels"):
         adapter.check_encoder(SimpleNamespace(identity="any", channels=41))  # type: ignore[arg-type]
-    adapter.encoder_identity = "another"
+    adapter.register_to_config(encoder_identity="another")
     with pytest.raises(ArtifactError, match="other vision encoders"):
         adapter.check_encoder(SimpleNamespace(identity="any", channels=40))  # type: ignore[arg-type]
 

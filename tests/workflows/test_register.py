@@ -36,7 +36,7 @@ def sets(config: Config) -> list[str]:
 def adapter(config: Config, tmp_path: Path) -> Path:
     """An adapter of the test's base model, whose encoders are not known, as after a conversion."""
     made = RealCustomPipeline.from_config(config).adapter
-    made.encoder_identity = None
+    made.register_to_config(encoder_identity=None)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     made.save_pretrained(tmp_path / "adapter")
@@ -89,7 +89,7 @@ def test_another_base_model_is_refused(config: Config, adapter: Path, tmp_path: 
 
 def test_other_encoders_are_refused(config: Config, adapter: Path, tmp_path: Path) -> None:
     made = RealCustomAdapter.from_pretrained(adapter)
-    made.encoder_identity = "another"
+    made.register_to_config(encoder_identity="another")
     made.save_pretrained(tmp_path / "foreign")
     with pytest.raises(ArtifactError, match=r"other vision encoders or blocks"):
         compatibility.check_adapter(config, tmp_path / "foreign")
@@ -107,7 +107,7 @@ def test_other_encoders_are_refused(config: Config, adapter: Path, tmp_path: Pat
 def test_a_shallow_adapter_needs_the_blocks_of_its_training(config: Config, tmp_path: Path) -> None:
     shallow = config.model_copy(update={"adapter": config.adapter.model_copy(update={"projector": "shallow"})})
     made = RealCustomPipeline.from_config(shallow).adapter
-    made.encoder_identity = None
+    made.register_to_config(encoder_identity=None)
     made.save_pretrained(tmp_path / "shallow")
     with pytest.raises(ArtifactError, match=r"set vision\.siglip_shallow"):
         compatibility.check_adapter(config, tmp_path / "shallow")
