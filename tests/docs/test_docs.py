@@ -179,17 +179,40 @@ def test_paths_in_code_comments_exist() -> None:
     assert {each for each in named if not (PACKAGE_ROOT / each[1]).exists()} == set()
 
 
+def _code(*folders: str) -> dict[Path, str]:
+    return {path: path.read_text() for folder in folders for path in (PACKAGE_ROOT / folder).rglob("*.py")}
+
+
+def test_files_named_in_contributing_exist() -> None:
+    """Paths from the root; names without a folder are those of a file somewhere."""
+    named = set(re.findall(r"`([\w./-]+\.(?:py|md|yaml))`", (PACKAGE_ROOT / "CONTRIBUTING.md").read_text()))
+    names = {path.name for path in [*_code("components", "deploy", "tests"), *DOCS.rglob("*.md")]}
+    assert len(named) > 20
+    assert {each for each in named if not (PACKAGE_ROOT / each).exists() and each not in names} == set()
+
+
+def test_names_of_code_in_contributing_exist() -> None:
+    quoted = re.findall(r"`(\w+(?:=\w+)?)`", (PACKAGE_ROOT / "CONTRIBUTING.md").read_text())
+    names = {name for name in quoted if re.search(r"[A-Z_=]", name)}
+    code = "\n".join(_code("components", "deploy").values())
+    assert len(names) > 10
+    assert {name for name in names if not re.search(rf"\b{name}\b", code)} == set()
+
+
+def test_documented_test_selections_select_something() -> None:
+    """Commands of pytest name files that exist, and their ``-k`` is part of a test's name."""
+    selections = [words for _, words in _commands() if words[0].endswith("python") and words[2:3] == ["pytest"]]
+    assert selections
+    for words in selections:
+        text = "".join((PACKAGE_ROOT / word).read_text() for word in words if word.endswith(".py"))
+        assert re.search(rf"^def test_\w*{dict(pairwise(words))['-k']}", text, re.MULTILINE), shlex.join(words)
+
+
 def _literals() -> str:
     """Every string literal of the code, the fixed parts of f-strings among them."""
-    found = []
-    for folder in ("components", "deploy", "workflows"):
-        for path in (PACKAGE_ROOT / folder).rglob("*.py"):
-            found += [
-                node.value
-                for node in ast.walk(ast.parse(path.read_text()))
-                if isinstance(node, ast.Constant) and isinstance(node.value, str)
-            ]
-    return "\n".join(found)
+    trees = [ast.parse(text) for text in _code("components", "deploy", "workflows").values()]
+    found = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return "\n".join(value for value in found if isinstance(value, str))
 
 
 def test_quoted_error_messages_are_those_of_the_code() -> None:

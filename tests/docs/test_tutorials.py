@@ -15,7 +15,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from components.characters.advice import advise
+from components.client import Client
 from components.config import PACKAGE_ROOT, load_config
+from components.data.region import subject_mask
 from components.registry import tracking, versions
 from components.world.identities import sample_identity
 from components.world.scenes import draw_reference
@@ -51,6 +54,15 @@ def test_the_reference_is_an_unseen_subject_of_the_toy_world() -> None:
     assert np.array_equal(np.asarray(Image.open(PACKAGE_ROOT / REFERENCE).convert("RGB")), np.asarray(drawn))
 
 
+def test_the_advice_shown_is_that_on_a_small_subject() -> None:
+    reference = Image.open(PACKAGE_ROOT / REFERENCE).convert("RGB")
+    far = Image.new("RGB", (800, 800), "white")
+    far.paste(reference.resize((200, 200)), (300, 300))
+    near, small = (advise(each, subject_mask(each), reference_size=128).sentences for each in (reference, far))
+    assert near == () and len(small) == 1
+    assert f"```text\n{small[0]}\n```" in (TUTORIALS / "first_character.md").read_text()
+
+
 def test_first_character(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = [shlex.split(line) for block in _blocks("first_character.md") for line in block.splitlines()]
     of_service = [words[1:] for words in commands if words[0] == "realcustom" and words[1] in ("character", "generate")]
@@ -78,3 +90,16 @@ def test_first_story(folder: Path) -> None:
     assert "6 rows: 6 done (6 generated now), 0 failed" in told
     assert len(list(folder.glob("story/pictures/*.png"))) == 6
     assert pq.read_table(folder / "story/results.parquet").num_rows == 6
+
+
+@pytest.mark.parametrize("kept", [0, 2], ids=["alone", "after a first character that was not deleted"])
+def test_first_story_as_jobs(folder: Path, kept: int) -> None:
+    """The script uses the character of the other tutorial if there is one, and works if there are several."""
+    script = re.search(r"^```python service\n(.*?)^```", (TUTORIALS / "first_story.md").read_text(), re.M | re.S)
+    assert script
+    with running(load_config("tiny", [f"serving.store={folder}/store", *QUICK])) as url, Client(url) as client:
+        for _ in range(kept):
+            client.characters.create("Rob", REFERENCE, description="a red robot")
+        exec(compile(script[1].replace("http://127.0.0.1:8000", url), "first_story.md", "exec"), {})
+        assert len(list(client.characters.list())) == max(kept - 1, 0)
+    assert len(list(folder.glob("scene-*.png"))) == 6
