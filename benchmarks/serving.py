@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks.machine import machine
 from benchmarks.service.figures import Round, figures
 from benchmarks.service.load import flood, short_among_long
-from benchmarks.service.peer import Answer, Plain, Scene, Service, open_client, register_adapter, running
+from benchmarks.service.server_process import Answer, Plain, Scene, Service, open_client, register_adapter, running
 from benchmarks.service.soak import soak
 from components.config import load_config
 from components.evaluation.toybench import cases

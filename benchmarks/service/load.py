@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 
-from benchmarks.service.peer import Answer, Target
+from benchmarks.service.server_process import Answer, Target
 
 Send = Callable[[int], Awaitable[Answer]]
 #: Long requests are there this long before the first short one.

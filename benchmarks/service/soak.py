@@ -10,7 +10,7 @@ import psutil
 
 from benchmarks.service.figures import soak_figures
 from benchmarks.service.load import Send, arrivals, flood
-from benchmarks.service.peer import Service
+from benchmarks.service.server_process import Service
 
 logger = logging.getLogger(__name__)
 

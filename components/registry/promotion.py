@@ -24,7 +24,7 @@ from components.evaluation.scores import Scores
 from components.registry import tracking, versions
 from components.registry.decisions import REPLACED, Decision, record
 from components.registry.gates import GateResult, evaluate_gates
-from components.registry.lock import Check, promotion_lock
+from components.registry.promotion_lock import Check, promotion_lock
 from components.registry.versions import ModelVersion
 
 logger = logging.getLogger(__name__)

@@ -27,9 +27,9 @@ from components.model.vision import VisionEncoder
 from components.training.curriculum import draw_curriculum
 from components.training.dataset_rows import find_rows
 from components.training.journal import Journal, deliver_to
+from components.training.progress_display import follow
 from components.training.run_directory import RunDirectory
 from components.training.tracker import Tracker
-from components.training.watch import follow
 from components.training.worker import WorkerTask, train_worker
 
 logger = logging.getLogger(__name__)

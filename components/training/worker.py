@@ -28,11 +28,11 @@ from components.training.dataset_rows import Batch, Rows, row_ids
 from components.training.interruptions import Interruption, Interruptions
 from components.training.journal import Journal, deliver_to
 from components.training.learner import Learner, StepResult
-from components.training.reading import PLACE
 from components.training.run_directory import RunDirectory
 from components.training.samples import sample_grid
 from components.training.tracker import TrackerFactory
 from components.training.validation import validation_loss
+from components.training.window_reader import PLACE
 
 logger = logging.getLogger(__name__)
 #: Steps between metrics.

@@ -20,8 +20,8 @@ from PIL import Image
 from benchmarks import serving
 from benchmarks.service import load
 from benchmarks.service.figures import Round, figures, growth, percentile, soak_figures
-from benchmarks.service.peer import Answer, Scene
 from benchmarks.service.plain import create_app
+from benchmarks.service.server_process import Answer, Scene
 from components.config import Config
 from components.data.region import subject_mask
 from components.model.pipeline import RealCustomPipeline

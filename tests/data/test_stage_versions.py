@@ -24,12 +24,12 @@ from components.data.assemble import duplicates
 from components.data.curate import curate
 from components.data.encode import Encoder, PictureLatents, ReferenceFeatures, TextTokens, mask_shares
 from components.data.finished_units import FinishedUnits, RowRecord
-from components.data.identity import RELEASED, STAGES, stages_identity
 from components.data.plan import PlannedRow, plan_rows
 from components.data.prepare import plan_work
 from components.data.schema import AnnotatedSubject, SourceRow
 from components.data.source_files import SourceFiles
 from components.data.sources import read_source
+from components.data.stage_versions import RELEASED, STAGES, stages_identity
 from components.data.subject_image import CurateSettings, ReferenceCutOut, TrainingView
 from components.data.unit_writer import prepare_unit
 from components.data.units import MarkedRow, Unit, cut_units
@@ -212,8 +212,8 @@ def test_a_stage_gives_what_its_version_gave(stage: str, tmp_path: Path) -> None
     given = fingerprint(plain(STAGE[stage](tmp_path)))
     assert len(GIVEN[stage]) == STAGES[stage], f"GIVEN needs a hash a version: {stage} gives {given}"
     assert given == GIVEN[stage][-1], (
-        f"{stage} gives something else than before: if that is meant, raise its version in components/data/identity.py "
-        f"and add {given!r} here"
+        f"{stage} gives something else than before: if that is meant, raise its version in "
+        f"components/data/stage_versions.py and add {given!r} here"
     )
 
 

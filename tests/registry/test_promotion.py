@@ -25,7 +25,7 @@ from components.registry import promotion, tracking, versions
 from components.registry.decisions import DECISION, REASON, RUN, Decision
 from components.registry.gates import evaluate_gates
 from components.registry.lease import FLAG, hold_lease
-from components.registry.lock import promotion_lock
+from components.registry.promotion_lock import promotion_lock
 from components.registry.versions import ModelVersion
 from tests.fixtures.promotion_race import race
 
