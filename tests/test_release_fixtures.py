@@ -170,7 +170,7 @@ def test_characters_are_read_and_changed(config: Config) -> None:
     tokens = store.tokens(cat.id, pipeline.token_identity)
     assert tokens is not None and tokens.face is not None and tokens.face.any()
     expected = pipeline.encode_subject(
-        [cut.picture for cut in store.portraits(cat.id, pipeline.reference_size).cut_outs]
+        [cut.picture for cut in store.cut_outs(cat.id, pipeline.reference_size).cut_outs]
     )
     torch.testing.assert_close(tokens.tokens.float(), expected)
     assert store.describe(robot.id, name="Robby").name == "Robby"

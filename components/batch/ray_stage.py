@@ -21,7 +21,7 @@ from components.data.finished_units import report_full_disk
 from components.data.source_files import SourceFiles
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
 from components.progress import quiet_libraries
-from components.provenance.image_files import Marks, ModelName, Output, PictureWriter
+from components.provenance.image_files import GenerationParameters, ModelName, Output, PictureWriter
 from components.provenance.manifests import picture_writer
 
 logger = logging.getLogger(__name__)
@@ -121,9 +121,11 @@ class RenderRows:
 
     def _picture(self, task: Task) -> bytes:
         row, rendered = task.row, self._renderer.render(task.row)
-        marks = Marks(row.seed, tuple(rendered.words), row.steps, row.guidance_scale, None, rendered.prompt)
+        parameters = GenerationParameters(
+            row.seed, tuple(rendered.words), row.steps, row.guidance_scale, None, rendered.prompt
+        )
         more = {"mark": task.mark, "size": row.size, "seconds": rendered.seconds}
-        return self._writer(rendered.picture, Output(), marks, **more)
+        return self._writer(rendered.picture, Output(), parameters, **more)
 
     @cached_property
     def _writer(self) -> PictureWriter:

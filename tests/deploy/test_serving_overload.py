@@ -30,7 +30,7 @@ from deploy.interfaces.results import GenerationResult
 from deploy.status.metrics import GeneratorMetrics
 from deploy.status.readiness import UnhealthyError, check_progress, readiness_problems
 from deploy.status.replica_status import ReplicaReport, ReplicaStatus, read_reports
-from tests.deploy.test_serving_generator import PLAIN, Kept
+from tests.deploy.test_serving_generator import PLAIN, StoredTokens
 from tests.fakes import pipeline as fakes
 from tests.fakes.in_process_service import generators, studio, wait_until
 from tests.fakes.pipeline import FakePipeline
@@ -109,7 +109,7 @@ def test_the_backlog_is_about_as_long_as_it_takes(engine: Engine) -> None:
 
 def test_a_pipeline_that_does_not_come_back_is_noticed_and_given_up() -> None:
     pipeline = FakePipeline()
-    service = GenerationService(pipeline, Kept())
+    service = GenerationService(pipeline, StoredTokens())
     check_progress([service.stats()], 0.0)
 
     async def hang() -> list[Any]:
@@ -141,7 +141,7 @@ def test_what_is_done_beside_the_steps_can_be_stuck_too() -> None:
 
 
 def test_a_slow_step_is_not_a_stuck_one() -> None:
-    service = GenerationService(FakePipeline(), Kept())
+    service = GenerationService(FakePipeline(), StoredTokens())
 
     async def watch() -> float:
         drawing, silent = asyncio.create_task(service.generate(SLOW)), 0.0
@@ -155,7 +155,7 @@ def test_a_slow_step_is_not_a_stuck_one() -> None:
 
 
 def test_a_closing_generator_ends_what_it_has_begun_with_its_previews() -> None:
-    service = GenerationService(FakePipeline(), Kept())
+    service = GenerationService(FakePipeline(), StoredTokens())
 
     async def close() -> list[Any]:
         told = []
@@ -176,7 +176,7 @@ def test_a_closing_generator_ends_what_it_has_begun_with_its_previews() -> None:
 
 def test_whoever_comes_back_when_told_finds_room() -> None:
     limits = GeneratorLimits(pixels=64 * 64, queued=2, timeout_s=60)
-    service = GenerationService(FakePipeline(), Kept(), limits)
+    service = GenerationService(FakePipeline(), StoredTokens(), limits)
 
     async def overload() -> BusyError:
         await service.generate(SLOW)
@@ -236,7 +236,7 @@ def test_too_many_of_everybodys_is_503_with_an_honest_wait(tmp_path: Path) -> No
 
 
 def test_an_owner_in_excess_is_told_so() -> None:
-    service = GenerationService(FakePipeline(), Kept(), GeneratorLimits(pixels=64 * 64, queued=9, owned=1))
+    service = GenerationService(FakePipeline(), StoredTokens(), GeneratorLimits(pixels=64 * 64, queued=9, owned=1))
 
     async def overload() -> list[Any]:
         requests = [replace(SLOW, owner=owner) for owner in ("greedy", "greedy", "greedy", "modest")]
@@ -368,7 +368,7 @@ def test_a_board_that_does_not_answer_keeps_nobody_waiting() -> None:
 def test_every_size_is_drawn_alone_and_together_before_a_generator_is_ready() -> None:
     config = load_config("tiny", ["serving.warm_sizes=[64x64,96x64]", "serving.compile=true"])
     metrics = GeneratorMetrics()
-    service = VersionLoader(config, fakes, "realcustom-tiny", Kept(), metrics)("7")
+    service = VersionLoader(config, fakes, "realcustom-tiny", StoredTokens(), metrics)("7")
     pipeline = service.pipeline
     assert isinstance(pipeline, FakePipeline) and pipeline.compiled
     sizes = {(probe.width, probe.height) for probe in warm_up_requests(pipeline, config)}
@@ -388,7 +388,7 @@ def test_a_version_that_cannot_draw_is_not_ready() -> None:
 
 def test_the_budget_is_measured_once_for_all_versions() -> None:
     config = load_config("tiny", ["serving.pixel_budget=null"])
-    loader = VersionLoader(config, fakes, "realcustom-tiny", Kept(), GeneratorMetrics())
+    loader = VersionLoader(config, fakes, "realcustom-tiny", StoredTokens(), GeneratorMetrics())
     first = loader("7")
     second = loader("8", first)
     calls = [len(service.pipeline.calls) for service in (first, second)]  # type: ignore[attr-defined]

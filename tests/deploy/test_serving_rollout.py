@@ -32,7 +32,7 @@ from deploy.generator.service import GenerationService
 from deploy.interfaces.errors import BusyError, UnavailableError
 from deploy.interfaces.requests import GenerationRequest
 from deploy.status.readiness import UnhealthyError
-from tests.deploy.test_serving_generator import Kept
+from tests.deploy.test_serving_generator import StoredTokens
 from tests.fakes.in_process_service import Studio, generators, studio, wait_until
 from tests.fakes.pipeline import BROKEN, FakePipeline, point
 
@@ -51,7 +51,7 @@ def replica_of(*tried: str, rollout: RolloutConfig = RolloutConfig(poll_s=1), fi
         if version == BROKEN:
             raise ArtifactError("model.adapter was trained with other vision encoders")
         write = PictureWriter(ModelName("realcustom-tiny", version))
-        return GenerationService(FakePipeline(f"fake-{version}"), Kept(), write=write)
+        return GenerationService(FakePipeline(f"fake-{version}"), StoredTokens(), write=write)
 
     return ModelVersions(load, [*tried, first], rollout)
 

@@ -365,17 +365,17 @@ def test_an_owner_may_fill_its_share_of_the_queue_and_leaves_the_rest_to_others(
     submit("late")
 
 
-def test_the_outlook_counts_every_owners_jobs(office: Office) -> None:
+def test_the_queue_status_counts_every_owners_jobs(office: Office) -> None:
     assert office.store.queue_status() == QueueStatus({})
     first, second = office.submit(owner="one"), office.submit(owner="two")
     office.clock.now += 10
-    outlook = office.store.queue_status()
-    assert outlook.states == {State.QUEUED: 2} and 10 < outlook.oldest_s < 11 and outlook.mean_s == 0
+    queue_status = office.store.queue_status()
+    assert queue_status.states == {State.QUEUED: 2} and 10 < queue_status.oldest_s < 11 and queue_status.mean_s == 0
     lease = office.queue.claim()
     assert lease is not None and lease.job == first
     office.clock.now += 3
     office.queue.finish(lease, b"{}")
-    outlook = office.store.queue_status()
-    assert outlook.states == {State.QUEUED: 1, State.DONE: 1} and 3 < outlook.mean_s < 3.1
+    queue_status = office.store.queue_status()
+    assert queue_status.states == {State.QUEUED: 1, State.DONE: 1} and 3 < queue_status.mean_s < 3.1
     office.store.cancel(second, "two")
     assert office.store.queue_status().states == {State.CANCELLED: 1, State.DONE: 1}

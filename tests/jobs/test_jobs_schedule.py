@@ -104,11 +104,11 @@ class Schedule(RuleBasedStateMachine):
     @rule(index=INDEX, step=st.integers(0, 8))
     def renew(self, index: int, step: int) -> None:
         lease = self.leases[index % len(self.leases)]
-        job, standing = self._of(lease), self.office.queue.renew(lease, JobProgress(step, 8, 0, 2))
+        job, lease_status = self._of(lease), self.office.queue.renew(lease, JobProgress(step, 8, 0, 2))
         if job is None:
-            assert standing is LeaseStatus.LOST
+            assert lease_status is LeaseStatus.LOST
         else:
-            assert standing is (LeaseStatus.CANCELLED if job.cancelling else LeaseStatus.HELD)
+            assert lease_status is (LeaseStatus.CANCELLED if job.cancelling else LeaseStatus.HELD)
             job.until = self.office.clock.now + LEASE_S
 
     @precondition(lambda self: self.leases)
