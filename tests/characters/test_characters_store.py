@@ -152,7 +152,9 @@ def test_tokens_belong_to_the_model_that_made_them(store: CharacterStore) -> Non
     assert again is not None and again.face is not None and torch.equal(again.face, face)
     assert torch.equal(again.tokens, made + 1)
     old = store.tokens(created.id, "model-a")
-    assert old is not None and torch.equal(old.tokens, made), "two versions that are served side by side do not wrangle"
+    assert old is not None and torch.equal(old.tokens, made), (
+        "two versions served at the same time do not overwrite each other's tokens"
+    )
 
 
 def test_tokens_of_models_out_of_use_go(store: CharacterStore) -> None:
@@ -259,7 +261,7 @@ def test_those_who_add_at_the_same_time_do_not_lose_pictures(store: CharacterSto
 
 
 def test_what_is_shown_is_of_one_revision(store: CharacterStore) -> None:
-    """While pictures change, whoever looks sees all pictures of one time, and tokens of no other pictures."""
+    """While pictures change, a reader sees the pictures of one revision, and tokens of that revision or none."""
     created, stop = add(store, "One", reference("red")), threading.Event()
 
     def change() -> None:

@@ -233,7 +233,7 @@ def test_a_release_without_versions_is_known_by_its_hash(release: Path) -> None:
 
 
 def test_models_compute_what_they_computed_for_the_release(release: Path, config: Config, tmp_path: Path) -> None:
-    """Whoever changes the numbers raises ``encode`` and makes fixtures anew (`fixtures/make_release_fixtures.py`)."""
+    """Other numbers need a new version of ``encode`` and new fixtures (`fixtures/make_release_fixtures.py`)."""
     made = json.loads((release / "made.json").read_text())["code"]
     assert stages_identity() == made, "make fixtures with these versions"
     source = read_source(config.data)

@@ -1,4 +1,4 @@
-"""C2PA manifests: pictures are signed, what they say can be read, and whoever changes one is found out."""
+"""C2PA manifests: images are signed, their claims can be read, and a changed image is detected."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_a_signed_picture_says_that_a_model_made_it_and_which(config: Config, si
     assert (created["action"], created["digitalSourceType"]) == ("c2pa.created", MACHINE_MADE)
     assert created["softwareAgent"]["name"] == "RealCustom Studio"
     assert created["parameters"] == {"model": "realcustom-tiny", "model_version": "7"}
-    with read(signed) as stranger:
-        assert stranger.get_validation_state() == "Valid", "sound, by somebody unknown"
+    with read(signed) as unknown:
+        assert unknown.get_validation_state() == "Valid", "a valid signature of an unknown signer"
 
 
 def test_changed_pixels_are_found_out(config: Config, signer: Signer) -> None:
@@ -79,8 +79,8 @@ def test_pictures_are_signed_from_several_threads(config: Config, signer: Signer
         with read(write(Image.new("RGB", (32, 32), color), Output(), PARAMETERS), signer) as reader:
             return str(reader.get_validation_state())
 
-    with ThreadPoolExecutor(4) as crowd:
-        assert set(crowd.map(state, ["red", "green", "blue", "white"] * 5)) == {"Trusted"}
+    with ThreadPoolExecutor(4) as executor:
+        assert set(executor.map(state, ["red", "green", "blue", "white"] * 5)) == {"Trusted"}
 
 
 def test_pictures_over_http_are_signed(config: Config, signer: Signer) -> None:

@@ -174,7 +174,7 @@ def test_a_closing_generator_ends_what_it_has_begun_with_its_previews() -> None:
 # When the refused may come back
 
 
-def test_whoever_comes_back_when_told_finds_room() -> None:
+def test_a_client_that_retries_after_retry_after_is_accepted() -> None:
     limits = GeneratorLimits(pixels=64 * 64, queued=2, timeout_s=60)
     service = GenerationService(FakePipeline(), StoredTokens(), limits)
 
