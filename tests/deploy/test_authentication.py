@@ -186,9 +186,7 @@ ALL = {READ_CHARACTERS, WRITE_CHARACTERS, DRAW, READ_JOBS, WRITE_JOBS, METRICS, 
         ([Scope.ADMIN], ALL),
     ],
 )
-def test_a_key_permits_the_routes_of_its_scopes(
-    service: Service, scopes: list[Scope], open_to: set[tuple[str, str]]
-) -> None:
+def test_a_key_permits_its_scopes_routes(service: Service, scopes: list[Scope], open_to: set[tuple[str, str]]) -> None:
     headers = service.key(*scopes)
     for method, path in ALL:
         answer = service.client.request(method, path, headers=headers, content=b"" if method == "POST" else None)
