@@ -32,7 +32,7 @@ from deploy.status.readiness import UnhealthyError, check_progress, readiness_pr
 from deploy.status.replica_status import ReplicaReport, ReplicaStatus, read_reports
 from tests.deploy.test_serving_generator import PLAIN, StoredTokens
 from tests.fakes import pipeline as fakes
-from tests.fakes.in_process_service import generators, studio, wait_until
+from tests.fakes.in_process_service import generators, running_service, wait_until
 from tests.fakes.pipeline import FakePipeline
 
 SLOW = replace(PLAIN, prompt="a slow robot", steps=10)
@@ -219,7 +219,7 @@ def test_too_many_of_everybodys_is_503_with_an_honest_wait(tmp_path: Path) -> No
     config = load_config("tiny", [f"serving.store={tmp_path}", "serving.rollout.poll_s=0", *few])
 
     async def overload() -> None:
-        async with studio(config) as service:
+        async with running_service(config) as service:
             assert (await service.draw("a slow robot")).status_code == 200
             begun = []
             for _ in range(3):
@@ -259,7 +259,7 @@ def test_late_requests_are_refused_in_json(tmp_path: Path) -> None:
     settings = [f"serving.store={tmp_path}", "serving.rollout.poll_s=0", "serving.request_timeout_s=0.5"]
 
     async def ask() -> None:
-        async with studio(load_config("tiny", settings)) as service:
+        async with running_service(load_config("tiny", settings)) as service:
             late = await service.draw("a sluggish robot", steps=60)
             assert late.status_code == 503 and late.json()["error"]["type"] == "server_error"
             assert int(late.headers["Retry-After"]) >= 1
@@ -290,7 +290,7 @@ def test_readiness_is_told_over_http_and_liveness_apart_from_it(tmp_path: Path) 
     config = load_config("tiny", [f"serving.store={tmp_path}", "serving.rollout.poll_s=0"])
 
     async def ask() -> None:
-        async with studio(config) as service:
+        async with running_service(config) as service:
             await asyncio.sleep(0.2)
             assert (await service.client.get("/readyz")).json() == {"status": "ready"}
             await service.status.report(ReplicaReport("jobs", "jobs-1", problem="the database does not answer"))
