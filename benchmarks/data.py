@@ -3,8 +3,8 @@
     python -m benchmarks.data --json
     python -m benchmarks.data --only decode,first_batch --json
 
-The source is the toy world, drawn anew. Every measurement has a process, and a Ray, of its own; the peers of a
-ratio take turns in it. docs/explanation/performance.md says what each figure means.
+The source is the toy world, drawn anew. Every measurement has a process, and a Ray, of its own; the implementations
+compared in a ratio take turns in it. docs/explanation/performance.md says what each figure means.
 ``--json`` prints one object on the last line.
 """
 
@@ -86,8 +86,8 @@ def decode(job: Job) -> dict[str, Any]:
 
     ray.init(num_cpus=job.processes, include_dashboard=False, log_to_driver=False)
     files = sorted(str(file) for file in (job.root / "photographs").iterdir())
-    ways = {make.__name__: make(files, _RESIZED, job.processes) for make in (ray_data, data_loader)}
-    seconds = take_turns(ways, len(files), job.rounds)
+    readers = {make.__name__: make(files, _RESIZED, job.processes) for make in (ray_data, data_loader)}
+    seconds = take_turns(readers, len(files), job.rounds)
     rates = {name: len(files) / median(runs) for name, runs in seconds.items()}
     return {
         "decode_over_dataloader": rates["ray_data"] / rates["data_loader"],
@@ -97,7 +97,7 @@ def decode(job: Job) -> dict[str, Any]:
 
 
 def end_to_end(job: Job) -> dict[str, Any]:
-    """Rows a second from the source to shards, each way once, with the start of its workers and encoders."""
+    """Rows a second from the source to shards, each implementation once, with the start of its workers and encoders."""
     from benchmarks.loading.script import prepare_by_script
 
     seconds, ours = _prepare(job, "by-ray", job.rows)
@@ -267,8 +267,10 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
-    parser.add_argument("--rows", type=int, default=5_000, help="pictures that the peers are given")
-    parser.add_argument("--processes", type=int, default=2, help="of each way, the one that encodes included")
+    parser.add_argument("--rows", type=int, default=5_000, help="pictures that each implementation is given")
+    parser.add_argument(
+        "--processes", type=int, default=2, help="of each implementation, the one that encodes included"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="timed passes of decoding")
     parser.add_argument("--only", type=_parts, default=PARTS, help=f"some of {','.join(PARTS)}")
     parser.add_argument("--work", help="directory for pictures and datasets (half a gigabyte)")

@@ -36,15 +36,21 @@ def main() -> None:
     arguments = parser.parse_args()
     quiet_libraries()
     config = load_config("tiny")
-    studio = Studio(config, RealCustomPipeline.from_config(config, arguments.adapter), arguments.seed)
+    renderer = GalleryRenderer(config, RealCustomPipeline.from_config(config, arguments.adapter), arguments.seed)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for draw in (studio.several_subjects, studio.strengths, studio.masks_over_time, studio.one_step, studio.rounds):
+    for draw in (
+        renderer.several_subjects,
+        renderer.strengths,
+        renderer.masks_over_time,
+        renderer.one_step,
+        renderer.rounds,
+    ):
         path = arguments.output / f"{draw.__name__}.png"
         draw().save(path)
         print(f"wrote {path}")
 
 
-class Studio:
+class GalleryRenderer:
     """Draws with one pipeline, at fixed seeds."""
 
     def __init__(self, config: Config, pipeline: RealCustomPipeline, seed: int) -> None:

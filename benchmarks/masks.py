@@ -19,19 +19,19 @@ _BATCH = 24
 
 
 def mask_agreement(
-    config: Config, ways: Mapping[str, GuidanceConfig], count: int, seed: int, steps: int
+    config: Config, variants: Mapping[str, GuidanceConfig], count: int, seed: int, steps: int
 ) -> dict[str, Estimate]:
-    """Overlap of each way's masks with the plain schedule's, over ``count`` toy prompts with unseen subjects.
+    """Overlap of the masks of each variant with the plain schedule's, over ``count`` toy prompts with unseen subjects.
 
-    Both start from the same noise and go their own way from there. Of every prompt the mean over the steps that find
+    Both start from the same noise and diverge from there. Of every prompt the mean over the steps that find
     a mask; of these the mean, with its bootstrap interval.
     """
     drawn = cases(count, seed, config)
-    scores: dict[str, list[np.ndarray]] = {name: [] for name in ways}
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in variants}
     for start in range(0, count, _BATCH):
         scene = toy_scene(config, drawn[start : start + _BATCH])
         reference = plain_masks(scene, steps)
-        for name, guidance in ways.items():
+        for name, guidance in variants.items():
             found = our_masks(scene, guidance, steps)
             scores[name].append(overlap(found, reference)[: scene.guidance.steps].mean(0).numpy())
     return {name: mean(np.concatenate(parts)) for name, parts in scores.items()}

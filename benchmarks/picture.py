@@ -22,7 +22,7 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from benchmarks.peers.scene import Peer, Scene, twin
+from benchmarks.peers.scene import Implementation, Scene, share_weights
 from benchmarks.sizes import Size
 from components.config import Config, VisionConfig
 from components.model.miniature import build_tokenizer
@@ -33,26 +33,30 @@ from components.model.vision import VisionEncoder
 PROMPT, WORD = "a cat on the beach", "cat"
 
 
-def picture_peers(scene: Scene, size: Size) -> list[Peer]:
+def picture_implementations(scene: Scene, size: Size) -> list[Implementation]:
     """diffusers' own pipeline and ours with a subject, of the U-Net and adapter of ``scene``."""
     device = scene.noise.device
     rest = {"scheduler": type(scene.scheduler).from_config(scene.scheduler.config), "add_watermarker": False}
     parts = _parts(size, device) | rest
-    stock = StableDiffusionXLPipeline(unet=twin(scene.unet), **parts)
-    ours = RealCustomPipeline(unet=twin(scene.unet), **parts)
+    stock = StableDiffusionXLPipeline(unet=share_weights(scene.unet), **parts)
+    ours = RealCustomPipeline(unet=share_weights(scene.unet), **parts)
     ours.set_adapter(scene.adapter, _vision(size).to(device, size.dtype), scene.guidance)
-    return _peers(stock, ours, Subject(scene.adapter(scene.reference)[0], WORD), scene)
+    return _implementations(stock, ours, Subject(scene.adapter(scene.reference)[0], WORD), scene)
 
 
-def toy_picture_peers(config: Config, scene: Scene) -> list[Peer]:
+def toy_picture_implementations(config: Config, scene: Scene) -> list[Implementation]:
     """The same of the miniature that ``config`` names."""
     stock = StableDiffusionXLPipeline.from_pretrained(config.model.base)
     ours = RealCustomPipeline.from_config(config)
-    return _peers(stock, ours, Subject(ours.encode_subject([Image.new("RGB", (64, 64), "red")]), WORD), scene)
+    return _implementations(stock, ours, Subject(ours.encode_subject([Image.new("RGB", (64, 64), "red")]), WORD), scene)
 
 
-def _peers(stock: StableDiffusionXLPipeline, ours: RealCustomPipeline, cat: Subject, scene: Scene) -> list[Peer]:
-    def peer(name: str, pipeline: StableDiffusionXLPipeline, more: Sequence[nn.Module], **subjects: Subject) -> Peer:
+def _implementations(
+    stock: StableDiffusionXLPipeline, ours: RealCustomPipeline, cat: Subject, scene: Scene
+) -> list[Implementation]:
+    def implementation(
+        name: str, pipeline: StableDiffusionXLPipeline, more: Sequence[nn.Module], **subjects: Subject
+    ) -> Implementation:
         pipeline.set_progress_bar_config(disable=True)
         parts = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
 
@@ -69,9 +73,9 @@ def _peers(stock: StableDiffusionXLPipeline, ours: RealCustomPipeline, cat: Subj
             ).images
             return drawn
 
-        return Peer(name, run, [*parts, *more])
+        return Implementation(name, run, [*parts, *more])
 
-    return [peer("stock", stock, ()), peer("default", ours, [ours.adapter], subjects=cat)]
+    return [implementation("stock", stock, ()), implementation("default", ours, [ours.adapter], subjects=cat)]
 
 
 def _parts(size: Size, device: torch.device) -> dict[str, Any]:

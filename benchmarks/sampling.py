@@ -4,9 +4,9 @@
     python -m benchmarks.sampling --size sdxl --json          # on a GPU
     python -m benchmarks.sampling --variants --json           # cost against mask quality of cheaper guidance
 
-Every peer denoises the same scene on the same U-Net weights in this one process, one after the other, round after
-round; ratios are of median seconds. Masks are compared on the trained miniature. docs/explanation/performance.md says
-what each figure means. ``--json`` prints one object on the last line.
+Every implementation denoises the same scene on the same U-Net weights in this one process, one after the other, round
+after round; ratios are of median seconds. Masks are compared on the trained miniature. docs/explanation/performance.md
+says what each figure means. ``--json`` prints one object on the last line.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from benchmarks.memory import PeakMemory
 from benchmarks.peers.ip_adapter import ip_adapter
 from benchmarks.peers.ours import exact, ours
 from benchmarks.peers.plain import plain
-from benchmarks.peers.scene import Peer, Scene, random_scene, toy_scene
+from benchmarks.peers.scene import Implementation, Scene, random_scene, toy_scene
 from benchmarks.peers.stock import stock
-from benchmarks.picture import picture_peers, toy_picture_peers
+from benchmarks.picture import picture_implementations, toy_picture_implementations
 from benchmarks.sizes import MEDIUM, SDXL, Size
 from components.config import Config, GuidanceConfig, load_config
 from components.errors import RealCustomError
@@ -41,9 +41,9 @@ from components.progress import quiet_libraries
 from workflows.entry import one_line_errors
 
 SIZES: dict[str, Size | None] = {"tiny": None, "medium": MEDIUM, "sdxl": SDXL}
-#: MiB of a peer's weights and of what it holds besides at its peak.
+#: MiB of an implementation's weights and of what it holds besides at its peak.
 Memory = Mapping[str, float | None]
-#: Figure -> the two peers whose median seconds it compares.
+#: Figure -> the two implementations whose median seconds it compares.
 RATIOS = {
     "ours_over_stock": ("default", "stock"),
     "exact_over_plain": ("exact", "plain"),
@@ -71,17 +71,19 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything the report says."""
     tiny = load_config("tiny", arguments.set)
     scene, clip_width = build_scene(arguments.size, tiny, arguments.set, arguments.seed)
-    peers = [stock(scene), ip_adapter(scene, clip_width), plain(scene)]
-    peers += [ours(name, scene, way) for name, way in ways(scene.guidance, arguments.variants).items()]
+    implementations = [stock(scene), ip_adapter(scene, clip_width), plain(scene)]
+    implementations += [
+        ours(name, scene, variant) for name, variant in guidance_variants(scene.guidance, arguments.variants).items()
+    ]
     few = min(arguments.steps, _WARM_UP_STEPS)
-    whole = warm_up(_picture_peers(arguments.size, tiny, scene), few, scene.noise.device.type)
-    memory = warm_up(peers, few, scene.noise.device.type)
-    seconds = time_rounds(peers, arguments.steps, arguments.repeats)
+    whole = warm_up(_picture_implementations(arguments.size, tiny, scene), few, scene.noise.device.type)
+    memory = warm_up(implementations, few, scene.noise.device.type)
+    seconds = time_rounds(implementations, arguments.steps, arguments.repeats)
     report = figures(seconds, memory, whole)
     if arguments.prompts:
         guidance = tiny.sampling.guidance
         agreement = mask_agreement(
-            tiny, ways(guidance, arguments.variants), arguments.prompts, arguments.seed, arguments.steps
+            tiny, guidance_variants(guidance, arguments.variants), arguments.prompts, arguments.seed, arguments.steps
         )
         report = {
             "mask_iou": agreement["default"].value,
@@ -112,12 +114,12 @@ def build_scene(size: str, tiny: Config, overrides: Sequence[str], seed: int) ->
     return random_scene(shape, sampling.guidance, sampling.guidance_scale, device, seed), shape.clip_width
 
 
-def _picture_peers(size: str, tiny: Config, scene: Scene) -> list[Peer]:
+def _picture_implementations(size: str, tiny: Config, scene: Scene) -> list[Implementation]:
     shape = SIZES[size]
-    return toy_picture_peers(tiny, scene) if shape is None else picture_peers(scene, shape)
+    return toy_picture_implementations(tiny, scene) if shape is None else picture_implementations(scene, shape)
 
 
-def ways(guidance: GuidanceConfig, variants: bool = False) -> dict[str, GuidanceConfig]:
+def guidance_variants(guidance: GuidanceConfig, variants: bool = False) -> dict[str, GuidanceConfig]:
     """The authors' schedule and the default; with ``variants``, what else could save time."""
     paper = exact(guidance)
     found = {"exact": paper, "default": guidance}
@@ -134,44 +136,44 @@ def ways(guidance: GuidanceConfig, variants: bool = False) -> dict[str, Guidance
     return found
 
 
-def warm_up(peers: Sequence[Peer], steps: int, device: str) -> dict[str, Memory]:
-    """Run every peer untimed: MiB of the weights it holds, and of what it holds besides at its peak.
+def warm_up(implementations: Sequence[Implementation], steps: int, device: str) -> dict[str, Memory]:
+    """Run every implementation untimed: MiB of the weights it holds, and of what it holds besides at its peak.
 
     The peak is the median of several runs: what an allocator keeps back differs from run to run.
     """
     memory: dict[str, Memory] = {}
-    for peer in peers:
-        peer.run(1)  # what libraries allocate once is not the peer's
+    for implementation in implementations:
+        implementation.run(1)  # what libraries allocate once is not the implementation's
         peaks = []
         for _ in range(_MEMORY_RUNS):
             with PeakMemory(device) as peak:
-                peer.run(steps)
+                implementation.run(steps)
             peaks.append(peak.mib)
         working = None if None in peaks else median(peaks)
-        tensors = {id(t): t for module in peer.weights for t in module.parameters()}
+        tensors = {id(t): t for module in implementation.weights for t in module.parameters()}
         weights = sum(t.numel() * t.element_size() for t in tensors.values()) / 2**20
-        memory[peer.name] = {"weights_mib": weights, "working_mib": working}
+        memory[implementation.name] = {"weights_mib": weights, "working_mib": working}
     return memory
 
 
-def time_rounds(peers: Sequence[Peer], steps: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of ``repeats`` runs of each peer, taking turns; who begins a round changes from round to round."""
-    seconds: dict[str, list[float]] = {peer.name: [] for peer in peers}
+def time_rounds(implementations: Sequence[Implementation], steps: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds of ``repeats`` runs of each implementation, in turns; each round begins with another one."""
+    seconds: dict[str, list[float]] = {implementation.name: [] for implementation in implementations}
     for turn in range(repeats):
-        first = turn % len(peers)
-        for peer in (*peers[first:], *peers[:first]):
+        first = turn % len(implementations)
+        for implementation in (*implementations[first:], *implementations[:first]):
             start = time.perf_counter()
-            peer.run(steps)
+            implementation.run(steps)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            seconds[peer.name].append(time.perf_counter() - start)
+            seconds[implementation.name].append(time.perf_counter() - start)
     return seconds
 
 
 def figures(
     seconds: Mapping[str, Sequence[float]], memory: Mapping[str, Memory], whole: Mapping[str, Memory]
 ) -> dict[str, Any]:
-    """Ratios of median seconds, with the smallest and largest ratio of a round, and every peer's own figures.
+    """Ratios of median seconds, with the smallest and largest ratio of a round, and every implementation's own figures.
 
     ``memory`` is that of denoising alone, ``whole`` that of pictures from prompt to pixels.
     """
@@ -207,13 +209,13 @@ def _as_dicts(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float]]:
 def _print(report: Mapping[str, Any]) -> None:
     table = Table("peer", "seconds", "of stock", "weights + working MiB", "mask IoU")
     base = report["peers"]["stock"]["median_s"]
-    for name, peer in report["peers"].items():
+    for name, implementation in report["peers"].items():
         iou = report.get("mask_agreement", {}).get(name)
         table.add_row(
             name,
-            f"{peer['median_s']:.2f}",
-            f"{peer['median_s'] / base:.3f}",
-            f"{_mib(peer['weights_mib'])} + {_mib(peer['working_mib'])}",
+            f"{implementation['median_s']:.2f}",
+            f"{implementation['median_s'] / base:.3f}",
+            f"{_mib(implementation['weights_mib'])} + {_mib(implementation['working_mib'])}",
             str(Estimate(**iou)) if iou else "",
         )
     console = Console()
@@ -232,9 +234,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--size", choices=sorted(SIZES), default="medium", help="of the U-Net that is timed")
     parser.add_argument("--steps", type=_positive, default=25, help="denoising steps")
     parser.add_argument("--repeats", type=_positive, default=5, help="timed rounds")
-    parser.add_argument("--threads", type=_positive, default=1, help="processor threads of every peer")
+    parser.add_argument("--threads", type=_positive, default=1, help="processor threads of every implementation")
     parser.add_argument("--prompts", type=int, default=48, help="toy prompts whose masks are compared; 0 skips it")
-    parser.add_argument("--variants", action="store_true", help="also measure cheaper ways of finding masks")
+    parser.add_argument("--variants", action="store_true", help="also measure cheaper methods of finding masks")
     parser.add_argument("--seed", type=int, default=20_000)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="configuration override")
     return parser.parse_args()

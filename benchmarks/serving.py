@@ -25,8 +25,8 @@ from rich.table import Table
 
 from benchmarks.machine import machine
 from benchmarks.service.figures import Round, figures
-from benchmarks.service.load import flood, short_among_long
-from benchmarks.service.peer import Answer, Plain, Scene, Service, open_client, register_adapter, running
+from benchmarks.service.load import keep_busy, short_among_long
+from benchmarks.service.server_process import Answer, Plain, Scene, Service, open_client, register_adapter, running
 from benchmarks.service.soak import soak
 from components.config import load_config
 from components.evaluation.toybench import cases
@@ -92,7 +92,7 @@ async def _compare(url: str, plain_url: str, scene: Scene, arguments: argparse.N
         ours, plain = await Service.prepare(client, scene), await Plain.prepare(plain_client, scene)
         steps = arguments.steps or load_config(arguments.preset, arguments.set).sampling.steps
         for target in (ours, plain):
-            await flood(target, arguments.clients, 2 * arguments.clients, steps)
+            await keep_busy(target, arguments.clients, 2 * arguments.clients, steps)
         rounds = [await _round(ours, plain, scene, arguments, steps, turn) for turn in range(arguments.rounds)]
     return figures(rounds) | {"steps": steps}
 
@@ -104,9 +104,9 @@ async def _round(
     order: list[Service | Plain] = [ours, plain] if turn % 2 == 0 else [plain, ours]
     rates, shorts, alone = {}, {}, {id(ours): [], id(plain): []}
     for target in order:
-        flooded = await flood(target, arguments.clients, arguments.requests, steps)
-        _check(flooded.answers)
-        rates[id(target)] = flooded.rate
+        loaded = await keep_busy(target, arguments.clients, arguments.requests, steps)
+        _check(loaded.answers)
+        rates[id(target)] = loaded.rate
     for _ in range(arguments.single):
         for target in order:
             alone[id(target)].append(await target.draw(turn, steps))

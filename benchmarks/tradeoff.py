@@ -25,7 +25,7 @@ from components.evaluation.inversion import Inversion
 from components.evaluation.tradeoff import Point, draw_tradeoff, measure, methods, trained_alike
 from components.pictures import rows_of_pictures
 
-#: Ways whose pictures are shown beside each other.
+#: Settings whose pictures are shown beside each other.
 _SHOWN = (
     "reference",
     "without a subject",

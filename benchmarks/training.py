@@ -2,8 +2,9 @@
 
     python -m benchmarks.training --json
 
-A toy world is drawn and prepared; then the peers take turns, each in a process of its own with one thread a worker.
-docs/explanation/performance.md says what each figure means. ``--json`` prints one object on the last line.
+A toy world is drawn and prepared; then the implementations take turns, each in a process of its own with one
+thread a worker. docs/explanation/performance.md says what each figure means.
+``--json`` prints one object on the last line.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     parser.add_argument("--steps", type=_steps, default=50, help=f"of a run, the first {WARM_UP} are not timed")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of the peers")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of the implementations")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="configuration override")
     return parser.parse_args()
 

@@ -30,7 +30,7 @@ from components.jobs.store import JobStore
 from components.jobs.tables import TABLES as JOB_TABLES
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
-from components.registry import columns, decisions, promotion, tracking, versions
+from components.registry import decisions, model_signature, promotion, tracking, versions
 from components.registry.tracker import MlflowTracker
 from components.training.dataset_rows import find_rows, read_all
 from components.training.launch import train
@@ -99,7 +99,7 @@ def test_mlflow_loads_a_version_by_the_script_that_was_kept_with_it(release: Pat
     tracking.client(config.registry)
     parts = {name: str(release / "parts" / name) for name in ("base", "siglip", "dinov2")}
     model = mlflow.pyfunc.load_model(MODEL, model_config=parts)
-    table = model.predict(columns.example().assign(seed=5), params={"steps": 2})
+    table = model.predict(model_signature.example().assign(seed=5), params={"steps": 2})
     assert table["picture"][0].startswith(b"\x89PNG") and table["word"][0] == "robot"
 
 
@@ -170,7 +170,7 @@ def test_characters_are_read_and_changed(config: Config) -> None:
     tokens = store.tokens(cat.id, pipeline.token_identity)
     assert tokens is not None and tokens.face is not None and tokens.face.any()
     expected = pipeline.encode_subject(
-        [cut.picture for cut in store.portraits(cat.id, pipeline.reference_size).cut_outs]
+        [cut.picture for cut in store.cut_outs(cat.id, pipeline.reference_size).cut_outs]
     )
     torch.testing.assert_close(tokens.tokens.float(), expected)
     assert store.describe(robot.id, name="Robby").name == "Robby"

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from components.data.report.summary import Kept, Reason, RejectedRow, Summary, marked, size_of, summarize
+from components.data.report.summary import AcceptedRow, Reason, RejectedRow, Summary, marked, size_of, summarize
 
 #: Maximum number of rows and of pairs that are printed.
 _SHOWN = 8
@@ -69,7 +69,7 @@ def duplicates(pairs: list[RejectedRow]) -> Table:
     return table
 
 
-def samples(rows: list[Kept]) -> Table:
+def samples(rows: list[AcceptedRow]) -> Table:
     """Sample captions with their target words."""
     table = _table("Samples", "caption", "word", "split", "bucket", "row")
     for row in rows:

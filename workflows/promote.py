@@ -33,14 +33,14 @@ def run(config: Config, version: int | None = None, rollback: bool = False) -> N
 
 def _show(decision: Decision, alias: str) -> None:
     console = Console()
-    if decision.verdicts:
+    if decision.gate_results:
         table = Table(title=f"version {decision.version} against @{alias}, version {decision.champion}")
         for column in ("metric", f"@{alias}", "candidate", "gain", "at least", "passed"):
             table.add_column(column)
-        for verdict in decision.verdicts:
-            gate = verdict.gate
-            estimates = (str(e) for e in (verdict.champion, verdict.candidate, verdict.gain))
-            table.add_row(gate.metric, *estimates, f"{gate.min_delta:+.3f}", "yes" if verdict.passed else "no")
+        for result in decision.gate_results:
+            gate = result.gate
+            estimates = (str(e) for e in (result.champion, result.candidate, result.gain))
+            table.add_row(gate.metric, *estimates, f"{gate.min_delta:+.3f}", "yes" if result.passed else "no")
         console.print(table)
     console.print(str(decision), soft_wrap=True, markup=False, highlight=False)
 

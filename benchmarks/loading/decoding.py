@@ -84,11 +84,11 @@ def data_loader(files: Sequence[str], side: int, processes: int) -> Callable[[],
     return run
 
 
-def take_turns(ways: dict[str, Callable[[], int]], expected: int, rounds: int) -> dict[str, list[float]]:
+def take_turns(readers: dict[str, Callable[[], int]], expected: int, rounds: int) -> dict[str, list[float]]:
     """Seconds of ``rounds`` passes each, after an untimed one that starts every process."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in readers}
     for turn in range(rounds + 1):
-        for name, run in ways.items():
+        for name, run in readers.items():
             start = time.perf_counter()
             if run() != expected:
                 raise RuntimeError(f"{name} lost pictures")

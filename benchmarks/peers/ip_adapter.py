@@ -10,11 +10,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from benchmarks.peers.scene import Peer, Scene, twin
+from benchmarks.peers.scene import Implementation, Scene, share_weights
 from benchmarks.peers.stock import pipeline_of, run_pipeline
 
 
-def ip_adapter(scene: Scene, clip_width: int, seed: int = 0) -> Peer:
+def ip_adapter(scene: Scene, clip_width: int, seed: int = 0) -> Implementation:
     """A random-weight IP-Adapter on ``scene``'s U-Net, reading ``clip_width`` wide image features."""
     generator = torch.Generator(scene.noise.device).manual_seed(seed)
 
@@ -22,7 +22,7 @@ def ip_adapter(scene: Scene, clip_width: int, seed: int = 0) -> Peer:
         drawn = torch.randn(shape, generator=generator, device=scene.noise.device)
         return (drawn * shape[-1] ** -0.5).to(scene.noise.dtype)
 
-    unet = twin(scene.unet)
+    unet = share_weights(scene.unet)
     width = int(unet.config.cross_attention_dim)
     projection = {
         "proj.0.weight": draw(clip_width, clip_width),
@@ -40,7 +40,7 @@ def ip_adapter(scene: Scene, clip_width: int, seed: int = 0) -> Peer:
     pipeline = pipeline_of(unet, scene)
     image = draw(len(scene.noise), 1, scene.reference.deep.shape[1], clip_width)
     embeds = torch.cat([torch.zeros_like(image), image])
-    return Peer(
+    return Implementation(
         "ip_adapter", lambda steps: run_pipeline(pipeline, scene, steps, ip_adapter_image_embeds=[embeds]), [unet]
     )
 

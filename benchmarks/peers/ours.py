@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers.denoiser import Denoiser
-from benchmarks.peers.scene import Peer, Scene, denoise, twin
+from benchmarks.peers.scene import Implementation, Scene, denoise, share_weights
 from components.config import GuidanceConfig
 from components.model.subjects import SubjectBatch
 
@@ -21,7 +21,7 @@ class Ours:
     """Draws ``scene`` with masks found as ``guidance`` says."""
 
     def __init__(self, scene: Scene, guidance: GuidanceConfig) -> None:
-        self.scene, self.guidance, self.unet = scene, guidance, twin(scene.unet)
+        self.scene, self.guidance, self.unet = scene, guidance, share_weights(scene.unet)
         scene.adapter.attach(self.unet)
         with torch.no_grad():
             self._no_subject = scene.adapter(scene.absent)[0]
@@ -57,7 +57,7 @@ def exact(guidance: GuidanceConfig) -> GuidanceConfig:
     return guidance.model_copy(update=authors)
 
 
-def ours(name: str, scene: Scene, guidance: GuidanceConfig) -> Peer:
-    """Our own way as a peer. The projector is no part of what a picture needs."""
-    way = Ours(scene, guidance)
-    return Peer(name, way.run, (scene.unet, scene.adapter.layers))
+def ours(name: str, scene: Scene, guidance: GuidanceConfig) -> Implementation:
+    """Our own implementation. The projector is no part of what a picture needs."""
+    predictor = Ours(scene, guidance)
+    return Implementation(name, predictor.run, (scene.unet, scene.adapter.layers))

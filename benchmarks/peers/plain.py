@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
-from benchmarks.peers.scene import Peer, Scene, denoise, twin
+from benchmarks.peers.scene import Implementation, Scene, denoise, share_weights
 from components.model.attention import VisionKeyValues, layer_size
 from components.model.text import TextFeatures
 from components.model.vision import VisionFeatures
@@ -65,7 +65,7 @@ class PlainPredictor:
     def __init__(self, scene: Scene) -> None:
         if scene.guidance.norm != "min_max_per_channel":
             raise ValueError("the plain schedule knows guidance.norm=min_max_per_channel only")
-        self.scene, self.unet = scene, twin(scene.unet)
+        self.scene, self.unet = scene, share_weights(scene.unet)
         self.mask: Tensor | None = None
         processors: dict[str, object] = {}
         for name in self.unet.attn_processors:
@@ -115,14 +115,14 @@ class PlainPredictor:
         return mask.view(-1, 1, *size).to(self.scene.noise.dtype)
 
 
-def plain(scene: Scene) -> Peer:
-    """The plain schedule as a peer."""
+def plain(scene: Scene) -> Implementation:
+    """The plain implementation."""
     unet_and_adapter = (scene.unet, scene.adapter)
 
     def run(steps: int) -> Tensor:
         return denoise(scene, PlainPredictor(scene), steps)
 
-    return Peer("plain", run, unet_and_adapter)
+    return Implementation("plain", run, unet_and_adapter)
 
 
 def _stretch(maps: Tensor) -> Tensor:

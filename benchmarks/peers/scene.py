@@ -32,7 +32,7 @@ class Scene:
     """The inputs of one guided denoising of b pictures, each with one subject.
 
     Args:
-        unet: the stock U-Net; a peer works on its own `twin`.
+        unet: the stock U-Net; an implementation works on a copy that shares its weights (`share_weights`).
         adapter: its vision branch.
         scheduler: copied by everyone who steps it.
         noise: unit Gaussian [b, 4, h, w].
@@ -69,15 +69,15 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Peer:
-    """One way of denoising a scene: ``run(steps)`` returns the last latents; ``weights`` are what it has to hold."""
+class Implementation:
+    """An implementation of denoising: ``run(steps)`` returns the last latents; ``weights`` are held in memory."""
 
     name: str
     run: Callable[[int], Tensor]
     weights: Sequence[nn.Module] = field(default_factory=tuple)
 
 
-def twin(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+def share_weights(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     """A U-Net with attention processors and configuration of its own, on the very same weights."""
     shared: dict[int, Any] = {id(t): t for t in chain(unet.parameters(), unet.buffers())}
     return copy.deepcopy(unet, shared)

@@ -8,14 +8,14 @@ import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from torch import Tensor
 
-from benchmarks.peers.scene import Peer, Scene, twin
+from benchmarks.peers.scene import Implementation, Scene, share_weights
 
 
-def stock(scene: Scene) -> Peer:
+def stock(scene: Scene) -> Implementation:
     """diffusers' `StableDiffusionXLPipeline`, given encoded prompts, up to the last latents."""
-    unet = twin(scene.unet)
+    unet = share_weights(scene.unet)
     pipeline = pipeline_of(unet, scene)
-    return Peer("stock", lambda steps: run_pipeline(pipeline, scene, steps), [unet])
+    return Implementation("stock", lambda steps: run_pipeline(pipeline, scene, steps), [unet])
 
 
 def pipeline_of(unet: UNet2DConditionModel, scene: Scene) -> StableDiffusionXLPipeline:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 
-from benchmarks.service.peer import Answer, Target
+from benchmarks.service.server_process import Answer, Target
 
 Send = Callable[[int], Awaitable[Answer]]
 #: Long requests are there this long before the first short one.
@@ -16,7 +16,7 @@ _AHEAD_S = 1.0
 
 
 @dataclass(frozen=True)
-class Flood:
+class LoadResult:
     """Answers of clients that kept a server busy, and how many seconds that took."""
 
     answers: list[Answer]
@@ -28,7 +28,7 @@ class Flood:
         return sum(answer.status == 200 for answer in self.answers) / self.seconds
 
 
-async def flood(target: Target, clients: int, requests: int, steps: int) -> Flood:
+async def keep_busy(target: Target, clients: int, requests: int, steps: int) -> LoadResult:
     """``clients`` send ``requests`` together, each its next one as soon as it has an answer."""
     seeds = iter(range(requests))
     answers: list[Answer] = []
@@ -39,7 +39,7 @@ async def flood(target: Target, clients: int, requests: int, steps: int) -> Floo
 
     started = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
-    return Flood(answers, time.perf_counter() - started)
+    return LoadResult(answers, time.perf_counter() - started)
 
 
 async def short_among_long(target: Target, longs: int, shorts: int, steps: tuple[int, int]) -> list[Answer]:

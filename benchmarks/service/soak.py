@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 
 from benchmarks.service.figures import soak_figures
-from benchmarks.service.load import Send, arrivals, flood
-from benchmarks.service.peer import Service
+from benchmarks.service.load import Send, arrivals, keep_busy
+from benchmarks.service.server_process import Service
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ _PROCESSES = ("ray::ServeReplica", "ray::ProxyActor", "ray::ServeController")
 
 async def soak(service: Service, process: int, seconds: float) -> dict[str, Any]:
     """Overload the service that ``process`` has started, and look at it."""
-    await flood(service, _CLIENTS, _MEASURED, _STEPS)
-    capacity = (await flood(service, _CLIENTS, _MEASURED, _STEPS)).rate
+    await keep_busy(service, _CLIENTS, _MEASURED, _STEPS)
+    capacity = (await keep_busy(service, _CLIENTS, _MEASURED, _STEPS)).rate
     rate = _OVERLOAD * capacity
     logger.info("soak: %.1f requests a second where %.1f can be done, for %.0f s", rate, capacity, seconds)
     memory: list[float] = []

@@ -52,7 +52,7 @@ class RateLimiter:
 
 
 @dataclass(frozen=True)
-class Receipt:
+class ChargeRecord:
     """A charge of pixel-steps to a key on a day."""
 
     key: str
@@ -71,7 +71,7 @@ class UsageLedger:
     def __init__(self, engine: sa.Engine, clock: Callable[[], float] = time.time) -> None:
         self._engine, self._clock = engine, clock
 
-    def charge(self, key: str, amount: int, limit: int) -> Receipt | None:
+    def charge(self, key: str, amount: int, limit: int) -> ChargeRecord | None:
         """Charge ``amount`` to the key's ``limit`` of today; None, without a charge, if it exceeds the rest."""
         if amount > limit:
             return None
@@ -80,19 +80,19 @@ class UsageLedger:
         change = spending.update().where(enough).values(spent=spending.c.spent + amount)
         with self._engine.begin() as connection:
             if connection.execute(change).rowcount:
-                return Receipt(key, day, amount)
+                return ChargeRecord(key, day, amount)
         try:  # the first charge of the day
             with self._engine.begin() as connection:
                 connection.execute(spending.insert().values(key=key, day=day, spent=amount))
         except IntegrityError:  # the row exists
             with self._engine.begin() as connection:
-                return Receipt(key, day, amount) if connection.execute(change).rowcount else None
-        return Receipt(key, day, amount)
+                return ChargeRecord(key, day, amount) if connection.execute(change).rowcount else None
+        return ChargeRecord(key, day, amount)
 
-    def refund(self, receipt: Receipt, amount: int | None = None) -> None:
+    def refund(self, record: ChargeRecord, amount: int | None = None) -> None:
         """Undo a charge, or ``amount`` of it."""
-        back = receipt.amount if amount is None else amount
-        change = spending.update().where(_of(receipt.key, receipt.day)).values(spent=spending.c.spent - back)
+        back = record.amount if amount is None else amount
+        change = spending.update().where(_of(record.key, record.day)).values(spent=spending.c.spent - back)
         with self._engine.begin() as connection:
             connection.execute(change)
 

@@ -17,11 +17,11 @@ from components.batch.row import BatchRow
 from components.batch.row_results import RowResults
 from components.config import Config
 from components.data.blocks import done_block, failed_block
-from components.data.finished_units import room_for
+from components.data.finished_units import report_full_disk
 from components.data.source_files import SourceFiles
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
 from components.progress import quiet_libraries
-from components.provenance.image_files import Marks, ModelName, Output, PictureWriter
+from components.provenance.image_files import GenerationParameters, ModelName, Output, PictureWriter
 from components.provenance.manifests import picture_writer
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class RenderRows:
         rows = zip(block[_ROW].to_pylist(), block[_MARK].to_pylist(), strict=True)
         tasks = [Task(BatchRow.model_validate(json.loads(text)), mark) for text, mark in rows]
         try:
-            with room_for(self._results.root, "--output"):
+            with report_full_disk(self._results.root, "--output"):
                 self._render_missing(tasks)
         except RealCustomError as error:
             return failed_block(error)
@@ -121,9 +121,11 @@ class RenderRows:
 
     def _picture(self, task: Task) -> bytes:
         row, rendered = task.row, self._renderer.render(task.row)
-        marks = Marks(row.seed, tuple(rendered.words), row.steps, row.guidance_scale, None, rendered.prompt)
+        parameters = GenerationParameters(
+            row.seed, tuple(rendered.words), row.steps, row.guidance_scale, None, rendered.prompt
+        )
         more = {"mark": task.mark, "size": row.size, "seconds": rendered.seconds}
-        return self._writer(rendered.picture, Output(), marks, **more)
+        return self._writer(rendered.picture, Output(), parameters, **more)
 
     @cached_property
     def _writer(self) -> PictureWriter:

@@ -133,7 +133,7 @@ class Renderer:
         word = characters.get(identifier).target_word
         kept = characters.tokens(identifier, identity)
         if kept is None:
-            shown = characters.portraits(identifier, self._pipeline.reference_size)
+            shown = characters.cut_outs(identifier, self._pipeline.reference_size)
             tokens = self._pipeline.encode_subject([each.picture for each in shown.cut_outs])
             kept = SubjectTokens(tokens.cpu(), self._pipeline.face_group([each.face for each in shown.cut_outs]))
             characters.put_tokens(identifier, identity, shown.revision, kept)

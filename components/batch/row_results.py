@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 from pydantic import TypeAdapter, ValidationError
 
-from components.data.finished_units import appearing
+from components.data.finished_units import atomic_write
 from components.provenance.image_files import TEXT_KEY
 
 
@@ -65,7 +65,7 @@ class RowResults:
 
     def save(self, identifier: str, file: bytes) -> None:
         """Store a PNG that contains its `PictureFacts`."""
-        with appearing(self.picture(identifier)) as partial:
+        with atomic_write(self.picture(identifier)) as partial:
             partial.write_bytes(file)
         self._begun(identifier).unlink(missing_ok=True)
 
@@ -89,7 +89,7 @@ class RowResults:
     def fail(self, identifier: str, reason: str) -> None:
         """Store why a row failed, and remove its outdated image."""
         self.picture(identifier).unlink(missing_ok=True)
-        with appearing(self._failure(identifier)) as partial:
+        with atomic_write(self._failure(identifier)) as partial:
             partial.write_text(json.dumps(reason))
         self._begun(identifier).unlink(missing_ok=True)
 

@@ -22,7 +22,7 @@ from components.batch.ray_stage import RenderRows, Task, registry_at, task_block
 from components.batch.row_results import RowResults, result_row
 from components.cluster import connect
 from components.config import Config, for_workers
-from components.data.finished_units import appearing, room_for
+from components.data.finished_units import atomic_write, report_full_disk
 from components.errors import DataError
 from components.fingerprint import fingerprint
 from components.ray_pool import run_ray_pool
@@ -68,7 +68,7 @@ def draw_table(
     model = (found.name, found.version)
     tasks = _tasks(config, table, model)
     results = RowResults(output.absolute())
-    with room_for(results.root, "--output"):
+    with report_full_disk(results.root, "--output"):
         results.root.mkdir(parents=True, exist_ok=True)
         with _lock(results.root):
             results.make()
@@ -124,7 +124,7 @@ def _results(table: PromptTable, marks: dict[str, str], results: RowResults) -> 
 
 
 def _write(rows: list[dict[str, Any]], file: Path) -> None:
-    with appearing(file) as partial:
+    with atomic_write(file) as partial:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial)
 
 

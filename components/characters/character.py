@@ -68,7 +68,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Portraits:
+class CharacterCutOuts:
     """The model's input: cut-outs of a character's pictures at ``revision``."""
 
     revision: int

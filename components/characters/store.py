@@ -15,10 +15,10 @@ from pathlib import Path
 
 from components.characters.character import (
     Character,
+    CharacterCutOuts,
     Picture,
     PictureCountError,
     PictureNotFoundError,
-    Portraits,
     Reference,
     SubjectTokens,
 )
@@ -167,10 +167,10 @@ class CharacterStore:
         )
         return picture, made
 
-    def portraits(self, identifier: str, size: int) -> Portraits:
+    def cut_outs(self, identifier: str, size: int) -> CharacterCutOuts:
         """The cut-out of every picture on a white square of ``size`` pixels: the model's input."""
         revision, references = self._shown(identifier)
-        return Portraits(revision, [cut_out_with_face(r.picture, r.mask, r.face, size) for r in references])
+        return CharacterCutOuts(revision, [cut_out_with_face(r.picture, r.mask, r.face, size) for r in references])
 
     def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
         """The tokens of the current pictures by the encoder ``identity``; None if they are not stored."""

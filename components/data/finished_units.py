@@ -102,7 +102,7 @@ class FinishedUnits:
 
     def finish(self, record: UnitRecord) -> None:
         """Write ``record``, after its shards. Idempotent."""
-        with appearing(self.record(record.key)) as partial:
+        with atomic_write(self.record(record.key)) as partial:
             partial.write_text(record.model_dump_json())
         self._tries(record.key).unlink(missing_ok=True)
 
@@ -125,7 +125,7 @@ def write_shard(file: Path, tables: Iterable[pa.Table]) -> int:
     first = next(tables, None)
     if first is None:
         return 0
-    with appearing(file) as partial:
+    with atomic_write(file) as partial:
         with pq.ParquetWriter(partial, first.schema, compression="zstd") as writer:
             for table in chain([first], tables):
                 writer.write_table(table)
@@ -133,7 +133,7 @@ def write_shard(file: Path, tables: Iterable[pa.Table]) -> int:
 
 
 @contextmanager
-def appearing(file: Path) -> Iterator[Path]:
+def atomic_write(file: Path) -> Iterator[Path]:
     """A temporary sibling to write to; it is synced and renamed to ``file`` when the block succeeds."""
     partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}{_PARTIAL}")
     try:
@@ -146,8 +146,8 @@ def appearing(file: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def room_for(place: Path, field: str = "data.output") -> Iterator[None]:
-    """Turn a full disk of ``place``, which ``field`` names, into an error with a remedy.
+def report_full_disk(directory: Path, field: str = "data.output") -> Iterator[None]:
+    """Turn a full disk of ``directory``, which ``field`` names, into an error with a remedy.
 
     Raises:
         DataError: no space is left.
@@ -158,5 +158,5 @@ def room_for(place: Path, field: str = "data.output") -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DataError(
-            f"{field}: no space left for {place}: free some and run again; finished work is kept"
+            f"{field}: no space left for {directory}: free some and run again; finished work is kept"
         ) from error

@@ -41,7 +41,7 @@ class Manifest(BaseModel):
     units: list[str]
     #: Identity of the base model's parts and of the vision encoders.
     encoders: dict[str, str]
-    #: Identity of the stage versions (`components.data.identity`).
+    #: Identity of the stage versions (`components.data.stage_versions`).
     code: str
     config: dict[str, Any]
 

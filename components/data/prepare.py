@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 
 from components.config import Config, NamingConfig
 from components.data.assemble import Assembled, assemble
-from components.data.finished_units import FinishedUnits, room_for
-from components.data.identity import encoder_identities, stages_identity
+from components.data.finished_units import FinishedUnits, report_full_disk
 from components.data.manifest import MANIFEST, REJECTS, Manifest, find_manifest
 from components.data.plan import plan_rows
 from components.data.ray_pipeline import run_units
@@ -25,6 +24,7 @@ from components.data.report.page import write_report
 from components.data.report.source_pictures import SourcePictures
 from components.data.schema import SCHEMA_VERSION, Reject
 from components.data.sources import Source, read_source
+from components.data.stage_versions import encoder_identities, stages_identity
 from components.data.subject_image import CurateSettings
 from components.data.units import MarkedRow, Unit, addresses_of, cut_units, mark_rows
 from components.errors import DataError
@@ -77,7 +77,7 @@ def prepare(config: Config) -> Prepared:
     if done:
         _check_encoders(config, done, work.encoders)
     parts = FinishedUnits(data.output.absolute().with_name(f"{data.output.name}.parts"))
-    with room_for(data.output):
+    with report_full_disk(data.output):
         parts.directory.mkdir(parents=True, exist_ok=True)
         parts.forget_unfinished()
         finished = {key: record.marks for key, record in parts.finished().items()}

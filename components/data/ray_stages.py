@@ -13,7 +13,7 @@ from components.config import ModelConfig, NamingConfig, VisionConfig
 from components.data.blocks import curated_block, done_block, failed_block, read_curated, read_units, stopped_block
 from components.data.crash_screening import screen
 from components.data.curate import Curated, curate
-from components.data.finished_units import FinishedUnits, room_for
+from components.data.finished_units import FinishedUnits, report_full_disk
 from components.data.subject_image import CurateSettings
 from components.data.units import Unit
 from components.errors import RealCustomError
@@ -41,7 +41,7 @@ def curate_units(batch: pa.Table, settings: CurateSettings, parts: FinishedUnits
 
 def _curate(unit: Unit, settings: CurateSettings, parts: FinishedUnits) -> Curated:
     jobs = [job.job for job in unit.jobs]
-    with room_for(parts.directory):
+    with report_full_disk(parts.directory):
         suspect = parts.begin(unit.key) >= _ATTEMPTS
     if not suspect:
         return curate(jobs, settings)
@@ -82,7 +82,7 @@ class EncodeUnits:
 
         unit, curated = read_curated(batch, row)
         if self.parts.find(unit.key) is None:  # it exists if an earlier process wrote it and died
-            with room_for(self.parts.directory):
+            with report_full_disk(self.parts.directory):
                 prepare_unit(unit, curated, self.parts, self._encoder, lambda: self._namer, self.batch_size)
         return len(unit.jobs)
 

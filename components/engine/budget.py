@@ -11,7 +11,7 @@ from components.engine.request import Pipeline, Request
 from components.engine.step import begin
 
 #: The search ends after this many doublings without a gain; a single one may be a measurement error.
-_PATIENCE = 3
+_DOUBLINGS_WITHOUT_GAIN = 3
 _TIMED_STEPS = 3
 
 
@@ -26,7 +26,7 @@ def best_batch(step_s: Callable[[int], float | None], gain: float = 0.05, most: 
     rates: dict[int, float] = {}
     best, count = 0.0, 1
     without_gain = 0
-    while count <= most and without_gain < _PATIENCE:
+    while count <= most and without_gain < _DOUBLINGS_WITHOUT_GAIN:
         seconds = step_s(count)
         if seconds is None:
             break

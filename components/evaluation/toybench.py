@@ -146,9 +146,9 @@ def score_text(pipeline: RealCustomPipeline, judge: Judge, config: Config, count
     wanted = prompts(count, seed)
     texts = [w.prompt for w in wanted]
     pictures, _ = draw_pictures(pipeline, config, texts, range(seed, seed + count), description="text only")
-    verdict = judge.check(pictures, wanted)
+    checked = judge.check(pictures, wanted)
     has_position = np.array([w.position is not None for w in wanted])
-    return TextScores(*(mean(v.astype(float)) for v in (verdict.kind, verdict.place, verdict.position[has_position])))
+    return TextScores(*(mean(v.astype(float)) for v in (checked.kind, checked.place, checked.position[has_position])))
 
 
 def measure_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config, count: int, seed: int) -> Measured:

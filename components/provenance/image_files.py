@@ -54,7 +54,7 @@ class ModelName(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Marks:
+class GenerationParameters:
     """Generation parameters of one image."""
 
     seed: int
@@ -82,17 +82,17 @@ class PictureWriter:
     ) -> None:
         self.model, self._with_prompt, self._sign = model, with_prompt, sign
 
-    def __call__(self, picture: Image.Image, output: Output, marks: Marks, **more: Any) -> bytes:
+    def __call__(self, picture: Image.Image, output: Output, parameters: GenerationParameters, **more: Any) -> bytes:
         """The bytes of the image file, with ``more`` as additional metadata."""
-        said = self._metadata(marks) | more
+        said = self._metadata(parameters) | more
         extra: dict[str, Any] = {"xmp": _xmp(said)}
         if output.format == "png":
             extra = {"pnginfo": _chunks(said)}
         data = encode(picture, output, **extra)
         return data if self._sign is None else self._sign(data, output.mime)
 
-    def _metadata(self, marks: Marks) -> dict[str, Any]:
-        said = {"model": self.model.name, "model_version": self.model.version} | vars(marks)
+    def _metadata(self, parameters: GenerationParameters) -> dict[str, Any]:
+        said = {"model": self.model.name, "model_version": self.model.version} | vars(parameters)
         if not self._with_prompt:
             del said["prompt"]
         return {key: value for key, value in said.items() if value not in (None, "", ())}

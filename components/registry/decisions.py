@@ -39,7 +39,7 @@ class Decision:
     outcome: Outcome
     champion: str | None
     reason: str
-    verdicts: Sequence[GateResult] = ()
+    gate_results: Sequence[GateResult] = ()
     time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def __str__(self) -> str:
@@ -48,11 +48,13 @@ class Decision:
     def facts(self) -> dict[str, Any]:
         """The decision as JSON-serialisable values."""
         plain = {name: getattr(self, name) for name in ("name", "version", "outcome", "champion", "reason", "time")}
-        return plain | {"gates": [_plain(verdict) for verdict in self.verdicts]}
+        return plain | {"gates": [_plain(result) for result in self.gate_results]}
 
     def tags(self, run_id: str) -> dict[str, str]:
         """The tags of the decision; the run ``run_id`` has the details."""
-        gains = {v.gate.metric: [round(x, 4) for x in (v.gain.value, v.gain.low, v.gain.high)] for v in self.verdicts}
+        gains = {
+            v.gate.metric: [round(x, 4) for x in (v.gain.value, v.gain.low, v.gain.high)] for v in self.gate_results
+        }
         metrics = json.dumps(gains)
         tags = {
             DECISION: self.outcome,
@@ -71,12 +73,12 @@ def record(store: MlflowClient, config: Config, decision: Decision) -> None:
     parameters = {"version": decision.version, "champion": decision.champion}
     with tracking.run(config, name, parameters, store) as run_id:
         store.log_dict(run_id, decision.facts(), "decision.json")
-        for verdict in decision.verdicts:
-            store.log_metric(run_id, f"gain.{verdict.gate.metric}", verdict.gain.value)
+        for result in decision.gate_results:
+            store.log_metric(run_id, f"gain.{result.gate.metric}", result.gain.value)
     for key, value in decision.tags(run_id).items():
         store.set_model_version_tag(decision.name, decision.version, key, value)
 
 
-def _plain(verdict: GateResult) -> dict[str, Any]:
-    estimates = {name: asdict(getattr(verdict, name)) for name in ("champion", "candidate", "gain")}
-    return {**verdict.gate.model_dump(), **estimates, "passed": verdict.passed}
+def _plain(result: GateResult) -> dict[str, Any]:
+    estimates = {name: asdict(getattr(result, name)) for name in ("champion", "candidate", "gain")}
+    return {**result.gate.model_dump(), **estimates, "passed": result.passed}

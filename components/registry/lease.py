@@ -41,17 +41,17 @@ class TagStore(Protocol):
 
 @contextmanager
 def hold_lease(
-    store: TagStore, model: str, patience: float, lease: float = _LEASE, grace: float = _GRACE
+    store: TagStore, model: str, timeout_s: float, lease: float = _LEASE, grace: float = _GRACE
 ) -> Iterator[Callable[[], None]]:
     """Hold the lease of ``model`` for the block; yields a function that raises if it is lost.
 
     Args:
-        patience: seconds to wait for the lease.
+        timeout_s: seconds to wait for the lease.
 
     Raises:
         RegistryError: the lease was not free in that time.
     """
-    own, ends = _acquire(store, model, patience, lease, grace)
+    own, ends = _acquire(store, model, timeout_s, lease, grace)
 
     def check() -> None:
         if time.monotonic() > ends or own not in _flags(store, model):
@@ -63,9 +63,9 @@ def hold_lease(
         store.delete_registered_model_tag(model, own)
 
 
-def _acquire(store: TagStore, model: str, patience: float, lease: float, grace: float) -> tuple[str, float]:
+def _acquire(store: TagStore, model: str, timeout_s: float, lease: float, grace: float) -> tuple[str, float]:
     """The name of our flag, and the end of the lease by the monotonic clock."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout_s
     seen: dict[str, float] = {}
     while True:
         others = _flags(store, model)

@@ -19,7 +19,7 @@ from mlflow.models import Model
 from components import __version__
 from components.config import Config
 from components.errors import ArtifactError
-from components.registry import checksums, columns, version_config
+from components.registry import checksums, model_signature, version_config
 
 _SCRIPT = Path(__file__).with_name("model_script.py")
 _MLMODEL = "MLmodel"
@@ -47,8 +47,8 @@ def write_package(config: Config, adapter: Path, run_id: str, base_identity: str
             mlflow_model=Model(run_id=run_id),
             python_model=str(_SCRIPT),
             artifacts={"adapter": str(adapter.absolute()), "description": str(description)},
-            signature=columns.signature(config.sampling),
-            input_example=columns.example(),
+            signature=model_signature.signature(config.sampling),
+            input_example=model_signature.example(),
             pip_requirements=[f"realcustom=={__version__}"],
             model_config=kept["model"],
         )

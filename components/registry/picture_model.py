@@ -5,7 +5,7 @@
     (folder / "robot.png").write_bytes(generated["picture"][0])
 
 Registered versions import `PictureModel` from this module (`components.registry.model_script`), so its name and module
-are stable. It needs this package, and the base model and encoders of the version; `components.registry.columns`
+are stable. It needs this package, and the base model and encoders of the version; `components.registry.model_signature`
 documents the columns. ``load_model(uri, model_config={"base": "/models/sdxl"})`` overrides paths of models.
 """
 
@@ -34,7 +34,7 @@ from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.pictures import cut_out
 from components.registry import checksums, origin, version_config
-from components.registry.columns import ImageRow, png_bytes, read_rows
+from components.registry.model_signature import ImageRow, png_bytes, read_rows
 
 
 class _EncodedReference(NamedTuple):

@@ -24,7 +24,7 @@ from components.evaluation.scores import Scores
 from components.registry import tracking, versions
 from components.registry.decisions import REPLACED, Decision, record
 from components.registry.gates import GateResult, evaluate_gates
-from components.registry.lock import Check, promotion_lock
+from components.registry.promotion_lock import Check, promotion_lock
 from components.registry.versions import ModelVersion
 
 logger = logging.getLogger(__name__)
@@ -50,13 +50,13 @@ def promote(config: Config, candidate: ModelVersion, score: Callable[[ModelVersi
     with _challenging(aliases, candidate.version):
         while True:
             champion = aliases.champion
-            verdicts = []
+            gate_results = []
             if champion is not None:
                 holder = versions.resolve(config, f"models:/{candidate.name}/{champion}")
-                verdicts = evaluate_gates(config.registry.gates, score(holder), score(candidate))
+                gate_results = evaluate_gates(config.registry.gates, score(holder), score(candidate))
             with promotion_lock(config.registry, aliases.store) as check:
                 if aliases.champion == champion:
-                    return _conclude(aliases, candidate.version, champion, verdicts, check)
+                    return _conclude(aliases, candidate.version, champion, gate_results, check)
             logger.info("version %s has become champion: comparing again", aliases.champion)
 
 
@@ -121,17 +121,17 @@ def _challenging(aliases: _Aliases, version: str) -> Iterator[None]:
 
 
 def _conclude(
-    aliases: _Aliases, version: str, champion: str | None, verdicts: list[GateResult], check: Check
+    aliases: _Aliases, version: str, champion: str | None, gate_results: list[GateResult], check: Check
 ) -> Decision:
     if champion is None:
         reason = "there is no champion yet, so nothing was compared"
     else:
-        reason = f"against version {champion}: {'; '.join(map(str, verdicts))}"
-    if all(verdict.passed for verdict in verdicts):
-        decision = Decision(aliases.name, version, "promoted", champion, reason, verdicts)
+        reason = f"against version {champion}: {'; '.join(map(str, gate_results))}"
+    if all(result.passed for result in gate_results):
+        decision = Decision(aliases.name, version, "promoted", champion, reason, gate_results)
         _record_and_promote(aliases, decision, check)
     else:
-        decision = Decision(aliases.name, version, "refused", champion, reason, verdicts)
+        decision = Decision(aliases.name, version, "refused", champion, reason, gate_results)
         check()
         record(aliases.store, aliases.config, decision)
     return decision

@@ -17,7 +17,7 @@ from components.data.manifest import load_manifest
 from components.registry import origin, tracking
 from components.registry.dataset_runs import log_dataset
 from components.registry.plots import log_curves
-from components.registry.system import system_metrics
+from components.registry.system_metrics import system_metrics
 from components.training.tracker import MetricPoint
 
 

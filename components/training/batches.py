@@ -1,4 +1,4 @@
-"""Training batches of prepared rows, read by Ray Data in the order of `components.training.order`.
+"""Training batches of prepared rows, read by Ray Data in the order of `components.training.row_order`.
 
 Every worker reads the rows of its lanes with its own lazy Ray Data pipeline: one task for each window of steps, whose
 rows are in training order. Ray Train's own dataset sharding is not used, as it depends on the number of workers.
@@ -17,7 +17,7 @@ from ray.data import Dataset
 from components.config import TrainingConfig
 from components.training.bucket_order import bucket_at, positions
 from components.training.dataset_rows import Batch, Rows, find_rows
-from components.training.reading import read_windows
+from components.training.window_reader import read_windows
 
 #: Read-ahead tasks for each worker and bucket. They reserve no CPU: a task that waits for its consumer would otherwise
 #: block the reading of another worker, and thereby all workers.

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from components.config import TrainingConfig
 from components.data.manifest import load_manifest, shard_folder
-from components.training.order import RowOrder
-from components.training.reading import Piece, load_piece
+from components.training.row_order import RowOrder
+from components.training.window_reader import Piece, load_piece
 
 #: Threads that read footers of files.
 _THREADS = 16

@@ -27,9 +27,9 @@ from components.model.vision import VisionEncoder
 from components.training.curriculum import draw_curriculum
 from components.training.dataset_rows import find_rows
 from components.training.journal import Journal, deliver_to
+from components.training.progress_display import follow
 from components.training.run_directory import RunDirectory
 from components.training.tracker import Tracker
-from components.training.watch import follow
 from components.training.worker import WorkerTask, train_worker
 
 logger = logging.getLogger(__name__)
@@ -81,24 +81,24 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
         )
     connect(training.workers * training.cpus_per_worker + 2)
     fingerprint = training_fingerprint(config)
-    place = RunDirectory(training.output.absolute(), f"{training.name}-{fingerprint}")
-    place.root.mkdir(parents=True, exist_ok=True)
-    for left_over in (place.progress, place.stop):  # of an earlier, killed attempt
+    run_directory = RunDirectory(training.output.absolute(), f"{training.name}-{fingerprint}")
+    run_directory.root.mkdir(parents=True, exist_ok=True)
+    for left_over in (run_directory.progress, run_directory.stop):  # of an earlier, killed attempt
         left_over.unlink(missing_ok=True)
-    run_id = _open_run(config, place, tracker)
+    run_id = _open_run(config, run_directory, tracker)
     rows = find_rows(training.dataset, training)
-    trainer = _trainer(config, WorkerTask(for_workers(config), rows, run_id, place, tracker.factory))
+    trainer = _trainer(config, WorkerTask(for_workers(config), rows, run_id, run_directory, tracker.factory))
     try:
-        with _followed(place), _stopped_by_sigterm(place):
+        with _followed(run_directory), _stopped_by_sigterm(run_directory):
             result = trainer.fit()
-        best = _finish(config, place, result.checkpoint)
+        best = _finish(config, run_directory, result.checkpoint)
     except BaseException:
-        if _flush(tracker, place, run_id):
+        if _flush(tracker, run_directory, run_id):
             tracker.fail_run(run_id)
         raise
-    if _flush(tracker, place, run_id):
+    if _flush(tracker, run_directory, run_id):
         tracker.finish_run(run_id)
-    return TrainedAdapter(place.adapter, run_id, fingerprint, best)
+    return TrainedAdapter(run_directory.adapter, run_id, fingerprint, best)
 
 
 def _trainer(config: Config, job: WorkerTask) -> TorchTrainer:
@@ -115,8 +115,8 @@ def _trainer(config: Config, job: WorkerTask) -> TorchTrainer:
             elastic_resize_monitor_interval_s=training.resize_every_s,
         ),
         run_config=ray.train.RunConfig(
-            name=job.place.name,
-            storage_path=str(job.place.root),
+            name=job.run_directory.name,
+            storage_path=str(job.run_directory.root),
             failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=training.checkpoints_kept),
         ),
@@ -124,10 +124,10 @@ def _trainer(config: Config, job: WorkerTask) -> TorchTrainer:
 
 
 @contextmanager
-def _followed(place: RunDirectory) -> Iterator[None]:
+def _followed(run_directory: RunDirectory) -> Iterator[None]:
     """Show the progress of the workers."""
     finished = threading.Event()
-    watcher = threading.Thread(target=follow, args=(place.progress, finished, "train"), daemon=True)
+    watcher = threading.Thread(target=follow, args=(run_directory.progress, finished, "train"), daemon=True)
     watcher.start()
     try:
         yield
@@ -137,14 +137,14 @@ def _followed(place: RunDirectory) -> Iterator[None]:
 
 
 @contextmanager
-def _stopped_by_sigterm(place: RunDirectory) -> Iterator[None]:
+def _stopped_by_sigterm(run_directory: RunDirectory) -> Iterator[None]:
     """On SIGTERM, which ends a submitted job, let the workers save and stop."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def request_stop(_signal: int, _frame: Any) -> None:
-        place.stop.touch()
+        run_directory.stop.touch()
 
     before = signal.signal(signal.SIGTERM, request_stop)
     try:
@@ -153,16 +153,17 @@ def _stopped_by_sigterm(place: RunDirectory) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _finish(config: Config, place: RunDirectory, checkpoint: ray.train.Checkpoint | None) -> Path | None:
+def _finish(config: Config, run_directory: RunDirectory, checkpoint: ray.train.Checkpoint | None) -> Path | None:
     """Write the adapters of the last state and of the best one; returns the directory of the latter.
 
     Raises:
         TrainingError: the training has not reached its last step.
     """
-    if place.not_finite.exists() and any(place.not_finite.iterdir()):
+    if run_directory.not_finite.exists() and any(run_directory.not_finite.iterdir()):
         raise TrainingError(
-            f"a gradient was not finite; the rows of that step are listed in {place.not_finite}. Check them, or "
-            "lower training.learning_rate; then remove that directory and run again to resume from the last checkpoint"
+            f"a gradient was not finite; the rows of that step are listed in {run_directory.not_finite}. Check them, "
+            "or lower training.learning_rate; then remove that directory and run again to resume from the last "
+            "checkpoint"
         )
     step = 0
     if checkpoint is not None:
@@ -170,39 +171,39 @@ def _finish(config: Config, place: RunDirectory, checkpoint: ray.train.Checkpoin
             step = read_progress(Path(directory))["step"]
             if step == config.training.steps:
                 adapter = _untrained_adapter(config)
-                _write_adapter(adapter, Path(directory), place.adapter)
+                _write_adapter(adapter, Path(directory), run_directory.adapter)
     if step < config.training.steps:
         raise TrainingError(f"training was stopped after step {step}, which is saved: run the same command to resume")
-    if not place.best.exists():
+    if not run_directory.best.exists():
         return None
-    _write_adapter(adapter, place.best, place.best_adapter)
-    return place.best_adapter
+    _write_adapter(adapter, run_directory.best, run_directory.best_adapter)
+    return run_directory.best_adapter
 
 
-def _flush(tracker: Tracker, place: RunDirectory, run_id: str) -> bool:
+def _flush(tracker: Tracker, run_directory: RunDirectory, run_id: str) -> bool:
     """Deliver the entries that the workers could not deliver; False if that fails again."""
     try:
-        Journal(place.journal, deliver_to(tracker, run_id)).flush()
+        Journal(run_directory.journal, deliver_to(tracker, run_id)).flush()
     except RegistryError as error:
         logger.warning(
             "metrics were not delivered (%s); they are stored in %s: run the same command again to deliver them",
             error,
-            place.journal,
+            run_directory.journal,
         )
         return False
     return True
 
 
-def _open_run(config: Config, place: RunDirectory, tracker: Tracker) -> str:
+def _open_run(config: Config, run_directory: RunDirectory, tracker: Tracker) -> str:
     """The id of this training's run: the one stored in its directory, or a new one."""
-    if place.run.exists():
-        run_id = place.run.read_text()
+    if run_directory.run.exists():
+        run_id = run_directory.run.read_text()
         tracker.resume_run(run_id)
         return run_id
     settings = {f"training.{key}": value for key, value in config.training.model_dump(mode="json").items()}
-    run_id = tracker.start_run(place.name, settings, config.training.dataset)
+    run_id = tracker.start_run(run_directory.name, settings, config.training.dataset)
     tracker.log_figure(run_id, draw_curriculum(config.training.curriculum), "plots/curriculum.png")
-    place.run.write_text(run_id)
+    run_directory.run.write_text(run_id)
     return run_id
 
 

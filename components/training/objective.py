@@ -98,15 +98,15 @@ def draw_example(
     """
     count = len(rows["time_ids"])
     other = choose_multi_view(count, progress, config.curriculum, generator)
-    blind = torch.rand(count, generator=generator) < config.condition_dropout
-    mute = torch.rand(count, generator=generator) < config.text_dropout
+    drop_reference = torch.rand(count, generator=generator) < config.condition_dropout
+    drop_caption = torch.rand(count, generator=generator) < config.text_dropout
     if encode is not None:
         rows = encode(rows, other, progress, generator)
 
     def reference(name: str, missing: Tensor) -> Tensor:
         dimensions = rows[name].dim()
         chosen = torch.where(_rows(other, dimensions), rows[f"other_{name}"].float(), rows[name].float())
-        return torch.where(_rows(blind, dimensions), missing, chosen)
+        return torch.where(_rows(drop_reference, dimensions), missing, chosen)
 
     gain = weight = None
     if config.subject_weight != 1:
@@ -118,8 +118,8 @@ def draw_example(
         gain, weight = token_gain(face, dropped), kept if weight is None else weight * kept
     return Example(
         latents=rows["latents"].float(),
-        text_tokens=torch.where(_rows(mute, 3), absent.text_tokens, rows["text_tokens"].float()),
-        text_pooled=torch.where(_rows(mute, 2), absent.text_pooled, rows["text_pooled"].float()),
+        text_tokens=torch.where(_rows(drop_caption, 3), absent.text_tokens, rows["text_tokens"].float()),
+        text_pooled=torch.where(_rows(drop_caption, 2), absent.text_pooled, rows["text_pooled"].float()),
         time_ids=rows["time_ids"].float(),
         reference=VisionFeatures(reference("deep", absent.vision.deep), reference("local", absent.vision.local)),
         gain=gain,

@@ -28,11 +28,11 @@ from components.training.dataset_rows import Batch, Rows, row_ids
 from components.training.interruptions import Interruption, Interruptions
 from components.training.journal import Journal, deliver_to
 from components.training.learner import Learner, StepResult
-from components.training.reading import PLACE
 from components.training.run_directory import RunDirectory
 from components.training.samples import sample_grid
 from components.training.tracker import TrackerFactory
 from components.training.validation import validation_loss
+from components.training.window_reader import PLACE
 
 logger = logging.getLogger(__name__)
 #: Steps between metrics.
@@ -46,7 +46,7 @@ class WorkerTask:
     config: Config
     rows: Rows
     run_id: str
-    place: RunDirectory
+    run_directory: RunDirectory
     #: The first worker makes its tracker with it.
     tracker: TrackerFactory
 
@@ -65,7 +65,7 @@ def train_worker(inputs: dict[str, WorkerTask]) -> None:
     if checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as directory:
             start = learner.load(Path(directory))
-    interruptions = Interruptions(job.place.stop, device)
+    interruptions = Interruptions(job.run_directory.stop, device)
     batches = draw_batches(job.rows, start, training.steps, rank, world)
     with _reporting(job, learner, rank) as reporter:
         for step in range(start, training.steps):
@@ -94,8 +94,8 @@ def _record_not_finite(
         {"lane": lane, "loss": str(result.losses[lane]), "ids": row_ids(job.rows, bucket, batch[PLACE].tolist())}
         for lane, batch in micro_batches
     ]
-    job.place.not_finite.mkdir(parents=True, exist_ok=True)
-    file = job.place.not_finite / f"step_{step:06d}.rank_{rank}.json"
+    job.run_directory.not_finite.mkdir(parents=True, exist_ok=True)
+    file = job.run_directory.not_finite / f"step_{step:06d}.rank_{rank}.json"
     write_whole(file, json.dumps({"step": step, "bucket": bucket, "lanes": lanes}, indent=1))
 
 
@@ -106,7 +106,7 @@ def _reporting(job: WorkerTask, learner: Learner, rank: int):  # type: ignore[no
         yield _Reporter(job, learner, None)
         return
     tracker = job.tracker()
-    journal = Journal(job.place.journal, deliver_to(tracker, job.run_id))
+    journal = Journal(job.run_directory.journal, deliver_to(tracker, job.run_id))
     try:
         with tracker.system_metrics(job.run_id):
             yield _Reporter(job, learner, journal)
@@ -128,7 +128,7 @@ class _Reporter:
         self._seconds, self._waited = self._seconds + time.monotonic() - began, self._waited + waited
         self._rows += rows
         if self._journal is not None:
-            self._job.place.write_progress(done, self._training.steps, result.loss)
+            self._job.run_directory.write_progress(done, self._training.steps, result.loss)
         if done % _LOG_EVERY == 0 or done == self._training.steps:
             self._log(done, result)
         if done % self._training.sample_every == 0 or done == self._training.steps:
@@ -186,13 +186,13 @@ class _Reporter:
         averaged = self._learner.shared.whole_average()
         if self._journal is None:
             return
-        self._job.place.samples.mkdir(exist_ok=True)
-        file = self._job.place.samples / f"step_{done:06d}.png"
+        self._job.run_directory.samples.mkdir(exist_ok=True)
+        file = self._job.run_directory.samples / f"step_{done:06d}.png"
         sample_grid(self._job.config, averaged, self._learner.vision).save(file)
         self._journal.artifact(done, file, "samples")
 
     def _update_best(self, state: Path, done: int, loss: float) -> None:
-        best = self._job.place.best
+        best = self._job.run_directory.best
         if not best.exists() or loss < read_progress(best)["validation_loss"]:
             copy_module(state, "ema", best, {"step": done, "validation_loss": loss})
 

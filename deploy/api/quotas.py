@@ -13,7 +13,7 @@ from fastapi import Depends, Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.access.key import ApiKey
-from components.access.limits import Receipt, UsageLedger
+from components.access.limits import ChargeRecord, UsageLedger
 from components.content import ContentError
 from deploy.api.error_responses import ApiError
 from deploy.interfaces.errors import UnavailableError
@@ -47,16 +47,16 @@ class Caller:
         if amount > limit:
             raise ApiError(400, f"this is {amount:,} pixel-steps, and the key has {limit:,} a day", code="beyond_quota")
         try:
-            receipt = await asyncio.to_thread(self.usage.charge, self.key.id, amount, limit)
+            record = await asyncio.to_thread(self.usage.charge, self.key.id, amount, limit)
         except SQLAlchemyError as error:
             log.error("quotas: %s", type(error).__name__)
             raise UnavailableError("quotas cannot be checked at the moment; try again") from None
-        if receipt is None:
+        if record is None:
             # OpenAI's client retries every 429 at once, unless this header tells it not to.
             headers = {"Retry-After": str(math.ceil(self.usage.day_ends_in())), "X-Should-Retry": "false"}
             message = f"of the key's {limit:,} pixel-steps a day (UTC) fewer than {amount:,} are left"
             raise ApiError(429, message, code="insufficient_quota", headers=headers)
-        return Charge(self.usage, receipt)
+        return Charge(self.usage, record)
 
 
 class Charge:
@@ -66,18 +66,18 @@ class Charge:
     image or the client disconnects, because images were generated or may have been.
     """
 
-    def __init__(self, usage: UsageLedger | None = None, receipt: Receipt | None = None) -> None:
-        self._usage, self._receipt = usage, receipt
+    def __init__(self, usage: UsageLedger | None = None, record: ChargeRecord | None = None) -> None:
+        self._usage, self._record = usage, record
 
     async def refund(self) -> None:
         """Take the charge back; a second call does nothing."""
-        usage, receipt, self._receipt = self._usage, self._receipt, None
-        if usage is None or receipt is None:
+        usage, record, self._record = self._usage, self._record, None
+        if usage is None or record is None:
             return
         try:
-            await asyncio.to_thread(usage.refund, receipt)
+            await asyncio.to_thread(usage.refund, record)
         except SQLAlchemyError as error:
-            log.error("quotas: %s: key %s stays charged", type(error).__name__, receipt.key)
+            log.error("quotas: %s: key %s stays charged", type(error).__name__, record.key)
 
     async def __aenter__(self) -> Charge:
         return self

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from components.characters.candidates import Candidate, Candidates, CandidateStore
-from components.characters.character import MAX_PICTURES, Character, Portraits, Reference, SubjectTokens
+from components.characters.character import MAX_PICTURES, Character, CharacterCutOuts, Reference, SubjectTokens
 from components.characters.store import CharacterStore
 from components.config import Config
 from components.content import ContentCheck
@@ -144,8 +144,8 @@ class CharacterService:
         """
         return await asyncio.to_thread(self._candidates.get, identifier, choice, owner)
 
-    async def portraits(self, identifier: str, size: int) -> Portraits:
-        return await asyncio.to_thread(self._store.portraits, identifier, size)
+    async def cut_outs(self, identifier: str, size: int) -> CharacterCutOuts:
+        return await asyncio.to_thread(self._store.cut_outs, identifier, size)
 
     async def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
         return await asyncio.to_thread(self._store.tokens, identifier, identity)

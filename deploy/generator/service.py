@@ -27,7 +27,7 @@ from components.jobs.job import Preview
 from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
-from components.provenance.image_files import Marks, PictureWriter
+from components.provenance.image_files import GenerationParameters, PictureWriter
 from deploy.generator.running_request import RequestProgress, RunningRequest
 from deploy.generator.subject_resolver import Encoder, ResolvedSubjects, SubjectResolver
 from deploy.interfaces.errors import BusyError, OwnerLimitError, UnavailableError, UnsupportedRequestError
@@ -182,8 +182,8 @@ class GenerationService:
         if not await self._passes_content_check(picture.image):
             raise ContentError("the content policy of this service refuses the generated image")
         seed, steps, guidance = future.request.seed, request.steps, request.guidance_scale
-        marks = Marks(seed, subjects.words, steps, guidance, request.scheduler, subjects.prompt)
-        image = await asyncio.to_thread(self._write, picture.image, request.output, marks)
+        parameters = GenerationParameters(seed, subjects.words, steps, guidance, request.scheduler, subjects.prompt)
+        image = await asyncio.to_thread(self._write, picture.image, request.output, parameters)
         masks = await asyncio.to_thread(lambda: tuple(to_png(mask) for mask in picture.masks))
         return GeneratedImage(image, masks, future.seconds(Phase.ENCODING, Phase.DONE))
 

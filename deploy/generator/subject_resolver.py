@@ -104,9 +104,9 @@ class SubjectResolver:
         return tokens
 
     async def _compute_tokens(self, character: str) -> SubjectTokens:
-        portraits = await self._characters.portraits(character, self._encoder.reference_size)
-        tokens: SubjectTokens = await self._run(self._encode, portraits.cut_outs)
-        await self._characters.put_tokens(character, self._identity, portraits.revision, tokens)
+        shown = await self._characters.cut_outs(character, self._encoder.reference_size)
+        tokens: SubjectTokens = await self._run(self._encode, shown.cut_outs)
+        await self._characters.put_tokens(character, self._identity, shown.revision, tokens)
         return tokens
 
     async def _name(self, prompt: str, cut_outs: Sequence[CutOut]) -> Naming:

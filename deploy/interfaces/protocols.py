@@ -8,7 +8,7 @@ from typing import Protocol
 from PIL import Image
 
 from components.characters.candidates import Candidate, Candidates
-from components.characters.character import Character, Portraits, SubjectTokens
+from components.characters.character import Character, CharacterCutOuts, SubjectTokens
 from components.data.schema import Box
 from components.jobs.job import Job, JobUpdate, NewJob
 from components.model.naming import Naming
@@ -73,7 +73,7 @@ class Characters(Protocol):
 class SubjectSource(Protocol):
     """Stores characters' cut-outs and vision tokens (see `components.characters.store`)."""
 
-    async def portraits(self, identifier: str, size: int) -> Portraits: ...
+    async def cut_outs(self, identifier: str, size: int) -> CharacterCutOuts: ...
 
     async def tokens(self, identifier: str, identity: str) -> SubjectTokens | None: ...
 

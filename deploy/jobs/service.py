@@ -70,13 +70,13 @@ class JobService:
     async def report(self, replica: str) -> ReplicaReport:
         """This replica's report: the backlog, or a problem if the database does not answer."""
         try:
-            outlook = await asyncio.to_thread(self._store.queue_status)
+            queue_status = await asyncio.to_thread(self._store.queue_status)
         except SQLAlchemyError as error:
             log.error("jobs: the database does not answer: %s", type(error).__name__)
             return ReplicaReport("jobs", replica, problem="the database does not answer")
         concurrent = self._limits.workers * self._limits.concurrency
-        backlog_s = outlook.states.get(State.QUEUED, 0) * outlook.mean_s / concurrent
-        return ReplicaReport("jobs", replica, backlog_s=backlog_s, metrics=job_families(outlook))
+        backlog_s = queue_status.states.get(State.QUEUED, 0) * queue_status.mean_s / concurrent
+        return ReplicaReport("jobs", replica, backlog_s=backlog_s, metrics=job_families(queue_status))
 
     async def close(self) -> None:
         """Stop the workers; their jobs go back into the queue at once."""

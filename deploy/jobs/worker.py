@@ -64,10 +64,10 @@ class JobWorker:
         updates = _PendingUpdates()
         generation = asyncio.create_task(self._generate(job, updates))
         try:
-            standing = await self._hold_lease(lease, generation, updates)
-            if standing is LeaseStatus.CANCELLED:
+            lease_status = await self._hold_lease(lease, generation, updates)
+            if lease_status is LeaseStatus.CANCELLED:
                 await self._retry_database(self._queue.cancelled, lease)
-            elif standing is LeaseStatus.HELD:
+            elif lease_status is LeaseStatus.HELD:
                 await self._store_outcome(lease, job, generation, started)
         except asyncio.CancelledError:
             await asyncio.to_thread(self._queue.release, lease)
@@ -112,15 +112,17 @@ class JobWorker:
             due = time.monotonic() - renewed > self._limits.lease_s / _RENEWALS
             try:
                 if progress or previews or due:
-                    standing = await asyncio.to_thread(self._queue.renew, lease, progress, previews)
+                    lease_status = await asyncio.to_thread(self._queue.renew, lease, progress, previews)
                     renewed = time.monotonic()
                 else:
-                    standing = await asyncio.to_thread(self._queue.lease_status, lease)
+                    lease_status = await asyncio.to_thread(self._queue.lease_status, lease)
             except SQLAlchemyError as error:
                 log.warning("job %s: the database does not answer: %s", lease.job, type(error).__name__)
-                standing = LeaseStatus.HELD if time.monotonic() - renewed < self._limits.lease_s else LeaseStatus.LOST
-            if standing is not LeaseStatus.HELD:
-                return standing
+                lease_status = (
+                    LeaseStatus.HELD if time.monotonic() - renewed < self._limits.lease_s else LeaseStatus.LOST
+                )
+            if lease_status is not LeaseStatus.HELD:
+                return lease_status
 
     async def _store_outcome(
         self, lease: Lease, job: JobPayload, generation: asyncio.Task[GenerationResult], started: float

@@ -111,13 +111,13 @@ def engine_families(engines: Mapping[str, Stats]) -> Iterator[Metric]:
     yield ended
 
 
-def job_families(outlook: QueueStatus) -> tuple[Metric, ...]:
+def job_families(queue_status: QueueStatus) -> tuple[Metric, ...]:
     """The jobs of the whole service; every job worker reports the same."""
     states = GaugeMetricFamily("realcustom_jobs", "Stored jobs, by state", labels=["state"])
     for state in State:
-        states.add_metric([state], outlook.states.get(state, 0))
+        states.add_metric([state], queue_status.states.get(state, 0))
     oldest = GaugeMetricFamily("realcustom_jobs_oldest_queued_seconds", "Age of the oldest queued job")
-    oldest.add_metric([], outlook.oldest_s)
+    oldest.add_metric([], queue_status.oldest_s)
     return states, oldest
 
 

@@ -1,4 +1,4 @@
-"""API keys by themselves: made, known, limited and ended, on either database; and the commands that do so."""
+"""API keys: creation, lookup, limits and revocation, on either database; and the commands that do so."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_no_text_is_a_key_by_chance(text: str) -> None:
 # The store
 
 
-def test_what_is_stored_does_not_open_the_door(engine: sa.Engine) -> None:
+def test_stored_values_are_not_accepted_as_keys(engine: sa.Engine) -> None:
     store = KeyStore(engine)
     key, text = store.create("ada", "laptop", [Scope.IMAGES, Scope.JOBS_READ], KeyLimits(60, 10**12))
     assert store.all() == store.valid() == [key]
@@ -196,8 +196,8 @@ def test_gateways_that_charge_at_the_same_time_do_not_overspend(tmp_path: Path, 
     def charge(number: int) -> bool:
         return ledgers[number % 4].charge("a", 10, limit=95) is not None
 
-    with ThreadPoolExecutor(8) as crowd:
-        accepted = list(crowd.map(charge, range(32)))
+    with ThreadPoolExecutor(8) as executor:
+        accepted = list(executor.map(charge, range(32)))
     assert sum(accepted) == 9 and ledgers[0].spent() == {"a": 90}
 
 

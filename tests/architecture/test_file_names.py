@@ -22,6 +22,10 @@ ALLOWED = {
     # Storage
     "store": "stores and reads records of a database",
     "tables": "tables of a database",
+    # Machine learning
+    "tracker": "the interface of experiment tracking, and its implementation",
+    # The HTTP API and its client
+    "responses": "JSON of responses",
     # A command, and the component that it calls
     "batch": "tables of prompts",
     "character": "characters",
@@ -31,24 +35,15 @@ ALLOWED = {
     "prepare": "preparation of a dataset",
     # The toy world and the storybook, each with its miniature
     "base": "the base model of a miniature",
-    "captions": "captions of images",
+    "corpus": "the images that a miniature is trained on",
     "identities": "identities of subjects",
+    "identity_pictures": "images of identities, as rows of a dataset",
     "loop": "the training loop of a miniature's parts",
-    "pictures": "images in memory",
     "places": "places in images",
     "recognizer": "a network that recognizes subjects, and its training",
     "run": "runs all steps of an evaluation, a batch or a pretraining",
     "scenes": "scenes of images",
     "vae": "the autoencoder of a miniature",
-    # Components
-    "datasets": "datasets and their records in MLflow",
-    "files": "writing files",
-    "identity": "identities of subjects and of datasets",
-    "model": "configuration and building of models",
-    "results": "results: of generators, of jobs, of the HTTP client",
-    "rows": "rows of tables and datasets",
-    "text": "texts of datasets and prompts",
-    "vision": "vision encoders and their pretraining",
 }
 
 

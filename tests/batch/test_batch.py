@@ -36,7 +36,14 @@ from components.errors import DataError
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.pictures import cut_out
-from components.provenance.image_files import MACHINE_MADE, TEXT_KEY, Marks, ModelName, Output, PictureWriter
+from components.provenance.image_files import (
+    MACHINE_MADE,
+    TEXT_KEY,
+    GenerationParameters,
+    ModelName,
+    Output,
+    PictureWriter,
+)
 from tests.fixtures.faults import family, kill_all
 from tests.fixtures.tolerances import LEVEL
 
@@ -150,9 +157,9 @@ def test_a_table_that_cannot_be_read_is_one_error(tmp_path: Path, name: str, con
 def test_a_picture_says_what_it_was_drawn_from(tmp_path: Path) -> None:
     results = RowResults(tmp_path)
     results.make()
-    marks = Marks(3, ("café",), 4, 3.5, None, "a café in 東京")
+    parameters = GenerationParameters(3, ("café",), 4, 3.5, None, "a café in 東京")
     writer = PictureWriter(ModelName("m", "1"), with_prompt=True)
-    results.save("a", writer(Image.new("RGB", (8, 8)), Output(), marks, mark="mark", size="64x64", seconds=0.1))
+    results.save("a", writer(Image.new("RGB", (8, 8)), Output(), parameters, mark="mark", size="64x64", seconds=0.1))
     assert results.facts("a") == PictureFacts("mark", "m", "1", "a café in 東京", 3, "64x64", 4, 3.5, 0.1, ["café"])
     assert results.has("a", "mark") and not results.has("a", "other")
     assert MACHINE_MADE.encode() in results.picture("a").read_bytes()

@@ -1,4 +1,4 @@
-"""The peers of the sampling benchmark compute what they say, and its figures compare the right ones."""
+"""The implementations of the sampling benchmark compute what they say, and its figures compare the right ones."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from benchmarks.peers.denoiser import Denoiser
 from benchmarks.peers.ip_adapter import ip_adapter
 from benchmarks.peers.ours import Ours, exact
 from benchmarks.peers.plain import plain
-from benchmarks.peers.scene import Scene, denoise, random_scene, toy_scene, twin
+from benchmarks.peers.scene import Scene, denoise, random_scene, share_weights, toy_scene
 from benchmarks.peers.stock import stock
 from benchmarks.sizes import MEDIUM, SDXL, Size
 from components.config import AdapterConfig, Config, GuidanceConfig
@@ -53,7 +53,7 @@ def test_exact_masks_are_the_plain_masks_and_are_kept_after_their_steps(scene: S
 
 def test_all_peers_walk_the_same_way_as_stock_diffusers(scene: Scene) -> None:
     denoiser = Denoiser(
-        twin(scene.unet),
+        share_weights(scene.unet),
         scene.negative + scene.prompt,
         scene.time_ids.repeat(2, 1),
         scene.size,
@@ -72,7 +72,7 @@ def test_the_ip_adapter_acts_and_leaves_the_other_peers_alone(scene: Scene) -> N
 
 
 def test_a_twin_shares_weights_but_no_processors(scene: Scene) -> None:
-    other = twin(scene.unet)
+    other = share_weights(scene.unet)
     scene.adapter.attach(other)
     assert {p.data_ptr() for p in other.parameters()} == {p.data_ptr() for p in scene.unet.parameters()}
     assert not any("Subject" in type(p).__name__ for p in scene.unet.attn_processors.values())
@@ -142,14 +142,14 @@ def test_figures_say_so_where_memory_cannot_be_measured() -> None:
 def test_peers_take_turns() -> None:
     order: list[str] = []
 
-    def peer(name: str) -> sampling.Peer:
+    def recorder(name: str) -> sampling.Implementation:
         def run(steps: int) -> torch.Tensor:
             order.append(name)
             return torch.zeros(steps)
 
-        return sampling.Peer(name, run)
+        return sampling.Implementation(name, run)
 
-    sampling.time_rounds([peer("a"), peer("b"), peer("c")], 1, 2)
+    sampling.time_rounds([recorder("a"), recorder("b"), recorder("c")], 1, 2)
     assert "".join(order) == "abcbca"
 
 

@@ -1,4 +1,4 @@
-"""The serving benchmark counts what it says, and its peer draws what the pipeline draws."""
+"""The serving benchmark counts what it says, and its plain server draws what the pipeline draws."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from PIL import Image
 from benchmarks import serving
 from benchmarks.service import load
 from benchmarks.service.figures import Round, figures, growth, percentile, soak_figures
-from benchmarks.service.peer import Answer, Scene
 from benchmarks.service.plain import create_app
+from benchmarks.service.server_process import Answer, Scene
 from components.config import Config
 from components.data.region import subject_mask
 from components.model.pipeline import RealCustomPipeline
@@ -99,13 +99,13 @@ class Queue:
 
 
 def test_a_flood_keeps_so_many_clients_busy() -> None:
-    async def run() -> tuple[load.Flood, Queue]:
+    async def run() -> tuple[load.LoadResult, Queue]:
         queue = Queue()
-        return await load.flood(queue, clients=3, requests=10, steps=1), queue
+        return await load.keep_busy(queue, clients=3, requests=10, steps=1), queue
 
-    flooded, queue = asyncio.run(run())
+    loaded, queue = asyncio.run(run())
     assert sorted(queue.seen) == list(range(10)) and queue.most == 3
-    assert flooded.seconds > 0.1 and flooded.rate == pytest.approx(10 / flooded.seconds)
+    assert loaded.seconds > 0.1 and loaded.rate == pytest.approx(10 / loaded.seconds)
 
 
 def test_short_requests_wait_for_the_long_ones_of_a_queue(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def test_killed_processes_leave_rows_that_can_be_trusted(tmp_path: Path) -> None
     assert len(known) >= 4
     kept = 0
     for character in known:
-        shown = store.portraits(character.id, 16)
+        shown = store.cut_outs(character.id, 16)
         assert len(shown.cut_outs) == len(character.pictures) and shown.revision == character.revision
         tokens = store.tokens(character.id, MODEL)
         if tokens is not None:
@@ -152,7 +152,7 @@ def test_an_earlier_release_s_characters_go_on(place: Place, database: str) -> N
     assert store.put_tokens(identifier, "model-a", 1, SubjectTokens(torch.ones(2, 3)))
     changed = store.add_pictures(identifier, [reference("yellow")], MAX_PICTURES)
     assert [p.id for p in changed.pictures][:2] == ["0", "1"] and changed.revision == 2
-    assert [color(c.picture) for c in store.portraits(identifier, 16).cut_outs] == [
+    assert [color(c.picture) for c in store.cut_outs(identifier, 16).cut_outs] == [
         (255, 0, 0),
         (0, 0, 255),
         (255, 255, 0),

@@ -49,7 +49,7 @@ def test_pictures_come_back_unchanged_and_cut_out(store: CharacterStore) -> None
     created = add(store, "Two", reference("red"), reference("blue"))
     kept = store.references(created.id)
     assert [r.picture.tobytes() for r in kept] == [reference(c).picture.tobytes() for c in ("red", "blue")]
-    shown = store.portraits(created.id, 32)
+    shown = store.cut_outs(created.id, 32)
     assert shown.revision == 1 and [color(c.picture) for c in shown.cut_outs] == [RED, BLUE]
     assert shown.cut_outs[0].picture.size == (32, 32)
     assert shown.cut_outs[0].picture.getpixel((0, 0)) == (255, 255, 255)
@@ -67,7 +67,7 @@ def test_characters_live_on_s3(s3_bucket: str, tmp_path: Path) -> None:
     store.delete(gone.id)
     again = CharacterStore(f"{s3_bucket}/characters", f"sqlite:///{tmp_path}/rows.db")
     assert [character.id for character in again.page()] == [kept.id]
-    assert color(again.portraits(kept.id, 32).cut_outs[0].picture) == RED
+    assert color(again.cut_outs(kept.id, 32).cut_outs[0].picture) == RED
     found = again.tokens(kept.id, "model")
     assert found is not None and torch.equal(found.tokens, tokens().tokens)
     assert len(left(again)) == 3, "picture, mask and tokens"
@@ -152,7 +152,9 @@ def test_tokens_belong_to_the_model_that_made_them(store: CharacterStore) -> Non
     assert again is not None and again.face is not None and torch.equal(again.face, face)
     assert torch.equal(again.tokens, made + 1)
     old = store.tokens(created.id, "model-a")
-    assert old is not None and torch.equal(old.tokens, made), "two versions that are served side by side do not wrangle"
+    assert old is not None and torch.equal(old.tokens, made), (
+        "two versions served at the same time do not overwrite each other's tokens"
+    )
 
 
 def test_tokens_of_models_out_of_use_go(store: CharacterStore) -> None:
@@ -168,10 +170,10 @@ def test_pictures_come_and_go_and_keep_their_ids(store: CharacterStore) -> None:
     both = store.add_pictures(created.id, [reference("blue")], MAX_PICTURES)
     assert both.pictures[0] == created.pictures[0] and both.revision == 2 and both == store.get(created.id)
     first, second = both.pictures
-    assert [color(c.picture) for c in store.portraits(created.id, 32).cut_outs] == [RED, BLUE]
+    assert [color(c.picture) for c in store.cut_outs(created.id, 32).cut_outs] == [RED, BLUE]
     one = store.remove_picture(created.id, first.id)
     assert one.pictures == (second,) and one.revision == 3 and one == store.get(created.id)
-    assert [color(c.picture) for c in store.portraits(created.id, 32).cut_outs] == [BLUE]
+    assert [color(c.picture) for c in store.cut_outs(created.id, 32).cut_outs] == [BLUE]
     with pytest.raises(PictureNotFoundError):
         store.reference(created.id, first.id)
     with pytest.raises(PictureNotFoundError):
@@ -192,7 +194,7 @@ def test_advice_follows_the_pictures(store: CharacterStore) -> None:
 
 def test_other_pictures_have_other_tokens(store: CharacterStore) -> None:
     created = add(store)
-    before = store.portraits(created.id, 32)
+    before = store.cut_outs(created.id, 32)
     store.put_tokens(created.id, "model-a", before.revision, tokens())
     store.add_pictures(created.id, [reference("blue")], MAX_PICTURES)
     assert store.tokens(created.id, "model-a") is None
@@ -259,7 +261,7 @@ def test_those_who_add_at_the_same_time_do_not_lose_pictures(store: CharacterSto
 
 
 def test_what_is_shown_is_of_one_revision(store: CharacterStore) -> None:
-    """While pictures change, whoever looks sees all pictures of one time, and tokens of no other pictures."""
+    """While pictures change, a reader sees the pictures of one revision, and tokens of that revision or none."""
     created, stop = add(store, "One", reference("red")), threading.Event()
 
     def change() -> None:
@@ -274,7 +276,7 @@ def test_what_is_shown_is_of_one_revision(store: CharacterStore) -> None:
     def look(_: int) -> int:
         looks = 0
         while not stop.is_set() or not looks:
-            shown = store.portraits(created.id, 16)
+            shown = store.cut_outs(created.id, 16)
             sums = torch.tensor([[float(sum(color(c.picture)[::2])) for c in shown.cut_outs]])
             store.put_tokens(created.id, "model-a", shown.revision, SubjectTokens(sums))
             looks += 1
@@ -284,7 +286,7 @@ def test_what_is_shown_is_of_one_revision(store: CharacterStore) -> None:
         changing = pool.submit(change)
         assert all(pool.map(look, range(2)))
         changing.result()
-    shown = store.portraits(created.id, 16)
+    shown = store.cut_outs(created.id, 16)
     kept = store.tokens(created.id, "model-a")
     assert kept is None or kept.tokens.shape[1] == len(shown.cut_outs)
     named = {name.split("-")[-2] for name in left(store) if "tokens" in name}
@@ -294,7 +296,7 @@ def test_what_is_shown_is_of_one_revision(store: CharacterStore) -> None:
 def test_face_boxes_follow_the_cut_out(store: CharacterStore) -> None:
     created = add(store, "Two", reference(face=(20, 10, 30, 20)), reference())
     assert [r.face for r in store.references(created.id)] == [(20, 10, 30, 20), None]
-    first, second = store.portraits(created.id, 32).cut_outs
+    first, second = store.cut_outs(created.id, 32).cut_outs
     assert second.face is None and first.face is not None
     x0, y0, x1, y1 = first.face
     assert 0 < x0 < 4 and 0 < y0 < 4 and 15 < x1 < 17 and 15 < y1 < 17, "the upper left quarter of the subject"

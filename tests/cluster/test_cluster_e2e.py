@@ -156,7 +156,7 @@ def test_from_pictures_to_a_served_character(head: Head, tmp_path: Path) -> None
     sets = [word for setting in settings for word in ("--set", setting)]
     write_world(load_config("tiny", settings).world, seed=3)
     refused = httpx.get(f"{head.dashboard}/api/jobs/")
-    assert refused.status_code in (401, 403), "whoever has no token runs nothing"
+    assert refused.status_code in (401, 403), "a request without a token runs nothing"
 
     head.submit("workflows.prepare", *sets, there="--preset tiny --set data.source=$REALCUSTOM_STORE/raw")
     assert "models:/realcustom-tiny/1" in head.submit("workflows.train", *sets)

@@ -32,7 +32,7 @@ from components.data.blocks import (
 )
 from components.data.crash_screening import screen
 from components.data.curate import Curated, Row
-from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, room_for, write_shard
+from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, report_full_disk, write_shard
 from components.data.manifest import bucket_shards
 from components.data.plan import PlannedRow, plan_rows
 from components.data.ray_stages import curate_units
@@ -299,14 +299,14 @@ def test_half_written_shards_never_appear(tmp_path: Path) -> None:
         yield a_table("a")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(DataError, match=r"no space left for .*free some and run again"), room_for(tmp_path):
+    with pytest.raises(DataError, match=r"no space left for .*free some and run again"), report_full_disk(tmp_path):
         write_shard(tmp_path / "k.parquet", failing())  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
     assert write_shard(tmp_path / "k.parquet", []) == 0 and list(tmp_path.iterdir()) == []
 
 
 def test_other_faults_of_the_disk_are_not_taken_for_a_full_one(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), room_for(tmp_path):
+    with pytest.raises(PermissionError), report_full_disk(tmp_path):
         raise PermissionError(errno.EACCES, "denied")
 
 

@@ -24,12 +24,12 @@ from components.data.assemble import duplicates
 from components.data.curate import curate
 from components.data.encode import Encoder, PictureLatents, ReferenceFeatures, TextTokens, mask_shares
 from components.data.finished_units import FinishedUnits, RowRecord
-from components.data.identity import RELEASED, STAGES, stages_identity
 from components.data.plan import PlannedRow, plan_rows
 from components.data.prepare import plan_work
 from components.data.schema import AnnotatedSubject, SourceRow
 from components.data.source_files import SourceFiles
 from components.data.sources import read_source
+from components.data.stage_versions import RELEASED, STAGES, stages_identity
 from components.data.subject_image import CurateSettings, ReferenceCutOut, TrainingView
 from components.data.unit_writer import prepare_unit
 from components.data.units import MarkedRow, Unit, cut_units
@@ -212,8 +212,8 @@ def test_a_stage_gives_what_its_version_gave(stage: str, tmp_path: Path) -> None
     given = fingerprint(plain(STAGE[stage](tmp_path)))
     assert len(GIVEN[stage]) == STAGES[stage], f"GIVEN needs a hash a version: {stage} gives {given}"
     assert given == GIVEN[stage][-1], (
-        f"{stage} gives something else than before: if that is meant, raise its version in components/data/identity.py "
-        f"and add {given!r} here"
+        f"{stage} gives something else than before: if that is meant, raise its version in "
+        f"components/data/stage_versions.py and add {given!r} here"
     )
 
 
@@ -233,7 +233,7 @@ def test_a_release_without_versions_is_known_by_its_hash(release: Path) -> None:
 
 
 def test_models_compute_what_they_computed_for_the_release(release: Path, config: Config, tmp_path: Path) -> None:
-    """Whoever changes the numbers raises ``encode`` and makes fixtures anew (`fixtures/make_release_fixtures.py`)."""
+    """Other numbers need a new version of ``encode`` and new fixtures (`fixtures/make_release_fixtures.py`)."""
     made = json.loads((release / "made.json").read_text())["code"]
     assert stages_identity() == made, "make fixtures with these versions"
     source = read_source(config.data)

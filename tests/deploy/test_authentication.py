@@ -1,4 +1,4 @@
-"""The door: who comes in with which key, how often, at what cost, and that the service does not stand open."""
+"""Authentication: which keys are accepted, their rate limits and quotas, and that a service without keys is refused."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ SMALL = 64 * 64
 DAY = 86_400
 
 
-class Rented(GenerationService):
-    """Draws, unless it is told to fail."""
+class FailingGenerator(GenerationService):
+    """Generates images, or raises ``failing`` if it is set."""
 
     failing: Exception | None = None
 
@@ -54,11 +54,11 @@ class Rented(GenerationService):
 
 @dataclass
 class Service:
-    """A gateway that asks for keys, and what is behind it."""
+    """A gateway that requires keys, with its stores and generator."""
 
     config: Config
     store: KeyStore
-    generator: Rented
+    generator: FailingGenerator
     client: TestClient
     another: Callable[[], TestClient]
 
@@ -82,7 +82,7 @@ def config(tmp_path: Path) -> Config:
 @pytest.fixture
 def service(config: Config) -> Iterator[Service]:
     characters = CharacterService(config)
-    generator = Rented(FakePipeline(), characters)
+    generator = FailingGenerator(FakePipeline(), characters)
     jobs = JobService(config, generator)
     model = ModelResponse(id="realcustom-tiny", version="7")
 
@@ -109,7 +109,7 @@ def routes(service: Service) -> set[tuple[str, str]]:
     return {(method.upper(), path) for path, methods in paths.items() for method in methods}
 
 
-# Who comes in
+# Keys and scopes
 
 
 def test_every_route_asks_for_a_key(service: Service) -> None:
@@ -186,7 +186,7 @@ ALL = {READ_CHARACTERS, WRITE_CHARACTERS, DRAW, READ_JOBS, WRITE_JOBS, METRICS, 
         ([Scope.ADMIN], ALL),
     ],
 )
-def test_a_key_opens_what_its_scopes_name(service: Service, scopes: list[Scope], open_to: set[tuple[str, str]]) -> None:
+def test_a_key_permits_its_scopes_routes(service: Service, scopes: list[Scope], open_to: set[tuple[str, str]]) -> None:
     headers = service.key(*scopes)
     for method, path in ALL:
         answer = service.client.request(method, path, headers=headers, content=b"" if method == "POST" else None)
@@ -216,13 +216,13 @@ def test_a_key_that_is_revoked_stops_to_work(service: Service) -> None:
     assert service.client.get("/v1/models", headers=headers).status_code == 401
 
 
-def test_the_door_stands_before_sockets_too(service: Service) -> None:
+def test_web_sockets_need_a_key_too(service: Service) -> None:
     with pytest.raises(WebSocketDisconnect) as refused, service.client.websocket_connect("/v1/jobs"):
         pass
     assert refused.value.code == 1008
 
 
-def test_a_body_is_not_read_for_who_is_not_let_in(service: Service) -> None:
+def test_a_body_is_not_read_without_a_valid_key(service: Service) -> None:
     async def ask() -> int:
         answered: list[int] = []
 
@@ -373,7 +373,7 @@ def test_this_machine_alone_needs_no_keys(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "example.org", "localhost.example.org", "", None])
-def test_the_network_needs_keys_or_a_word_that_it_does_not(host: str | None) -> None:
+def test_a_network_address_needs_keys_or_an_explicit_setting(host: str | None) -> None:
     with pytest.raises(ConfigError, match=r"serving\.access\.keys.*realcustom key create.*open_to_network=true"):
         authentication.require_authentication(load_config("tiny"), host)
     authentication.require_authentication(load_config("tiny", ["serving.access.keys=required"]), host)

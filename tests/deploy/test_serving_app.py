@@ -84,8 +84,8 @@ def check_service(client: httpx.Client) -> None:
     def answer(seed: int) -> httpx.Response:
         return generate("a slow robot", seed=seed)
 
-    with ThreadPoolExecutor(16) as crowd:
-        answers = list(crowd.map(answer, range(16)))
+    with ThreadPoolExecutor(16) as executor:
+        answers = list(executor.map(answer, range(16)))
     statuses = {a.status_code for a in answers}
     assert statuses == {200, 503}, "four are worked on, two wait, the others are refused"
     refused = next(a for a in answers if a.status_code == 503)
@@ -117,7 +117,7 @@ def check_edits(client: httpx.Client) -> None:
 
 
 def check_leaving(client: httpx.Client) -> None:
-    """Who goes away makes room: four are worked on, and none of them is drawn to its end."""
+    """A client that disconnects frees its place: four requests are running, and none of them runs to its end."""
 
     def leave(stream: bool) -> None:
         asked = {"prompt": "a sluggish robot", "stream": stream}
@@ -125,8 +125,8 @@ def check_leaving(client: httpx.Client) -> None:
         with leaver, suppress(httpx.ReadTimeout), leaver.stream("POST", "/v1/images/generations", json=asked) as answer:
             next(answer.iter_raw())  # and the stream has begun
 
-    with ThreadPoolExecutor(4) as crowd:
-        list(crowd.map(leave, [False, True, False, True]))
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(leave, [False, True, False, True]))
     started = time.monotonic()
     assert client.post("/v1/images/generations", json={"prompt": "a robot"}).status_code == 200
     assert time.monotonic() - started < 1.5

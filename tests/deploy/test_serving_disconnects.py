@@ -1,4 +1,4 @@
-"""Who goes away is drawn for no longer; and jobs take what pictures take."""
+"""A request ends when its client disconnects; and jobs accept the fields of image requests."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def stopped_early(pipeline: FakePipeline) -> bool:
     return len(pipeline.calls) == before < SLUGGISH["steps"]  # type: ignore[operator]
 
 
-def test_a_client_that_waits_and_goes_away_is_drawn_for_no_longer(url: str, pipeline: FakePipeline) -> None:
+def test_a_request_ends_when_its_client_disconnects(url: str, pipeline: FakePipeline) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{url}/v1/images/generations", json=SLUGGISH, timeout=0.5)
     assert pipeline.calls and stopped_early(pipeline)
 
 
-def test_a_client_that_listens_and_goes_away_is_drawn_for_no_longer(url: str, pipeline: FakePipeline) -> None:
+def test_a_stream_ends_when_its_client_disconnects(url: str, pipeline: FakePipeline) -> None:
     asked = SLUGGISH | {"stream": True, "partial_images": 3}
     with httpx.stream("POST", f"{url}/v1/images/generations", json=asked, timeout=10) as answer:
         line = next(line for line in answer.iter_lines() if line.startswith("event: "))
@@ -71,7 +71,7 @@ def test_a_client_that_listens_and_goes_away_is_drawn_for_no_longer(url: str, pi
     assert stopped_early(pipeline)
 
 
-def test_a_client_that_goes_away_before_the_stream_begins(url: str, pipeline: FakePipeline) -> None:
+def test_a_client_that_disconnects_before_the_stream_begins(url: str, pipeline: FakePipeline) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{url}/v1/images/generations", json=SLUGGISH | {"stream": True}, timeout=0.03)
     assert stopped_early(pipeline)

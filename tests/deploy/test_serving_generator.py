@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.characters.character import Portraits, SubjectTokens
+from components.characters.character import CharacterCutOuts, SubjectTokens
 from components.config import load_config
 from components.engine.request import Phase
 from components.errors import NotFoundError, WordError
@@ -30,10 +30,10 @@ PLAIN = GenerationRequest("a robot on the beach", "", 64, 64, 4, 3.5, (1,), (), 
 WITH = replace(PLAIN, subjects=(RequestedSubject("red", "robot"),))
 
 
-class Kept:
+class StoredTokens:
     """Characters whose tokens are colours."""
 
-    async def portraits(self, identifier: str, size: int) -> Portraits:
+    async def cut_outs(self, identifier: str, size: int) -> CharacterCutOuts:
         raise NotFoundError("no such character")
 
     async def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
@@ -60,7 +60,7 @@ def pictures(result: GenerationResult | BaseException) -> list[tuple[bytes, tupl
 
 def test_requests_share_steps_whatever_their_parameters() -> None:
     pipeline = FakePipeline()
-    service = GenerationService(pipeline, Kept())
+    service = GenerationService(pipeline, StoredTokens())
     requests = [
         replace(PLAIN, prompt="a slow robot", steps=9),
         replace(WITH, seeds=(2, 3)),
@@ -71,7 +71,7 @@ def test_requests_share_steps_whatever_their_parameters() -> None:
     assert service.close(10)
     assert max(pipeline.calls) > 3 and sum(pipeline.calls) == 9 + 8 + 4 + 4
     for request, result in zip(requests, together, strict=True):
-        alone = GenerationService(FakePipeline(), Kept())
+        alone = GenerationService(FakePipeline(), StoredTokens())
         assert pictures(generate_all(alone, request)[0]) == pictures(result)
     assert len({picture for result in together for picture in pictures(result)}) == 5
     timings = together[0].timings if isinstance(together[0], GenerationResult) else {}
@@ -79,7 +79,7 @@ def test_requests_share_steps_whatever_their_parameters() -> None:
 
 
 def test_a_request_that_fails_does_not_affect_others() -> None:
-    service = GenerationService(FakePipeline(), Kept())
+    service = GenerationService(FakePipeline(), StoredTokens())
     late = replace(WITH, prompt="very " * READ_WORDS + "robot", seeds=(1, 2, 3))
     results = generate_all(service, WITH, late, replace(WITH, subjects=(RequestedSubject("unknown", "robot"),)), PLAIN)
     assert [type(result) for result in results] == [GenerationResult, WordError, NotFoundError, GenerationResult]
@@ -87,13 +87,13 @@ def test_a_request_that_fails_does_not_affect_others() -> None:
 
 def test_a_request_that_times_out_is_cancelled() -> None:
     slow = replace(PLAIN, prompt="a slow robot", seeds=(1, 2))
-    service = GenerationService(FakePipeline(), Kept(), GeneratorLimits(timeout_s=0.2))
+    service = GenerationService(FakePipeline(), StoredTokens(), GeneratorLimits(timeout_s=0.2))
     expired, patient = generate_all(service, slow, replace(slow, timeout_s=60))
     assert isinstance(expired, UnavailableError) and isinstance(patient, GenerationResult)
     assert service.stats().ended == {Phase.EXPIRED: 2, Phase.DONE: 2}
 
 
-class Counted(Kept):
+class Counted(StoredTokens):
     """Knows which tokens were fetched, and whether somebody still has them."""
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ def test_nothing_is_cached_where_that_is_not_wanted() -> None:
 
 def test_cancelling_the_call_cancels_the_generation() -> None:
     pipeline = FakePipeline()
-    service = GenerationService(pipeline, Kept())
+    service = GenerationService(pipeline, StoredTokens())
 
     async def leave() -> None:
         with pytest.raises(TimeoutError):
@@ -158,7 +158,7 @@ def test_requests_fail_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_a_stream_yields_progress_and_previews() -> None:
-    service = GenerationService(FakePipeline(), Kept())
+    service = GenerationService(FakePipeline(), StoredTokens())
 
     async def draw(previews: int) -> list[JobProgress | Preview | GenerationResult]:
         request = replace(PLAIN, prompt="a slow robot", steps=9, seeds=(1, 2))
@@ -176,7 +176,7 @@ def test_a_stream_yields_progress_and_previews() -> None:
 
 def test_closing_a_stream_cancels_the_generation() -> None:
     pipeline = FakePipeline()
-    service = GenerationService(pipeline, Kept())
+    service = GenerationService(pipeline, StoredTokens())
 
     async def leave() -> None:
         async with aclosing(service.stream(replace(PLAIN, prompt="a slow robot", steps=50))) as told:
@@ -192,7 +192,7 @@ def test_closing_a_stream_cancels_the_generation() -> None:
 
 def test_the_encoders_identity_is_computed_once() -> None:
     pipeline = FakePipeline()
-    service = GenerationService(pipeline, Kept())
+    service = GenerationService(pipeline, StoredTokens())
     assert all(isinstance(result, GenerationResult) for result in generate_all(service, WITH, WITH, WITH))
     assert service.close(10) and pipeline.identified == 1
 

@@ -262,8 +262,8 @@ def test_a_mention_that_names_nobody_or_several_is_refused_by_its_place(
     assert several.status_code == 400 and error(several)["code"] == "mention_ambiguous"
     for name in ("a", "b", "c", "d", "e"):
         create(client, name=name, target_word=f"word{name}")
-    crowd = generate(client, "@a @b @c @d @e")
-    assert crowd.status_code == 400 and error(crowd)["code"] == "too_many_characters"
+    refused = generate(client, "@a @b @c @d @e")
+    assert refused.status_code == 400 and error(refused)["code"] == "too_many_characters"
     assert generate(client, "@a @b @c @d").status_code == 200
     assert len(pipeline.calls) > 0
 

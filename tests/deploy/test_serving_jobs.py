@@ -266,7 +266,7 @@ def portrait() -> bytes:
     return buffer.getvalue()
 
 
-class Moody:
+class FailingGenerator:
     """A generator that fails in the ways given, one a call, before it draws."""
 
     def __init__(self, *faults: Exception) -> None:
@@ -283,13 +283,13 @@ def test_what_passes_is_tried_again_and_what_does_not_is_given_up(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     passing = [UnavailableError("a part of the service was restarted; try again"), RuntimeError(SECRET)]
-    with client_of(configured(tmp_path, "serving.jobs.concurrency=1"), Moody(*passing)) as client:
+    with client_of(configured(tmp_path, "serving.jobs.concurrency=1"), FailingGenerator(*passing)) as client:
         assert wait(client, submit(client)["id"])["attempts"] == 3
     busy = [BusyError("too many requests are waiting; try again later")] * 4
-    with client_of(configured(tmp_path), Moody(*busy)) as client:
+    with client_of(configured(tmp_path), FailingGenerator(*busy)) as client:
         done = wait(client, submit(client)["id"])
         assert (done["status"], done["attempts"]) == ("done", 1), "what was not begun is no attempt"
-    with client_of(configured(tmp_path), Moody(*[RuntimeError(SECRET)] * 9)) as client:
+    with client_of(configured(tmp_path), FailingGenerator(*[RuntimeError(SECRET)] * 9)) as client:
         answer = wait(client, submit(client, prompt=SECRET)["id"])
         assert answer["error"] == {
             "message": "given up after 3 attempts: internal error",
@@ -299,7 +299,7 @@ def test_what_passes_is_tried_again_and_what_does_not_is_given_up(
 
 
 def test_a_generator_that_hangs_is_left(tmp_path: Path) -> None:
-    class Hanging(Moody):
+    class Hanging(FailingGenerator):
         async def stream(self, *arguments: Any) -> AsyncGenerator[GenerationResult, None]:
             if self.faults:
                 self.faults.pop()
@@ -478,4 +478,4 @@ def test_webhooks_without_a_usable_key_stop_the_service(tmp_path: Path) -> None:
         tmp_path, 'serving.jobs.webhook_origins=["https://a"]', f"serving.jobs.webhook_secret={tmp_path}/none"
     )
     with pytest.raises(ConfigError, match="webhook_secret: cannot be read"):
-        JobService(config, Moody())  # type: ignore[arg-type]
+        JobService(config, FailingGenerator())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Jobs on real Ray Serve: whoever works on one is killed in the middle, and the job ends once all the same."""
+"""Jobs on real Ray Serve: a replica that processes a job is killed, and the job still ends exactly once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""C2PA manifests: pictures are signed, what they say can be read, and whoever changes one is found out."""
+"""C2PA manifests: images are signed, their claims can be read, and a changed image is detected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from components.config import Config, ServingConfig, for_workers, load_config
 from components.errors import ConfigError
-from components.provenance.image_files import MACHINE_MADE, Marks, ModelName, Output
+from components.provenance.image_files import MACHINE_MADE, GenerationParameters, ModelName, Output
 from components.provenance.manifests import picture_writer
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
@@ -23,7 +23,7 @@ from tests.fixtures.certificates import Signer, make_signer
 
 c2pa = pytest.importorskip("c2pa")
 MODEL = ModelName("realcustom-tiny", "7")
-MARKS = Marks(5, ("robot",), 4, 3.5, None, "a secret robot")
+PARAMETERS = GenerationParameters(5, ("robot",), 4, 3.5, None, "a secret robot")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def read(picture: bytes, signer: Signer | None = None) -> Any:
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_a_signed_picture_says_that_a_model_made_it_and_which(config: Config, signer: Signer, kind: Any) -> None:
     write = picture_writer(config.serving, MODEL)
-    signed = write(Image.new("RGB", (64, 64), "red"), Output(kind, 90), MARKS)
+    signed = write(Image.new("RGB", (64, 64), "red"), Output(kind, 90), PARAMETERS)
     assert Image.open(io.BytesIO(signed)).format == kind.upper()
     with read(signed, signer) as reader:
         assert reader.get_validation_state() == "Trusted"
@@ -58,13 +58,13 @@ def test_a_signed_picture_says_that_a_model_made_it_and_which(config: Config, si
     assert (created["action"], created["digitalSourceType"]) == ("c2pa.created", MACHINE_MADE)
     assert created["softwareAgent"]["name"] == "RealCustom Studio"
     assert created["parameters"] == {"model": "realcustom-tiny", "model_version": "7"}
-    with read(signed) as stranger:
-        assert stranger.get_validation_state() == "Valid", "sound, by somebody unknown"
+    with read(signed) as unknown:
+        assert unknown.get_validation_state() == "Valid", "a valid signature of an unknown signer"
 
 
 def test_changed_pixels_are_found_out(config: Config, signer: Signer) -> None:
     write = picture_writer(config.serving, MODEL)
-    signed = bytearray(write(Image.effect_noise((64, 64), 50).convert("RGB"), Output("jpeg", 90), MARKS))
+    signed = bytearray(write(Image.effect_noise((64, 64), 50).convert("RGB"), Output("jpeg", 90), PARAMETERS))
     signed[-40] ^= 1
     with read(bytes(signed), signer) as reader:
         assert reader.get_validation_state() == "Invalid"
@@ -76,11 +76,11 @@ def test_pictures_are_signed_from_several_threads(config: Config, signer: Signer
     write = picture_writer(config.serving, MODEL)
 
     def state(color: str) -> str:
-        with read(write(Image.new("RGB", (32, 32), color), Output(), MARKS), signer) as reader:
+        with read(write(Image.new("RGB", (32, 32), color), Output(), PARAMETERS), signer) as reader:
             return str(reader.get_validation_state())
 
-    with ThreadPoolExecutor(4) as crowd:
-        assert set(crowd.map(state, ["red", "green", "blue", "white"] * 5)) == {"Trusted"}
+    with ThreadPoolExecutor(4) as executor:
+        assert set(executor.map(state, ["red", "green", "blue", "white"] * 5)) == {"Trusted"}
 
 
 def test_pictures_over_http_are_signed(config: Config, signer: Signer) -> None:
@@ -94,7 +94,7 @@ def test_pictures_over_http_are_signed(config: Config, signer: Signer) -> None:
 
 
 def test_without_a_key_nothing_is_signed() -> None:
-    plain = picture_writer(ServingConfig(), MODEL)(Image.new("RGB", (16, 16)), Output(), MARKS)
+    plain = picture_writer(ServingConfig(), MODEL)(Image.new("RGB", (16, 16)), Output(), PARAMETERS)
     with pytest.raises(c2pa.C2paError, match="ManifestNotFound"):
         read(plain)
 

@@ -30,7 +30,7 @@ from deploy.status.replica_status import LoadedVersion, ReplicaReport, ReplicaSt
 from tests.deploy.test_serving_app import photograph
 from tests.deploy.test_serving_overload import asked
 from tests.deploy.test_serving_rollout import configured
-from tests.fakes.in_process_service import MODEL, Studio, studio
+from tests.fakes.in_process_service import MODEL, RunningService, running_service
 from tests.fakes.pipeline import FakePipeline
 
 SECRET = "sekrit"
@@ -53,7 +53,7 @@ def one(page: str, name: str, **labels: str) -> float:
 def test_a_page_holds_what_the_service_has_done(tmp_path: Path) -> None:
     config = configured(tmp_path, "serving.jobs.tick_s=0.02")
 
-    async def work(service: Studio) -> str:
+    async def work(service: RunningService) -> str:
         form = {"name": "Rob", "description": "a red robot"}
         created = await service.client.post(
             "/v1/characters", data=form, files=[("pictures", ("rob.png", photograph()))]
@@ -73,7 +73,7 @@ def test_a_page_holds_what_the_service_has_done(tmp_path: Path) -> None:
         return answer.text
 
     async def run() -> str:
-        async with studio(config) as service:
+        async with running_service(config) as service:
             return await work(service)
 
     page = asyncio.run(run())

@@ -30,9 +30,9 @@ from deploy.interfaces.results import GenerationResult
 from deploy.status.metrics import GeneratorMetrics
 from deploy.status.readiness import UnhealthyError, check_progress, readiness_problems
 from deploy.status.replica_status import ReplicaReport, ReplicaStatus, read_reports
-from tests.deploy.test_serving_generator import PLAIN, Kept
+from tests.deploy.test_serving_generator import PLAIN, StoredTokens
 from tests.fakes import pipeline as fakes
-from tests.fakes.in_process_service import generators, studio, wait_until
+from tests.fakes.in_process_service import generators, running_service, wait_until
 from tests.fakes.pipeline import FakePipeline
 
 SLOW = replace(PLAIN, prompt="a slow robot", steps=10)
@@ -109,7 +109,7 @@ def test_the_backlog_is_about_as_long_as_it_takes(engine: Engine) -> None:
 
 def test_a_pipeline_that_does_not_come_back_is_noticed_and_given_up() -> None:
     pipeline = FakePipeline()
-    service = GenerationService(pipeline, Kept())
+    service = GenerationService(pipeline, StoredTokens())
     check_progress([service.stats()], 0.0)
 
     async def hang() -> list[Any]:
@@ -141,7 +141,7 @@ def test_what_is_done_beside_the_steps_can_be_stuck_too() -> None:
 
 
 def test_a_slow_step_is_not_a_stuck_one() -> None:
-    service = GenerationService(FakePipeline(), Kept())
+    service = GenerationService(FakePipeline(), StoredTokens())
 
     async def watch() -> float:
         drawing, silent = asyncio.create_task(service.generate(SLOW)), 0.0
@@ -155,7 +155,7 @@ def test_a_slow_step_is_not_a_stuck_one() -> None:
 
 
 def test_a_closing_generator_ends_what_it_has_begun_with_its_previews() -> None:
-    service = GenerationService(FakePipeline(), Kept())
+    service = GenerationService(FakePipeline(), StoredTokens())
 
     async def close() -> list[Any]:
         told = []
@@ -174,9 +174,9 @@ def test_a_closing_generator_ends_what_it_has_begun_with_its_previews() -> None:
 # When the refused may come back
 
 
-def test_whoever_comes_back_when_told_finds_room() -> None:
+def test_a_client_that_retries_after_retry_after_is_accepted() -> None:
     limits = GeneratorLimits(pixels=64 * 64, queued=2, timeout_s=60)
-    service = GenerationService(FakePipeline(), Kept(), limits)
+    service = GenerationService(FakePipeline(), StoredTokens(), limits)
 
     async def overload() -> BusyError:
         await service.generate(SLOW)
@@ -219,7 +219,7 @@ def test_too_many_of_everybodys_is_503_with_an_honest_wait(tmp_path: Path) -> No
     config = load_config("tiny", [f"serving.store={tmp_path}", "serving.rollout.poll_s=0", *few])
 
     async def overload() -> None:
-        async with studio(config) as service:
+        async with running_service(config) as service:
             assert (await service.draw("a slow robot")).status_code == 200
             begun = []
             for _ in range(3):
@@ -236,7 +236,7 @@ def test_too_many_of_everybodys_is_503_with_an_honest_wait(tmp_path: Path) -> No
 
 
 def test_an_owner_in_excess_is_told_so() -> None:
-    service = GenerationService(FakePipeline(), Kept(), GeneratorLimits(pixels=64 * 64, queued=9, owned=1))
+    service = GenerationService(FakePipeline(), StoredTokens(), GeneratorLimits(pixels=64 * 64, queued=9, owned=1))
 
     async def overload() -> list[Any]:
         requests = [replace(SLOW, owner=owner) for owner in ("greedy", "greedy", "greedy", "modest")]
@@ -259,7 +259,7 @@ def test_late_requests_are_refused_in_json(tmp_path: Path) -> None:
     settings = [f"serving.store={tmp_path}", "serving.rollout.poll_s=0", "serving.request_timeout_s=0.5"]
 
     async def ask() -> None:
-        async with studio(load_config("tiny", settings)) as service:
+        async with running_service(load_config("tiny", settings)) as service:
             late = await service.draw("a sluggish robot", steps=60)
             assert late.status_code == 503 and late.json()["error"]["type"] == "server_error"
             assert int(late.headers["Retry-After"]) >= 1
@@ -290,7 +290,7 @@ def test_readiness_is_told_over_http_and_liveness_apart_from_it(tmp_path: Path) 
     config = load_config("tiny", [f"serving.store={tmp_path}", "serving.rollout.poll_s=0"])
 
     async def ask() -> None:
-        async with studio(config) as service:
+        async with running_service(config) as service:
             await asyncio.sleep(0.2)
             assert (await service.client.get("/readyz")).json() == {"status": "ready"}
             await service.status.report(ReplicaReport("jobs", "jobs-1", problem="the database does not answer"))
@@ -368,7 +368,7 @@ def test_a_board_that_does_not_answer_keeps_nobody_waiting() -> None:
 def test_every_size_is_drawn_alone_and_together_before_a_generator_is_ready() -> None:
     config = load_config("tiny", ["serving.warm_sizes=[64x64,96x64]", "serving.compile=true"])
     metrics = GeneratorMetrics()
-    service = VersionLoader(config, fakes, "realcustom-tiny", Kept(), metrics)("7")
+    service = VersionLoader(config, fakes, "realcustom-tiny", StoredTokens(), metrics)("7")
     pipeline = service.pipeline
     assert isinstance(pipeline, FakePipeline) and pipeline.compiled
     sizes = {(probe.width, probe.height) for probe in warm_up_requests(pipeline, config)}
@@ -388,7 +388,7 @@ def test_a_version_that_cannot_draw_is_not_ready() -> None:
 
 def test_the_budget_is_measured_once_for_all_versions() -> None:
     config = load_config("tiny", ["serving.pixel_budget=null"])
-    loader = VersionLoader(config, fakes, "realcustom-tiny", Kept(), GeneratorMetrics())
+    loader = VersionLoader(config, fakes, "realcustom-tiny", StoredTokens(), GeneratorMetrics())
     first = loader("7")
     second = loader("8", first)
     calls = [len(service.pipeline.calls) for service in (first, second)]  # type: ignore[attr-defined]

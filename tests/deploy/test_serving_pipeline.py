@@ -66,8 +66,8 @@ def test_the_real_pipeline_serves_requests(config: Config, reference: Reference)
         other = GenerationRequest("a red cat and a robot", "night", 64, 72, 3, 2.0, (9,), (subject,), 0.5)
         return list(await asyncio.gather(service.generate(other), service.generate(request)))
 
-    crowded = asyncio.run(together())[1]
-    for alone, batched in zip(result.images, crowded.images, strict=True):
+    batched_result = asyncio.run(together())[1]
+    for alone, batched in zip(result.images, batched_result.images, strict=True):
         assert np.abs(pixels(alone.image) - pixels(batched.image)).max() <= LEVEL
 
     late = GenerationRequest("very " * 90 + "robot", "", 64, 72, 2, 3.5, (1,), (subject,), None)
@@ -78,7 +78,7 @@ def test_the_real_pipeline_serves_requests(config: Config, reference: Reference)
 
 @pytest.mark.slow
 def test_a_compiled_generator_draws_the_same(config: Config, reference: Reference) -> None:
-    """`serving.compile`, warmed up as a generator is, alone and in a crowd."""
+    """`serving.compile`, warmed up as a generator is, alone and in a batch."""
     store = CharacterStore(Path(config.serving.store))
     subject = RequestedSubject(store.create("Rob", "a robot", "robot", [reference]).id, "robot")
     request = GenerationRequest("a robot in the snow", "", 64, 64, 3, 3.5, (4,), (subject,), 0.3)

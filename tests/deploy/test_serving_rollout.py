@@ -32,8 +32,8 @@ from deploy.generator.service import GenerationService
 from deploy.interfaces.errors import BusyError, UnavailableError
 from deploy.interfaces.requests import GenerationRequest
 from deploy.status.readiness import UnhealthyError
-from tests.deploy.test_serving_generator import Kept
-from tests.fakes.in_process_service import Studio, generators, studio, wait_until
+from tests.deploy.test_serving_generator import StoredTokens
+from tests.fakes.in_process_service import RunningService, generators, running_service, wait_until
 from tests.fakes.pipeline import BROKEN, FakePipeline, point
 
 REQUEST = GenerationRequest("a robot", "", 64, 64, 3, 3.5, (1,), (), None)
@@ -51,7 +51,7 @@ def replica_of(*tried: str, rollout: RolloutConfig = RolloutConfig(poll_s=1), fi
         if version == BROKEN:
             raise ArtifactError("model.adapter was trained with other vision encoders")
         write = PictureWriter(ModelName("realcustom-tiny", version))
-        return GenerationService(FakePipeline(f"fake-{version}"), Kept(), write=write)
+        return GenerationService(FakePipeline(f"fake-{version}"), StoredTokens(), write=write)
 
     return ModelVersions(load, [*tried, first], rollout)
 
@@ -95,7 +95,7 @@ def test_no_request_fails_while_the_alias_moves_back_and_forth(tmp_path: Path) -
     config = configured(tmp_path)
     answers: list[tuple[str, int, str]] = []
 
-    async def ask(service: Studio, until: asyncio.Event, client: int) -> None:
+    async def ask(service: RunningService, until: asyncio.Event, client: int) -> None:
         number = 0
         while not until.is_set():
             prompt = "a slow robot" if client == 0 else "a robot"
@@ -104,7 +104,7 @@ def test_no_request_fails_while_the_alias_moves_back_and_forth(tmp_path: Path) -
             number += 1
 
     async def move() -> int:
-        async with studio(config) as service:
+        async with running_service(config) as service:
             ended = asyncio.Event()
             clients = [asyncio.create_task(ask(service, ended, client)) for client in range(4)]
             for version in (NEW, OLD, NEW, OLD):
@@ -156,7 +156,7 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(tmp_path: Path) -> None
     config = configured(tmp_path)
 
     async def promote() -> None:
-        async with studio(config) as service:
+        async with running_service(config) as service:
             point(config, champion=BROKEN)
             while service.loads != [OLD, BROKEN]:
                 await asyncio.sleep(0.01)
@@ -224,7 +224,7 @@ def test_a_share_of_requests_and_jobs_goes_to_the_challenger(tmp_path: Path) -> 
     config = configured(tmp_path, "serving.rollout.canary=0.5", "serving.jobs.tick_s=0.02")
 
     async def draw() -> None:
-        async with studio(config) as service:
+        async with running_service(config) as service:
             point(config, champion=OLD, challenger=NEW)
             while len(service.generator.versions()) < 2:
                 await asyncio.sleep(0.01)

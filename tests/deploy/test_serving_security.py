@@ -1,4 +1,4 @@
-"""What strangers send does no harm, is not written into logs, and is refused where a policy says so."""
+"""Untrusted input does no harm, is not logged, and is refused if a policy says so."""
 
 from __future__ import annotations
 

@@ -44,21 +44,21 @@ def pipeline(miniature) -> RealCustomPipeline:  # type: ignore[no-untyped-def]
 
 
 @dataclass
-class Cast:
+class Subjects:
     cat: Subject
     robot: Subject
 
 
 @pytest.fixture(scope="module")
-def cast(pipeline: RealCustomPipeline) -> Cast:
+def subjects(pipeline: RealCustomPipeline) -> Subjects:
     """A cat of one reference, and a robot of two with a face."""
     red = pipeline.encode_subject([Image.new("RGB", (128, 128), "red")])
     two = pipeline.encode_subject([Image.new("RGB", (128, 128), color) for color in ("blue", "white")])
-    return Cast(Subject(red, "cat"), Subject(two, "robot", 0.7, torch.arange(len(two)) < 20, 0.5, 1.2))
+    return Subjects(Subject(red, "cat"), Subject(two, "robot", 0.7, torch.arange(len(two)) < 20, 0.5, 1.2))
 
 
 @pytest.fixture
-def requests(cast: Cast, pipeline: RealCustomPipeline) -> list[Request]:
+def requests(subjects: Subjects, pipeline: RealCustomPipeline) -> list[Request]:
     def asked(prompt: str, seed: int, steps: int, *subjects: Subject, scale: float = 3.5, **more: Any) -> Request:
         return Request(prompt, seed, 64, 64, steps, scale, subjects=subjects, **more)
 
@@ -68,15 +68,15 @@ def requests(cast: Cast, pipeline: RealCustomPipeline) -> list[Request]:
     given = torch.zeros(16, 16)
     given[4:12, 2:9] = 0.8
     return [
-        asked("a red cat on the beach", 1, 4, cast.cat),
+        asked("a red cat on the beach", 1, 4, subjects.cat),
         asked("a robot in the snow", 2, 7),
-        asked("a robot and a cat in the snow", 3, 5, cast.robot, cast.cat, negative_prompt="at night"),
-        asked("a cat at night", 4, 3, replace(cast.cat, mask=given), scale=7.0),
-        asked("a cat and a car", 5, 6, cast.cat, scale=1.0, scheduler=own(DPMSolverMultistepScheduler)),
-        asked("a robot", 6, 4, cast.robot, mask_scope=0.6, scheduler=own(HeunDiscreteScheduler)),
+        asked("a robot and a cat in the snow", 3, 5, subjects.robot, subjects.cat, negative_prompt="at night"),
+        asked("a cat at night", 4, 3, replace(subjects.cat, mask=given), scale=7.0),
+        asked("a cat and a car", 5, 6, subjects.cat, scale=1.0, scheduler=own(DPMSolverMultistepScheduler)),
+        asked("a robot", 6, 4, subjects.robot, mask_scope=0.6, scheduler=own(HeunDiscreteScheduler)),
         asked("a bird", 7, 5, scale=1.0, scheduler=own(UniPCMultistepScheduler)),
-        asked("a red cat", 8, 5, cast.cat, scheduler=own(EulerAncestralDiscreteScheduler)),
-        asked("a cat", 9, 4, replace(cast.cat, strength=0.5), eta=0.7, scheduler=own(DDIMScheduler)),
+        asked("a red cat", 8, 5, subjects.cat, scheduler=own(EulerAncestralDiscreteScheduler)),
+        asked("a cat", 9, 4, replace(subjects.cat, strength=0.5), eta=0.7, scheduler=own(DDIMScheduler)),
     ]
 
 
@@ -128,7 +128,7 @@ def called(pipeline: RealCustomPipeline, request: Request) -> Tensor:
     return output.images
 
 
-def test_the_same_alone_in_a_crowd_and_by_a_call(pipeline: RealCustomPipeline, requests: list[Request]) -> None:
+def test_the_same_alone_in_a_batch_and_by_a_call(pipeline: RealCustomPipeline, requests: list[Request]) -> None:
     alone = [drawn(pipeline, [request], [0])[0] for request in requests]
     for request, latents in zip(requests, alone, strict=True):
         assert torch.equal(latents, called(pipeline, request))

@@ -10,12 +10,14 @@ from components.errors import ConfigError
 from components.model.official import OfficialScheduler, official_scheduler
 from components.model.pipeline import RealCustomPipeline
 from components.model.schedulers import NAMES, OFFICIAL, SCHEDULERS, new_scheduler
-from tests.engine.test_engine_model import Cast, assert_same, cast, drawn, pipeline
+from tests.engine.test_engine_model import Subjects, assert_same, drawn, pipeline, subjects
 
-__all__ = ["cast", "pipeline"]
+__all__ = ["pipeline", "subjects"]
 
 
-def test_every_scheduler_gives_the_same_alone_and_in_a_batch_of_all(pipeline: RealCustomPipeline, cast: Cast) -> None:
+def test_every_scheduler_gives_the_same_alone_and_in_a_batch_of_all(
+    pipeline: RealCustomPipeline, subjects: Subjects
+) -> None:
     def requests() -> list[Request]:  # a scheduler has a state: each drawing needs new ones
         return [
             Request(
@@ -25,7 +27,7 @@ def test_every_scheduler_gives_the_same_alone_and_in_a_batch_of_all(pipeline: Re
                 64,
                 steps,
                 3.5,
-                subjects=(cast.cat,),
+                subjects=(subjects.cat,),
                 scheduler=new_scheduler(name, pipeline.scheduler),
             )
             for seed, (name, steps) in enumerate((name, steps) for name in SCHEDULERS for steps in (1, 2, 5))

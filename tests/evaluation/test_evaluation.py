@@ -32,10 +32,10 @@ def real() -> list[tuple[Scene, Rendered]]:
 
 def test_the_judge_recognises_real_pictures(judge: Judge, real: list[tuple[Scene, Rendered]]) -> None:
     wanted = [PromptSpec(s.target_word, s.place, s.position) for s, _ in real]
-    verdict = judge.check([r.picture for _, r in real], wanted)
-    assert verdict.kind.mean() > 0.95
-    assert verdict.place.mean() > 0.95
-    assert verdict.position.mean() > 0.95
+    checked = judge.check([r.picture for _, r in real], wanted)
+    assert checked.kind.mean() > 0.95
+    assert checked.place.mean() > 0.95
+    assert checked.position.mean() > 0.95
     wrong = [PromptSpec("fish" if w.kind != "fish" else "car", w.place, None) for w in wanted]
     assert judge.check([r.picture for _, r in real], wrong).kind.mean() < 0.05
 

@@ -127,20 +127,20 @@ def test_every_subject_gets_the_prompts_of_its_kind_without_a_pseudo_word(source
     protocol = read_protocol(DreamBenchConfig(source=source, seeds=2), seed=7)
     assert [(s.name, s.live, len(s.photographs)) for s in protocol.subjects] == [("mug", False, 3), ("rex", True, 2)]
     assert protocol.missing == ("gone",)
-    assert [s.text for s in protocol.shots if s.seed == 7] == [
+    assert [s.text for s in protocol.specs if s.seed == 7] == [
         "a mug on the beach",
         "a red mug <script>",
         "a mug at night",
         "a dog in the snow",
         "a dog in a chef's outfit",
     ]
-    assert len({s.name for s in protocol.shots}) == len(protocol.shots) == 10
-    assert all(s.word in s.text and s.seed in (7, 8) for s in protocol.shots)
+    assert len({s.name for s in protocol.specs}) == len(protocol.specs) == 10
+    assert all(s.word in s.text and s.seed in (7, 8) for s in protocol.specs)
 
 
 def test_fewer_subjects_prompts_and_seeds_are_the_first_ones(source: Path) -> None:
-    whole = read_protocol(DreamBenchConfig(source=source), seed=0).shots
-    some = read_protocol(DreamBenchConfig(source=source, subjects=1, prompts=2, seeds=1), seed=0).shots
+    whole = read_protocol(DreamBenchConfig(source=source), seed=0).specs
+    some = read_protocol(DreamBenchConfig(source=source, subjects=1, prompts=2, seeds=1), seed=0).specs
     assert some == tuple(s for s in whole if s.subject == "mug" and s.prompt < 2 and s.seed == 0)
 
 
@@ -148,10 +148,10 @@ def test_fewer_subjects_prompts_and_seeds_are_the_first_ones(source: Path) -> No
 def test_the_real_lists_ask_for_25_prompts_and_4_pictures_of_each() -> None:
     protocol = read_protocol(DreamBenchConfig(source=DREAMBENCH), seed=0)
     assert len(protocol.subjects) + len(protocol.missing) == 30
-    assert len(protocol.shots) == len(protocol.subjects) * 25 * 4
+    assert len(protocol.specs) == len(protocol.subjects) * 25 * 4
     live = {s.name for s in protocol.subjects if s.live}
     assert live == {s.name for s in protocol.subjects if s.name.startswith(("cat", "dog"))}
-    hats = {s.subject for s in protocol.shots if s.text.endswith("wearing a santa hat")}
+    hats = {s.subject for s in protocol.specs if s.text.endswith("wearing a santa hat")}
     assert hats == live
 
 

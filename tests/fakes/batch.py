@@ -16,7 +16,7 @@ from components.model.generation_request import GenerationRequest
 from tests.fakes.pipeline import FakePipeline, FakeState
 
 
-class Mortal(FakePipeline):
+class KillablePipeline(FakePipeline):
     """Dies of a prompt with the word "deadly"."""
 
     def begin(self, request: GenerationRequest) -> FakeState:
@@ -29,8 +29,8 @@ def resolve(config: Config, uri: str) -> SimpleNamespace:
     return SimpleNamespace(name="fake", version="1")
 
 
-def load_pipeline(config: Config, uri: str) -> Mortal:
-    return Mortal()
+def load_pipeline(config: Config, uri: str) -> KillablePipeline:
+    return KillablePipeline()
 
 
 def main(table: str, output: str, *overrides: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from components.characters.character import MAX_PICTURES, PictureCountError, Portraits, SubjectTokens
+from components.characters.character import MAX_PICTURES, CharacterCutOuts, PictureCountError, SubjectTokens
 from components.characters.store import CharacterStore
 from components.errors import NotFoundError
 from tests.fixtures.character_stores import add, color, reference
@@ -23,7 +23,7 @@ MODEL = "colours"
 COLORS = ("red", "blue", "yellow", "black")
 
 
-def colors_of(shown: Portraits) -> SubjectTokens:
+def colors_of(shown: CharacterCutOuts) -> SubjectTokens:
     return SubjectTokens(torch.tensor([color(cut_out.picture) for cut_out in shown.cut_outs]))
 
 
@@ -42,7 +42,7 @@ def step(store: CharacterStore, chance: random.Random) -> None:
         case 2 | 3:
             store.add_pictures(chosen.id, [reference(chance.choice(COLORS))], MAX_PICTURES)
         case _:
-            shown = store.portraits(chosen.id, 16)
+            shown = store.cut_outs(chosen.id, 16)
             store.put_tokens(chosen.id, MODEL, shown.revision, colors_of(shown))
 
 

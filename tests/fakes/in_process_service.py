@@ -47,7 +47,7 @@ def generators() -> list[int]:
 
 
 @dataclass
-class Studio:
+class RunningService:
     """A running service; ``loads`` are the versions that were loaded, in this order."""
 
     client: httpx.AsyncClient
@@ -66,7 +66,7 @@ class Studio:
 
 
 @asynccontextmanager
-async def studio(config: Config) -> AsyncIterator[Studio]:
+async def running_service(config: Config) -> AsyncIterator[RunningService]:
     characters, metrics, loads = CharacterService(config), GeneratorMetrics(), list[str]()
     loader = VersionLoader(config, registry, MODEL, characters, metrics)
 
@@ -90,8 +90,8 @@ async def studio(config: Config) -> AsyncIterator[Studio]:
     app = create_app(config, ModelResponse(id=MODEL, version="7"), characters, generator, jobs, status, stories)
     transport = httpx.ASGITransport(app)
     try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://studio", timeout=30) as client:
-            yield Studio(client, generator, status, loads)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service", timeout=30) as client:
+            yield RunningService(client, generator, status, loads)
     finally:
         for task in tasks:
             task.cancel()

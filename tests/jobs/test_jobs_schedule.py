@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from components.jobs.job import JobProgress, Lease, LeaseStatus, State
 from components.jobs.tables import TABLES
-from tests.fixtures.job_stores import ATTEMPTS, LEASE_S, Office, database
+from tests.fixtures.job_stores import ATTEMPTS, LEASE_S, JobStores, database
 
 __all__ = ["database"]
 
@@ -45,8 +45,8 @@ class Schedule(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.office = Office(Path(tempfile.mkdtemp()), self.url, max_queued=1000)
-        with self.office.engine.begin() as connection:
+        self.stores = JobStores(Path(tempfile.mkdtemp()), self.url, max_queued=1000)
+        with self.stores.engine.begin() as connection:
             for table in TABLES:
                 connection.execute(table.delete())
         self.jobs: dict[str, Expected] = {}
@@ -55,12 +55,12 @@ class Schedule(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Everybody but one worker is dead for good; that one finishes what there is."""
         for _ in range(len(self.jobs) * (ATTEMPTS + 1)):
-            self.office.clock.now += LEASE_S + 100
-            while lease := self.office.queue.claim():
-                self.office.queue.finish(lease, b"last")
+            self.stores.clock.now += LEASE_S + 100
+            while lease := self.stores.queue.claim():
+                self.stores.queue.finish(lease, b"last")
         for job in self.jobs:
-            assert State(self.office.state(job, self.jobs[job].owner)).final
-        self.office.engine.dispose()
+            assert State(self.stores.state(job, self.jobs[job].owner)).final
+        self.stores.engine.dispose()
 
     def _of(self, lease: Lease) -> Expected | None:
         """The job of a lease that still is its."""
@@ -69,14 +69,14 @@ class Schedule(RuleBasedStateMachine):
 
     @rule(owner=st.sampled_from("ab"))
     def submit(self, owner: str) -> None:
-        job = self.office.submit(owner=owner)
+        job = self.stores.submit(owner=owner)
         assert job not in self.jobs
         self.jobs[job] = Expected(owner)
 
     @rule()
     def claim(self) -> None:
-        lease = self.office.queue.claim()
-        now = self.office.clock.now
+        lease = self.stores.queue.claim()
+        now = self.stores.clock.now
         for job in self.jobs.values():  # whatever was found dead on the way has ended
             if job.state is State.RUNNING and job.until <= now:
                 if job.cancelling:
@@ -97,26 +97,26 @@ class Schedule(RuleBasedStateMachine):
     def _settle(self, job: Expected, state: State) -> None:
         """A claim ends dead jobs that come before the one it takes, so some may still be as they were."""
         (name,) = (name for name, other in self.jobs.items() if other is job)
-        if self.office.state(name, job.owner) == state:
+        if self.stores.state(name, job.owner) == state:
             job.end(state)
 
     @precondition(lambda self: self.leases)
     @rule(index=INDEX, step=st.integers(0, 8))
     def renew(self, index: int, step: int) -> None:
         lease = self.leases[index % len(self.leases)]
-        job, standing = self._of(lease), self.office.queue.renew(lease, JobProgress(step, 8, 0, 2))
+        job, lease_status = self._of(lease), self.stores.queue.renew(lease, JobProgress(step, 8, 0, 2))
         if job is None:
-            assert standing is LeaseStatus.LOST
+            assert lease_status is LeaseStatus.LOST
         else:
-            assert standing is (LeaseStatus.CANCELLED if job.cancelling else LeaseStatus.HELD)
-            job.until = self.office.clock.now + LEASE_S
+            assert lease_status is (LeaseStatus.CANCELLED if job.cancelling else LeaseStatus.HELD)
+            job.until = self.stores.clock.now + LEASE_S
 
     @precondition(lambda self: self.leases)
     @rule(index=INDEX)
     def finish(self, index: int) -> None:
         lease = self.leases[index % len(self.leases)]
         job, expected = self._of(lease), self.jobs.get(lease.job)
-        finished = self.office.queue.finish(lease, lease.token.encode())
+        finished = self.stores.queue.finish(lease, lease.token.encode())
         again = expected is not None and expected.state is State.DONE and expected.token == lease.token
         assert finished is (again or (job is not None and not job.cancelling))
         if job is not None:
@@ -133,7 +133,7 @@ class Schedule(RuleBasedStateMachine):
             "release": (3.0,),
             "fail": ({"message": "why"},),
         }
-        changed = getattr(self.office.queue, how)(lease, *arguments.get(how, ()))
+        changed = getattr(self.stores.queue, how)(lease, *arguments.get(how, ()))
         assert changed is (job is not None and (how != "cancelled" or job.cancelling))
         if job is None or not changed:
             return
@@ -142,7 +142,7 @@ class Schedule(RuleBasedStateMachine):
         elif how == "fail" or last:
             job.end(State.FAILED)
         else:
-            job.state, job.not_before = State.QUEUED, self.office.clock.now + 3
+            job.state, job.not_before = State.QUEUED, self.stores.clock.now + 3
             job.attempts -= how == "release"
 
     @precondition(lambda self: self.jobs)
@@ -150,7 +150,7 @@ class Schedule(RuleBasedStateMachine):
     def cancel(self, index: int) -> None:
         name = list(self.jobs)[index % len(self.jobs)]
         job = self.jobs[name]
-        left = self.office.store.cancel(name, job.owner)
+        left = self.stores.store.cancel(name, job.owner)
         assert (left is None) is job.state.final
         if job.state.final:
             del self.jobs[name]
@@ -161,16 +161,16 @@ class Schedule(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, LEASE_S / 2, LEASE_S + 2]))
     def pass_time(self, seconds: float) -> None:
-        self.office.clock.now += seconds
+        self.stores.clock.now += seconds
 
     @invariant()
     def every_job_is_what_it_must_be(self) -> None:
-        found = {job.id: job for owner in "ab" for job in self.office.store.page(1000, owner=owner)}
+        found = {job.id: job for owner in "ab" for job in self.stores.store.page(1000, owner=owner)}
         assert found.keys() == self.jobs.keys(), "a job was lost, or came back"
         for name, job in self.jobs.items():
             assert (found[name].state, found[name].cancelling) == (job.state, job.cancelling)
             assert job.ends <= 1 and found[name].attempts <= ATTEMPTS
-            assert self.office.store.result(name, job.owner) == job.result
+            assert self.stores.store.result(name, job.owner) == job.result
 
 
 def test_any_schedule(database: str) -> None:

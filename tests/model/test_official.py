@@ -114,12 +114,12 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path: Path) -> No
     weights = released()
     gone, other = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v_vision.weight", next(iter(weights))
     del weights[gone]
-    weights |= {other: torch.zeros(3), "stranger.weight": torch.zeros(2)}
+    weights |= {other: torch.zeros(3), "unknown.weight": torch.zeros(2)}
     torch.save(weights, tmp_path / "release.pth")
     with pytest.raises(ArtifactError) as error:
         converted(tmp_path / "release.pth", tmp_path / "adapter")
     said = str(error.value)
-    assert f"1 missing: {gone}" in said and "1 unexpected: stranger.weight" in said
+    assert f"1 missing: {gone}" in said and "1 unexpected: unknown.weight" in said
     assert f"1 misshaped: {other} is [3], not [" in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["release.pth"]
 

@@ -174,9 +174,9 @@ def test_padding_is_never_the_word(padded_otherwise: CLIPTokenizer) -> None:
 
 
 def test_tokenizers_of_different_vocabularies_are_refused(tokenizer: CLIPTokenizer) -> None:
-    stranger = build_tokenizer(["a dog in a house"])
+    unrelated = build_tokenizer(["a dog in a house"])
     with pytest.raises(ArtifactError, match="tokenizers"):
-        token_mask([tokenizer, stranger], "a red cat on the left", "cat")
+        token_mask([tokenizer, unrelated], "a red cat on the left", "cat")
 
 
 def test_a_word_beyond_the_last_token_is_an_error(tokenizer: CLIPTokenizer) -> None:

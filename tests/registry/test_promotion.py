@@ -25,7 +25,7 @@ from components.registry import promotion, tracking, versions
 from components.registry.decisions import DECISION, REASON, RUN, Decision
 from components.registry.gates import evaluate_gates
 from components.registry.lease import FLAG, hold_lease
-from components.registry.lock import promotion_lock
+from components.registry.promotion_lock import promotion_lock
 from components.registry.versions import ModelVersion
 from tests.fixtures.promotion_race import race
 
@@ -48,10 +48,10 @@ CONTROL = GateConfig(metric="text_control", min_delta=-0.03)
     [(0.01, 0.0, [True, True]), (0.01, 0.05, [True, False]), (-0.01, 0.0, [False, True]), (0.0, 0.03, [True, True])],
 )
 def test_gates_compare_the_lower_bound_of_the_difference(gain: float, loss: float, passed: list[bool]) -> None:
-    verdicts = evaluate_gates([SIMILARITY, CONTROL], scores_of(0.4, 0.5), scores_of(0.4 + gain, 0.5 - loss + 1e-12))
+    gate_results = evaluate_gates([SIMILARITY, CONTROL], scores_of(0.4, 0.5), scores_of(0.4 + gain, 0.5 - loss + 1e-12))
     # Far smaller than what tells the cases apart: only the pairing makes it visible.
-    assert [v.passed for v in verdicts] == passed
-    assert verdicts[0].gain.value == pytest.approx(gain)
+    assert [v.passed for v in gate_results] == passed
+    assert gate_results[0].gain.value == pytest.approx(gain)
 
 
 def test_a_gain_that_chance_could_explain_does_not_pass() -> None:
@@ -60,10 +60,10 @@ def test_a_gain_that_chance_could_explain_does_not_pass() -> None:
     noisy = Scores(
         before.cases, before.groups, {"similarity": before.values("similarity") + rng.normal(0.005, 0.2, CASES)}
     )
-    (verdict,) = evaluate_gates([SIMILARITY], before, noisy)
-    assert verdict.gain.low < 0 < verdict.gain.high
-    assert not verdict.passed
-    assert "may be below" in str(verdict)
+    (result,) = evaluate_gates([SIMILARITY], before, noisy)
+    assert result.gain.low < 0 < result.gain.high
+    assert not result.passed
+    assert "may be below" in str(result)
 
 
 def test_more_confidence_widens_the_interval() -> None:
@@ -241,8 +241,8 @@ def test_rollback_needs_a_champion(store_config: Config, register: Callable[[], 
 
 def test_tags_stay_short_however_much_there_is_to_say() -> None:
     gates = [GateConfig(metric="similarity")] * 30
-    verdicts = evaluate_gates(gates, scores_of(0.4), scores_of(0.5))
-    decision = Decision("m", "2", "promoted", "1", "; ".join(map(str, verdicts)), verdicts)
+    gate_results = evaluate_gates(gates, scores_of(0.4), scores_of(0.5))
+    decision = Decision("m", "2", "promoted", "1", "; ".join(map(str, gate_results)), gate_results)
     assert len(decision.reason) > 1000
     assert all(len(value) <= 1000 for value in decision.tags("run").values())
     assert len(decision.facts()["gates"]) == 30
@@ -296,7 +296,7 @@ def test_nobody_holds_the_lease_beside_another() -> None:
 
     def contend() -> None:
         for _ in range(3):
-            with hold_lease(store, "m", patience=30, lease=1.0, grace=1.0) as check:
+            with hold_lease(store, "m", timeout_s=30, lease=1.0, grace=1.0) as check:
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 time.sleep(0.005)
@@ -314,10 +314,10 @@ def test_nobody_holds_the_lease_beside_another() -> None:
 
 def test_the_flag_of_a_dead_holder_goes_after_its_lease() -> None:
     store = Tags({f"{FLAG}dead": "elsewhere 7", "other": "tag"})
-    with pytest.raises(RegistryError, match="elsewhere 7"), hold_lease(store, "m", patience=0.1, lease=5):
+    with pytest.raises(RegistryError, match="elsewhere 7"), hold_lease(store, "m", timeout_s=0.1, lease=5):
         pass
     began = time.monotonic()
-    with hold_lease(store, "m", patience=10, lease=0.3, grace=0.1) as check:
+    with hold_lease(store, "m", timeout_s=10, lease=0.3, grace=0.1) as check:
         assert time.monotonic() - began > 0.4
         check()
         assert f"{FLAG}dead" not in store.tags
@@ -326,11 +326,11 @@ def test_the_flag_of_a_dead_holder_goes_after_its_lease() -> None:
 
 def test_a_holder_notices_that_its_lease_is_over() -> None:
     store = Tags()
-    with hold_lease(store, "m", patience=1, lease=0.05, grace=0.05) as check:
+    with hold_lease(store, "m", timeout_s=1, lease=0.05, grace=0.05) as check:
         time.sleep(0.1)
         with pytest.raises(RegistryError, match="longer than its lease"):
             check()
-    with hold_lease(store, "m", patience=1) as check:
+    with hold_lease(store, "m", timeout_s=1) as check:
         store.tags.clear()  # an onlooker took the flag down
         with pytest.raises(RegistryError, match="longer than its lease"):
             check()
@@ -339,9 +339,9 @@ def test_a_holder_notices_that_its_lease_is_over() -> None:
 def test_a_lease_works_on_a_real_registry(store_config: Config, register: Callable[[], ModelVersion]) -> None:
     register()
     store = tracking.client(store_config.registry)
-    with hold_lease(store, store_config.registry.model, patience=1) as check:
+    with hold_lease(store, store_config.registry.model, timeout_s=1) as check:
         check()
-        with pytest.raises(RegistryError), hold_lease(store, store_config.registry.model, patience=0.1):
+        with pytest.raises(RegistryError), hold_lease(store, store_config.registry.model, timeout_s=0.1):
             pass
-    with hold_lease(store, store_config.registry.model, patience=1):
+    with hold_lease(store, store_config.registry.model, timeout_s=1):
         pass

@@ -29,7 +29,16 @@ from components.model.miniature import MiniatureLayout
 from components.model.naming import WordNamer
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
-from components.registry import checksums, columns, dataset_runs, origin, package, tracking, version_config, versions
+from components.registry import (
+    checksums,
+    dataset_runs,
+    model_signature,
+    origin,
+    package,
+    tracking,
+    version_config,
+    versions,
+)
 from components.registry.versions import CHECKSUMS, ModelVersion
 from tests.fixtures.prepared_dataset import write_prepared
 from tests.fixtures.tolerances import LEVEL
@@ -84,7 +93,7 @@ def pixels(png: bytes) -> NDArray[np.uint8]:
 
 
 def row(**values: object) -> pd.DataFrame:
-    return pd.DataFrame([columns.example().iloc[0].to_dict() | values])
+    return pd.DataFrame([model_signature.example().iloc[0].to_dict() | values])
 
 
 # --- pictures
@@ -107,14 +116,14 @@ def test_the_model_draws_what_the_pipeline_draws(registered: Registered, loaded:
     assert (pixels(stock["picture"][0]) != np.asarray(expected)).any(), "the reference changes the picture"
 
 
-def _order_and_reference() -> tuple[columns.ImageRow, bytes]:
-    (order,) = columns.read_rows(columns.example())
+def _order_and_reference() -> tuple[model_signature.ImageRow, bytes]:
+    (order,) = model_signature.read_rows(model_signature.example())
     assert order.reference is not None
     return order, order.reference
 
 
 def test_rows_drawn_together_are_the_rows_drawn_alone(loaded: PyFuncModel) -> None:
-    reference = columns.example()["reference"][0]
+    reference = model_signature.example()["reference"][0]
     table = pd.DataFrame(
         [
             {"prompt": "a robot in the snow", "reference": reference, "word": "robot", "seed": 1},
@@ -177,7 +186,7 @@ def test_the_example_goes_in_over_json_too(registered: Registered, loaded: PyFun
     assert loaded.input_example["prompt"][0] == "a robot on the beach"
     served = (registered.files / "serving_input_example.json").read_text()
     drawn = validate_serving_input(str(registered.files), served)
-    assert (pixels(drawn["picture"][0]) == pixels(loaded.predict(columns.example())["picture"][0])).all()
+    assert (pixels(drawn["picture"][0]) == pixels(loaded.predict(model_signature.example())["picture"][0])).all()
 
 
 ELSEWHERE = """
@@ -196,10 +205,10 @@ with open(sys.argv[4], "wb") as file:
 def test_another_process_in_another_place_draws_the_same(
     registered: Registered, loaded: PyFuncModel, tmp_path: Path
 ) -> None:
-    (tmp_path / "reference.png").write_bytes(columns.example()["reference"][0])
+    (tmp_path / "reference.png").write_bytes(model_signature.example()["reference"][0])
     arguments = [registered.config.registry.absolute_uri, registered.uri, "reference.png", "drawn.png"]
     subprocess.run([sys.executable, "-c", ELSEWHERE, *arguments], cwd=tmp_path, check=True, timeout=300)
-    expected = loaded.predict(columns.example())["picture"][0]
+    expected = loaded.predict(model_signature.example())["picture"][0]
     assert (pixels((tmp_path / "drawn.png").read_bytes()) == pixels(expected)).all()
 
 
@@ -360,7 +369,7 @@ def test_a_packed_configuration_draws_the_same_anywhere() -> None:
 
 def test_the_input_example_fits_every_preset() -> None:
     for preset in ("tiny", "sdxl"):
-        signature = columns.signature(load_config(preset).sampling)
+        signature = model_signature.signature(load_config(preset).sampling)
         assert signature.inputs.input_names() == ["prompt", "reference", "word", "seed"]
         assert signature.inputs.required_input_names() == ["prompt"]
     assert package.adapter_directory(Path("an-older-version")) == Path("an-older-version")

@@ -20,9 +20,9 @@ import sqlalchemy as sa
 from components.config import PACKAGE_ROOT, Config, RegistryConfig
 from components.errors import ConfigError, RegistryError
 from components.model.pipeline import RealCustomPipeline
-from components.registry import checksums, columns, dataset_runs, tracking, versions
-from components.registry.lock import promotion_lock
-from components.registry.system import system_metrics
+from components.registry import checksums, dataset_runs, model_signature, tracking, versions
+from components.registry.promotion_lock import promotion_lock
+from components.registry.system_metrics import system_metrics
 from components.registry.versions import ModelVersion
 from tests.fixtures.postgres import free_port, fresh_database
 from tests.fixtures.prepared_dataset import write_prepared
@@ -55,7 +55,7 @@ def test_one_promotion_at_a_time_holds_the_lock(postgres_url: str, config: Confi
 HOLDER = """
 import sys, time
 from components.config import RegistryConfig
-from components.registry.lock import promotion_lock
+from components.registry.promotion_lock import promotion_lock
 with promotion_lock(RegistryConfig.model_validate_json(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -179,7 +179,7 @@ def test_a_version_goes_to_the_server_and_comes_back_checked(served: Config, ser
     written = found.path.stat().st_mtime_ns
     assert versions.resolve(served, uri).path.stat().st_mtime_ns == written, "nothing is downloaded twice"
     assert versions.load_pipeline(served, uri).adapter.digest
-    drawn = mlflow.pyfunc.load_model(uri).predict(columns.example())
+    drawn = mlflow.pyfunc.load_model(uri).predict(model_signature.example())
     assert drawn["picture"][0].startswith(b"\x89PNG")
 
     (found.path / "config.json").write_text("{}")

@@ -18,7 +18,7 @@ from components.config import Config
 from components.errors import RegistryError
 from components.registry import tracking, versions
 from components.registry.plots import draw_curves, log_curves, running_mean
-from components.registry.system import system_metrics
+from components.registry.system_metrics import system_metrics
 
 
 def artifact(config: Config, run_id: str, path: str) -> Path:
@@ -44,7 +44,7 @@ def test_the_machines_load_is_logged_to_the_run_and_goes_on_when_it_is_resumed(c
 
 
 def test_work_goes_on_when_the_store_does_not_answer(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("components.registry.system._TIMEOUT", 0.2)
+    monkeypatch.setattr("components.registry.system_metrics._TIMEOUT", 0.2)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     registry = config.registry.model_copy(update={"tracking_uri": "http://127.0.0.1:9"})
     began = time.monotonic()

@@ -64,7 +64,10 @@ def test_every_operation_and_schema_is_on_the_page(document: dict[str, Any]) -> 
 def test_every_error_code_is_on_the_page(document: dict[str, Any]) -> None:
     """Codes are read from the source: those that `ApiError` is given, and the table of errors from inside."""
     codes: set[str] = set()
-    for path in (*(PACKAGE_ROOT / "deploy" / "api").rglob("*.py"), PACKAGE_ROOT / "deploy" / "interfaces" / "errors.py"):
+    for path in (
+        *(PACKAGE_ROOT / "deploy" / "api").rglob("*.py"),
+        PACKAGE_ROOT / "deploy" / "interfaces" / "errors.py",
+    ):
         codes |= _codes(path)
     assert {"invalid_size", "invalid_api_key", "job_not_found", "overloaded"} <= codes
     shown = page(document)

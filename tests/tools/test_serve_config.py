@@ -1,4 +1,4 @@
-"""`deploy/serve.yaml` is what the application is, by the word of `serve build`."""
+"""`deploy/serve.yaml` equals the output of `serve build`."""
 
 from __future__ import annotations
 

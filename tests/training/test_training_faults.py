@@ -57,7 +57,7 @@ def into(overrides: list[str], folder: Path, *more: str) -> Config:
     return load_config("tiny", [*overrides, *registry, f"training.output={folder}/training", *more])
 
 
-def place_of(config: Config) -> RunDirectory:
+def run_directory_of(config: Config) -> RunDirectory:
     return RunDirectory(config.training.output.absolute(), f"{config.training.name}-{training_fingerprint(config)}")
 
 
@@ -88,8 +88,8 @@ def check_run(config: Config, trained: TrainedAdapter) -> None:
     assert steps == list(range(10, STEPS + 1, 10))
 
 
-def step_of(place: RunDirectory) -> int:
-    return json.loads(place.progress.read_text())["step"] if place.progress.exists() else 0
+def step_of(run_directory: RunDirectory) -> int:
+    return json.loads(run_directory.progress.read_text())["step"] if run_directory.progress.exists() else 0
 
 
 def kill_train_worker() -> int:
@@ -100,8 +100,8 @@ def kill_train_worker() -> int:
 @pytest.mark.slow
 def test_a_killed_worker_costs_no_step(overrides: list[str], undisturbed: Path, tmp_path: Path) -> None:
     config = into(overrides, tmp_path)
-    place = place_of(config)
-    with once(lambda: step_of(place) >= 23, kill_train_worker) as killed:
+    run_directory = run_directory_of(config)
+    with once(lambda: step_of(run_directory) >= 23, kill_train_worker) as killed:
         trained = train(config, MlflowTracker(config))
     assert killed == [1]
     assert furthest(trained.adapter, undisturbed) == 0
@@ -113,8 +113,8 @@ def test_a_killed_worker_costs_no_step(overrides: list[str], undisturbed: Path, 
 def test_half_a_checkpoint_is_none(overrides: list[str], undisturbed: Path, tmp_path: Path) -> None:
     """The worker dies while its second checkpoint is on the way to the storage."""
     config = into(overrides, tmp_path)
-    place = place_of(config)
-    stored = place.root / place.name
+    run_directory = run_directory_of(config)
+    stored = run_directory.root / run_directory.name
     with once(lambda: len(list(stored.glob("checkpoint_*"))) >= 2, kill_train_worker) as killed:
         trained = train(config, MlflowTracker(config))
     assert killed == [1]
@@ -127,9 +127,9 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(
     overrides: list[str], undisturbed: Path, tmp_path: Path
 ) -> None:
     config = into(overrides, tmp_path)
-    place = place_of(config)
+    run_directory = run_directory_of(config)
     with command(config) as process:
-        wait_for(lambda: step_of(place) >= 23)
+        wait_for(lambda: step_of(run_directory) >= 23)
         process.kill()
     time.sleep(3)  # until what it started has ended too
     trained = train(config, MlflowTracker(config))
@@ -141,15 +141,15 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on(
 def test_sigterm_saves_first(overrides: list[str], undisturbed: Path, tmp_path: Path) -> None:
     """What a scheduler sends before it takes the machine away: the step it came in is the step that is saved."""
     config = into(overrides, tmp_path, "training.checkpoint_every=1000")
-    place = place_of(config)
+    run_directory = run_directory_of(config)
     with command(config) as process:
-        wait_for(lambda: step_of(place) >= 13)
+        wait_for(lambda: step_of(run_directory) >= 13)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 2 and "training was stopped after step" in said
     stopped = int(said.split("stopped after step")[1].split()[0].rstrip(","))
     assert 13 <= stopped < STEPS
-    first = json.loads(place.journal.read_text().splitlines()[-1])["step"]
+    first = json.loads(run_directory.journal.read_text().splitlines()[-1])["step"]
     trained = train(config, MlflowTracker(config))
     assert furthest(trained.adapter, undisturbed) == 0
     check_run(config, trained)
@@ -162,9 +162,9 @@ def test_a_store_that_is_down_is_told_later(overrides: list[str], undisturbed: P
     folder = tmp_path / "server"
     with mlflow_server(folder) as (url, server):
         config = into(overrides, tmp_path, f"registry.tracking_uri={url}")
-        place = place_of(config)
+        run_directory = run_directory_of(config)
         with (
-            once(lambda: step_of(place) >= 13, partial(os.killpg, server.pid, signal.SIGKILL)) as killed,
+            once(lambda: step_of(run_directory) >= 13, partial(os.killpg, server.pid, signal.SIGKILL)) as killed,
             pytest.MonkeyPatch.context() as patch,
         ):
             patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -197,7 +197,7 @@ def test_a_gradient_that_is_not_finite_stops_and_names_its_rows(overrides: list[
     config = config.model_copy(update={"training": config.training.model_copy(update={"dataset": dataset})})
     with pytest.raises(TrainingError, match="not finite"):
         train(config, MlflowTracker(config))
-    (record,) = place_of(config).not_finite.glob("*.json")
+    (record,) = run_directory_of(config).not_finite.glob("*.json")
     written = json.loads(record.read_text())
     ids = [identifier for lane in written["lanes"] for identifier in lane["ids"]]
     assert poisoned in ids and len(ids) == config.training.batch_size
@@ -284,7 +284,8 @@ from components.training.launch import train, training_fingerprint
 from components.training.run_directory import RunDirectory
 
 steady, config = (Config.model_validate_json(text) for text in sys.argv[1:])
-place = RunDirectory(config.training.output.absolute(), f"{config.training.name}-{training_fingerprint(config)}")
+name = f"{config.training.name}-{training_fingerprint(config)}"
+run_directory = RunDirectory(config.training.output.absolute(), name)
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False)
@@ -295,9 +296,9 @@ thread = threading.Thread(target=lambda: done.append(train(config, MlflowTracker
 thread.start()
 
 def workers():
-    if not place.journal.exists():
+    if not run_directory.journal.exists():
         return 0, 0
-    entries = [json.loads(line) for line in place.journal.read_text().splitlines()]
+    entries = [json.loads(line) for line in run_directory.journal.read_text().splitlines()]
     counted = [(e["step"], e["metrics"]["workers"]) for e in entries if "workers" in e.get("metrics", {})]
     return counted[-1] if counted else (0, 0)
 
@@ -336,11 +337,11 @@ def test_workers_come_and_go(overrides: list[str], tmp_path: Path) -> None:
         )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-3000:]
     print(ended.stdout)
-    losses, expected = (losses_of(place_of(one)) for one in (config, steady))
+    losses, expected = (losses_of(run_directory_of(one)) for one in (config, steady))
     assert list(losses) == list(expected) == list(range(10, 301, 10))
     # A worker with both lanes adds the halves that two workers average: the same numbers, in the same order.
     assert losses == expected
-    assert furthest(place_of(config).adapter, place_of(steady).adapter) == 0
+    assert furthest(run_directory_of(config).adapter, run_directory_of(steady).adapter) == 0
 
 
 _DRAIN = """
@@ -355,7 +356,8 @@ from components.training.run_directory import RunDirectory
 from components.checkpoint import read_progress
 
 config = Config.model_validate_json(sys.argv[1])
-place = RunDirectory(config.training.output.absolute(), f"{config.training.name}-{training_fingerprint(config)}")
+name = f"{config.training.name}-{training_fingerprint(config)}"
+run_directory = RunDirectory(config.training.output.absolute(), name)
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False)
@@ -365,10 +367,10 @@ thread = threading.Thread(target=lambda: done.append(train(config, MlflowTracker
 thread.start()
 
 def step():
-    return json.loads(place.progress.read_text())["step"] if place.progress.exists() else 0
+    return json.loads(run_directory.progress.read_text())["step"] if run_directory.progress.exists() else 0
 
 def saved():
-    files = (place.root / place.name).glob("checkpoint_*/progress.json")
+    files = (run_directory.root / run_directory.name).glob("checkpoint_*/progress.json")
     return max((json.loads(file.read_text())["step"] for file in files), default=0)
 
 while thread.is_alive() and step() < 20:
@@ -407,12 +409,12 @@ def test_a_node_that_is_taken_back_saves_first(overrides: list[str], tmp_path: P
     told = json.loads(next(line for line in ended.stdout.splitlines() if line.startswith('{"saved"')))
     assert told["in_the_middle"] and told["ended"] == 1, ended.stderr[-3000:]
     assert 20 <= told["saved"] < 300
-    assert list(losses_of(place_of(config))) == list(range(10, 301, 10))
+    assert list(losses_of(run_directory_of(config))) == list(range(10, 301, 10))
 
 
-def losses_of(place: RunDirectory) -> dict[int, float]:
+def losses_of(run_directory: RunDirectory) -> dict[int, float]:
     """The logged losses by step; one that was logged twice fails."""
-    entries = [Entry(**json.loads(line)) for line in place.journal.read_text().splitlines()]
+    entries = [Entry(**json.loads(line)) for line in run_directory.journal.read_text().splitlines()]
     losses = [(entry.step, entry.metrics["loss"]) for entry in entries if "loss" in entry.metrics]
     assert len(dict(losses)) == len(losses)
     return dict(losses)

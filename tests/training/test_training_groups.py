@@ -124,8 +124,8 @@ def test_rows_without_a_face_are_trained_whole() -> None:
 
 
 def test_rows_without_a_reference_are_trained_whole() -> None:
-    blind = settings(group_dropout=1.0, condition_dropout=1.0)
-    example = draw_example(rows(64), ABSENT, blind, 0.5, torch.Generator())
+    dropping = settings(group_dropout=1.0, condition_dropout=1.0)
+    example = draw_example(rows(64), ABSENT, dropping, 0.5, torch.Generator())
     assert example.gain is not None and example.weight is not None
     assert (example.gain == 1).all() and (example.weight == 1).all()
 

@@ -1,4 +1,4 @@
-"""Resuming, sharing and accumulating: the same parameters, whoever computes them and however often it stops."""
+"""Resuming, sharing and accumulating: the same parameters for any number of workers and interruptions."""
 
 from __future__ import annotations
 

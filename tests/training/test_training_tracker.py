@@ -20,15 +20,15 @@ def tracker(tmp_path: Path) -> RecordingTracker:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> RunDirectory:
+def run_directory(tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path, "adapter")
 
 
 def test_a_run_is_started_once_and_resumed_after(
-    config: Config, place: RunDirectory, tracker: RecordingTracker
+    config: Config, run_directory: RunDirectory, tracker: RecordingTracker
 ) -> None:
-    run_id = _open_run(config, place, tracker)
-    assert _open_run(config, place, tracker) == run_id == place.run.read_text()
+    run_id = _open_run(config, run_directory, tracker)
+    assert _open_run(config, run_directory, tracker) == run_id == run_directory.run.read_text()
     assert tracker.names() == ["created", "start_run", "log_figure", "resume_run"]
     started = tracker.calls[1]
     assert started["name"] == "adapter" and started["dataset"] == str(config.training.dataset)
@@ -36,17 +36,17 @@ def test_a_run_is_started_once_and_resumed_after(
 
 
 def test_a_run_that_cannot_be_started_leaves_none_to_resume(
-    config: Config, place: RunDirectory, tracker: RecordingTracker, tmp_path: Path
+    config: Config, run_directory: RunDirectory, tracker: RecordingTracker, tmp_path: Path
 ) -> None:
     (tmp_path / "calls.down").touch()
     with pytest.raises(RegistryError, match="down"):
-        _open_run(config, place, tracker)
-    assert not place.run.exists()
+        _open_run(config, run_directory, tracker)
+    assert not run_directory.run.exists()
 
 
-def test_entries_are_delivered_as_points_and_files(place: RunDirectory, tracker: RecordingTracker) -> None:
-    picture = place.root / "step_000010.png"
-    journal = Journal(place.journal, deliver_to(tracker, "r"))
+def test_entries_are_delivered_as_points_and_files(run_directory: RunDirectory, tracker: RecordingTracker) -> None:
+    picture = run_directory.root / "step_000010.png"
+    journal = Journal(run_directory.journal, deliver_to(tracker, "r"))
     journal.metrics(10, {"loss": 0.5, "workers": 2})
     journal.artifact(10, picture, "samples")
     assert journal.close()
@@ -57,15 +57,15 @@ def test_entries_are_delivered_as_points_and_files(place: RunDirectory, tracker:
 
 
 def test_a_store_that_is_down_at_the_end_gets_its_entries_from_the_next_run(
-    place: RunDirectory, tracker: RecordingTracker, caplog: pytest.LogCaptureFixture
+    run_directory: RunDirectory, tracker: RecordingTracker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    down = place.root / "calls.down"
+    down = run_directory.root / "calls.down"
     down.touch()
-    journal = Journal(place.journal, deliver_to(tracker, "r"))
+    journal = Journal(run_directory.journal, deliver_to(tracker, "r"))
     journal.metrics(10, {"loss": 0.5})
     assert not journal.close(timeout=0.5)
-    assert not _flush(tracker, place, "r")
-    assert str(place.journal) in caplog.text and "run the same command again" in caplog.text
+    assert not _flush(tracker, run_directory, "r")
+    assert str(run_directory.journal) in caplog.text and "run the same command again" in caplog.text
     down.unlink()
-    assert _flush(tracker, place, "r")
+    assert _flush(tracker, run_directory, "r")
     assert tracker.names() == ["created", "log_metrics"]

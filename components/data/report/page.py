@@ -12,7 +12,7 @@ from PIL import Image
 
 from components.data.manifest import REJECTS
 from components.data.report.drawing import LARGE, SMALL, Share, Thumbnail, extent, outline, share, thumbnail
-from components.data.report.summary import Kept, Reason, RejectedRow, marked, size_of, summarize
+from components.data.report.summary import AcceptedRow, Reason, RejectedRow, marked, size_of, summarize
 
 REPORT = "report.html"
 #: Maximum length of a caption on the page.
@@ -46,7 +46,7 @@ class PictureLoader(Protocol):
 class _Shown:
     """An accepted row on the page."""
 
-    row: Kept
+    row: AcceptedRow
     bucket_order: int
     caption: list[tuple[str, bool]]
     picture: Thumbnail | None = None
@@ -108,7 +108,7 @@ def _template():  # type: ignore[no-untyped-def]
     return environment.get_template("report.html.j2", globals={"size_of": size_of, "number": "{:,}".format})
 
 
-def _shown(row: Kept, order: int, pictures: PictureLoader) -> _Shown:
+def _shown(row: AcceptedRow, order: int, pictures: PictureLoader) -> _Shown:
     caption = row.caption if len(row.caption) <= _TEXT else row.caption[:_TEXT] + "…"
     pieces = marked(caption, row.word)
     seen = pictures.row(row.id)

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Kept:
+class AcceptedRow:
     """A row of the dataset; ``word_from`` says whether its word was given, taken from its group, or detected."""
 
     id: str
@@ -61,7 +61,7 @@ class Summary:
     """A summary: ``rows`` by bucket, ``reasons`` and ``duplicates`` most frequent first."""
 
     manifest: Manifest
-    rows: list[Kept]
+    rows: list[AcceptedRow]
     reasons: list[Reason]
     duplicates: list[RejectedRow]
 
@@ -86,7 +86,7 @@ def summarize(directory: Path) -> Summary:
     """
     manifest = load_manifest(directory)
     try:
-        rows = _kept(directory / SHARDS)
+        rows = _accepted_rows(directory / SHARDS)
         reasons, duplicates = _refused(directory / REJECTS, manifest.reasons)
     except (OSError, KeyError, ValueError) as error:  # Arrow's errors are OSError or ValueError
         raise DataError(f"{directory} is damaged ({error}): prepare the dataset again") from None
@@ -109,7 +109,7 @@ def marked(caption: str, word: str) -> list[tuple[str, bool]]:
     return [piece for piece in [*pieces, (caption[end:], False)] if piece[0]]
 
 
-def _kept(shards: Path) -> list[Kept]:
+def _accepted_rows(shards: Path) -> list[AcceptedRow]:
     files: dict[str, list[Path]] = defaultdict(list)
     for file in sorted(shards.glob("split=*/bucket=*/*.parquet")):
         files[file.parent.name.removeprefix("bucket=")].append(file)
@@ -118,13 +118,13 @@ def _kept(shards: Path) -> list[Kept]:
     return [row for name in names for row in _few(_rows(files[name], name), each)]
 
 
-def _rows(files: Iterable[Path], bucket: str) -> Iterator[Kept]:
+def _rows(files: Iterable[Path], bucket: str) -> Iterator[AcceptedRow]:
     for file in files:
         split = file.parent.parent.name.removeprefix("split=")
         with pq.ParquetFile(file) as shard:
             for batch in shard.iter_batches(columns=["id", "caption", "word", "word_from"]):
                 for row in batch.to_pylist():
-                    yield Kept(**row, split=split, bucket=bucket)
+                    yield AcceptedRow(**row, split=split, bucket=bucket)
 
 
 def _refused(file: Path, counts: Mapping[str, int]) -> tuple[list[Reason], list[RejectedRow]]:
@@ -142,8 +142,8 @@ def _refused(file: Path, counts: Mapping[str, int]) -> tuple[list[Reason], list[
                 found[name].append(RejectedRow(row["id"], row["source"], row.get("kept")))
             for name in found.keys() & set(shown):
                 rows[name] = _few([*rows[name], *found[name]], ROWS_OF_REASON)
-            twins = [row for group in found.values() for row in group if row.kept]
-            pairs = _few([*pairs, *twins], DUPLICATES)
+            duplicates = [row for group in found.values() for row in group if row.kept]
+            pairs = _few([*pairs, *duplicates], DUPLICATES)
     return [Reason(*stages[name], counts[name], rows[name]) for name in shown], pairs
 
 

@@ -13,7 +13,7 @@ from components.config import Config
 from components.data.report.drawing import Thumbnail, thumbnail
 from components.evaluation.dreambench.image_store import ImageStore
 from components.evaluation.dreambench.photographs import read_photographs
-from components.evaluation.dreambench.protocol import BenchSubject, Protocol, Shot
+from components.evaluation.dreambench.protocol import BenchSubject, ImageSpec, Protocol
 from components.evaluation.dreambench.result_tables import BY_OTHERS, TITLES, ResultTable, as_text
 
 #: Maximum number of subjects, and of images of each; side of the images in pixels.
@@ -49,13 +49,13 @@ def write_gallery(
     """Write the page to ``file``. It shows a bounded number of thumbnails, so it stays below 3 MB.
 
     Args:
-        rows: the scores of ``protocol.shots``, in their order.
+        rows: the scores of ``protocol.specs``, in their order.
         tables: shown at the top of the page.
     """
     metrics = list(dict.fromkeys(name for table in tables for name in table.metrics))
-    pairs: dict[str, list[tuple[Shot, Mapping[str, Any]]]] = {}
-    for shot, row in zip(protocol.shots, rows, strict=True):
-        pairs.setdefault(shot.subject, []).append((shot, row))
+    pairs: dict[str, list[tuple[ImageSpec, Mapping[str, Any]]]] = {}
+    for spec, row in zip(protocol.specs, rows, strict=True):
+        pairs.setdefault(spec.subject, []).append((spec, row))
     page = _template().render(
         tables=tables,
         titles=TITLES,
@@ -74,23 +74,23 @@ def _shown(
     protocol: Protocol,
     images: ImageStore,
     subject: BenchSubject,
-    pairs: Sequence[tuple[Shot, Mapping[str, Any]]],
+    pairs: Sequence[tuple[ImageSpec, Mapping[str, Any]]],
     metrics: Sequence[str],
 ) -> _Shown:
     (photograph,) = read_photographs(config.data, protocol.store, [subject.reference])
     samples = [
         _Sample(
-            shot.text,
-            shot.seed,
-            thumbnail(images.picture(shot), SIDE),
+            spec.text,
+            spec.seed,
+            thumbnail(images.picture(spec), SIDE),
             [(name, as_text(row[name])) for name in metrics if row[name] is not None],
         )
-        for shot, row in _spread(pairs)
+        for spec, row in _spread(pairs)
     ]
     return _Shown(subject.name, subject.noun, thumbnail(photograph, SIDE), samples)
 
 
-def _spread(pairs: Sequence[tuple[Shot, Mapping[str, Any]]]) -> list[tuple[Shot, Mapping[str, Any]]]:
+def _spread(pairs: Sequence[tuple[ImageSpec, Mapping[str, Any]]]) -> list[tuple[ImageSpec, Mapping[str, Any]]]:
     """At most `PICTURES` pairs, evenly over the prompts, independent of scores."""
     count = min(PICTURES, len(pairs))
     return [pairs[place * len(pairs) // count] for place in range(count)]

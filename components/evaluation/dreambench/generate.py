@@ -13,14 +13,14 @@ from components.config import Config
 from components.evaluation.dreambench.image_store import ImageStore
 from components.evaluation.dreambench.photographs import read_photographs, without_surroundings
 from components.evaluation.dreambench.pool import run_pool
-from components.evaluation.dreambench.protocol import Protocol, Shot
+from components.evaluation.dreambench.protocol import ImageSpec, Protocol
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 
 
 def generate_missing(config: Config, adapter: Path, protocol: Protocol, images: ImageStore) -> int:
     """Generate missing images of ``protocol`` with the ``adapter`` directory; returns how many."""
-    missing = [shot for shot in protocol.shots if not images.has_picture(shot)]
+    missing = [spec for spec in protocol.specs if not images.has_picture(spec)]
     run_pool(config, "generate", GenerateShots, (adapter.absolute(), protocol, images), missing)
     return len(missing)
 
@@ -32,19 +32,19 @@ class GenerateShots:
         self._config, self._adapter, self._protocol, self._images = config, adapter, protocol, images
         self._tokens = lru_cache(maxsize=4)(self._encode)
 
-    def __call__(self, shots: Sequence[Shot]) -> None:
-        """Generate the missing images of ``shots``."""
-        shots = [shot for shot in shots if not self._images.has_picture(shot)]
-        if not shots:
+    def __call__(self, specs: Sequence[ImageSpec]) -> None:
+        """Generate the missing images of ``specs``."""
+        specs = [spec for spec in specs if not self._images.has_picture(spec)]
+        if not specs:
             return
         output = self._pipeline(
-            [shot.text for shot in shots],
-            subjects=[[Subject(self._tokens(shot.subject), shot.word)] for shot in shots],
+            [spec.text for spec in specs],
+            subjects=[[Subject(self._tokens(spec.subject), spec.word)] for spec in specs],
             **self._config.sampling.arguments,
-            generator=[torch.Generator().manual_seed(shot.seed) for shot in shots],
+            generator=[torch.Generator().manual_seed(spec.seed) for spec in specs],
         )
-        for shot, picture, masks in zip(shots, output.images, output.masks or [], strict=True):
-            self._images.save(shot, picture, masks[0])
+        for spec, picture, masks in zip(specs, output.images, output.masks or [], strict=True):
+            self._images.save(spec, picture, masks[0])
 
     @cached_property
     def _pipeline(self) -> RealCustomPipeline:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from components.data.decode import decode_picture
 from components.errors import ArtifactError, DataError
-from components.evaluation.dreambench.protocol import Shot
+from components.evaluation.dreambench.protocol import ImageSpec
 
 #: Maximum pixels of a generated image.
 _MAX_PIXELS = 100_000_000
@@ -25,24 +25,24 @@ class ImageStore:
     #: Folder name of the scores, which depends on the encoders.
     scores: str
 
-    def has_picture(self, shot: Shot) -> bool:
-        return self.picture_file(shot).exists()
+    def has_picture(self, spec: ImageSpec) -> bool:
+        return self.picture_file(spec).exists()
 
-    def picture_file(self, shot: Shot) -> Path:
-        return self.root / "pictures" / f"{shot.name}.png"
+    def picture_file(self, spec: ImageSpec) -> Path:
+        return self.root / "pictures" / f"{spec.name}.png"
 
-    def save(self, shot: Shot, picture: Image.Image, mask: Image.Image) -> None:
+    def save(self, spec: ImageSpec, picture: Image.Image, mask: Image.Image) -> None:
         """Store the influence ``mask`` (L), then ``picture``, whose existence implies both."""
-        self._save_png(mask, self._mask_file(shot))
-        self._save_png(picture, self.picture_file(shot))
+        self._save_png(mask, self._mask_file(spec))
+        self._save_png(picture, self.picture_file(spec))
 
-    def picture(self, shot: Shot) -> Image.Image:
+    def picture(self, spec: ImageSpec) -> Image.Image:
         """The generated image (RGB)."""
-        return self._open(self.picture_file(shot))
+        return self._open(self.picture_file(spec))
 
-    def mask(self, shot: Shot) -> Image.Image:
+    def mask(self, spec: ImageSpec) -> Image.Image:
         """The influence mask (L)."""
-        return self._open(self._mask_file(shot)).convert("L")
+        return self._open(self._mask_file(spec)).convert("L")
 
     def has_row(self, name: str) -> bool:
         return self._row_file(name).exists()
@@ -66,8 +66,8 @@ class ImageStore:
     def _row_file(self, name: str) -> Path:
         return self.root / "scores" / self.scores / f"{name}.json"
 
-    def _mask_file(self, shot: Shot) -> Path:
-        return self.root / "masks" / f"{shot.name}.png"
+    def _mask_file(self, spec: ImageSpec) -> Path:
+        return self.root / "masks" / f"{spec.name}.png"
 
     def _save_png(self, picture: Image.Image, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Processing of shots in a pool of Ray actors, in blocks of one batch each."""
+"""Processing of specs in a pool of Ray actors, in blocks of one batch each."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from components.cluster import connect
 from components.config import Config, for_workers
 from components.data.blocks import done_block, failed_block
 from components.errors import RealCustomError
-from components.evaluation.dreambench.protocol import Shot
+from components.evaluation.dreambench.protocol import ImageSpec
 from components.progress import quiet_libraries
 from components.ray_pool import run_ray_pool
 
-#: Processes the shots of a batch, and skips finished ones.
-Worker = Callable[[Sequence[Shot]], None]
+#: Processes the specs of a batch, and skips finished ones.
+Worker = Callable[[Sequence[ImageSpec]], None]
 
 
 def run_pool(
-    config: Config, name: str, worker: Callable[..., Worker], arguments: tuple[Any, ...], shots: Sequence[Shot]
+    config: Config, name: str, worker: Callable[..., Worker], arguments: tuple[Any, ...], specs: Sequence[ImageSpec]
 ) -> None:
-    """Process ``shots`` in `evaluation.workers` processes, each with its own ``worker(config, *arguments)``.
+    """Process ``specs`` in `evaluation.workers` processes, each with its own ``worker(config, *arguments)``.
 
     Batches finish in any order. A process that dies is restarted, and its batch is repeated.
 
     Raises:
-        RealCustomError: the error of a worker; finished shots are kept.
+        RealCustomError: the error of a worker; finished specs are kept.
     """
-    if not shots:
+    if not specs:
         return
     size = config.evaluation.batch_size
-    blocks = [pa.Table.from_pylist([s.row() for s in shots[i : i + size]]) for i in range(0, len(shots), size)]
+    blocks = [pa.Table.from_pylist([s.row() for s in specs[i : i + size]]) for i in range(0, len(specs), size)]
     connect(config.evaluation.workers + 1)
     workers = min(config.evaluation.workers, len(blocks))
     run_ray_pool(_PoolWorker, (worker, for_workers(config), arguments), blocks, workers, 1, _gpus(config), name)
@@ -48,7 +48,7 @@ class _PoolWorker:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         try:
-            self._work([Shot(**row) for row in block.to_pylist()])
+            self._work([ImageSpec(**row) for row in block.to_pylist()])
         except RealCustomError as error:
             return failed_block(error)
         return done_block(block.num_rows)

@@ -34,7 +34,7 @@ class BenchSubject:
 
 
 @dataclass(frozen=True)
-class Shot:
+class ImageSpec:
     """One image to generate: prompt number ``prompt`` of ``subject``, with the class noun as target word."""
 
     subject: str
@@ -49,7 +49,7 @@ class Shot:
         return f"{self.subject}/{self.prompt:02d}-{self.seed}"
 
     def row(self) -> dict[str, str | int]:
-        """The shot as plain values, for `Shot(**row)`."""
+        """The spec as plain values, for `ImageSpec(**row)`."""
         return asdict(self)
 
 
@@ -63,7 +63,7 @@ class Protocol:
 
     store: SourceFiles
     subjects: tuple[BenchSubject, ...]
-    shots: tuple[Shot, ...]
+    specs: tuple[ImageSpec, ...]
     missing: tuple[str, ...]
     lists: str
     everyone: tuple[BenchSubject, ...]
@@ -105,15 +105,15 @@ def read_protocol(bench: DreamBenchConfig, seed: int) -> Protocol:
     seeds = range(seed, seed + bench.seeds)
     chosen = there[: bench.subjects]
     lists = fingerprint([classes, objects, live, bench.live])
-    return Protocol(store, chosen, tuple(_shots(chosen, prompts, seeds)), missing, lists, there)
+    return Protocol(store, chosen, tuple(_specs(chosen, prompts, seeds)), missing, lists, there)
 
 
-def _shots(subjects: Sequence[BenchSubject], prompts: dict[bool, list[str]], seeds: range) -> Iterator[Shot]:
+def _specs(subjects: Sequence[BenchSubject], prompts: dict[bool, list[str]], seeds: range) -> Iterator[ImageSpec]:
     for subject in subjects:
         for number, template in enumerate(prompts[subject.live]):
             text = " ".join(template.format("", subject.noun).split())  # without a pseudo-word, the class noun alone
             for seed in seeds:
-                yield Shot(subject.name, number, text, subject.noun, seed)
+                yield ImageSpec(subject.name, number, text, subject.noun, seed)
 
 
 def _is_folder_name(name: str) -> bool:

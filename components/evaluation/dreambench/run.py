@@ -85,11 +85,11 @@ def _report(
     nouns = {subject.name: subject for subject in protocol.subjects}
     rows: list[dict[str, Any]] = []
     scores: dict[str, list[dict[str, float | None]]] = defaultdict(list)
-    for shot in protocol.shots:
-        row = images.row(shot.name)
-        scores[shot.subject].append(row)
-        picture = images.picture_file(shot).relative_to(images.root).as_posix()
-        rows.append({**shot.row(), "live": nouns[shot.subject].live, "picture": picture, **row})
+    for spec in protocol.specs:
+        row = images.row(spec.name)
+        scores[spec.subject].append(row)
+        picture = images.picture_file(spec).relative_to(images.root).as_posix()
+        rows.append({**spec.row(), "live": nouns[spec.subject].live, "picture": picture, **row})
     metrics = tuple(scores[protocol.subjects[0].name][0])
     photographs = {subject.name: images.row(real_row(subject.name)) for subject in protocol.subjects}
     made = tables(scores, photographs, metrics[-1])
@@ -112,7 +112,7 @@ def _heading(protocol: Protocol, facts: dict[str, Any]) -> str:
     missing = f"; without photographs: {', '.join(protocol.missing)}" if protocol.missing else ""
     encoders = ", ".join(f"{role} {name}" for role, name in facts["scoring"]["encoders"].items())
     return (
-        f"# DreamBench\n\n{len(protocol.subjects)} subjects, {len(protocol.shots)} pictures{missing}.\n"
+        f"# DreamBench\n\n{len(protocol.subjects)} subjects, {len(protocol.specs)} pictures{missing}.\n"
         f"Encoders: {encoders}. Intervals: 95 %, bootstrap over subjects.\n"
     )
 

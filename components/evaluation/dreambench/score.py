@@ -18,7 +18,7 @@ from components.config import Config
 from components.evaluation.dreambench.image_store import ImageStore
 from components.evaluation.dreambench.photographs import read_photographs, without_surroundings
 from components.evaluation.dreambench.pool import run_pool
-from components.evaluation.dreambench.protocol import Protocol, Shot
+from components.evaluation.dreambench.protocol import ImageSpec, Protocol
 from components.evaluation.encoders import Encoders, load_encoders
 from components.pictures import cut_out
 
@@ -34,7 +34,7 @@ Vectors = dict[str, Tensor]
 
 def score_missing(config: Config, protocol: Protocol, images: ImageStore) -> int:
     """Score images without a row; returns how many."""
-    missing = [shot for shot in protocol.shots if not images.has_row(shot.name)]
+    missing = [spec for spec in protocol.specs if not images.has_row(spec.name)]
     run_pool(config, "score", ScoreShots, (protocol, images), missing)
     return len(missing)
 
@@ -46,19 +46,19 @@ class ScoreShots:
         self._config, self._protocol, self._images = config, protocol, images
         self._real = lru_cache(maxsize=4)(self._embed_photographs)
 
-    def __call__(self, shots: Sequence[Shot]) -> None:
-        """Store the scores of those of ``shots`` that have none."""
-        shots = [shot for shot in shots if not self._images.has_row(shot.name)]
-        if not shots:
+    def __call__(self, specs: Sequence[ImageSpec]) -> None:
+        """Store the scores of those of ``specs`` that have none."""
+        specs = [spec for spec in specs if not self._images.has_row(spec.name)]
+        if not specs:
             return
-        pictures = [self._images.picture(shot) for shot in shots]
-        generated = self._vectors(pictures, [self._cut(*pair) for pair in zip(shots, pictures, strict=True)])
-        texts = self._encoders.agreement(pictures, [shot.text for shot in shots])
-        for row, shot in enumerate(shots):
-            real = self._real(shot.subject)
+        pictures = [self._images.picture(spec) for spec in specs]
+        generated = self._vectors(pictures, [self._cut(*pair) for pair in zip(specs, pictures, strict=True)])
+        texts = self._encoders.agreement(pictures, [spec.text for spec in specs])
+        for row, spec in enumerate(specs):
+            real = self._real(spec.subject)
             scores = {metric: similarity(generated[metric][row], real[metric]) for metric in generated}
             text = None if np.isnan(texts[row]) else float(texts[row])
-            self._images.save_row(shot.name, {**scores, self._encoders.text: text})
+            self._images.save_row(spec.name, {**scores, self._encoders.text: text})
 
     @cached_property
     def _encoders(self) -> Encoders:
@@ -81,10 +81,10 @@ class ScoreShots:
             for metric, vectors in self._encoders.embed(pictures).items()
         }
 
-    def _cut(self, shot: Shot, picture: Image.Image) -> Image.Image:
+    def _cut(self, spec: ImageSpec, picture: Image.Image) -> Image.Image:
         if self._config.evaluation.dreambench.mask == "region":
             return without_surroundings(self._config.data, picture, _CUT_OUT_SIDE)
-        mask = self._images.mask(shot).resize(picture.size).point(lambda value: 255 if value > _INFLUENCE else 0)
+        mask = self._images.mask(spec).resize(picture.size).point(lambda value: 255 if value > _INFLUENCE else 0)
         return cut_out(picture, mask, _CUT_OUT_SIDE)
 
 

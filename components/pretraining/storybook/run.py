@@ -24,9 +24,9 @@ from components.pretraining.loop import Schedule
 from components.pretraining.storybook.base import encode, export, train_base
 from components.pretraining.storybook.builders import build_tokenizer
 from components.pretraining.storybook.corpus import draw_pictures
-from components.pretraining.storybook.handover import hand_over, take_over
 from components.pretraining.storybook.loop import training_device
 from components.pretraining.storybook.recognizer import accuracies, reliable, train_recognizer
+from components.pretraining.storybook.stage_export import export_stage, import_stage
 from components.pretraining.storybook.vae import train_vae
 from components.world.storybook.captions import caption_of
 from components.world.storybook.scenes import sample_scene
@@ -49,7 +49,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for stage in ("vae", "base"):
         if options.start is not None and (options.start / f"{stage}_unfinished.safetensors").exists():
-            take_over(options.start / f"{stage}_unfinished.safetensors", options.work / stage)
+            import_stage(options.start / f"{stage}_unfinished.safetensors", options.work / stage)
     deadline = time.time() + 60 * options.minutes if options.minutes else None
 
     vae = _vae(options.work, options.vae_steps, deadline)
@@ -65,7 +65,7 @@ def main() -> None:
     )
     if options.output is not None:
         export(vae, trained, tokenizer, options.output)
-        hand_over(options.work / "base", options.output / "base_unfinished.safetensors")
+        export_stage(options.work / "base", options.output / "base_unfinished.safetensors")
 
 
 def sample_prompts(count: int, seed: int = 7) -> list[str]:

@@ -24,7 +24,7 @@ from deploy.api.characters.schema import (
 )
 from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
-from deploy.api.images.generation_request import resolve_request
+from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest
 from deploy.api.quotas import CurrentCaller
 from deploy.interfaces.protocols import Characters, Generator

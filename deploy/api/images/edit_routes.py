@@ -13,7 +13,7 @@ from components.model.words import find_word
 from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
-from deploy.api.images.generation_request import build_request, check_model
+from deploy.api.images.request_conversion import build_request, check_model
 from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema
 from deploy.api.quotas import CurrentCaller
 from deploy.api.stories.keeping import Keep, keeping

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 
 from components.config import Config
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
-from deploy.api.images.generation_request import resolve_request
+from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest
 from deploy.api.quotas import CurrentCaller
 from deploy.api.stories.keeping import Keep, keeping

@@ -13,7 +13,7 @@ from components.fingerprint import fingerprint
 from components.jobs.job import Job, NewJob, State
 from components.jobs.store import ID
 from deploy.api.error_responses import ApiError
-from deploy.api.images.generation_request import resolve_request
+from deploy.api.images.request_conversion import resolve_request
 from deploy.api.jobs.events import job_events
 from deploy.api.jobs.schema import DeletedJobResponse, JobPage, JobRequest
 from deploy.api.quotas import Caller, CurrentCaller

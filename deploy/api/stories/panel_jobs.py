@@ -18,7 +18,7 @@ from components.stories.answers import RequestKey
 from components.stories.panel_plan import PanelDrawing
 from components.stories.takes import COLLECTOR, PendingTake
 from deploy.api.error_responses import ApiError
-from deploy.api.images.generation_request import build_request
+from deploy.api.images.request_conversion import build_request
 from deploy.api.images.schema import ImageRequest
 from deploy.api.jobs.routes import submit_job
 from deploy.api.quotas import Caller

@@ -8,7 +8,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.training.order import RowOrder
+from components.training.row_order import RowOrder
 
 PIECES = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(tuple)
 ORDERS = st.builds(

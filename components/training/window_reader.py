@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from components.training.order import RowOrder, Window
+from components.training.row_order import RowOrder, Window
 
 #: Columns that training reads: of every prepared row, and of rows with features or with pixels.
 _ALWAYS = ("text_tokens", "text_pooled", "time_ids", "mask", "head")

@@ -23,10 +23,10 @@ from components.pretraining.storybook import run
 from components.pretraining.storybook.base import encode, export, train_base
 from components.pretraining.storybook.builders import MAX_TOKENS, build_tokenizer, build_vae
 from components.pretraining.storybook.corpus import LabelledPictures, draw_pictures
-from components.pretraining.storybook.handover import hand_over, take_over
 from components.pretraining.storybook.loop import fit
 from components.pretraining.storybook.normalization import use_channels_last, use_plain_layout
 from components.pretraining.storybook.recognizer import accuracies, reliable, train_recognizer
+from components.pretraining.storybook.stage_export import export_stage, import_stage
 from components.pretraining.storybook.vae import train_vae
 from components.world.storybook.attributes import ACTIONS, EXPRESSIONS, MODIFIERS, POSITIONS, SIZES, STYLES
 from components.world.storybook.captions import caption_of
@@ -238,8 +238,8 @@ def test_a_stage_goes_on_from_weights_alone(tmp_path: Path) -> None:
     modules["module"](torch.ones(1, 3)).sum().backward()
     optimizer.step()
     save_state(tmp_path / "old", modules, optimizer, {"step": 7})
-    assert hand_over(tmp_path / "old", tmp_path / "weights.safetensors") == 7
-    assert take_over(tmp_path / "weights.safetensors", tmp_path / "new") == 7
+    assert export_stage(tmp_path / "old", tmp_path / "weights.safetensors") == 7
+    assert import_stage(tmp_path / "weights.safetensors", tmp_path / "new") == 7
     others: dict[str, nn.Module] = {"module": nn.Linear(3, 2), "ema": nn.Linear(3, 2)}
     fresh = torch.optim.AdamW(others["module"].parameters(), 1e-3)
     assert load_state(tmp_path / "new", others, fresh)["step"] == 7

@@ -21,7 +21,7 @@ from components.config import load_config
 from components.registry import tracking, versions
 
 #: Seconds that a server may take to end, and any request.
-_PATIENCE_S, _TIMEOUT_S = 60.0, 600.0
+_SHUTDOWN_TIMEOUT_S, _TIMEOUT_S = 60.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def running(module: str, preset: str, overrides: Sequence[str], threads: int) ->
     finally:
         process.stdin.close()
         try:
-            process.wait(_PATIENCE_S)
+            process.wait(_SHUTDOWN_TIMEOUT_S)
         finally:
             process.kill()
 

@@ -14,7 +14,7 @@ from components.checkpoint import read_progress, write_state
 _PARTS = ("module|", "ema|")
 
 
-def hand_over(checkpoint: Path, file: Path) -> int:
+def export_stage(checkpoint: Path, file: Path) -> int:
     """Write raw and averaged weights of ``checkpoint`` to ``file``; returns their step."""
     step: int = read_progress(checkpoint)["step"]
     with safe_open(checkpoint / "state.safetensors", framework="pt") as state:
@@ -24,7 +24,7 @@ def hand_over(checkpoint: Path, file: Path) -> int:
     return step
 
 
-def take_over(file: Path, checkpoint: Path) -> int:
+def import_stage(file: Path, checkpoint: Path) -> int:
     """Make ``file`` the state that training resumes from, unless ``checkpoint`` exists; returns its step."""
     if (checkpoint / "progress.json").exists():
         return int(read_progress(checkpoint)["step"])
