@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 #: White space around the subject, as a share of its longer side.
 MARGIN = 0.06
+#: A square with more than this many times the pixels of its picture is only made after scaling down.
+_LARGEST_SQUARE = 4
 
 
 class Frame(NamedTuple):
@@ -31,6 +33,8 @@ def frame_of(mask: Image.Image) -> Frame:
 def cut_out(picture: Image.Image, mask: Image.Image, size: int, frame: Frame | None = None) -> Image.Image:
     """Cut the masked subject out of ``picture`` onto a white square of ``size`` pixels.
 
+    Memory is in proportion to the pixels of ``picture`` and of the result, whatever the shape of the picture.
+
     Args:
         picture: RGB picture.
         mask: L picture of the same size, 255 on the subject. An empty mask keeps the whole picture.
@@ -40,10 +44,25 @@ def cut_out(picture: Image.Image, mask: Image.Image, size: int, frame: Frame | N
     left, top, side = frame or frame_of(mask)
     if mask.getbbox() is None:
         mask = Image.new("L", picture.size, 255)
+    if side > size and side * side > _LARGEST_SQUARE * picture.width * picture.height:
+        return _scaled_then_squared(picture, mask, size, Frame(left, top, side))
     area = (left, top, left + side, top + side)
     square = Image.new("RGB", (side, side), "white")
     square.paste(picture.crop(area), (0, 0), mask.crop(area))
     return square.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def _scaled_then_squared(picture: Image.Image, mask: Image.Image, size: int, frame: Frame) -> Image.Image:
+    """`cut_out` of a picture that is far from square: the part inside ``frame`` is scaled before it is squared."""
+    x0, y0 = max(0, frame.left), max(0, frame.top)
+    x1, y1 = min(picture.width, frame.left + frame.side), min(picture.height, frame.top + frame.side)
+    scale = size / frame.side
+    small = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
+    corner = round((x0 - frame.left) * scale), round((y0 - frame.top) * scale)
+    square = Image.new("RGB", (size, size), "white")
+    part, part_mask = (i.resize(small, Image.Resampling.BICUBIC, (x0, y0, x1, y1)) for i in (picture, mask))
+    square.paste(part, corner, part_mask)
+    return square
 
 
 class CutOut(NamedTuple):

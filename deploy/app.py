@@ -1,6 +1,6 @@
-"""The Ray Serve application: the gateway, the characters, the generator and the jobs as deployments, wired together.
+"""The Ray Serve application: binds the deployments to each other.
 
-``serve deploy deploy/serve.yaml`` calls `build`; a program that already has a configuration calls `start` and `stop`.
+``serve deploy deploy/serve.yaml`` calls `build`; a program with a configuration of its own calls `start` and `stop`.
 """
 
 from __future__ import annotations
@@ -15,26 +15,32 @@ from ray.serve import Application
 
 from components.config import Config, for_workers, load_config
 from components.provenance.pictures import ModelName
-from deploy.api.authentication import require_door
+from deploy.api.authentication import require_authentication
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
-from deploy.deployments import GatewayDeployment, GeneratorDeployment, JobsDeployment, StoriesDeployment, find_registry
+from deploy.deployments import (
+    GatewayDeployment,
+    GeneratorDeployment,
+    JobsDeployment,
+    StoriesDeployment,
+    import_registry,
+)
 from deploy.status.replica_status import ReplicaStatus
 
 NAME = "realcustom"
-#: Module that pipelines come from by default.
+#: Default of `BuildArgs.registry`.
 REGISTRY = "components.registry.versions"
-#: Requests that a gateway, or the jobs, hold open; the generator's own limits are much lower, so that requests are
-#: refused in JSON.
-_OPEN_REQUESTS = 1000
-#: Processors that each of the other parts reserves.
-_SMALL_PART = 0.25
-#: Seconds between two looks whether a stopping replica is done.
-_DRAIN_TICK_S = 0.5
+#: Limit of ongoing requests of the deployments that only forward or store. The generator's limits are much lower, so
+#: that it is the service that refuses a request, in JSON, and not Serve.
+_MAX_ONGOING_REQUESTS = 1000
+#: CPUs reserved for a replica that does little computation.
+_LIGHT_CPUS = 0.25
+#: Seconds between Serve's checks whether a stopping replica has finished.
+_SHUTDOWN_POLL_S = 0.5
 
 
 class BuildArgs(BaseModel):
-    """The ``args`` of an application in a Serve config file."""
+    """``args`` of the application in a Serve config file."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
@@ -43,51 +49,51 @@ class BuildArgs(BaseModel):
     overrides: list[str] = []
     #: ``models:/name@alias`` or ``models:/name/version``; by default the configured model and alias.
     model_uri: str | None = None
-    #: Module with what `deploy.generator.loading.PipelineSource` has.
+    #: Import path of a module with the functions of `deploy.generator.loading.PipelineSource`.
     registry: str = REGISTRY
 
 
 def build(args: dict[str, Any] | None = None) -> Application:
     """The application that a Serve config file names as ``deploy.app:build``; ``args`` are `BuildArgs`.
 
-    Where Serve listens is said in the file's ``http_options``, which are not passed on (and mean ``0.0.0.0`` where
-    nobody says anything). So it takes the network for granted.
+    Serve does not pass the file's ``http_options`` on, whose default host is ``0.0.0.0``. The host is therefore assumed
+    to be reachable from the network.
 
     Raises:
-        ConfigError: keys are off, and nobody has said that this is meant.
-        RegistryError: the model, version or alias is unknown.
+        ConfigError: API keys are off, and ``serving.access.open_to_network`` is not set.
+        RegistryError: the model, version or alias does not exist.
     """
     given = BuildArgs.model_validate(args or {})
     config = load_config(given.preset, given.overrides)
-    require_door(config, None)
-    return wire(config, given.model_uri, given.registry)
+    require_authentication(config, None)
+    return bind_deployments(config, given.model_uri, given.registry)
 
 
-def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> Application:
-    """Wire the deployments.
+def bind_deployments(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> Application:
+    """Bind the deployments to each other.
 
-    An alias is resolved here, and followed by the generators, unless ``serving.rollout.poll_s`` is 0.
+    An alias is resolved here once, and then polled by the generators unless ``serving.rollout.poll_s`` is 0.
 
     Raises:
-        RegistryError: the model, version or alias is unknown.
+        RegistryError: the model, version or alias does not exist.
     """
     uri = model_uri or f"models:/{config.registry.model}@{config.registry.alias}"
-    found = find_registry(registry).resolve(config, uri)
+    found = import_registry(registry).resolve(config, uri)
     model = ModelName(found.name, found.version)
     config = for_workers(config)
     limits = config.serving
     alias = (uri.partition("@")[2] or None) if limits.rollout.poll_s else None
-    patient: dict[str, Any] = {
-        "graceful_shutdown_timeout_s": limits.drain_s + _DRAIN_TICK_S,
-        "graceful_shutdown_wait_loop_s": _DRAIN_TICK_S,
+    graceful: dict[str, Any] = {
+        "graceful_shutdown_timeout_s": limits.drain_s + _SHUTDOWN_POLL_S,
+        "graceful_shutdown_wait_loop_s": _SHUTDOWN_POLL_S,
         "health_check_period_s": limits.health_check_s,
     }
     replicas = {"max_replicas": limits.max_replicas, "downscale_delay_s": limits.scale_down_s}
-    board = serve.deployment(
+    status = serve.deployment(
         ReplicaStatus,
-        name="Board",
+        name="ReplicaStatus",
         num_replicas=1,
-        max_ongoing_requests=_OPEN_REQUESTS,
+        max_ongoing_requests=_MAX_ONGOING_REQUESTS,
         ray_actor_options={"num_cpus": 0},
         logging_config={"enable_access_log": False},
     ).bind()
@@ -97,7 +103,7 @@ def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY)
         max_ongoing_requests=2 * limits.max_ongoing_requests,
         max_queued_requests=limits.max_queued_requests,
         autoscaling_config=replicas | {"min_replicas": 1},
-        ray_actor_options={"num_cpus": _SMALL_PART},
+        ray_actor_options={"num_cpus": _LIGHT_CPUS},
     ).bind(config)
     generator = serve.deployment(
         GeneratorDeployment,
@@ -107,43 +113,44 @@ def wire(config: Config, model_uri: str | None = None, registry: str = REGISTRY)
         autoscaling_config=replicas
         | {"min_replicas": limits.min_replicas, "target_ongoing_requests": limits.max_ongoing_requests},
         ray_actor_options={"num_cpus": limits.generator_threads, "num_gpus": limits.generator_gpus},
-        **patient,
-    ).bind(config, model, alias, registry, characters, board)
+        **graceful,
+    ).bind(config, model, alias, registry, characters, status)
     jobs = serve.deployment(
         JobsDeployment,
         name="Jobs",
-        max_ongoing_requests=_OPEN_REQUESTS,
-        max_queued_requests=_OPEN_REQUESTS,
+        max_ongoing_requests=_MAX_ONGOING_REQUESTS,
+        max_queued_requests=_MAX_ONGOING_REQUESTS,
         num_replicas=limits.jobs.workers,
-        ray_actor_options={"num_cpus": _SMALL_PART},
-    ).bind(config, generator, board)
+        ray_actor_options={"num_cpus": _LIGHT_CPUS},
+    ).bind(config, generator, status)
     stories = serve.deployment(
         StoriesDeployment,
         name="Stories",
         num_replicas=1,
-        max_ongoing_requests=_OPEN_REQUESTS,
-        max_queued_requests=_OPEN_REQUESTS,
-        ray_actor_options={"num_cpus": _SMALL_PART},
+        max_ongoing_requests=_MAX_ONGOING_REQUESTS,
+        max_queued_requests=_MAX_ONGOING_REQUESTS,
+        ray_actor_options={"num_cpus": _LIGHT_CPUS},
     ).bind(config)
     return serve.deployment(
         GatewayDeployment,
         name="Gateway",
-        max_ongoing_requests=_OPEN_REQUESTS,
-        max_queued_requests=_OPEN_REQUESTS,
-        ray_actor_options={"num_cpus": _SMALL_PART},
-        **patient,
-    ).bind(config, ModelResponse(id=model.name, version=model.version), characters, generator, jobs, board, stories)
+        max_ongoing_requests=_MAX_ONGOING_REQUESTS,
+        max_queued_requests=_MAX_ONGOING_REQUESTS,
+        ray_actor_options={"num_cpus": _LIGHT_CPUS},
+        **graceful,
+    ).bind(config, ModelResponse(id=model.name, version=model.version), characters, generator, jobs, status, stories)
 
 
 def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> str:
-    """Serve on this machine, in the running Ray or a new one; returns the URL once every part is ready.
+    """Serve on this machine, on the running Ray or a new one; returns the URL when all deployments are ready.
 
     Raises:
-        ConfigError: others can reach the host, keys are off, and nobody has said that this is meant.
-        RegistryError: the model, version or alias is unknown.
+        ConfigError: the host is reachable from the network, API keys are off, and
+            ``serving.access.open_to_network`` is not set.
+        RegistryError: the model, version or alias does not exist.
     """
-    require_door(config, config.serving.host)
-    application = wire(config, model_uri, registry)
+    require_authentication(config, config.serving.host)
+    application = bind_deployments(config, model_uri, registry)
     port = config.serving.port or _free_port(config.serving.host)
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False)
@@ -157,7 +164,7 @@ def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY
 
 
 def stop() -> None:
-    """End what `start` began; Ray stays."""
+    """Shut Serve down; Ray keeps running."""
     serve.shutdown()
 
 

@@ -1,6 +1,6 @@
-"""The service's parts as Ray Serve deployments: what they are in `deploy`, over each other's handles.
+"""The service's parts as Ray Serve deployments. Each gets handles of the deployments that it calls.
 
-Serve calls and awaits ``__del__`` before it stops a replica, once the requests that were begun have ended.
+Serve awaits ``__del__`` before it stops a replica, after the replica's running requests have ended.
 """
 
 from __future__ import annotations
@@ -26,16 +26,14 @@ from components.errors import RegistryError
 from components.provenance.pictures import ModelName
 from deploy.api.app import create_app
 from deploy.api.schema import ModelResponse
-from deploy.generator.aliases import VersionAliases
-from deploy.generator.loading import Loader, PipelineSource, lineup
-from deploy.generator.versions import ModelVersions, watch
-from deploy.handles import RemoteGenerator, RemoteHandle
+from deploy.generator.loading import PipelineSource, VersionLoader, read_aliases
+from deploy.generator.rollout import ModelVersions, VersionAliases, follow_aliases
+from deploy.handles import RemoteCharacters, RemoteGenerator, RemoteHandle
 from deploy.interfaces.protocols import Characters, Generator, Jobs, SubjectSource
 from deploy.interfaces.stories import Stories
 from deploy.jobs.service import JobService
-from deploy.reading_handles import CharacterReader
 from deploy.status.metrics import GeneratorMetrics
-from deploy.status.replica_status import ReplicaStatus, Report, keep_reporting
+from deploy.status.replica_status import ReplicaReport, ReplicaStatus, report_periodically
 from deploy.stories.service import StoryService
 
 log = logging.getLogger(__name__)
@@ -43,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @serve.ingress()
 class GatewayDeployment:
-    """The HTTP interface over handles of the other deployments."""
+    """The HTTP interface."""
 
     def __init__(
         self,
@@ -52,27 +50,29 @@ class GatewayDeployment:
         characters: DeploymentHandle,
         generator: DeploymentHandle,
         jobs: DeploymentHandle,
-        board: DeploymentHandle,
+        status: DeploymentHandle,
         stories: DeploymentHandle,
     ) -> None:
-        self._config, self._model, self._board, self._stories = config, model, board, stories
+        self._config, self._model, self._status, self._stories = config, model, status, stories
         self._characters, self._generator, self._jobs = characters, generator, jobs
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         serving, jobs = self._config.serving, cast(Jobs, RemoteHandle(self._jobs))
         rows = CharacterRows(open_database(serving.store, serving.database, TABLES))
-        characters = cast(Characters, CharacterReader(self._characters, rows))
+        characters = cast(Characters, RemoteCharacters(self._characters, rows))
         generator = cast(Generator, RemoteGenerator(self._generator))
-        board, stories = cast(ReplicaStatus, RemoteHandle(self._board)), cast(Stories, RemoteHandle(self._stories))
-        return create_app(self._config, self._model, characters, generator, jobs, board, stories)
+        status = cast(ReplicaStatus, RemoteHandle(self._status))
+        stories = cast(Stories, RemoteHandle(self._stories))
+        return create_app(self._config, self._model, characters, generator, jobs, status, stories)
 
 
 class GeneratorDeployment(ModelVersions):
-    """The versions that the registry names, loaded and warm before the replica takes requests.
+    """Serves the model versions that the registry's aliases name, loaded before the replica takes requests.
 
     Args:
-        model: its version is served unless ``alias`` names another by now.
-        alias: is watched; None serves the version as it is.
+        model: name and version; the version is used unless ``alias`` names another one by now.
+        alias: polled for changes; None serves ``model`` as it is.
+        registry: import path of a `PipelineSource` module.
     """
 
     def __init__(
@@ -82,20 +82,20 @@ class GeneratorDeployment(ModelVersions):
         alias: str | None,
         registry: str,
         characters: DeploymentHandle,
-        board: DeploymentHandle,
+        status: DeploymentHandle,
     ) -> None:
         torch.set_num_threads(config.serving.generator_threads)
         self._stuck_s, self._drain_s = config.serving.stuck_s, config.serving.drain_s
-        source, metrics = find_registry(registry), GeneratorMetrics()
-        load = Loader(config, source, model.name, cast(SubjectSource, RemoteHandle(characters)), metrics)
-        look = None if alias is None else partial(lineup, config, source, model.name, alias)
-        super().__init__(load, first_versions(look, model.version), config.serving.rollout, metrics)
-        self._tasks = [reporting(board, partial(self.report, model.name))]
-        if look is not None:
-            self._tasks.append(asyncio.create_task(watch(self, look, config.serving.rollout.poll_s)))
+        source, metrics = import_registry(registry), GeneratorMetrics()
+        load = VersionLoader(config, source, model.name, cast(SubjectSource, RemoteHandle(characters)), metrics)
+        read = None if alias is None else partial(read_aliases, config, source, model.name, alias)
+        super().__init__(load, initial_versions(read, model.version), config.serving.rollout, metrics)
+        self._tasks = [start_reporting(status, partial(self.report, model.name))]
+        if read is not None:
+            self._tasks.append(asyncio.create_task(follow_aliases(self, read, config.serving.rollout.poll_s)))
 
     async def check_health(self) -> None:
-        """Serve replaces a replica that raises here a few times."""
+        """Called by Serve, which replaces the replica after a few failures in a row."""
         self.check(self._stuck_s)
 
     async def __del__(self) -> None:
@@ -105,12 +105,12 @@ class GeneratorDeployment(ModelVersions):
 
 
 class JobsDeployment(JobService):
-    """Works on jobs as long as its replica lives."""
+    """Executes jobs as long as its replica lives."""
 
-    def __init__(self, config: Config, generator: DeploymentHandle, board: DeploymentHandle) -> None:
+    def __init__(self, config: Config, generator: DeploymentHandle, status: DeploymentHandle) -> None:
         super().__init__(config, cast(Generator, RemoteGenerator(generator)))
         self.start()
-        self._reporting = reporting(board, self.report)
+        self._reporting = start_reporting(status, self.report)
 
     async def check_health(self) -> None:
         self.check()
@@ -121,7 +121,7 @@ class JobsDeployment(JobService):
 
 
 class StoriesDeployment(StoryService):
-    """Keeps stories, and collects their pictures as long as its replica lives."""
+    """Stores stories, and collects their images as long as its replica lives."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -134,23 +134,24 @@ class StoriesDeployment(StoryService):
         await self.close()
 
 
-def reporting(board: DeploymentHandle, make: Callable[[str], Awaitable[Report]]) -> asyncio.Task[None]:
-    """Report to the board, under a new name, for as long as the replica lives."""
-    return asyncio.create_task(
-        keep_reporting(cast(ReplicaStatus, RemoteHandle(board)), partial(make, secrets.token_hex(4)))
-    )
+def start_reporting(
+    status: DeploymentHandle, make_report: Callable[[str], Awaitable[ReplicaReport]]
+) -> asyncio.Task[None]:
+    """Report to ``status`` as long as the replica lives; ``make_report`` gets the replica's new random name."""
+    make = partial(make_report, secrets.token_hex(4))
+    return asyncio.create_task(report_periodically(cast(ReplicaStatus, RemoteHandle(status)), make))
 
 
-def first_versions(look: Callable[[], VersionAliases | None] | None, pinned: str) -> list[str]:
-    """What the registry names by now, and what the application was built with, for where that cannot be loaded."""
+def initial_versions(read: Callable[[], VersionAliases | None] | None, pinned: str) -> list[str]:
+    """The versions to try: the one that the alias names now, then the one the application was built with."""
     try:
-        wanted = None if look is None else look()
+        aliases = None if read is None else read()
     except RegistryError as error:
         log.warning("version %s is served: %s", pinned, error)
-        wanted = None
-    return [pinned] if wanted is None or wanted.champion == pinned else [wanted.champion, pinned]
+        aliases = None
+    return [pinned] if aliases is None or aliases.champion == pinned else [aliases.champion, pinned]
 
 
-def find_registry(path: str) -> PipelineSource:
-    """The module that pipelines come from."""
+def import_registry(path: str) -> PipelineSource:
+    """Import the module that pipelines are loaded from."""
     return cast(PipelineSource, importlib.import_module(path))

@@ -39,8 +39,10 @@ def main() -> None:
 
 def interface(config: Config) -> dict[str, Any]:
     """The OpenAPI document; no part of the service is needed for it."""
-    nobody = cast(Any, object())
-    return create_app(config, ModelResponse(id="", version=""), nobody, nobody, nobody, None, nobody).openapi()
+    nobody = cast(Any, None)
+    return create_app(
+        config, ModelResponse(id="", version=""), nobody, nobody, nobody, None, cast(Any, object())
+    ).openapi()
 
 
 def page(document: Schema) -> str:

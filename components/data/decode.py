@@ -16,6 +16,10 @@ from components.errors import DataError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 #: Shortest side in pixels from which a subject can be told.
 MIN_SIDE = 16
+_PNG = b"\x89PNG\r\n\x1a\n"
+#: Chunks of a PNG that say nothing about its pixels as they are read here; and bytes of a chunk beside its content.
+_METADATA = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+_CHUNK_OVERHEAD = 12
 _TOO_LARGE = "more pixels than data.max_pixels"
 #: How pictures are turned upright, by their EXIF orientation.
 _TURNS = {
@@ -63,7 +67,7 @@ def decode_with_alpha(data: bytes, max_pixels: int, formats: Sequence[str] = FOR
         DataError: as `decode_picture`, or the picture is transparent all over.
     """
     with _reasons():
-        picture = Image.open(io.BytesIO(data), formats=list(formats))
+        picture = Image.open(io.BytesIO(_without_metadata(data)), formats=list(formats))
         with picture:
             _check(picture, max_pixels)
             picture.load()
@@ -87,6 +91,24 @@ def decode_mask(data: bytes, size: tuple[int, int], max_pixels: int) -> Image.Im
     if mask.getbbox() is None:
         raise DataError("mask: empty")
     return mask
+
+
+def _without_metadata(data: bytes) -> bytes:
+    """A PNG without its texts and colour profile, whose size or damage would have Pillow refuse sound pixels.
+
+    Other formats, and a file whose chunks cannot be told apart, are returned as they are.
+    """
+    if not data.startswith(_PNG):
+        return data
+    kept, position = [_PNG], len(_PNG)
+    while position < len(data):
+        end = position + _CHUNK_OVERHEAD + int.from_bytes(data[position : position + 4], "big")
+        if end > len(data):
+            return data
+        if data[position + 4 : position + 8] not in _METADATA:
+            kept.append(data[position:end])
+        position = end
+    return b"".join(kept)
 
 
 @contextmanager

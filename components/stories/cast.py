@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from components.characters.tables import characters
 from components.model.words import folded
-from components.stories.mentions import mentionable
+from components.stories.mention_syntax import mentionable
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from components.model.words import folded
 from components.stories.cast import Cast, CastMember
-from components.stories.mentions import find_mentions, mentionable, write_mention
+from components.stories.mention_syntax import find_mentions, mentionable, write_mention
 from components.stories.story import PromptMention
 
 #: Scripts that put no spaces between words: a known name may end in the middle of a run of letters.

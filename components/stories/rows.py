@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from components.jobs.job import State
 from components.jobs.tables import jobs
 from components.stories.cast import Cast
-from components.stories.drawing import drawing_digest
+from components.stories.panel_plan import drawing_digest
 from components.stories.prompts import StoredPrompt, render_prompt, unpack_prompt
 from components.stories.story import (
     Balloon,

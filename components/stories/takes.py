@@ -25,8 +25,8 @@ from components.jobs.results import ResultFiles
 from components.jobs.tables import jobs
 from components.object_store import ObjectStore
 from components.stories.cast import read_cast
-from components.stories.drawing import PanelDrawing, plan_drawing
 from components.stories.files import TakeFiles
+from components.stories.panel_plan import PanelDrawing, plan_drawing
 from components.stories.rows import (
     is_dirty,
     panel_digest,

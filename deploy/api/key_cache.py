@@ -1,4 +1,4 @@
-"""The keys that are good now, read anew every few seconds."""
+"""In-memory cache of the valid API keys."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from components.access.key import ApiKey, is_key, key_id
 from components.access.store import KeyStore
-from deploy.interfaces.protocols import UnavailableError
+from deploy.interfaces.errors import UnavailableError
 
 log = logging.getLogger(__name__)
 #: Seconds that a request waits for the keys to be read.
-_PATIENCE_S = 2.0
+_READ_TIMEOUT_S = 2.0
 
 
 class KeyCache:
-    """Finds a key by what its holder sends.
+    """Finds a key by the text that a client sends.
 
     Args:
-        refresh_s: how old what was read of the keys may be.
-        stale_s: how old it may be while the database does not answer.
-        clock: seconds since 1970, for keys that expire.
+        refresh_s: age in seconds after which the keys are read again.
+        stale_s: maximum age in seconds while the database does not answer.
+        clock: seconds since 1970, compared with the keys' expiry.
     """
 
     def __init__(
@@ -36,31 +36,31 @@ class KeyCache:
         self._reading: asyncio.Task[None] | None = None
 
     async def find(self, text: str) -> ApiKey | None:
-        """The key that ``text`` is; None, after the same time, if it is none, or one that has ended.
+        """The key for ``text``; None if it is unknown, revoked or expired. Takes the same time in all cases.
 
         Raises:
-            UnavailableError: the database has not answered for too long.
+            UnavailableError: the keys are too old, because the database does not answer.
         """
         await self._refresh()
         key = self._keys.get(key_id(text) or "")
-        known = is_key(text, None if key is None else key.digest)
-        return key if known and key is not None and key.good(self._clock()) else None
+        matches = is_key(text, None if key is None else key.digest)
+        return key if matches and key is not None and key.good(self._clock()) else None
 
     async def _refresh(self) -> None:
-        """See that the keys are as new as they must be; those who ask at the same time wait for the same answer."""
+        """Read the keys again if they are too old; concurrent requests share one query."""
         if time.monotonic() - self._read_at <= self._refresh_s:
             return
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read())
-        await asyncio.wait({self._reading}, timeout=_PATIENCE_S)
+        await asyncio.wait({self._reading}, timeout=_READ_TIMEOUT_S)
         if time.monotonic() - self._read_at > max(self._stale_s, self._refresh_s):
             raise UnavailableError("keys cannot be checked at the moment; try again")
 
     async def _read(self) -> None:
-        asked = time.monotonic()
+        started = time.monotonic()
         try:
             found = await asyncio.to_thread(self._store.good)
         except SQLAlchemyError as error:
             log.error("keys: %s", type(error).__name__)
             return
-        self._keys, self._read_at = {key.id: key for key in found}, asked
+        self._keys, self._read_at = {key.id: key for key in found}, started

@@ -1,7 +1,7 @@
-"""Story mode: ``@rob meets @"Ada Lovelace"`` names the owner's characters inside the prompt.
+"""Mentions of characters in a prompt: ``@rob meets @"Ada Lovelace"``.
 
-A name stands for the character of that name, in any case, and is replaced by the character's word: what is drawn is
-"robot meets woman". An ``@`` within a word, as in an e-mail address, is no mention.
+A mention refers to the owner's character of that name (case is ignored) and is replaced by the character's word: the
+model gets "robot meets woman". An ``@`` inside a word, as in an e-mail address, is not a mention.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from components.characters.character import Character
 from components.model.words import folded
-from components.stories.mentions import Mention, find_mentions, replace_mentions
+from components.stories.mention_syntax import Mention, find_mentions, replace_mentions
 from deploy.api.error_responses import ApiError
 from deploy.api.images.schema import MAX_CHARACTERS, CharacterChoice
 from deploy.interfaces.protocols import Characters
@@ -19,23 +19,23 @@ from deploy.interfaces.protocols import Characters
 async def resolve_mentions(
     prompt: str, chosen: Sequence[CharacterChoice], characters: Characters, owner: str
 ) -> tuple[str, list[CharacterChoice]]:
-    """The prompt with words for names, and the characters it is about: those ``chosen``, then the others it mentions.
+    """The prompt with words instead of mentions, and its characters: those ``chosen``, then the others mentioned.
 
-    A mentioned character that is chosen too has the word that it is chosen with.
+    The word of a mentioned character that is also chosen is the one it is chosen with.
 
     Raises:
-        ApiError: a mention names none of the owner's characters, or several, or there are too many altogether.
+        ApiError: a mention matches none or several of the owner's characters, or there are too many characters.
     """
     mentions = find_mentions(prompt)
     choices: dict[str, CharacterChoice] = {}
     for choice in chosen:
         choices.setdefault(choice.id, choice)
-    others, found, words = [], dict[str, Character](), []
+    others, by_name, words = [], dict[str, Character](), []
     for mention in mentions:
         name = folded(mention.name)
-        if name not in found:
-            found[name] = await _named(mention, characters, owner)
-        character = found[name]
+        if name not in by_name:
+            by_name[name] = await _find_mentioned(mention, characters, owner)
+        character = by_name[name]
         if character.id not in choices:
             choices[character.id] = CharacterChoice(id=character.id)
             others.append(choices[character.id])
@@ -46,8 +46,8 @@ async def resolve_mentions(
     return replace_mentions(prompt, mentions, words), [*chosen, *others]
 
 
-async def _named(mention: Mention, characters: Characters, owner: str) -> Character:
-    """The owner's only character of that name."""
+async def _find_mentioned(mention: Mention, characters: Characters, owner: str) -> Character:
+    """The only character of the owner with that name."""
     found = await characters.find(mention.name, owner)
     if len(found) == 1:
         return found[0]

@@ -1,4 +1,4 @@
-"""The interface's document (OpenAPI), as it is: errors in their envelope, refusals, and the events of streams."""
+"""Completes FastAPI's OpenAPI document: the error envelope, refusals by middleware, and the events of streams."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from pydantic.json_schema import models_json_schema
 from deploy.api.images.schema import CompletedImageEvent, PartialImageEvent
 
 _SCHEMAS = "#/components/schemas/{model}"
-#: What FastAPI says of wrong requests, which `deploy.api.error_responses` answers otherwise.
-_FASTAPIS = ("HTTPValidationError", "ValidationError")
+#: FastAPI's schemas of validation errors, which `deploy.api.error_responses` replaces.
+_UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
-#: What stands before the routes may answer in their place: the first two where a key is to be sent.
-_KEY_REFUSALS = {
-    "401": "There is no key, or it is unknown, revoked or expired",
-    "403": "The key has not the scope that this needs",
+#: Responses of middleware: those of operations that need a key, and those of all operations but health checks.
+_KEY_RESPONSES = {
+    "401": "The key is missing, unknown, revoked or expired",
+    "403": "The key lacks the required scope",
 }
-_REFUSALS_FOR_NOW = {
-    "429": "That is too much for this key, or for what may be queued",
-    "503": "The service is overloaded, or has just begun or ended",
+_RETRY_RESPONSES = {
+    "429": "A limit of the key or of the queue is reached",
+    "503": "The service is overloaded, starting or stopping",
 }
-_RETRY_AFTER = {"Retry-After": {"description": "Seconds until it is worth another try", "schema": {"type": "integer"}}}
+_RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds after which a retry may succeed", "schema": {"type": "integer"}}
+}
 
 
 class ErrorContent(BaseModel):
@@ -35,26 +37,26 @@ class ErrorContent(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """What every error looks like."""
+    """The body of every error."""
 
     error: ErrorContent
 
 
 def install_openapi(app: FastAPI) -> None:
-    """Make ``app`` describe itself so; call it when all routes are there."""
-    usual = app.openapi
+    """Replace ``app.openapi``; call it after all routes were added."""
+    fastapi_document = app.openapi
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _corrected(usual())
+            app.openapi_schema = _completed(fastapi_document())
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
 
 
-def _corrected(document: dict[str, Any]) -> dict[str, Any]:
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
-    for name in _FASTAPIS:
+    for name in _UNUSED_SCHEMAS:
         schemas.pop(name, None)
     models = (ErrorResponse, PartialImageEvent, CompletedImageEvent)
     _, defined = models_json_schema([(model, "serialization") for model in models], ref_template=_SCHEMAS)
@@ -65,17 +67,17 @@ def _corrected(document: dict[str, Any]) -> dict[str, Any]:
         for operation in operations.values():
             operation["responses"].pop("422", None)
             keyed = "security" in operation
-            operation["responses"] |= _refusals(keyed, keyed or path.startswith("/v1/"), content)
+            operation["responses"] |= _middleware_responses(keyed, keyed or path.startswith("/v1/"), content)
             operation["responses"]["default"] = {"description": "An error"} | content
     return document
 
 
-def _refusals(keyed: bool, limited: bool, content: dict[str, Any]) -> dict[str, Any]:
-    """What an operation may answer that asks for a key, and that is refused where there is too much to do."""
-    of_keys = {status: {"description": told} | content for status, told in _KEY_REFUSALS.items() if keyed}
-    for_now = {
-        status: {"description": told, "headers": _RETRY_AFTER} | content
-        for status, told in _REFUSALS_FOR_NOW.items()
+def _middleware_responses(keyed: bool, limited: bool, content: dict[str, Any]) -> dict[str, Any]:
+    """The responses of an operation that needs a key (``keyed``) or can be refused for overload (``limited``)."""
+    key_responses = {status: {"description": text} | content for status, text in _KEY_RESPONSES.items() if keyed}
+    retry_responses = {
+        status: {"description": text, "headers": _RETRY_AFTER} | content
+        for status, text in _RETRY_RESPONSES.items()
         if limited
     }
-    return of_keys | for_now
+    return key_responses | retry_responses

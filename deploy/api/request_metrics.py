@@ -1,4 +1,4 @@
-"""What the gateway counts of the requests that pass through it."""
+"""Prometheus metrics of HTTP requests, counted by the gateway."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.status.metrics import SECONDS
 
-#: Requests of a route that its quantiles are taken from.
-_RECENT = 1000
+#: Number of a route's last requests whose durations give the quantiles.
+_WINDOW = 1000
 _QUANTILES = (0.5, 0.99)
-#: Answers that ask the client to come back later.
+#: Statuses that tell the client to retry later.
 _REFUSALS = (429, 503)
 
 
 class RequestMetrics:
-    """Durations by route, and refusals by reason."""
+    """Durations by route, and refused requests by reason."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._seconds = Histogram(
             "realcustom_request_seconds",
-            "From a request's arrival to the end of its answer",
+            "From the arrival of a request to the end of its response",
             ["method", "route", "status"],
             buckets=SECONDS,
             registry=self._registry,
         )
         self._refused = Counter(
-            "realcustom_rejections", "Requests refused for now, by reason", ["reason"], registry=self._registry
+            "realcustom_rejections", "Requests refused with 429 or 503, by reason", ["reason"], registry=self._registry
         )
-        self.open = Gauge("realcustom_requests_open", "Requests that are being answered", registry=self._registry)
-        self._recent: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_RECENT))
+        self.open = Gauge("realcustom_requests_open", "Requests in progress", registry=self._registry)
+        self._recent: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_WINDOW))
 
     def count(self, method: str, route: str, status: int, seconds: float, reason: str | None) -> None:
-        """A request was answered; ``reason`` is the code of a refusal."""
+        """Count a finished request; ``reason`` is the error code of a refused one."""
         self._seconds.labels(method, route, str(status)).observe(seconds)
         self._recent[route].append(seconds)
         if status in _REFUSALS:
@@ -52,18 +52,18 @@ class RequestMetrics:
         yield from self._registry.collect()
         quantiles = GaugeMetricFamily(
             "realcustom_request_quantile_seconds",
-            f"Of the last {_RECENT:,} requests of a route",
+            f"Quantiles of the last {_WINDOW:,} requests of a route",
             labels=["route", "quantile"],
         )
         for route, recent in self._recent.items():
-            ordered = sorted(recent)
+            durations = sorted(recent)
             for quantile in _QUANTILES:
-                quantiles.add_metric([route, str(quantile)], ordered[int(quantile * (len(ordered) - 1))])
+                quantiles.add_metric([route, str(quantile)], durations[int(quantile * (len(durations) - 1))])
         yield quantiles
 
 
-class CountRequests:
-    """ASGI middleware: counts every request, under its route and never under its path."""
+class RequestMetricsMiddleware:
+    """ASGI middleware: counts requests by route. Paths are no labels: there are too many."""
 
     def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
         self._app, self._metrics = app, metrics
@@ -74,7 +74,7 @@ class CountRequests:
             return
         started, status, reason = time.perf_counter(), 500, None
 
-        async def sent(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status, reason
             if message["type"] == "http.response.start":
                 status, reason = message["status"], Headers(raw=message["headers"]).get("X-Error-Code")
@@ -82,7 +82,7 @@ class CountRequests:
 
         with self._metrics.open.track_inprogress():
             try:
-                await self._app(scope, receive, sent)
+                await self._app(scope, receive, send_and_note)
             finally:
                 route = getattr(scope.get("route"), "path", "other")
                 self._metrics.count(scope["method"], route, status, time.perf_counter() - started, reason)

@@ -1,4 +1,4 @@
-"""What the JSON of all parts of the HTTP interface has in common."""
+"""Schema that several resources share, and the schema of models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 
 def decode_base64(value: Any) -> Any:
-    """Bytes of base64 or of a base64 data URL; what is no text stays."""
+    """Decode base64 or a base64 data URL; a value that is not a string is returned unchanged."""
     if not isinstance(value, str):
         return value
     if value[:8].lower().startswith(("http://", "https://")):
@@ -23,7 +23,7 @@ def decode_base64(value: Any) -> Any:
 
 
 def decode_json(value: Any) -> Any:
-    """What a form field holds as JSON; what is no text stays."""
+    """Decode the JSON of a form field; a value that is not a string is returned unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -33,37 +33,37 @@ def decode_json(value: Any) -> Any:
 
 
 class StrictRequest(BaseModel):
-    """A body: unknown fields are refused."""
+    """Base class of request bodies: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
 
     @field_validator("*")
     @classmethod
     def _without_nul(cls, value: Any) -> Any:
-        """No database of ours keeps it in a text."""
+        """PostgreSQL cannot store it in text columns."""
         if isinstance(value, str) and "\0" in value:
-            raise ValueError("must not hold the character NUL")
+            raise ValueError("must not contain the character NUL")
         return value
 
 
 class ServedVersion(BaseModel):
-    """A version that generators have loaded."""
+    """A model version that generators have loaded."""
 
     version: str
-    #: ``champion`` draws, ``challenger`` draws a share, ``kept`` waits for a way back.
+    #: ``champion`` is served, ``challenger`` gets a share of the requests, ``kept`` stays loaded for a rollback.
     role: Literal["challenger", "champion", "kept"]
     replicas: int
 
 
 class ModelResponse(BaseModel):
-    """A model that is served."""
+    """A served model."""
 
     id: str
     object: Literal["model"] = "model"
     owned_by: Literal["realcustom"] = "realcustom"
-    #: The version in the model registry that is served.
+    #: The served version in the model registry.
     version: str
-    #: All that are loaded by now.
+    #: All loaded versions.
     versions: list[ServedVersion] = []
 
 

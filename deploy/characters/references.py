@@ -1,4 +1,4 @@
-"""Uploaded pictures as references: the subject found, and its face; measured and judged."""
+"""Makes references of uploaded images: subject mask, face box and advice on quality."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from components.face_detector import FaceDetector
 from components.model.naming import WordNamer
 from components.pictures import CutOut, cut_out, cut_out_with_face
 from deploy.characters.uploads import UploadReader
-from deploy.generator.subjects import Namer
+from deploy.interfaces.protocols import Namer
 
 
 class ReferenceReader:
-    """Looks at pictures as the configuration says; may be called from several threads.
+    """Reads uploaded images; thread-safe.
 
     Args:
-        content: what uploaded pictures have to pass; by default what the policy says.
-        namer: finds the words of subjects that nobody has named; by default SigLIP with `serving.find_words`, loaded
-            when it is first needed.
+        content: the check that uploads must pass; by default the configured policy's.
+        namer: factory, called on first use, of what detects a subject's word; by default SigLIP if
+            ``serving.find_words`` is set.
 
     Raises:
-        ConfigError: faces are to be found, and the extra is not installed.
+        ConfigError: ``serving.find_faces`` is set, but the extra for it is not installed.
     """
 
     def __init__(
         self, config: Config, content: ContentCheck | None = None, namer: Callable[[], Namer] | None = None
     ) -> None:
         self._read = UploadReader(config.serving, content)
-        #: Side in pixels of what the model looks at.
+        #: Side in pixels of a cut-out as the model sees it.
         self.size = 2 * config.vision.view_size
         self._detector = FaceDetector() if config.serving.find_faces else None
         if namer is None and config.serving.find_words:
@@ -47,29 +47,29 @@ class ReferenceReader:
         self._make_namer = namer
 
     def read(self, uploads: Sequence[bytes], field: str, faces: Sequence[Box | None] = ()) -> list[Reference]:
-        """References of pictures in a request's ``field``, with the faces that are given, or found where none is.
+        """The references of the images in a request's ``field``; face boxes that are not in ``faces`` are detected.
 
         Raises:
-            DataError: a picture cannot be read, or a box is not in its picture.
-            ContentError: the policy refuses one.
+            DataError: an image cannot be read, or a face box is not inside its image.
+            ContentError: the content policy refuses an image.
         """
         pictures = [self._read(data, f"{field}[{i}]") for i, data in enumerate(uploads)]
         pairs = list(zip_longest(pictures, faces[: len(pictures)]))
         return [self._reference(picture, face, f"faces[{i}]") for i, (picture, face) in enumerate(pairs)]
 
     def cut_out(self, reference: Reference) -> CutOut:
-        """As the model sees it."""
+        """The cut-out as the model sees it."""
         return cut_out_with_face(reference.picture, reference.mask, reference.face, self.size)
 
     def word(self, given: str, description: str, references: Sequence[Reference]) -> TargetWord:
-        """The word that stands for the subject: the one given, the description's, or one for what the pictures show.
+        """The subject's word: the given one, the description's head noun, or one detected from the images.
 
         Raises:
-            WordError: there is none, and nobody to find one.
+            WordError: there is no word, and words are not detected.
         """
-        told = told_word(given, description)
-        if told is not None:
-            return told
+        stated = told_word(given, description)
+        if stated is not None:
+            return stated
         if self._make_namer is None:
             raise WordError("target_word: give the word that stands for the character in a prompt")
         cut_outs = [cut_out(r.picture, r.mask, self.size) for r in references]
@@ -81,13 +81,13 @@ class ReferenceReader:
         return self._make_namer()
 
     def _reference(self, picture: Image.Image, given: Box | None, field: str) -> Reference:
-        mask, face, found = subject_mask(picture), given, None if given is None else True
+        mask, face, face_found = subject_mask(picture), given, None if given is None else True
         if given is not None:
             _check(given, picture, field)
         elif self._detector is not None:
             face = self._detector(picture)
-            found = face is not None
-        return Reference(picture, mask, face, advise(picture, mask, self.size, found))
+            face_found = face is not None
+        return Reference(picture, mask, face, advise(picture, mask, self.size, face_found))
 
 
 def _check(box: Box, picture: Image.Image, field: str) -> None:

@@ -1,4 +1,4 @@
-"""The characters part: pictures in, a stored character and advice out. Knows nothing of HTTP or Serve."""
+"""The characters part: stores characters made of uploaded images. Knows nothing of HTTP or Serve."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from components.content import ContentCheck
 from components.data.schema import Box
 from components.pictures import thumbnail, to_png
 from deploy.characters.references import ReferenceReader
-from deploy.generator.subjects import Namer
-from deploy.interfaces.protocols import UploadedSubject
+from deploy.interfaces.protocols import Namer
+from deploy.interfaces.requests import UploadedSubject
 
 
 class CharacterService:
-    """`Characters` and `SubjectSource` over a `CharacterStore`; the work runs in threads.
+    """`Characters` and `SubjectSource` over a `CharacterStore`; blocking work runs in threads.
 
     Args:
         content, namer: see `ReferenceReader`.
@@ -43,12 +43,12 @@ class CharacterService:
         faces: list[Box | None],
         owner: str = "",
     ) -> Character:
-        """Find the subject in each picture, and its face where none of ``faces`` is given, and keep it.
+        """Store a character of the subject that the images show; missing face boxes are detected.
 
         Raises:
-            DataError: a picture cannot be read.
-            ContentError: the policy refuses one.
-            WordError: there is neither a word nor a description that has one, and words are not looked for.
+            DataError: an image cannot be read.
+            ContentError: the content policy refuses an image.
+            WordError: there is neither a word nor a description with one, and words are not detected.
         """
 
         def create() -> Character:
@@ -67,7 +67,7 @@ class CharacterService:
     async def find(self, name: str, owner: str = "") -> list[Character]:
         return await asyncio.to_thread(self._store.find, name, owner)
 
-    async def describe(
+    async def update(
         self, identifier: str, name: str | None, description: str | None, target_word: str | None, owner: str = ""
     ) -> Character:
         return await asyncio.to_thread(self._store.describe, identifier, name, description, target_word, owner)
@@ -75,12 +75,12 @@ class CharacterService:
     async def add_pictures(
         self, identifier: str, pictures: list[bytes], faces: list[Box | None], owner: str = ""
     ) -> Character:
-        """As in `create`, to what is there.
+        """Add images to a character, as in `create`.
 
         Raises:
-            DataError: a picture cannot be read.
-            ContentError: the policy refuses one.
-            PictureCountError: they would be more than `MAX_PICTURES`.
+            DataError: an image cannot be read.
+            ContentError: the content policy refuses an image.
+            PictureCountError: the character would have more than `MAX_PICTURES` images.
         """
 
         def add() -> Character:
@@ -94,12 +94,12 @@ class CharacterService:
         return await asyncio.to_thread(self._store.remove_picture, identifier, picture, owner)
 
     async def cut_out(self, identifier: str, picture: str | None, owner: str = "") -> bytes:
-        """A picture's cut-out, by default the first one's, as the model sees it, as PNG."""
+        """The PNG cut-out of an image as the model sees it, by default of the first image."""
 
-        def show() -> bytes:
+        def cut_out() -> bytes:
             return to_png(self._reader.cut_out(self._store.reference(identifier, picture, owner)).picture)
 
-        return await asyncio.to_thread(show)
+        return await asyncio.to_thread(cut_out)
 
     async def thumbnail(self, identifier: str, size: int, owner: str = "") -> tuple[str, bytes]:
         """The first picture's cut-out as a WebP of at most ``size`` pixels, and the id of the picture."""
@@ -112,35 +112,35 @@ class CharacterService:
     async def delete(self, identifier: str, owner: str = "") -> None:
         await asyncio.to_thread(self._store.delete, identifier, owner)
 
-    async def show(self, pictures: list[bytes], field: str) -> UploadedSubject:
-        """The subject of pictures that are not kept.
+    async def cut_out_uploads(self, pictures: list[bytes], field: str) -> UploadedSubject:
+        """The subject of images that are not stored.
 
         Raises:
-            DataError: a picture cannot be read; the message begins with its place in ``field``.
-            ContentError: the policy refuses one.
+            DataError: an image cannot be read; the message begins with its place in ``field``.
+            ContentError: the content policy refuses an image.
         """
 
-        def show() -> UploadedSubject:
+        def cut_out() -> UploadedSubject:
             cut_outs = [self._reader.cut_out(reference) for reference in self._reader.read(pictures, field)]
             return UploadedSubject(tuple(to_png(c.picture) for c in cut_outs), tuple(c.face for c in cut_outs))
 
-        return await asyncio.to_thread(show)
+        return await asyncio.to_thread(cut_out)
 
-    async def offer(self, prompt: str, pictures: list[bytes], owner: str = "") -> Candidates:
-        """Keep pictures that were drawn of ``prompt`` for an hour, so that one can be chosen."""
+    async def save_candidates(self, prompt: str, pictures: list[bytes], owner: str = "") -> Candidates:
+        """Store images generated from ``prompt`` for an hour; the client makes one of them a character."""
 
-        def offer() -> Candidates:
+        def save() -> Candidates:
             references = self._reader.read(pictures, "candidates")
             identifier, expires = self._candidates.put(prompt, pictures, owner)
             return Candidates(identifier, expires, [r.advice for r in references if r.advice is not None])
 
-        return await asyncio.to_thread(offer)
+        return await asyncio.to_thread(save)
 
-    async def candidate(self, identifier: str, choice: int, owner: str = "") -> Candidate:
-        """What `offer` has kept.
+    async def get_candidate(self, identifier: str, choice: int, owner: str = "") -> Candidate:
+        """An image that `save_candidates` has stored.
 
         Raises:
-            CandidateNotFoundError: there is none, any more, or it is another owner's.
+            CandidateNotFoundError: it does not exist, has expired or is another owner's.
         """
         return await asyncio.to_thread(self._candidates.get, identifier, choice, owner)
 

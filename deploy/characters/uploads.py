@@ -1,4 +1,4 @@
-"""Pictures that strangers send: what is taken, and what is refused for what it shows."""
+"""Decodes uploaded images, which are untrusted, and applies the content policy to them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from components.content import ContentCheck, ContentError, input_check
 from components.data.decode import TooLargeError, decode_picture
 from components.errors import DataError
 
-#: Pillow's names of the formats that are taken. No other decoder sees what was sent.
+#: Pillow's names of the accepted formats. No other decoder is run on uploaded bytes.
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 class UploadReader:
-    """Makes pictures of bytes without trusting them; several threads may do so at the same time.
+    """Decodes uploaded bytes; thread-safe.
 
     Args:
-        check: what the pictures have to pass; by default what the policy says.
+        check: the check that uploads must pass; by default the configured policy's.
     """
 
     def __init__(self, config: ServingConfig, check: ContentCheck | None = None) -> None:
@@ -25,15 +25,15 @@ class UploadReader:
         self._check = check or input_check(config.content)
 
     def __call__(self, data: bytes, field: str) -> Image.Image:
-        """The picture, upright and RGB.
+        """The image in RGB, rotated as its EXIF data say.
 
         Args:
-            field: where in the request it was, for the error.
+            field: its place in the request, for error messages.
 
         Raises:
-            DataError: it is no still PNG, JPEG or WebP, is damaged, too small, or has more pixels than it may have by
-                its header.
-            ContentError: it shows what the policy refuses.
+            DataError: it is not a still PNG, JPEG or WebP, is damaged or too small, or its header states too many
+                pixels.
+            ContentError: the content policy refuses it.
         """
         picture = self._decode(data, field)
         if self._check is not None and not self._check(picture):

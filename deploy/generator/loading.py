@@ -1,4 +1,4 @@
-"""From a version in the registry to a generator that is warm."""
+"""Loads a version from the model registry as a generator that is warmed up."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from components.model.naming import WordNamer
 from components.model.subjects import Subject
 from components.provenance.manifests import picture_writer
 from components.provenance.pictures import ModelName
-from deploy.generator.aliases import VersionAliases
+from deploy.generator.rollout import VersionAliases
 from deploy.generator.service import GenerationService, GeneratorLimits, Pipeline
 from deploy.interfaces.protocols import SubjectSource
 from deploy.status.metrics import GeneratorMetrics
 
-#: The alias of the version that is on trial.
+#: The registry's alias of the version that gets a share of the requests.
 _CHALLENGER = "challenger"
-#: Of a warm-up's pictures: the first step and one that follows it.
-_WARM_STEPS = 2
+#: Steps of a warm-up request: the first step and a following one run different code.
+_WARM_UP_STEPS = 2
 
 
 class Version(Protocol):
-    """What `PipelineSource.resolve` finds (see `components.registry.versions.ModelVersion`)."""
+    """What `PipelineSource.resolve` returns (see `components.registry.versions.ModelVersion`)."""
 
     @property
     def name(self) -> str: ...
@@ -39,7 +39,7 @@ class Version(Protocol):
 
 
 class PipelineSource(Protocol):
-    """Where pipelines come from."""
+    """The module that pipelines are loaded from (see `components.registry.versions`)."""
 
     def resolve(self, config: Config, uri: str) -> Version: ...
 
@@ -48,8 +48,11 @@ class PipelineSource(Protocol):
     def load_pipeline(self, config: Config, uri: str, beside: Any = None) -> Pipeline: ...
 
 
-class Loader:
-    """Loads versions of one model. If nobody says how much of the machine pays, the first measures it for all."""
+class VersionLoader:
+    """Loads versions of one model.
+
+    Without a configured pixel budget, that of the first version is measured and used for all.
+    """
 
     def __init__(
         self, config: Config, registry: PipelineSource, model: str, characters: SubjectSource, metrics: GeneratorMetrics
@@ -61,21 +64,20 @@ class Loader:
         self._content = output_check(config.serving.content)
 
     def __call__(self, version: str, beside: GenerationService | None = None) -> GenerationService:
-        """A generator for ``version``, warm; it shares the frozen weights of the one ``beside`` it.
+        """A warmed-up generator of ``version``; it shares frozen weights with ``beside``.
 
         Raises:
-            RegistryError: there is no such version.
-            ArtifactError: it does not fit what is configured.
+            RegistryError: the version does not exist.
+            ArtifactError: the version does not fit the configuration.
         """
         serving = self._config.serving
         uri = f"models:/{self._model}/{version}"
         pipeline = self._registry.load_pipeline(self._config, uri, None if beside is None else beside.pipeline)
         if serving.compile:
             pipeline.compile()
-        probes = warm_probes(pipeline, self._config)
-        warm_up(pipeline, probes)
+        warm_up(pipeline, warm_up_requests(pipeline, self._config))
         if self._pixels is None:
-            self._pixels = measured_budget(pipeline, self._config.sampling)
+            self._pixels = measure_pixel_budget(pipeline, self._config.sampling)
         limits = GeneratorLimits(
             self._pixels,
             serving.max_queued_pictures,
@@ -94,11 +96,11 @@ class Loader:
         )
 
 
-def lineup(config: Config, registry: PipelineSource, model: str, alias: str) -> VersionAliases | None:
-    """What the registry's aliases say by now; None if ``alias`` points nowhere.
+def read_aliases(config: Config, registry: PipelineSource, model: str, alias: str) -> VersionAliases | None:
+    """The versions that ``alias`` and the challenger's alias name now; None if ``alias`` names none.
 
     Raises:
-        RegistryError: the registry cannot be asked.
+        RegistryError: the registry is unavailable.
     """
     champion = registry.find_alias(config, model, alias)
     if champion is None:
@@ -108,20 +110,20 @@ def lineup(config: Config, registry: PipelineSource, model: str, alias: str) -> 
     )
 
 
-def measured_budget(pipeline: Pipeline, sampling: SamplingConfig) -> int:
-    """The pixel budget that pays on this machine, for pictures of the configured size with one subject."""
-    return measure_budget(pipeline, _probe(pipeline, sampling, (sampling.width, sampling.height)))
+def measure_pixel_budget(pipeline: Pipeline, sampling: SamplingConfig) -> int:
+    """The pixel budget of this machine, measured with images of the configured size with one subject."""
+    return measure_budget(pipeline, _sample_request(pipeline, sampling, (sampling.width, sampling.height)))
 
 
-def warm_probes(pipeline: Pipeline, config: Config) -> list[Request]:
-    """A short request of each size that is to be warm, with a subject and without."""
+def warm_up_requests(pipeline: Pipeline, config: Config) -> list[Request]:
+    """Two short requests for each size of ``serving.warm_sizes``: without and with a subject."""
     sampling = config.sampling
-    sizes = [_size(text) for text in config.serving.warm_sizes] or [(sampling.width, sampling.height)]
-    probes = [replace(_probe(pipeline, sampling, size), steps=_WARM_STEPS) for size in sizes]
-    return [each for probe in probes for each in (replace(probe, subjects=()), probe)]
+    sizes = [_parse_size(text) for text in config.serving.warm_sizes] or [(sampling.width, sampling.height)]
+    requests = [replace(_sample_request(pipeline, sampling, size), steps=_WARM_UP_STEPS) for size in sizes]
+    return [each for request in requests for each in (replace(request, subjects=()), request)]
 
 
-def _probe(pipeline: Pipeline, sampling: SamplingConfig, size: Size) -> Request:
+def _sample_request(pipeline: Pipeline, sampling: SamplingConfig, size: Size) -> Request:
     side = pipeline.reference_size
     tokens = pipeline.encode_subject([Image.new("RGB", (side, side), "gray")])
     return Request(
@@ -135,6 +137,6 @@ def _probe(pipeline: Pipeline, sampling: SamplingConfig, size: Size) -> Request:
     )
 
 
-def _size(text: str) -> Size:
+def _parse_size(text: str) -> Size:
     width, height = map(int, text.split("x"))
     return width, height

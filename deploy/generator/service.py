@@ -1,7 +1,7 @@
-"""The generator part: orders in, pictures out. Knows nothing of HTTP or Serve.
+"""The generator part: generation requests in, images out. Knows nothing of HTTP or Serve.
 
-An order of n pictures becomes n requests to the denoising engine, one a seed. Requests of all orders share its steps; a
-picture does not depend on its company.
+A request for n images becomes n requests to the denoising engine, one a seed. All of them share its steps; an image
+does not depend on what else is in the batch.
 """
 
 from __future__ import annotations
@@ -23,39 +23,32 @@ from components.engine.future import ImageFuture
 from components.engine.request import ClosedError, ExpiredError, FullError, Phase, Request
 from components.engine.stats import Stats
 from components.errors import ConfigError
-from components.jobs.job import JobProgress, Preview
+from components.jobs.job import Preview
 from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
 from components.provenance.pictures import Marks, PictureWriter
-from deploy.generator.begun import RunningOrder
-from deploy.generator.progress import OrderProgress
-from deploy.generator.subjects import Encoder, Namer, ResolvedSubjects, SubjectResolver
-from deploy.interfaces.protocols import (
-    BusyError,
-    Delivery,
-    Drawing,
-    ExcessError,
-    Order,
-    OrderError,
-    SubjectSource,
-    UnavailableError,
-)
+from deploy.generator.running_request import RequestProgress, RunningRequest
+from deploy.generator.subject_resolver import Encoder, ResolvedSubjects, SubjectResolver
+from deploy.interfaces.errors import BusyError, OwnerLimitError, UnavailableError, UnsupportedRequestError
+from deploy.interfaces.protocols import Namer, SubjectSource
+from deploy.interfaces.requests import GenerationRequest
+from deploy.interfaces.results import GeneratedImage, GenerationEvent, GenerationResult
 from deploy.status.metrics import GeneratorMetrics
 
-#: Pixels drawn at the same time where nobody measured what pays: one picture of SDXL's size.
+#: Pixels denoised at the same time if no budget was measured: one image of SDXL's size.
 PIXEL_BUDGET = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class GeneratorLimits:
-    """How much a generator takes on.
+    """Limits of one generator.
 
     Args:
-        pixels: drawn at the same time.
-        queued, owned: pictures that may wait in the engine, of all and of one owner; any number by default.
-        timeout_s: for orders that do not say how long they may take; none is for ever.
-        cache_s: for which a character's tokens stay in memory.
+        pixels: denoised at the same time.
+        queued, owned: images that may wait in the engine, of all owners and of one; None is unlimited.
+        timeout_s: for requests without a time limit of their own; None is unlimited.
+        cache_s: seconds for which a character's tokens are cached in memory.
     """
 
     pixels: int = PIXEL_BUDGET
@@ -66,9 +59,9 @@ class GeneratorLimits:
 
 
 class Pipeline(engine.Pipeline, Encoder, Protocol):
-    """The part of `components.model.pipeline.RealCustomPipeline` that is used here."""
+    """The part of `components.model.pipeline.RealCustomPipeline` that a generator uses."""
 
-    #: Of diffusers.
+    #: A diffusers scheduler.
     scheduler: Any
 
     def preview(self, latents: Tensor) -> Image.Image: ...
@@ -77,13 +70,12 @@ class Pipeline(engine.Pipeline, Encoder, Protocol):
 
 
 class GenerationService:
-    """`Generator` over one pipeline.
+    """`Generator` over one pipeline, which nothing else may use meanwhile.
 
     Args:
-        write: makes files of pictures, and knows which model the pipeline is.
-        namer: see `deploy.generator.subjects.SubjectResolver`.
-        metrics: to count in.
-        content: what drawn pictures, and previews of them, have to pass, if anything.
+        write: encodes images and marks them with the model's name and version.
+        namer: see `deploy.generator.subject_resolver.SubjectResolver`.
+        content: the check that generated images and their previews must pass, if any.
     """
 
     def __init__(
@@ -96,132 +88,134 @@ class GenerationService:
         metrics: GeneratorMetrics | None = None,
         content: ContentCheck | None = None,
     ) -> None:
-        #: Nobody else may draw with it.
         self.pipeline, self._limits = pipeline, limits
         self._write = write or PictureWriter()
         self._metrics, self._content = metrics or GeneratorMetrics(), content
         self._engine = Engine(pipeline, limits.pixels, max_queued=limits.queued, max_owned=limits.owned)
-        beside, count = self._engine.beside, self._metrics.count_tokens
-        self._casting = SubjectResolver(pipeline, characters, beside, namer, count, limits.cache_s)
+        run_beside, count = self._engine.beside, self._metrics.count_tokens
+        self._subjects = SubjectResolver(pipeline, characters, run_beside, namer, count, limits.cache_s)
 
-    async def generate(self, order: Order) -> Delivery:
-        """Draw an order's pictures.
+    async def generate(self, request: GenerationRequest) -> GenerationResult:
+        """Generate a request's images.
 
         Raises:
-            WordError: the prompt does not hold the subject's word.
-            OrderError: this model cannot draw it as it is asked for.
-            NotFoundError: the character is gone.
-            ContentError: the policy refuses what was drawn.
-            UnavailableError: it took longer than the order allows, or the generator is closing.
-            BusyError: too many pictures wait; ExcessError if they are the owner's own.
+            WordError: the prompt does not contain a subject's word.
+            UnsupportedRequestError: this model cannot execute the request.
+            NotFoundError: a character was deleted.
+            ContentError: the content policy refuses a generated image.
+            UnavailableError: the request timed out, or the generator is closing.
+            BusyError: too many images are queued; OwnerLimitError if they are the owner's own.
         """
-        async with self._begun(order) as begun:
-            return await begun.delivery()
+        async with self._running(request) as running:
+            return await running.result()
 
-    async def draw(self, order: Order, previews: int = 0) -> AsyncGenerator[JobProgress | Preview | Delivery, None]:
-        """Draw an order's pictures and tell how far they are, with ``previews`` of each, until they are delivered.
-
-        It raises what `generate` raises.
-        """
-        async with self._begun(order, previews) as begun:
-            watch = OrderProgress(begun.handles)
-            async for progress in watch.until(begun.end):
+    async def stream(self, request: GenerationRequest, previews: int = 0) -> AsyncGenerator[GenerationEvent, None]:
+        """Yield progress and ``previews`` previews of each image, then the result. Raises what `generate` raises."""
+        async with self._running(request, previews) as running:
+            tracker = RequestProgress(running.futures)
+            async for progress in tracker.until(running.images):
                 yield progress
-                for picture, seen in watch.looks().items():
-                    small = await asyncio.wrap_future(self._engine.beside(self.pipeline.preview, seen.latents))
-                    if await self._may_pass(small):
-                        yield Preview(picture, seen.step, await asyncio.to_thread(to_png, small))
-            yield await begun.delivery()
+                for index, step in tracker.new_latents().items():
+                    preview = await asyncio.wrap_future(self._engine.beside(self.pipeline.preview, step.latents))
+                    if await self._passes_content_check(preview):
+                        yield Preview(index, step.step, await asyncio.to_thread(to_png, preview))
+            yield await running.result()
 
     @property
     def version(self) -> str:
-        """Which version of the model it is."""
+        """The model's version."""
         return self._write.model.version
 
     @property
-    def _room_s(self) -> float:
-        """Seconds until half of what waits is done."""
+    def _retry_after_s(self) -> float:
+        """Seconds until half of the queue is done."""
         return self._engine.stats().backlog_s / 2
 
     def stats(self) -> Stats:
-        """What the engine is doing."""
+        """The engine's statistics."""
         return self._engine.stats()
 
     def close(self, timeout: float | None = None) -> bool:
-        """Finish what was begun and take nothing more; False if that took longer than ``timeout`` seconds."""
+        """Accept no more requests and finish the running ones; False if that took more than ``timeout`` seconds."""
         return self._engine.close(timeout)
 
     def abandon(self) -> None:
-        """Give everything up: the pipeline does not come back from a call."""
+        """Fail all requests without waiting for the pipeline, whose call does not return."""
         self._engine.abandon()
 
     @asynccontextmanager
-    async def _begun(self, order: Order, previews: int = 0) -> AsyncIterator[RunningOrder]:
-        """An order whose pictures are being drawn; whatever the block ends with, nothing of it goes on after it."""
+    async def _running(self, request: GenerationRequest, previews: int = 0) -> AsyncIterator[RunningRequest]:
+        """Submit a request's images to the engine; images that are unfinished when the block ends are cancelled."""
         started = time.monotonic()
-        timeout = self._limits.timeout_s if order.timeout_s is None else order.timeout_s
+        timeout = self._limits.timeout_s if request.timeout_s is None else request.timeout_s
         deadline = None if timeout is None else started + timeout
-        handles: list[ImageFuture] = []
+        futures: list[ImageFuture] = []
         try:
-            cast = await self._casting.cast(order)
-            encoded = time.monotonic()
-            handles = self._engine.submit_all(self._requests(order, cast, deadline, previews))
-            end = asyncio.gather(*(self._drawing(order, cast, handle) for handle in handles))
-            end.add_done_callback(lambda done: done.cancelled() or done.exception())  # who leaves does not ask
-            yield RunningOrder(order, cast, handles, end, started, encoded, self.version)
+            subjects = await self._subjects.resolve(request)
+            resolved = time.monotonic()
+            futures = self._engine.submit_all(self._engine_requests(request, subjects, deadline, previews))
+            images = asyncio.gather(*(self._finished_image(request, subjects, future) for future in futures))
+            # Retrieve the exception even if the block ends before it is awaited, so that asyncio does not log it.
+            images.add_done_callback(lambda done: done.cancelled() or done.exception())
+            yield RunningRequest(request, subjects, futures, images, started, resolved, self.version)
         except engine.ExcessError:
-            raise ExcessError("too many of your own pictures are waiting; try again later", self._room_s) from None
+            message = "too many of your own images are waiting; try again later"
+            raise OwnerLimitError(message, self._retry_after_s) from None
         except FullError:
-            raise BusyError("too many pictures are waiting; try again later", self._room_s) from None
+            raise BusyError("too many images are waiting; try again later", self._retry_after_s) from None
         except ClosedError:
             raise UnavailableError("a part of the service is being restarted; try again") from None
         except ExpiredError:
-            raise UnavailableError("the pictures were not done in time; try again later", self._room_s) from None
+            raise UnavailableError("the images were not done in time; try again later", self._retry_after_s) from None
         finally:
-            for handle in handles:  # whatever became of one, nobody waits for the others any more
-                handle.cancel()
-                self._metrics.count_first_step(self.version, handle)
+            for future in futures:  # if one image failed, the others are of no use
+                future.cancel()
+                self._metrics.count_first_step(self.version, future)
 
-    async def _may_pass(self, picture: Image.Image) -> bool:
-        return self._content is None or await asyncio.to_thread(self._content, picture)
+    async def _passes_content_check(self, image: Image.Image) -> bool:
+        return self._content is None or await asyncio.to_thread(self._content, image)
 
-    async def _drawing(self, order: Order, cast: ResolvedSubjects, handle: ImageFuture) -> Drawing:
-        picture = await handle.picture()
-        if not await self._may_pass(picture.image):
-            raise ContentError("what was drawn is refused by the content policy of this service")
-        asked = handle.request
-        marks = Marks(asked.seed, cast.words, asked.steps, asked.guidance_scale, order.scheduler, cast.prompt)
-        image = await asyncio.to_thread(self._write, picture.image, order.output, marks)
+    async def _finished_image(
+        self, request: GenerationRequest, subjects: ResolvedSubjects, future: ImageFuture
+    ) -> GeneratedImage:
+        picture = await future.picture()
+        if not await self._passes_content_check(picture.image):
+            raise ContentError("the content policy of this service refuses the generated image")
+        seed, steps, guidance = future.request.seed, request.steps, request.guidance_scale
+        marks = Marks(seed, subjects.words, steps, guidance, request.scheduler, subjects.prompt)
+        image = await asyncio.to_thread(self._write, picture.image, request.output, marks)
         masks = await asyncio.to_thread(lambda: tuple(to_png(mask) for mask in picture.masks))
-        return Drawing(image, masks, handle.seconds(Phase.ENCODING, Phase.DONE))
+        return GeneratedImage(image, masks, future.seconds(Phase.ENCODING, Phase.DONE))
 
-    def _requests(self, order: Order, cast: ResolvedSubjects, deadline: float | None, previews: int) -> list[Request]:
+    def _engine_requests(
+        self, request: GenerationRequest, resolved: ResolvedSubjects, deadline: float | None, previews: int
+    ) -> list[Request]:
         subjects = tuple(
-            PromptSubject(kept.tokens, word, s.strength, kept.face, s.face_strength, s.body_strength)
-            for s, word, kept in zip(order.subjects, cast.words, cast.tokens, strict=True)
+            PromptSubject(tokens.tokens, word, s.strength, tokens.face, s.face_strength, s.body_strength)
+            for s, word, tokens in zip(request.subjects, resolved.words, resolved.tokens, strict=True)
         )
         return [
             Request(
-                prompt=cast.prompt,
+                prompt=resolved.prompt,
                 seed=seed,
-                width=order.width,
-                height=order.height,
-                steps=order.steps,
-                guidance_scale=order.guidance_scale,
-                negative_prompt=order.negative_prompt,
+                width=request.width,
+                height=request.height,
+                steps=request.steps,
+                guidance_scale=request.guidance_scale,
+                negative_prompt=request.negative_prompt,
                 subjects=subjects,
-                mask_scope=order.mask_scope,
-                scheduler=self._scheduler(order.scheduler),
-                owner=order.owner,
+                mask_scope=request.mask_scope,
+                scheduler=self._scheduler(request.scheduler),
+                owner=request.owner,
                 deadline=deadline,
-                preview_every=max(1, order.steps // (previews + 1)) if previews else 0,
+                preview_every=max(1, request.steps // (previews + 1)) if previews else 0,
             )
-            for seed in order.seeds
+            for seed in request.seeds
         ]
 
     def _scheduler(self, name: str | None) -> Any:
-        """One for one request; none is a copy of the pipeline's."""
+        """A new scheduler; None makes the engine copy the pipeline's."""
         try:
             return None if name is None else new_scheduler(name, self.pipeline.scheduler)
         except ConfigError as error:
-            raise OrderError(str(error), "scheduler") from None
+            raise UnsupportedRequestError(str(error), "scheduler") from None

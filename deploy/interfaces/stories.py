@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from components.history.generation import Generation, NewGeneration
 from components.stories.answers import RequestKey
-from components.stories.drawing import PanelDrawing
+from components.stories.panel_plan import PanelDrawing
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.takes import PendingTake
 
@@ -111,5 +112,23 @@ class Stories(Protocol):
     ) -> tuple[Story, list[str], bool]:
         """Open what `export` has written; what could not be brought is said. Raises DataError for anything else."""
         ...
+
+    async def refuse_more(self, owner: str = "") -> None:
+        """Raise StoryLimitError where the owner's pictures take as much room as they may."""
+        ...
+
+    async def keep(self, drawn: list[NewGeneration], owner: str = "") -> list[str]:
+        """Keep pictures in the history; their ids."""
+        ...
+
+    async def history(
+        self, limit: int, after: str | None, owner: str = "", character: str | None = None, story: str | None = None
+    ) -> list[Generation]: ...
+
+    async def kept_picture(self, identifier: str, owner: str = "") -> bytes: ...
+
+    async def kept_thumbnail(self, identifier: str, size: int, owner: str = "") -> bytes: ...
+
+    async def delete_kept(self, identifier: str, owner: str = "") -> None: ...
 
     async def delete_take(self, story: str, take: str, owner: str = "") -> None: ...

@@ -1,7 +1,7 @@
-"""The jobs part: keeps jobs, and sees that they are drawn, told of and in the end swept away.
+"""The jobs part: stores jobs, executes them, sends their webhooks and deletes old ones.
 
-Knows nothing of HTTP or Serve. All it knows is in the database and beside it: another in its place goes on where it
-died.
+Knows nothing of HTTP or Serve. Its whole state is in the database and the object store, so that a new replica continues
+the work of one that died.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from components.jobs.tables import TABLES
 from components.jobs.webhook_queue import WebhookQueue
 from components.object_store import below
 from deploy.interfaces.protocols import Generator
-from deploy.jobs.webhooks import WebhookSender
+from deploy.jobs.webhook_sender import WebhookSender
 from deploy.jobs.worker import JobWorker
 from deploy.status.metrics import job_families
-from deploy.status.replica_status import Report
+from deploy.status.replica_status import ReplicaReport
 
 log = logging.getLogger(__name__)
-#: Seconds between two looks for what is to be swept away.
-_SWEEP_S = 60.0
+#: Seconds between two deletions of old jobs.
+_SWEEP_INTERVAL_S = 60.0
 
 
 class JobService:
-    """`Jobs` over a `JobStore`, with its workers. Database and files are seen to in threads.
+    """`Jobs` over a `JobStore`, with its workers. Calls of the database and the object store run in threads.
 
     Raises:
-        ConfigError: webhooks are allowed, and there is no usable key to sign them with.
+        ConfigError: webhooks are allowed, but there is no usable key to sign them with.
     """
 
     def __init__(self, config: Config, generator: Generator) -> None:
@@ -47,51 +47,51 @@ class JobService:
         results = ResultFiles(below(config.serving.store, "jobs"))
         self._store = JobStore(engine, results, limits.max_queued, max_owned=limits.max_queued_per_owner)
         self._worker = JobWorker(JobQueue(engine, results, limits.lease_s, limits.max_attempts), generator, limits)
-        outbox = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
-        self._courier = WebhookSender(outbox, limits) if limits.webhook_origins else None
-        self._woken = asyncio.Event()
+        webhooks = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
+        self._webhooks = WebhookSender(webhooks, limits) if limits.webhook_origins else None
+        self._submitted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to work, in the running event loop."""
-        works: list[Callable[[], Awaitable[bool]]] = [self._worker.turn] * self._limits.concurrency
-        if self._courier is not None:
-            works += [self._courier.turn] * self._limits.concurrency
-        loops = [_repeat(work, self._pause) for work in works]
-        loops.append(_repeat(self._sweep, partial(asyncio.sleep, _SWEEP_S)))
+        """Start the workers in the running event loop."""
+        workers: list[Callable[[], Awaitable[bool]]] = [self._worker.run_next] * self._limits.concurrency
+        if self._webhooks is not None:
+            workers += [self._webhooks.send_next] * self._limits.concurrency
+        loops = [_repeat(work, self._wait_for_work) for work in workers]
+        loops.append(_repeat(self._sweep, partial(asyncio.sleep, _SWEEP_INTERVAL_S)))
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def check(self) -> None:
-        """Raise if the work has stopped."""
+        """Raise if a worker has stopped."""
         for task in self._tasks:
             if task.done():
                 raise RuntimeError("a job worker has stopped")
 
-    async def report(self, replica: str) -> Report:
-        """How the jobs stand, for the board; they are in trouble where the database is."""
+    async def report(self, replica: str) -> ReplicaReport:
+        """This replica's report: the backlog, or a problem if the database does not answer."""
         try:
             outlook = await asyncio.to_thread(self._store.outlook)
         except SQLAlchemyError as error:
             log.error("jobs: the database does not answer: %s", type(error).__name__)
-            return Report("jobs", replica, trouble="the database does not answer")
-        at_a_time = self._limits.workers * self._limits.concurrency
-        backlog_s = outlook.states.get(State.QUEUED, 0) * outlook.mean_s / at_a_time
-        return Report("jobs", replica, backlog_s=backlog_s, metrics=job_families(outlook))
+            return ReplicaReport("jobs", replica, problem="the database does not answer")
+        concurrent = self._limits.workers * self._limits.concurrency
+        backlog_s = outlook.states.get(State.QUEUED, 0) * outlook.mean_s / concurrent
+        return ReplicaReport("jobs", replica, backlog_s=backlog_s, metrics=job_families(outlook))
 
     async def close(self) -> None:
-        """Give back what is being worked on; others go on with it at once."""
+        """Stop the workers; their jobs go back into the queue at once."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._courier is not None:
-            await self._courier.close()
+        if self._webhooks is not None:
+            await self._webhooks.close()
 
     async def submit(self, new: NewJob) -> tuple[Job, bool]:
         accepted = await asyncio.to_thread(self._store.submit, new)
-        self._woken.set()
+        self._submitted.set()
         return accepted
 
-    async def known(self, new: NewJob) -> Job | None:
+    async def find_existing(self, new: NewJob) -> Job | None:
         return await asyncio.to_thread(self._store.known, new)
 
     async def get(self, identifier: str, owner: str = "") -> Job:
@@ -119,21 +119,21 @@ class JobService:
         await asyncio.to_thread(self._store.sweep, self._limits.keep_s)
         return False
 
-    async def _pause(self) -> None:
-        """Until somebody submits a job here; others may, elsewhere, so not for longer than a tick."""
+    async def _wait_for_work(self) -> None:
+        """Wait until a job is submitted to this replica, at most a tick: other replicas accept jobs, too."""
         try:
-            await asyncio.wait_for(self._woken.wait(), self._limits.tick_s)
+            await asyncio.wait_for(self._submitted.wait(), self._limits.tick_s)
         except TimeoutError:
             return
-        self._woken.clear()
+        self._submitted.clear()
 
 
 async def _repeat(work: Callable[[], Awaitable[bool]], pause: Callable[[], Awaitable[None]]) -> None:
-    """Work for ever, with a pause where there is nothing to do or the database does not answer."""
+    """Call ``work`` for ever; ``pause`` after a call that found nothing to do or raised."""
     while True:
         try:
             busy = await work()
-        except Exception as error:  # named, not quoted: it may hold what was asked for
+        except Exception as error:  # only its class is logged: the message may quote a request
             log.error("jobs: %s", type(error).__name__)
             busy = False
         if not busy:

@@ -1,4 +1,4 @@
-"""Draws jobs: takes one, keeps it while the generator draws, and ends it. Knows nothing of HTTP or Serve."""
+"""Executes jobs: claims one, renews its lease while the generator works, and stores the outcome."""
 
 from __future__ import annotations
 
@@ -16,127 +16,142 @@ from components.config import JobsConfig
 from components.errors import RealCustomError
 from components.jobs.job import JobProgress, Lease, Preview, Standing
 from components.jobs.queue import JobQueue
-from deploy.api.error_responses import explain
-from deploy.api.images.requests import image_response
-from deploy.interfaces.protocols import BusyError, Delivery, Generator, JobOrder, UnavailableError
+from deploy.interfaces.errors import BusyError, UnavailableError, describe_error
+from deploy.interfaces.protocols import Generator
+from deploy.interfaces.requests import JobPayload
+from deploy.interfaces.responses import image_response
+from deploy.interfaces.results import GenerationResult
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _OUTDATED = {"message": "another version of the service has written this job: submit it again", "code": "outdated"}
-#: A lease is renewed this often in its time, even where there is no progress to write down.
+#: A lease is renewed this many times in its duration, even without progress.
 _RENEWALS = 3
 
 
-class _Told:
-    """What the generator has told of a job and nobody has written down yet."""
+class _PendingUpdates:
+    """Progress and previews of a job that are not stored yet."""
 
     def __init__(self) -> None:
         self.progress: JobProgress | None = None
-        self.looks: dict[int, Preview] = {}
+        #: The newest preview by image index.
+        self.previews: dict[int, Preview] = {}
 
-    def take(self) -> tuple[JobProgress | None, list[Preview]]:
-        taken = self.progress, list(self.looks.values())
-        self.progress, self.looks = None, {}
-        return taken
+    def pop(self) -> tuple[JobProgress | None, list[Preview]]:
+        updates = self.progress, list(self.previews.values())
+        self.progress, self.previews = None, {}
+        return updates
 
 
 class JobWorker:
-    """Works on one job at a time, as often as `turn` is called; calls may overlap."""
+    """Executes one job per call of `run_next`; calls may overlap."""
 
     def __init__(self, queue: JobQueue, generator: Generator, limits: JobsConfig) -> None:
         self._queue, self._generator, self._limits = queue, generator, limits
 
-    async def turn(self) -> bool:
-        """Take a job and see to its end; False if there was none. To cancel this is to give the job back."""
+    async def run_next(self) -> bool:
+        """Execute the next job; False if none is queued. Cancelling this puts the job back into the queue."""
         lease = await asyncio.to_thread(self._queue.claim)
         if lease is None:
             return False
         started = time.monotonic()
         try:
-            work = JobOrder.unpack(lease.payload)
+            job = JobPayload.from_json(lease.payload)
         except ValidationError:
-            await self._insist(self._queue.fail, lease, _OUTDATED)
+            await self._retry_database(self._queue.fail, lease, _OUTDATED)
             return True
-        told = _Told()
-        drawing = asyncio.create_task(self._draw(work, told))
+        updates = _PendingUpdates()
+        generation = asyncio.create_task(self._generate(job, updates))
         try:
-            standing = await self._attend(lease, drawing, told)
+            standing = await self._hold_lease(lease, generation, updates)
             if standing is Standing.CANCELLED:
-                await self._insist(self._queue.cancelled, lease)
+                await self._retry_database(self._queue.cancelled, lease)
             elif standing is Standing.HELD:
-                await self._conclude(lease, work, drawing, started)
+                await self._store_outcome(lease, job, generation, started)
         except asyncio.CancelledError:
             await asyncio.to_thread(self._queue.release, lease)
             raise
         finally:
-            drawing.cancel()
-            await asyncio.gather(drawing, return_exceptions=True)
+            generation.cancel()
+            await asyncio.gather(generation, return_exceptions=True)
         return True
 
-    async def _draw(self, work: JobOrder, told: _Told) -> Delivery:
-        """The pictures; a generator keeps to the order's time, and one that does not is left after a little more."""
-        delivery: Delivery | None = None
+    async def _generate(self, job: JobPayload, updates: _PendingUpdates) -> GenerationResult:
+        """Generate the job's images.
+
+        A generator keeps the request's time limit itself; the one here is for a generator that does not answer.
+        """
+        result: GenerationResult | None = None
         try:
-            patience = asyncio.timeout(self._limits.timeout_s + self._limits.lease_s)
-            async with patience, aclosing(self._generator.draw(work.order, work.previews)) as news:
-                async for each in news:
-                    if isinstance(each, Delivery):
-                        delivery = each
-                    elif isinstance(each, Preview):
-                        told.looks[each.picture] = each
+            timeout = asyncio.timeout(self._limits.timeout_s + self._limits.lease_s)
+            async with timeout, aclosing(self._generator.stream(job.request, job.previews)) as events:
+                async for event in events:
+                    if isinstance(event, GenerationResult):
+                        result = event
+                    elif isinstance(event, Preview):
+                        updates.previews[event.picture] = event
                     else:
-                        told.progress = each
+                        updates.progress = event
         except TimeoutError:
             raise UnavailableError("the generator does not answer") from None
-        if delivery is None:
-            raise UnavailableError("the generator stopped in the middle")
-        return delivery
+        if result is None:
+            raise UnavailableError("the generator ended its stream without a result")
+        return result
 
-    async def _attend(self, lease: Lease, drawing: asyncio.Task[Delivery], told: _Told) -> Standing:
-        """Keep the job until it is drawn, or is not this worker's to draw any more."""
-        heard = time.monotonic()
+    async def _hold_lease(
+        self, lease: Lease, generation: asyncio.Task[GenerationResult], updates: _PendingUpdates
+    ) -> Standing:
+        """Renew the lease until the images are done, or the job was cancelled or lost."""
+        renewed = time.monotonic()
         while True:
-            await asyncio.wait({drawing}, timeout=self._limits.tick_s)
-            if drawing.done():
+            await asyncio.wait({generation}, timeout=self._limits.tick_s)
+            if generation.done():
                 return Standing.HELD
-            progress, looks = told.take()
-            due = time.monotonic() - heard > self._limits.lease_s / _RENEWALS
+            progress, previews = updates.pop()
+            due = time.monotonic() - renewed > self._limits.lease_s / _RENEWALS
             try:
-                if progress or looks or due:
-                    standing = await asyncio.to_thread(self._queue.renew, lease, progress, looks)
-                    heard = time.monotonic()
+                if progress or previews or due:
+                    standing = await asyncio.to_thread(self._queue.renew, lease, progress, previews)
+                    renewed = time.monotonic()
                 else:
                     standing = await asyncio.to_thread(self._queue.standing, lease)
             except SQLAlchemyError as error:
                 log.warning("job %s: the database does not answer: %s", lease.job, type(error).__name__)
-                standing = Standing.HELD if time.monotonic() - heard < self._limits.lease_s else Standing.LOST
+                standing = Standing.HELD if time.monotonic() - renewed < self._limits.lease_s else Standing.LOST
             if standing is not Standing.HELD:
                 return standing
 
-    async def _conclude(self, lease: Lease, work: JobOrder, drawing: asyncio.Task[Delivery], started: float) -> None:
-        """Write down what has become of a drawing. Errors are named, not quoted: they may hold what was asked for."""
-        error = UnavailableError("the drawing was interrupted") if drawing.cancelled() else drawing.exception()
+    async def _store_outcome(
+        self, lease: Lease, job: JobPayload, generation: asyncio.Task[GenerationResult], started: float
+    ) -> None:
+        """Store the result or the error. The log names an error's class only: its message may quote the request."""
+        error = UnavailableError("the generation was interrupted") if generation.cancelled() else generation.exception()
         if error is None:
-            answer = await asyncio.to_thread(_answer, work, drawing.result(), time.monotonic() - started)
-            await self._insist(self._queue.finish, lease, answer)
+            response = await asyncio.to_thread(_response, job, generation.result(), time.monotonic() - started)
+            await self._retry_database(self._queue.finish, lease, response)
         elif isinstance(error, BusyError):
-            await self._insist(self._queue.release, lease, self._delay_s(lease))
+            await self._retry_database(self._queue.release, lease, self._delay_s(lease))
         elif isinstance(error, UnavailableError):
             log.warning("job %s, attempt %d: %s", lease.job, lease.attempt, error)
-            await self._insist(self._queue.retry, lease, str(error), self._delay_s(lease))
+            await self._retry_database(self._queue.retry, lease, str(error), self._delay_s(lease))
         elif isinstance(error, RealCustomError):
-            _, message, param, code = explain(error)
-            await self._insist(self._queue.fail, lease, {"message": message, "param": param, "code": code})
+            shown = describe_error(error)
+            details = {"message": shown.message, "param": shown.param, "code": shown.code}
+            await self._retry_database(self._queue.fail, lease, details)
         else:
             log.error("job %s, attempt %d: %s", lease.job, lease.attempt, type(error).__name__)
-            await self._insist(self._queue.retry, lease, "internal error", self._delay_s(lease))
+            await self._retry_database(self._queue.retry, lease, "internal error", self._delay_s(lease))
 
     def _delay_s(self, lease: Lease) -> float:
+        """Seconds before the next attempt: exponential backoff."""
         return self._limits.tick_s * float(2**lease.attempt)
 
-    async def _insist(self, change: Callable[..., T], *arguments: Any) -> T:
-        """Until the database answers, for as long as a lease lasts; after that the job's next attempt sees to it."""
+    async def _retry_database(self, change: Callable[..., T], *arguments: Any) -> T:
+        """Call ``change`` in a thread until the database answers, at most as long as a lease lasts.
+
+        After that the lease has expired, and another worker executes the job again.
+        """
         deadline = time.monotonic() + self._limits.lease_s
         while True:
             try:
@@ -147,6 +162,6 @@ class JobWorker:
                 await asyncio.sleep(self._limits.tick_s)
 
 
-def _answer(work: JobOrder, delivery: Delivery, total_s: float) -> bytes:
-    answer = image_response(work.order, delivery, work.model, work.return_masks, total_s)
-    return answer.model_dump_json(exclude_none=True).encode()
+def _response(job: JobPayload, result: GenerationResult, total_s: float) -> bytes:
+    response = image_response(job.request, result, job.model, job.return_masks, total_s)
+    return response.model_dump_json(exclude_none=True).encode()

@@ -1,4 +1,4 @@
-"""Prometheus' families of the service: what each part counts, and how the reports of all become one page."""
+"""Prometheus metrics: the families of generators, engines and jobs, and one page of all replicas' reports."""
 
 from __future__ import annotations
 
@@ -12,79 +12,81 @@ from components.engine.future import ImageFuture
 from components.engine.request import Phase
 from components.engine.stats import Stats
 from components.jobs.job import Outlook, State
-from deploy.status.replica_status import Report, Serving
+from deploy.status.replica_status import LoadedVersion, ReplicaReport
 
-#: Upper bounds in seconds: from a picture of the miniature to an hour in the queue.
+#: Histogram buckets in seconds: from one image of the miniature to an hour in the queue.
 SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 3600)
 
 
 class GeneratorMetrics:
-    """What a generator counts beside its engines' own numbers."""
+    """A generator's own counters; its engines report theirs in `Stats`."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._first_step = Histogram(
             "realcustom_first_step_seconds",
-            "From a picture's entry into the engine to the end of its first step",
+            "From an image's submission to the engine to the end of its first step",
             ["version"],
             buckets=SECONDS,
             registry=self._registry,
         )
         self._tokens = Counter(
             "realcustom_subject_tokens",
-            "Characters in orders, by whether their vision tokens were cached, kept or had to be computed",
+            "Characters in requests, by source of their vision tokens: cached, kept (stored) or computed",
             ["source"],
             registry=self._registry,
         )
-        self._orders = Counter(
-            "realcustom_orders", "Orders delivered, by the version that drew them", ["version"], registry=self._registry
+        self._requests = Counter(
+            "realcustom_orders", "Completed generation requests, by model version", ["version"], registry=self._registry
         )
         self._rollouts = Counter(
             "realcustom_rollouts",
-            "Versions that were to be served: switched to, or failed to load",
+            "Rollouts of versions, by outcome: switched to, or failed to load",
             ["outcome"],
             registry=self._registry,
         )
 
-    def count_first_step(self, version: str, handle: ImageFuture) -> None:
-        """A picture is done with, however it ended."""
-        if handle.first_step is not None:
-            self._first_step.labels(version).observe(handle.first_step - handle.since[Phase.QUEUED])
+    def count_first_step(self, version: str, future: ImageFuture) -> None:
+        """Count an image that has ended, unless it ended before its first step."""
+        if future.first_step is not None:
+            self._first_step.labels(version).observe(future.first_step - future.since[Phase.QUEUED])
 
     def count_tokens(self, source: str) -> None:
-        """A character's tokens were ``cached`` here, ``kept`` or had to be ``computed``."""
+        """Count a character by the source of its tokens: ``cached``, ``kept`` or ``computed``."""
         self._tokens.labels(source).inc()
 
-    def count_order(self, version: str) -> None:
-        """An order was delivered."""
-        self._orders.labels(version).inc()
+    def count_request(self, version: str) -> None:
+        """Count a completed request."""
+        self._requests.labels(version).inc()
 
     def count_rollout(self, outcome: str) -> None:
-        """Another version is served now (``switched``), or could not be loaded (``failed``)."""
+        """Count a change of the served versions: ``switched``, or ``failed`` to load."""
         self._rollouts.labels(outcome).inc()
 
-    def families(self, model: str, versions: Sequence[Serving], engines: Mapping[str, Stats]) -> tuple[Metric, ...]:
-        """All of it now, with the versions that are loaded and what their engines are doing."""
-        info = GaugeMetricFamily("realcustom_model_info", "Loaded versions", labels=["model", "version", "role"])
-        for serving in versions:
-            info.add_metric([model, serving.version, serving.role], 1)
+    def families(
+        self, model: str, versions: Sequence[LoadedVersion], engines: Mapping[str, Stats]
+    ) -> tuple[Metric, ...]:
+        """All families, with the loaded versions and their engines' statistics."""
+        info = GaugeMetricFamily("realcustom_model_info", "Loaded model versions", labels=["model", "version", "role"])
+        for loaded in versions:
+            info.add_metric([model, loaded.version, loaded.role], 1)
         return (*self._registry.collect(), *engine_families(engines), info)
 
 
 def engine_families(engines: Mapping[str, Stats]) -> Iterator[Metric]:
-    """What engines say of themselves, by version."""
+    """The statistics of engines, by version."""
     gauges: dict[str, tuple[str, Callable[[Stats], float]]] = {
         "pixels": ("Pixels that are being denoised", lambda s: s.pixels),
-        "pixel_budget": ("Most pixels that are denoised at the same time", lambda s: s.budget),
-        "batch": ("Pictures in the last step", lambda s: s.batch),
-        "recent_step_seconds": ("Mean of the last steps", lambda s: s.step_s),
-        "backlog_seconds": ("Until what is queued and denoised now will be done", lambda s: s.backlog_s),
-        "silent_seconds": ("Since anything moved although there is work", lambda s: s.silent_s),
+        "pixel_budget": ("Maximum of pixels that are denoised at the same time", lambda s: s.budget),
+        "batch": ("Images in the last step", lambda s: s.batch),
+        "recent_step_seconds": ("Mean duration of the last steps", lambda s: s.step_s),
+        "backlog_seconds": ("Seconds until all queued and running requests are done", lambda s: s.backlog_s),
+        "silent_seconds": ("Seconds without progress although there is work", lambda s: s.silent_s),
     }
     counters: dict[str, tuple[str, Callable[[Stats], float]]] = {
-        "steps": ("Steps", lambda s: s.steps),
-        "step_time_seconds": ("Seconds of all steps", lambda s: s.step_seconds),
-        "step_pictures": ("Pictures in all steps, each in every step it took part in", lambda s: s.pictures),
+        "steps": ("Denoising steps", lambda s: s.steps),
+        "step_time_seconds": ("Total duration of all steps", lambda s: s.step_seconds),
+        "step_pictures": ("Images summed over all steps", lambda s: s.pictures),
     }
     for name, (text, value) in gauges.items():
         gauge = GaugeMetricFamily(f"realcustom_engine_{name}", text, labels=["version"])
@@ -96,8 +98,10 @@ def engine_families(engines: Mapping[str, Stats]) -> Iterator[Metric]:
         for version, stats in engines.items():
             counter.add_metric([version], value(stats))
         yield counter
-    now = GaugeMetricFamily("realcustom_engine_requests", "Pictures by phase", labels=["version", "phase"])
-    ended = CounterMetricFamily("realcustom_engine_ended", "Pictures by how they ended", labels=["version", "phase"])
+    now = GaugeMetricFamily("realcustom_engine_requests", "Images in the engine, by phase", labels=["version", "phase"])
+    ended = CounterMetricFamily(
+        "realcustom_engine_ended", "Images that have ended, by final phase", labels=["version", "phase"]
+    )
     for version, stats in engines.items():
         for phase in ("queued", "denoising", "decoding"):
             now.add_metric([version, phase], getattr(stats, phase))
@@ -108,22 +112,22 @@ def engine_families(engines: Mapping[str, Stats]) -> Iterator[Metric]:
 
 
 def job_families(outlook: Outlook) -> tuple[Metric, ...]:
-    """The jobs of the whole service: every worker says the same."""
-    states = GaugeMetricFamily("realcustom_jobs", "Jobs that are kept, by state", labels=["state"])
+    """The jobs of the whole service; every job worker reports the same."""
+    states = GaugeMetricFamily("realcustom_jobs", "Stored jobs, by state", labels=["state"])
     for state in State:
         states.add_metric([state], outlook.states.get(state, 0))
-    oldest = GaugeMetricFamily("realcustom_jobs_oldest_queued_seconds", "How long the oldest queued job has waited")
+    oldest = GaugeMetricFamily("realcustom_jobs_oldest_queued_seconds", "Age of the oldest queued job")
     oldest.add_metric([], outlook.oldest_s)
     return states, oldest
 
 
-def exposition(reports: Iterable[Report]) -> bytes:
-    """The page that Prometheus reads: the families of all ``reports``, each sample with its replica's name."""
-    return generate_latest(_Merged(reports))
+def exposition(reports: Iterable[ReplicaReport]) -> bytes:
+    """The page for Prometheus: the families of all reports, each sample labelled with its replica."""
+    return generate_latest(_MergedReports(reports))
 
 
-class _Merged(Collector):
-    def __init__(self, reports: Iterable[Report]) -> None:
+class _MergedReports(Collector):
+    def __init__(self, reports: Iterable[ReplicaReport]) -> None:
         self._reports = list(reports)
 
     def collect(self) -> Iterator[Metric]:

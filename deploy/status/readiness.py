@@ -1,32 +1,32 @@
-"""Whether the service can work, judged by what its parts report."""
+"""Health of an engine and readiness of the whole service."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from components.engine.stats import Stats
-from deploy.status.replica_status import Report
+from deploy.status.replica_status import ReplicaReport
 
 
 class UnhealthyError(Exception):
-    """This replica is to be replaced."""
+    """This replica has to be replaced."""
 
 
-def check_moving(engines: Iterable[Stats], limit_s: float) -> None:
-    """Raise UnhealthyError if one of the engines has work, and has been silent for longer than ``limit_s`` seconds."""
+def check_progress(engines: Iterable[Stats], limit_s: float) -> None:
+    """Raise UnhealthyError if an engine has work but has made no progress for more than ``limit_s`` seconds."""
     silent_s = max((stats.silent_s for stats in engines), default=0.0)
     if silent_s > limit_s:
-        raise UnhealthyError(f"an engine has work, and nothing has moved for {silent_s:.0f} s (serving.stuck_s)")
+        raise UnhealthyError(f"an engine has work but made no progress for {silent_s:.0f} s (serving.stuck_s)")
 
 
-def troubles(reports: Sequence[Report], min_replicas: int) -> dict[str, str]:
-    """What keeps the service from its work, by part; nothing if it is ready.
+def readiness_problems(reports: Sequence[ReplicaReport], min_replicas: int) -> dict[str, str]:
+    """Why the service is not ready, by part; empty if it is ready.
 
-    Where ``min_replicas`` is 0 a generator may sleep: the next request wakes one.
+    With ``min_replicas`` 0 no generator has to run: the next request starts one.
     """
-    found: dict[str, str] = {}
-    for part, needed in {"generator": min_replicas > 0, "jobs": True}.items():
-        said = [report.trouble for report in reports if report.part == part]
-        if None not in said and (said or needed):
-            found[part] = next(filter(None, said), "no replica has reported yet")
-    return found
+    problems: dict[str, str] = {}
+    for part, required in {"generator": min_replicas > 0, "jobs": True}.items():
+        reported = [report.problem for report in reports if report.part == part]
+        if None not in reported and (reported or required):
+            problems[part] = next(filter(None, reported), "no replica has reported yet")
+    return problems

@@ -1,7 +1,7 @@
-"""The board: where the service's parts say how they are.
+"""The status of the service's replicas: each reports to one `ReplicaStatus` deployment every few seconds.
 
-A handle reaches one replica of many, so what concerns all of them (metrics, versions, how long the queue is) is posted
-here every few seconds, and read by whoever is asked for it.
+A Serve handle reaches only one replica of a deployment. What concerns all replicas (metrics, loaded versions, backlog)
+is therefore collected here.
 """
 
 from __future__ import annotations
@@ -15,74 +15,76 @@ from typing import Literal
 
 from prometheus_client import Metric
 
-from deploy.interfaces.protocols import UnavailableError
+from deploy.interfaces.errors import UnavailableError
 
 log = logging.getLogger(__name__)
-#: Seconds between two reports of a replica, and after which one that is not heard of is forgotten.
-EVERY_S = 2.0
+#: Seconds between two reports of a replica, and after which a silent replica is dropped.
+REPORT_INTERVAL_S = 2.0
 _KEEP_S = 10.0
 
 
 @dataclass(frozen=True)
-class Serving:
-    """A version that a generator has loaded; one that is ``kept`` waits for a way back."""
+class LoadedVersion:
+    """A model version that a generator has loaded; ``kept`` means kept for a rollback."""
 
     version: str
     role: Literal["champion", "challenger", "kept"]
 
 
 @dataclass(frozen=True)
-class Report:
-    """What one replica says of itself.
+class ReplicaReport:
+    """The state of one replica.
 
     Args:
         part: ``generator`` or ``jobs``.
-        replica: its name, another after every start.
-        trouble: why it cannot work; none if it can.
-        backlog_s: seconds that what waits for it will take.
-        versions: that a generator has loaded.
-        metrics: Prometheus' families, without the replica's label.
+        replica: a name that is new after every start.
+        problem: why the replica cannot work; None if it can.
+        backlog_s: seconds until its queue is done.
+        versions: the loaded versions of a generator.
+        metrics: Prometheus metric families without the label ``replica``.
     """
 
     part: str
     replica: str
-    trouble: str | None = None
+    problem: str | None = None
     backlog_s: float = 0.0
-    versions: tuple[Serving, ...] = ()
+    versions: tuple[LoadedVersion, ...] = ()
     metrics: tuple[Metric, ...] = ()
 
 
 class ReplicaStatus:
-    """The newest report of each replica that lives."""
+    """Holds the newest report of each live replica."""
 
     def __init__(self, keep_s: float = _KEEP_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._keep_s, self._clock = keep_s, clock
-        self._reports: dict[tuple[str, str], tuple[float, Report]] = {}
+        self._reports: dict[tuple[str, str], tuple[float, ReplicaReport]] = {}
 
-    async def report(self, report: Report) -> None:
+    async def report(self, report: ReplicaReport) -> None:
         self._reports[report.part, report.replica] = self._clock(), report
 
-    async def read(self) -> list[Report]:
+    async def read(self) -> list[ReplicaReport]:
         oldest = self._clock() - self._keep_s
         self._reports = {name: dated for name, dated in self._reports.items() if dated[0] >= oldest}
         return [report for _, report in self._reports.values()]
 
 
-async def posted(board: ReplicaStatus, within_s: float = 1.0) -> list[Report]:
-    """What the board holds; nothing if it does not answer soon."""
+async def read_reports(status: ReplicaStatus, timeout_s: float = 1.0) -> list[ReplicaReport]:
+    """The current reports; none if ``status`` does not answer in time."""
     try:
-        async with asyncio.timeout(within_s):
-            return await board.read()
+        async with asyncio.timeout(timeout_s):
+            return await status.read()
     except (TimeoutError, UnavailableError) as error:
-        log.warning("the board does not answer: %s", type(error).__name__)
+        log.warning("the replica status does not answer: %s", type(error).__name__)
         return []
 
 
-async def keep_reporting(board: ReplicaStatus, make: Callable[[], Awaitable[Report]], every_s: float = EVERY_S) -> None:
-    """Post what ``make`` says, for ever. A board that does not answer is tried again."""
+async def report_periodically(
+    status: ReplicaStatus, make_report: Callable[[], Awaitable[ReplicaReport]], interval_s: float = REPORT_INTERVAL_S
+) -> None:
+    """Send a report every ``interval_s`` seconds, for ever; errors are logged."""
     while True:
         try:
-            await board.report(await make())
-        except Exception as error:  # whoever reads sees that this replica is silent
-            log.warning("the board does not answer: %s", type(error).__name__)
-        await asyncio.sleep(every_s)
+            await status.report(await make_report())
+        except Exception as error:  # without reports this replica is dropped, which readers see
+            log.warning("the replica status does not answer: %s", type(error).__name__)
+        await asyncio.sleep(interval_s)

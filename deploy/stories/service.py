@@ -19,16 +19,19 @@ from components.characters.tables import TABLES as CHARACTERS
 from components.config import Config
 from components.content import input_check
 from components.database import open_database
+from components.history.generation import Generation, NewGeneration
+from components.history.store import TABLES as HISTORY
+from components.history.store import HistoryStore
 from components.jobs.results import ResultFiles
 from components.jobs.tables import TABLES as JOBS
 from components.object_store import below, open_object_store
 from components.stories.answers import RequestKey, keep_answer, known_answer
-from components.stories.drawing import PanelDrawing
 from components.stories.export.book import book_of
 from components.stories.export.comic import write_cbz, write_pictures
 from components.stories.export.importing import StoryImporter
 from components.stories.export.pdf import write_pdf
 from components.stories.export.story_file import write_story
+from components.stories.panel_plan import PanelDrawing
 from components.stories.store import Deleted, StoryStore
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.tables import TABLES
@@ -45,11 +48,13 @@ class StoryService:
 
     def __init__(self, config: Config) -> None:
         place = config.serving.store
-        self._engine = open_database(place, config.serving.database, (*CHARACTERS, *JOBS, *TABLES))
+        self._engine = open_database(place, config.serving.database, (*CHARACTERS, *JOBS, *TABLES, *HISTORY))
         limits, self._jobs = config.serving.stories, config.serving.jobs
         self._stories = StoryStore(self._engine, limits)
         results = ResultFiles(below(place, "jobs"))
-        self._takes = TakeStore(self._engine, open_object_store(place), results, limits)
+        blobs = open_object_store(place)
+        self._takes = TakeStore(self._engine, blobs, results, limits)
+        self._history = HistoryStore(self._engine, blobs, self._stories, limits)
         self._characters = CharacterStore(place, config.serving.database)
         self._importer = StoryImporter(
             self._engine,
@@ -141,7 +146,12 @@ class StoryService:
         return await asyncio.to_thread(self._stories.order, story, panels, owner, expected)
 
     async def plan(self, story: str, panels: list[str] | None, n: int, owner: str = "") -> list[PanelDrawing]:
-        return await asyncio.to_thread(self._takes.plan, story, panels, n, owner)
+        def plan() -> list[PanelDrawing]:
+            found = self._takes.plan(story, panels, n, owner)
+            self._history.refuse_more(owner)
+            return found
+
+        return await asyncio.to_thread(plan)
 
     async def begin(self, story: str, pending: list[PendingTake], owner: str = "") -> None:
         await asyncio.to_thread(self._takes.begin, story, pending, owner)
@@ -251,8 +261,29 @@ class StoryService:
 
         return await asyncio.to_thread(bring)
 
+    async def refuse_more(self, owner: str = "") -> None:
+        await asyncio.to_thread(self._history.refuse_more, owner)
+
+    async def keep(self, drawn: list[NewGeneration], owner: str = "") -> list[str]:
+        return await asyncio.to_thread(self._history.keep, drawn, owner)
+
+    async def history(
+        self, limit: int, after: str | None, owner: str = "", character: str | None = None, story: str | None = None
+    ) -> list[Generation]:
+        return await asyncio.to_thread(self._history.page, limit, after, owner, character, story)
+
+    async def kept_picture(self, identifier: str, owner: str = "") -> bytes:
+        return await asyncio.to_thread(self._history.picture, identifier, owner)
+
+    async def kept_thumbnail(self, identifier: str, size: int, owner: str = "") -> bytes:
+        return await asyncio.to_thread(self._history.thumbnail, identifier, size, owner)
+
+    async def delete_kept(self, identifier: str, owner: str = "") -> None:
+        await asyncio.to_thread(self._history.delete, identifier, owner)
+
     def _sweep(self) -> bool:
         self._takes.sweep()
+        self._history.sweep()
         self._stories.sweep(self._jobs.keep_s)
         return False
 

@@ -22,7 +22,7 @@ from components.access.store import TABLES, KeyStore
 from components.database import open_database
 from components.errors import ConfigError, NotFoundError
 from deploy.api.key_cache import KeyCache
-from deploy.interfaces.protocols import UnavailableError
+from deploy.interfaces.errors import UnavailableError
 from tests.fixtures.job_stores import Clock, database
 from workflows.cli import app
 

@@ -28,7 +28,9 @@ from deploy.api.app import create_app
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
-from deploy.interfaces.protocols import Delivery, Order, UnavailableError
+from deploy.interfaces.errors import UnavailableError
+from deploy.interfaces.requests import GenerationRequest
+from deploy.interfaces.results import GenerationResult
 from deploy.jobs.service import JobService
 from tests.fakes.pipeline import FakePipeline
 from tests.fakes.service_process import running
@@ -44,10 +46,10 @@ class Rented(GenerationService):
 
     failing: Exception | None = None
 
-    async def generate(self, order: Order) -> Delivery:
+    async def generate(self, request: GenerationRequest) -> GenerationResult:
         if self.failing is not None:
             raise self.failing
-        return await super().generate(order)
+        return await super().generate(request)
 
 
 @dataclass
@@ -115,7 +117,7 @@ def test_every_route_asks_for_a_key(service: Service) -> None:
     assert ("POST", "/v1/images/generations") in asked and len(asked) > 15
     for method, path in asked:
         answer = service.client.request(method, path, content=b"{nonsense")
-        if path in authentication.OPEN:
+        if path in authentication.PUBLIC_PATHS:
             assert answer.status_code in (200, 503), path
             continue
         assert answer.status_code == 401, (method, path)
@@ -125,11 +127,11 @@ def test_every_route_asks_for_a_key(service: Service) -> None:
 
 def test_every_route_says_what_it_needs(service: Service) -> None:
     """What nobody has thought of needs the scope ``admin``; no route is there by oversight."""
-    asked = {(method, path) for method, path in routes(service) if path not in authentication.OPEN}
-    assert {each for each in asked if authentication.needed(*each) is Scope.ADMIN} == set()
-    assert authentication.needed("GET", "/v1/anything") is Scope.ADMIN
-    assert authentication.needed("GET", "/v1/charactersX") is Scope.ADMIN
-    assert authentication.needed("DELETE", "/v1/models") is Scope.ADMIN
+    asked = {(method, path) for method, path in routes(service) if path not in authentication.PUBLIC_PATHS}
+    assert {each for each in asked if authentication.required_scope(*each) is Scope.ADMIN} == set()
+    assert authentication.required_scope("GET", "/v1/anything") is Scope.ADMIN
+    assert authentication.required_scope("GET", "/v1/charactersX") is Scope.ADMIN
+    assert authentication.required_scope("DELETE", "/v1/models") is Scope.ADMIN
 
 
 def test_all_that_is_wrong_with_a_key_is_answered_alike(service: Service) -> None:
@@ -367,15 +369,15 @@ def test_the_official_client_is_told_what_to_do(config: Config) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_this_machine_alone_needs_no_keys(host: str) -> None:
-    authentication.require_door(load_config("tiny"), host)
+    authentication.require_authentication(load_config("tiny"), host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "example.org", "localhost.example.org", "", None])
 def test_the_network_needs_keys_or_a_word_that_it_does_not(host: str | None) -> None:
     with pytest.raises(ConfigError, match=r"serving\.access\.keys.*realcustom key create.*open_to_network=true"):
-        authentication.require_door(load_config("tiny"), host)
-    authentication.require_door(load_config("tiny", ["serving.access.keys=required"]), host)
-    authentication.require_door(load_config("tiny", ["serving.access.open_to_network=true"]), host)
+        authentication.require_authentication(load_config("tiny"), host)
+    authentication.require_authentication(load_config("tiny", ["serving.access.keys=required"]), host)
+    authentication.require_authentication(load_config("tiny", ["serving.access.open_to_network=true"]), host)
 
 
 def test_neither_start_nor_build_opens_the_service_to_the_network() -> None:
@@ -390,7 +392,7 @@ def test_the_config_file_asks_for_keys() -> None:
     args = tree["applications"][0]["args"]
     config = load_config(args["preset"], args["overrides"])
     assert config.serving.access.keys == "required"
-    authentication.require_door(config, tree["http_options"]["host"])
+    authentication.require_authentication(config, tree["http_options"]["host"])
 
 
 def test_every_node_of_a_cluster_asks_for_rays_token() -> None:

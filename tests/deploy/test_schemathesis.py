@@ -16,11 +16,12 @@ from components.access.store import TABLES, KeyStore
 from components.config import load_config
 from components.database import open_database
 from deploy.api.app import create_app
-from deploy.api.authentication import OPEN
+from deploy.api.authentication import PUBLIC_PATHS
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
 from deploy.jobs.service import JobService
+from deploy.stories.service import StoryService
 from tests.fakes.pipeline import FakeNamer, FakePipeline
 from tests.fixtures.error_envelope import error
 
@@ -31,7 +32,7 @@ NOBODY = cast(Any, None)
 #: What the service says of itself, for which it needs none of its parts.
 INTERFACE = schemathesis.openapi.from_asgi(
     "/openapi.json",
-    create_app(load_config("tiny", SMALL), MODEL, NOBODY, NOBODY, NOBODY),
+    create_app(load_config("tiny", SMALL), MODEL, NOBODY, NOBODY, NOBODY, None, cast(Any, object())),
     config=SchemathesisConfig(seed=1),
 ).exclude(path="/readyz")  # whose 503 says that no replica has reported
 #: Operations that were asked for something that they gave.
@@ -52,7 +53,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
     config = load_config("tiny", [f"serving.store={store}", "serving.access.keys=required", *SMALL])
     characters = CharacterService(config)
     generator = GenerationService(FakePipeline(), characters, namer=FakeNamer)
-    app = create_app(config, MODEL, characters, generator, JobService(config, generator))
+    app = create_app(config, MODEL, characters, generator, JobService(config, generator), None, StoryService(config))
     _, key = KeyStore(open_database(store, None, TABLES)).create("ada", "test", [Scope.ADMIN], KeyLimits())
     return Service(app, {"Authorization": f"Bearer {key}"})
 
@@ -78,7 +79,7 @@ def test_no_request_of_many_makes_the_service_fail(case: Any, service: Service) 
 
 def check(case: Any, service: Service) -> None:
     """An answer, or an error in its envelope; without a key, always an error."""
-    if case.operation.path not in OPEN:
+    if case.operation.path not in PUBLIC_PATHS:
         refused = case.call(app=service.app)
         assert refused.status_code == 401 and error(refused)["code"] == "invalid_api_key"
     answer = case.call(app=service.app, headers=service.key)

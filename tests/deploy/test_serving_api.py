@@ -19,7 +19,10 @@ from deploy.api.app import create_app
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
-from deploy.interfaces.protocols import Delivery, Jobs, Order, UnavailableError
+from deploy.interfaces.errors import UnavailableError
+from deploy.interfaces.protocols import Jobs
+from deploy.interfaces.requests import GenerationRequest
+from deploy.interfaces.results import GenerationResult
 from tests.fakes.pipeline import READ_WORDS, FakePipeline
 from tests.fixtures import error_envelope
 
@@ -294,7 +297,7 @@ def test_a_full_queue_and_a_fault_are_told_apart(config: Config) -> None:
         def __init__(self, fault: Exception) -> None:
             self.fault = fault
 
-        async def generate(self, order: Order) -> Delivery:
+        async def generate(self, request: GenerationRequest) -> GenerationResult:
             raise self.fault
 
     full = generate(client_of(config, None, Broken(UnavailableError("too many requests are waiting; try again later"))))

@@ -32,8 +32,9 @@ from deploy.api.schema import ModelResponse
 from deploy.characters import references as reading
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
-from deploy.interfaces.protocols import BusyError, Jobs
-from deploy.reading_handles import CharacterReader
+from deploy.handles import RemoteCharacters
+from deploy.interfaces.errors import BusyError
+from deploy.interfaces.protocols import Jobs
 from tests.fakes.pipeline import FakePipeline
 from tests.fakes.service_process import running
 from tests.fixtures import error_envelope
@@ -362,7 +363,7 @@ def test_the_gateway_reads_rows_itself_and_leaves_the_rest_to_the_part(config: C
     part = CharacterService(config)
     handle = Handle(part)
     rows = CharacterRows(open_database(config.serving.store, config.serving.database, CHARACTER_TABLES))
-    near = cast(CharacterService, CharacterReader(cast(Any, handle), rows))
+    near = cast(CharacterService, RemoteCharacters(cast(Any, handle), rows))
     client = client_of(config, near, GenerationService(FakePipeline(), part))
     created = create(client, "red", name="Rob")
     other = client_of(config, part)

@@ -1,4 +1,4 @@
-"""The generator part: orders share the engine, and do nothing else to each other."""
+"""The generator part: requests share the engine and do not affect each other."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from components.engine.request import Phase
 from components.errors import NotFoundError, WordError
 from components.jobs.job import JobProgress, Preview
 from deploy.characters.service import CharacterService
-from deploy.generator.loading import measured_budget
+from deploy.generator.loading import measure_pixel_budget
 from deploy.generator.service import GenerationService, GeneratorLimits
-from deploy.interfaces.protocols import CharacterUse, Delivery, Order, UnavailableError
+from deploy.interfaces.errors import UnavailableError
+from deploy.interfaces.requests import GenerationRequest, RequestedSubject
+from deploy.interfaces.results import GenerationResult
 from tests.fakes.pipeline import READ_WORDS, FakePipeline
 
-PLAIN = Order("a robot on the beach", "", 64, 64, 4, 3.5, (1,), (), None)
-WITH = replace(PLAIN, subjects=(CharacterUse("red", "robot"),))
+PLAIN = GenerationRequest("a robot on the beach", "", 64, 64, 4, 3.5, (1,), (), None)
+WITH = replace(PLAIN, subjects=(RequestedSubject("red", "robot"),))
 
 
 class Kept:
@@ -42,52 +44,52 @@ class Kept:
         raise AssertionError("there is nothing to keep")
 
 
-def deliver(service: GenerationService, *orders: Order) -> list[Delivery | BaseException]:
-    """What becomes of orders that arrive together."""
+def generate_all(service: GenerationService, *requests: GenerationRequest) -> list[GenerationResult | BaseException]:
+    """The outcome of requests that arrive at the same time."""
 
-    async def all_of_them() -> list[Delivery | BaseException]:
-        return await asyncio.gather(*(service.generate(order) for order in orders), return_exceptions=True)
+    async def gather() -> list[GenerationResult | BaseException]:
+        return await asyncio.gather(*(service.generate(request) for request in requests), return_exceptions=True)
 
-    return asyncio.run(all_of_them())
-
-
-def pictures(delivery: Delivery | BaseException) -> list[tuple[bytes, tuple[bytes, ...]]]:
-    assert isinstance(delivery, Delivery)
-    return [(drawing.picture, drawing.masks) for drawing in delivery.drawings]
+    return asyncio.run(gather())
 
 
-def test_orders_share_steps_whatever_they_ask_for() -> None:
+def pictures(result: GenerationResult | BaseException) -> list[tuple[bytes, tuple[bytes, ...]]]:
+    assert isinstance(result, GenerationResult)
+    return [(image.image, image.masks) for image in result.images]
+
+
+def test_requests_share_steps_whatever_their_parameters() -> None:
     pipeline = FakePipeline()
     service = GenerationService(pipeline, Kept())
-    orders = [
+    requests = [
         replace(PLAIN, prompt="a slow robot", steps=9),
         replace(WITH, seeds=(2, 3)),
         replace(PLAIN, prompt="another", negative_prompt="blurry", guidance_scale=2.0, seeds=(7,)),
-        replace(WITH, mask_scope=0.5, subjects=(CharacterUse("blue", "robot", 0.5),)),
+        replace(WITH, mask_scope=0.5, subjects=(RequestedSubject("blue", "robot", 0.5),)),
     ]
-    together = deliver(service, *orders)
+    together = generate_all(service, *requests)
     assert service.close(10)
     assert max(pipeline.calls) > 3 and sum(pipeline.calls) == 9 + 8 + 4 + 4
-    for order, delivery in zip(orders, together, strict=True):
+    for request, result in zip(requests, together, strict=True):
         alone = GenerationService(FakePipeline(), Kept())
-        assert pictures(deliver(alone, order)[0]) == pictures(delivery)
-    assert len({picture for delivery in together for picture in pictures(delivery)}) == 5
-    timings = together[0].timings if isinstance(together[0], Delivery) else {}
+        assert pictures(generate_all(alone, request)[0]) == pictures(result)
+    assert len({picture for result in together for picture in pictures(result)}) == 5
+    timings = together[0].timings if isinstance(together[0], GenerationResult) else {}
     assert timings["draw_s"] >= 0.5 > timings["wait_s"] >= 0
 
 
-def test_an_order_that_cannot_be_drawn_spoils_no_other() -> None:
+def test_a_request_that_fails_does_not_affect_others() -> None:
     service = GenerationService(FakePipeline(), Kept())
     late = replace(WITH, prompt="very " * READ_WORDS + "robot", seeds=(1, 2, 3))
-    results = deliver(service, WITH, late, replace(WITH, subjects=(CharacterUse("unknown", "robot"),)), PLAIN)
-    assert [type(result) for result in results] == [Delivery, WordError, NotFoundError, Delivery]
+    results = generate_all(service, WITH, late, replace(WITH, subjects=(RequestedSubject("unknown", "robot"),)), PLAIN)
+    assert [type(result) for result in results] == [GenerationResult, WordError, NotFoundError, GenerationResult]
 
 
-def test_an_order_that_takes_too_long_is_given_up() -> None:
+def test_a_request_that_times_out_is_cancelled() -> None:
     slow = replace(PLAIN, prompt="a slow robot", seeds=(1, 2))
     service = GenerationService(FakePipeline(), Kept(), GeneratorLimits(timeout_s=0.2))
-    result, patient = deliver(service, slow, replace(slow, timeout_s=60))
-    assert isinstance(result, UnavailableError) and isinstance(patient, Delivery)
+    expired, patient = generate_all(service, slow, replace(slow, timeout_s=60))
+    assert isinstance(expired, UnavailableError) and isinstance(patient, GenerationResult)
     assert service.stats().ended == {Phase.EXPIRED: 2, Phase.DONE: 2}
 
 
@@ -107,12 +109,14 @@ class Counted(Kept):
 def test_tokens_of_a_revision_just_read_are_fetched_once_and_then_forgotten() -> None:
     characters = Counted()
     service = GenerationService(FakePipeline(), characters, GeneratorLimits(cache_s=0.5))
-    first, changed = (replace(WITH, subjects=(CharacterUse("red", "robot", revision=revision),)) for revision in (1, 2))
+    first, changed = (
+        replace(WITH, subjects=(RequestedSubject("red", "robot", revision=revision),)) for revision in (1, 2)
+    )
 
     async def story() -> None:
-        drawn = [await service.generate(order) for order in (first, first, changed, first)]
-        assert len(characters.fetched) == 2 and len({str(pictures(delivery)) for delivery in drawn}) == 1
-        await service.generate(first.for_later())
+        drawn = [await service.generate(request) for request in (first, first, changed, first)]
+        assert len(characters.fetched) == 2 and len({str(pictures(result)) for result in drawn}) == 1
+        await service.generate(first.without_revisions())
         assert len(characters.fetched) == 3, "what was read some time ago is not trusted"
         await asyncio.sleep(0.6)
         gc.collect()
@@ -126,12 +130,12 @@ def test_tokens_of_a_revision_just_read_are_fetched_once_and_then_forgotten() ->
 def test_nothing_is_cached_where_that_is_not_wanted() -> None:
     characters = Counted()
     service = GenerationService(FakePipeline(), characters)
-    order = replace(WITH, subjects=(CharacterUse("red", "robot", revision=1),))
-    assert pictures(deliver(service, order)[0]) == pictures(deliver(service, order)[0])
+    request = replace(WITH, subjects=(RequestedSubject("red", "robot", revision=1),))
+    assert pictures(generate_all(service, request)[0]) == pictures(generate_all(service, request)[0])
     assert len(characters.fetched) == 2
 
 
-def test_to_leave_is_to_cancel() -> None:
+def test_cancelling_the_call_cancels_the_generation() -> None:
     pipeline = FakePipeline()
     service = GenerationService(pipeline, Kept())
 
@@ -144,7 +148,7 @@ def test_to_leave_is_to_cancel() -> None:
     assert service.stats().ended == {Phase.CANCELLED: 1} and len(pipeline.calls) < 40
 
 
-def test_orders_fail_with_the_reason(tmp_path: Path) -> None:
+def test_requests_fail_with_the_reason(tmp_path: Path) -> None:
     characters = CharacterService(load_config("tiny", [f"serving.store={tmp_path}"]))
     service = GenerationService(FakePipeline(), characters)
     with pytest.raises(WordError):
@@ -153,15 +157,15 @@ def test_orders_fail_with_the_reason(tmp_path: Path) -> None:
         asyncio.run(service.generate(WITH))
 
 
-def test_a_drawing_tells_how_far_it_is_and_what_it_looks_like() -> None:
+def test_a_stream_yields_progress_and_previews() -> None:
     service = GenerationService(FakePipeline(), Kept())
 
-    async def draw(previews: int) -> list[JobProgress | Preview | Delivery]:
-        order = replace(PLAIN, prompt="a slow robot", steps=9, seeds=(1, 2))
-        return [news async for news in service.draw(order, previews)]
+    async def draw(previews: int) -> list[JobProgress | Preview | GenerationResult]:
+        request = replace(PLAIN, prompt="a slow robot", steps=9, seeds=(1, 2))
+        return [news async for news in service.stream(request, previews)]
 
-    *told, delivery = asyncio.run(draw(2))
-    assert isinstance(delivery, Delivery) and len(delivery.drawings) == 2
+    *told, result = asyncio.run(draw(2))
+    assert isinstance(result, GenerationResult) and len(result.images) == 2
     steps = [news for news in told if isinstance(news, JobProgress)]
     assert all(a.step <= b.step and a.pictures_done <= b.pictures_done for a, b in pairwise(steps))
     assert len(steps) >= 9 and (steps[-1].step, steps[-1].total, steps[-1].pictures) == (18, 18, 2)
@@ -170,12 +174,12 @@ def test_a_drawing_tells_how_far_it_is_and_what_it_looks_like() -> None:
     assert not any(isinstance(news, Preview) for news in asyncio.run(draw(0)))
 
 
-def test_who_stops_listening_to_a_drawing_cancels_it() -> None:
+def test_closing_a_stream_cancels_the_generation() -> None:
     pipeline = FakePipeline()
     service = GenerationService(pipeline, Kept())
 
     async def leave() -> None:
-        async with aclosing(service.draw(replace(PLAIN, prompt="a slow robot", steps=50))) as told:
+        async with aclosing(service.stream(replace(PLAIN, prompt="a slow robot", steps=50))) as told:
             async for _ in told:
                 return
 
@@ -186,14 +190,14 @@ def test_who_stops_listening_to_a_drawing_cancels_it() -> None:
         asyncio.run(service.generate(PLAIN))
 
 
-def test_the_encoders_are_identified_once_and_not_for_every_order() -> None:
+def test_the_encoders_identity_is_computed_once() -> None:
     pipeline = FakePipeline()
     service = GenerationService(pipeline, Kept())
-    assert all(isinstance(delivery, Delivery) for delivery in deliver(service, WITH, WITH, WITH))
+    assert all(isinstance(result, GenerationResult) for result in generate_all(service, WITH, WITH, WITH))
     assert service.close(10) and pipeline.identified == 1
 
 
 def test_the_budget_is_measured_for_the_configured_size() -> None:
     pipeline = FakePipeline()
-    budget = measured_budget(pipeline, load_config("tiny").sampling)
+    budget = measure_pixel_budget(pipeline, load_config("tiny").sampling)
     assert budget % (64 * 64) == 0 and max(pipeline.calls) >= budget // (64 * 64)

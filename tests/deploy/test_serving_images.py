@@ -20,7 +20,7 @@ from components.model.official import official_scheduler
 from components.model.schedulers import SCHEDULERS
 from components.provenance.manifests import picture_writer
 from components.provenance.pictures import MACHINE_MADE, NAMESPACE, ModelName
-from components.stories.mentions import find_mentions, replace_mentions
+from components.stories.mention_syntax import find_mentions, replace_mentions
 from deploy.api.images.schema import ImageRequest
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService

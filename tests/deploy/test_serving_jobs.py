@@ -27,9 +27,10 @@ from sqlalchemy.exc import OperationalError
 from components.config import Config, load_config
 from components.errors import ConfigError
 from components.jobs.queue import JobQueue
-from deploy.interfaces.protocols import BusyError, Delivery, Drawing, UnavailableError
+from deploy.interfaces.errors import BusyError, UnavailableError
+from deploy.interfaces.results import GeneratedImage, GenerationResult
+from deploy.interfaces.webhook_event import origin_allowed
 from deploy.jobs.service import JobService
-from deploy.jobs.webhooks import allowed
 from tests.deploy.test_serving_api import SECRET, error
 from tests.fakes.pipeline import READ_WORDS
 from tests.fakes.service_process import QUICK, SHORT_LEASE, running
@@ -271,10 +272,10 @@ class Moody:
     def __init__(self, *faults: Exception) -> None:
         self.faults = list(faults)
 
-    async def draw(self, *_: Any) -> AsyncGenerator[Delivery, None]:
+    async def stream(self, *_: Any) -> AsyncGenerator[GenerationResult, None]:
         if self.faults:
             raise self.faults.pop(0)
-        yield Delivery([Drawing(portrait(), (), 0.1)], {})
+        yield GenerationResult([GeneratedImage(portrait(), (), 0.1)], {})
 
 
 def test_what_passes_is_tried_again_and_what_does_not_is_given_up(
@@ -299,12 +300,12 @@ def test_what_passes_is_tried_again_and_what_does_not_is_given_up(
 
 def test_a_generator_that_hangs_is_left(tmp_path: Path) -> None:
     class Hanging(Moody):
-        async def draw(self, *arguments: Any) -> AsyncGenerator[Delivery, None]:
+        async def stream(self, *arguments: Any) -> AsyncGenerator[GenerationResult, None]:
             if self.faults:
                 self.faults.pop()
                 await asyncio.sleep(600)
-            async for delivery in super().draw(*arguments):
-                yield delivery
+            async for result in super().stream(*arguments):
+                yield result
 
     with client_of(configured(tmp_path, "serving.jobs.timeout_s=0.2", SHORT_LEASE), Hanging(Exception())) as client:
         done = wait(client, submit(client)["id"])
@@ -455,8 +456,8 @@ def test_webhooks_are_signed_sent_again_and_recorded(tmp_path: Path) -> None:
     ],
 )
 def test_webhooks_go_where_they_may_and_nowhere_else(url: str, fits: bool) -> None:
-    assert allowed(url, ("https://hooks.example", "http://127.0.0.1:9")) is fits
-    assert not allowed(url, ())
+    assert origin_allowed(url, ("https://hooks.example", "http://127.0.0.1:9")) is fits
+    assert not origin_allowed(url, ())
 
 
 @pytest.mark.parametrize(

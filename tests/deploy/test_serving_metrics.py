@@ -20,13 +20,13 @@ from components.engine.engine import Engine
 from components.engine.throughput import Throughput
 from components.jobs.job import Outlook, QueueBusyError, QueueFullError, State
 from deploy.api.app import create_app
-from deploy.api.operations.routes import served
+from deploy.api.operations.routes import served_model
 from deploy.api.request_metrics import RequestMetrics
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
-from deploy.interfaces.protocols import BusyError, ExcessError, UnavailableError
+from deploy.interfaces.errors import BusyError, OwnerLimitError, UnavailableError
 from deploy.status.metrics import GeneratorMetrics, engine_families, exposition, job_families
-from deploy.status.replica_status import ReplicaStatus, Report, Serving
+from deploy.status.replica_status import LoadedVersion, ReplicaReport, ReplicaStatus
 from tests.deploy.test_serving_app import photograph
 from tests.deploy.test_serving_overload import asked
 from tests.deploy.test_serving_rollout import configured
@@ -125,29 +125,29 @@ class Refusing:
         raise self._errors.pop(0)
 
 
-def refused(config: Config, *errors: Exception, board: ReplicaStatus | None = None) -> tuple[list[Any], str]:
+def refused(config: Config, *errors: Exception, status: ReplicaStatus | None = None) -> tuple[list[Any], str]:
     """The answers to requests that fail with ``errors``, and the page afterwards."""
     model = ModelResponse(id=MODEL, version="7")
-    app = create_app(config, model, CharacterService(config), Refusing(*errors), None, board)  # type: ignore[arg-type]
+    app = create_app(config, model, CharacterService(config), Refusing(*errors), None, status)  # type: ignore[arg-type]
     with TestClient(app, raise_server_exceptions=False) as client:
         answers = [client.post("/v1/images/generations", json={"prompt": "a robot"}) for _ in errors]
         return answers, client.get("/metrics").text
 
 
 def test_refusals_are_counted_by_their_reason_and_say_when_to_come_back(tmp_path: Path) -> None:
-    board = ReplicaStatus()
-    asyncio.run(board.report(Report("generator", "1", backlog_s=20)))
+    status = ReplicaStatus()
+    asyncio.run(status.report(ReplicaReport("generator", "1", backlog_s=20)))
     config = load_config("tiny", [f"serving.store={tmp_path}", "serving.max_queued_requests=8"])
     answers, page = refused(
         config,
-        ExcessError("too many of your own pictures are waiting", 3.2),
+        OwnerLimitError("too many of your own pictures are waiting", 3.2),
         BusyError("too many pictures are waiting", 0.01),
         BusyError("too many requests are waiting"),
         UnavailableError("a part of the service was restarted"),
         QueueFullError("too many jobs are waiting"),
         QueueBusyError("too many jobs of others are waiting"),
         OperationalError("select 1", {}, Exception("the server closed the connection")),
-        board=board,
+        status=status,
     )
     told = [(a.status_code, a.json()["error"]["code"], a.headers["Retry-After"]) for a in answers]
     assert told == [
@@ -172,7 +172,9 @@ def families(count: float) -> tuple[Metric, ...]:
 
 
 def test_replicas_of_one_kind_share_families_and_keep_their_names() -> None:
-    page = exposition([Report("generator", "x", metrics=families(1)), Report("generator", "y", metrics=families(2))])
+    page = exposition(
+        [ReplicaReport("generator", "x", metrics=families(1)), ReplicaReport("generator", "y", metrics=families(2))]
+    )
     (family,) = text_string_to_metric_families(page.decode())
     assert (family.name, family.type) == ("things", "counter")
     assert {s.labels["replica"]: s.value for s in family.samples} == {"x": 1, "y": 2}
@@ -183,8 +185,10 @@ def test_reports_survive_the_way_between_processes() -> None:
     import ray.cloudpickle as way
 
     metrics = GeneratorMetrics()
-    metrics.count_order("7")
-    report = Report("generator", "x", versions=(Serving("7", "champion"),), metrics=metrics.families("m", (), {}))
+    metrics.count_request("7")
+    report = ReplicaReport(
+        "generator", "x", versions=(LoadedVersion("7", "champion"),), metrics=metrics.families("m", (), {})
+    )
     there = way.loads(way.dumps(report))
     assert there.versions == report.versions and exposition([there]) == exposition([report])
 
@@ -210,7 +214,7 @@ def test_an_engine_tells_of_every_phase() -> None:
     engine = Engine(FakePipeline(), 64 * 64)
     for handle in engine.submit_all([asked("a slow robot"), asked()]):
         handle.result(10)
-    page = exposition([Report("generator", "x", metrics=tuple(engine_families({"7": engine.stats()})))]).decode()
+    page = exposition([ReplicaReport("generator", "x", metrics=tuple(engine_families({"7": engine.stats()})))]).decode()
     assert one(page, "realcustom_engine_ended_total", version="7", phase="done") == 2
     assert one(page, "realcustom_engine_recent_step_seconds", version="7") > 0
     assert one(page, "realcustom_engine_step_time_seconds_total", version="7") >= 0.5
@@ -221,25 +225,27 @@ def test_quantiles_are_of_the_durations_that_were_counted() -> None:
     metrics = RequestMetrics()
     for seconds in range(1, 101):
         metrics.count("GET", "/v1/jobs", 200, float(seconds), None)
-    page = exposition([Report("gateway", "g", metrics=metrics.families())]).decode()
+    page = exposition([ReplicaReport("gateway", "g", metrics=metrics.families())]).decode()
     assert one(page, "realcustom_request_quantile_seconds", route="/v1/jobs", quantile="0.5") == 50
     assert one(page, "realcustom_request_quantile_seconds", route="/v1/jobs", quantile="0.99") == 99
     assert numbers(page, "realcustom_rejections_total") == {}
 
 
 def test_jobs_are_there_by_state_also_where_there_are_none() -> None:
-    page = exposition([Report("jobs", "j", metrics=job_families(Outlook({State.DONE: 3}, oldest_s=0.0)))]).decode()
+    page = exposition(
+        [ReplicaReport("jobs", "j", metrics=job_families(Outlook({State.DONE: 3}, oldest_s=0.0)))]
+    ).decode()
     counted = {dict(labels)["state"]: value for labels, value in numbers(page, "realcustom_jobs").items()}
     assert counted == {"queued": 0, "running": 0, "done": 3, "failed": 0, "cancelled": 0}
 
 
 def test_the_served_model_is_what_most_generators_serve() -> None:
     model = ModelResponse(id=MODEL, version="7")
-    assert served(model, []) == model
-    old, new, kept = Serving("7", "champion"), Serving("8", "champion"), Serving("7", "kept")
-    reports = [Report("generator", "1", versions=(kept, new)), Report("generator", "2", versions=(old,))]
-    reports.append(Report("generator", "3", versions=(new,)))
-    found = served(model, reports)
+    assert served_model(model, []) == model
+    old, new, kept = LoadedVersion("7", "champion"), LoadedVersion("8", "champion"), LoadedVersion("7", "kept")
+    reports = [ReplicaReport("generator", "1", versions=(kept, new)), ReplicaReport("generator", "2", versions=(old,))]
+    reports.append(ReplicaReport("generator", "3", versions=(new,)))
+    found = served_model(model, reports)
     assert found.version == "8"
     assert [(v.version, v.role, v.replicas) for v in found.versions] == [
         ("8", "champion", 2),

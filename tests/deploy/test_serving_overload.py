@@ -22,14 +22,14 @@ from components.engine.warmup import warm_up
 from components.errors import ConfigError
 from components.jobs.job import JobProgress
 from deploy import app
-from deploy.api.timeouts import room_in_s
-from deploy.generator.loading import Loader, warm_probes
+from deploy.api.timeouts import backlog_retry_after_s
+from deploy.generator.loading import VersionLoader, warm_up_requests
 from deploy.generator.service import GenerationService, GeneratorLimits
-from deploy.interfaces import protocols
-from deploy.interfaces.protocols import BusyError, Delivery, UnavailableError
+from deploy.interfaces.errors import BusyError, OwnerLimitError, UnavailableError
+from deploy.interfaces.results import GenerationResult
 from deploy.status.metrics import GeneratorMetrics
-from deploy.status.readiness import UnhealthyError, check_moving, troubles
-from deploy.status.replica_status import ReplicaStatus, Report, posted
+from deploy.status.readiness import UnhealthyError, check_progress, readiness_problems
+from deploy.status.replica_status import ReplicaReport, ReplicaStatus, read_reports
 from tests.deploy.test_serving_generator import PLAIN, Kept
 from tests.fakes import pipeline as fakes
 from tests.fakes.in_process_service import generators, studio, wait_until
@@ -110,15 +110,15 @@ def test_the_backlog_is_about_as_long_as_it_takes(engine: Engine) -> None:
 def test_a_pipeline_that_does_not_come_back_is_noticed_and_given_up() -> None:
     pipeline = FakePipeline()
     service = GenerationService(pipeline, Kept())
-    check_moving([service.stats()], 0.0)
+    check_progress([service.stats()], 0.0)
 
     async def hang() -> list[Any]:
         begun = [asyncio.create_task(service.generate(o)) for o in (replace(PLAIN, prompt="endless"), SLOW, SLOW)]
         while service.stats().silent_s < 0.3:
             await asyncio.sleep(0.01)
         with pytest.raises(UnhealthyError, match="stuck_s"):
-            check_moving([service.stats()], 0.25)
-        check_moving([service.stats()], 60)
+            check_progress([service.stats()], 0.25)
+        check_progress([service.stats()], 60)
         service.abandon()
         return await asyncio.wait_for(asyncio.gather(*begun, return_exceptions=True), 5)
 
@@ -159,7 +159,7 @@ def test_a_closing_generator_ends_what_it_has_begun_with_its_previews() -> None:
 
     async def close() -> list[Any]:
         told = []
-        async with aclosing(service.draw(SLOW, 3)) as news:
+        async with aclosing(service.stream(SLOW, 3)) as news:
             async for each in news:
                 if isinstance(each, JobProgress) and not told:
                     closing = asyncio.create_task(asyncio.to_thread(service.close, 10))
@@ -168,7 +168,7 @@ def test_a_closing_generator_ends_what_it_has_begun_with_its_previews() -> None:
         return told
 
     told = asyncio.run(close())
-    assert isinstance(told[-1], Delivery) and sum(type(each).__name__ == "Preview" for each in told) >= 2
+    assert isinstance(told[-1], GenerationResult) and sum(type(each).__name__ == "Preview" for each in told) >= 2
 
 
 # When the refused may come back
@@ -189,7 +189,7 @@ def test_whoever_comes_back_when_told_finds_room() -> None:
         assert busy.value.retry_after_s is not None
         await asyncio.sleep(busy.value.retry_after_s)
         begun.append(asyncio.create_task(service.generate(SLOW)))
-        assert all(isinstance(done, Delivery) for done in await asyncio.gather(*begun))
+        assert all(isinstance(done, GenerationResult) for done in await asyncio.gather(*begun))
         return busy.value
 
     assert 0.3 < asyncio.run(overload()).retry_after_s < 1.5  # type: ignore[operator]
@@ -199,7 +199,7 @@ def test_whoever_comes_back_when_told_finds_room() -> None:
 def test_the_wait_survives_the_way_between_processes() -> None:
     import ray.cloudpickle as way
 
-    for error in (BusyError("too many", 2.5), protocols.ExcessError("your own", 1), UnavailableError("restarted")):
+    for error in (BusyError("too many", 2.5), OwnerLimitError("your own", 1), UnavailableError("restarted")):
         there = way.loads(way.dumps(error))
         assert (type(there), str(there), there.retry_after_s) == (type(error), str(error), error.retry_after_s)
 
@@ -207,8 +207,8 @@ def test_the_wait_survives_the_way_between_processes() -> None:
 @given(st.lists(st.floats(0, 1e6), max_size=4), st.floats(0, 1e6), st.sampled_from(["generator", "jobs"]))
 def test_nobody_is_sent_away_for_less_because_more_waits(backlogs: list[float], more: float, part: str) -> None:
     def told(values: list[float]) -> int:
-        reports = [Report(part, str(i), backlog_s=value) for i, value in enumerate(values)]
-        return room_in_s([*reports, Report("other", "x", backlog_s=1e9)], TINY.serving, part)
+        reports = [ReplicaReport(part, str(i), backlog_s=value) for i, value in enumerate(values)]
+        return backlog_retry_after_s([*reports, ReplicaReport("other", "x", backlog_s=1e9)], TINY.serving, part)
 
     assert 1 <= told(backlogs) <= 600
     assert told([value + more for value in backlogs]) >= told(backlogs)
@@ -239,14 +239,19 @@ def test_an_owner_in_excess_is_told_so() -> None:
     service = GenerationService(FakePipeline(), Kept(), GeneratorLimits(pixels=64 * 64, queued=9, owned=1))
 
     async def overload() -> list[Any]:
-        orders = [replace(SLOW, owner=owner) for owner in ("greedy", "greedy", "greedy", "modest")]
-        begun = [asyncio.create_task(service.generate(orders[0]))]
+        requests = [replace(SLOW, owner=owner) for owner in ("greedy", "greedy", "greedy", "modest")]
+        begun = [asyncio.create_task(service.generate(requests[0]))]
         await asyncio.sleep(0.1)
-        begun += [asyncio.create_task(service.generate(order)) for order in orders[1:]]
+        begun += [asyncio.create_task(service.generate(request)) for request in requests[1:]]
         return await asyncio.gather(*begun, return_exceptions=True)
 
     results = asyncio.run(overload())
-    assert [type(result) for result in results] == [Delivery, Delivery, protocols.ExcessError, Delivery]
+    assert [type(result) for result in results] == [
+        GenerationResult,
+        GenerationResult,
+        OwnerLimitError,
+        GenerationResult,
+    ]
     assert service.close(10)
 
 
@@ -266,17 +271,17 @@ def test_late_requests_are_refused_in_json(tmp_path: Path) -> None:
 # Readiness
 
 
-def ready(*reports: Report, least: int = 1) -> list[str]:
-    return sorted(troubles(reports, least))
+def ready(*reports: ReplicaReport, least: int = 1) -> list[str]:
+    return sorted(readiness_problems(reports, least))
 
 
 def test_the_service_is_ready_when_a_replica_of_each_part_is() -> None:
-    generator, jobs = Report("generator", "1"), Report("jobs", "1")
-    broken = Report("jobs", "2", trouble="the database does not answer")
+    generator, jobs = ReplicaReport("generator", "1"), ReplicaReport("jobs", "1")
+    broken = ReplicaReport("jobs", "2", problem="the database does not answer")
     assert ready() == ["generator", "jobs"]
     assert ready(generator) == ["jobs"] and ready(jobs) == ["generator"]
     assert ready(generator, jobs) == ready(generator, jobs, broken) == []
-    assert troubles([generator, broken], 1) == {"jobs": "the database does not answer"}
+    assert readiness_problems([generator, broken], 1) == {"jobs": "the database does not answer"}
     assert ready(jobs, least=0) == [], "it may sleep"
     assert ready(generator, broken, least=0) == ["jobs"]
 
@@ -288,8 +293,8 @@ def test_readiness_is_told_over_http_and_liveness_apart_from_it(tmp_path: Path) 
         async with studio(config) as service:
             await asyncio.sleep(0.2)
             assert (await service.client.get("/readyz")).json() == {"status": "ready"}
-            await service.board.report(Report("jobs", "jobs-1", trouble="the database does not answer"))
-            service.board.report = _deaf  # type: ignore[method-assign]
+            await service.status.report(ReplicaReport("jobs", "jobs-1", problem="the database does not answer"))
+            service.status.report = _deaf  # type: ignore[method-assign]
             answer = await service.client.get("/readyz")
             assert answer.status_code == 503
             assert answer.json()["error"]["message"] == "not ready: jobs: the database does not answer"
@@ -298,7 +303,7 @@ def test_readiness_is_told_over_http_and_liveness_apart_from_it(tmp_path: Path) 
     asyncio.run(ask())
 
 
-async def _deaf(report: Report) -> None:
+async def _deaf(report: ReplicaReport) -> None:
     return None
 
 
@@ -310,7 +315,7 @@ def test_a_database_that_is_gone_is_trouble_and_comes_back(tmp_path: Path) -> No
     file = tmp_path / "characters.db"
 
     async def trouble() -> str | None:
-        return (await jobs.report("1")).trouble
+        return (await jobs.report("1")).problem
 
     assert asyncio.run(trouble()) is None
     content = file.read_bytes()
@@ -325,15 +330,15 @@ def test_a_database_that_is_gone_is_trouble_and_comes_back(tmp_path: Path) -> No
 
 def test_replicas_that_are_silent_are_forgotten() -> None:
     now = [0.0]
-    board = ReplicaStatus(keep_s=10, clock=lambda: now[0])
+    status = ReplicaStatus(keep_s=10, clock=lambda: now[0])
 
     async def read(at: float) -> list[str]:
         now[0] = at
-        return [report.replica for report in await posted(board)]
+        return [report.replica for report in await read_reports(status)]
 
     async def post(replica: str, at: float) -> None:
         now[0] = at
-        await board.report(Report("generator", replica))
+        await status.report(ReplicaReport("generator", replica))
 
     async def live() -> None:
         await post("a", 0)
@@ -348,12 +353,12 @@ def test_replicas_that_are_silent_are_forgotten() -> None:
 
 def test_a_board_that_does_not_answer_keeps_nobody_waiting() -> None:
     class Silent(ReplicaStatus):
-        async def read(self) -> list[Report]:
+        async def read(self) -> list[ReplicaReport]:
             await asyncio.sleep(60)
             return []
 
     started = time.monotonic()
-    assert asyncio.run(posted(Silent(), within_s=0.05)) == []
+    assert asyncio.run(read_reports(Silent(), timeout_s=0.05)) == []
     assert time.monotonic() - started < 5
 
 
@@ -363,10 +368,10 @@ def test_a_board_that_does_not_answer_keeps_nobody_waiting() -> None:
 def test_every_size_is_drawn_alone_and_together_before_a_generator_is_ready() -> None:
     config = load_config("tiny", ["serving.warm_sizes=[64x64,96x64]", "serving.compile=true"])
     metrics = GeneratorMetrics()
-    service = Loader(config, fakes, "realcustom-tiny", Kept(), metrics)("7")
+    service = VersionLoader(config, fakes, "realcustom-tiny", Kept(), metrics)("7")
     pipeline = service.pipeline
     assert isinstance(pipeline, FakePipeline) and pipeline.compiled
-    sizes = {(probe.width, probe.height) for probe in warm_probes(pipeline, config)}
+    sizes = {(probe.width, probe.height) for probe in warm_up_requests(pipeline, config)}
     assert sizes == {(64, 64), (96, 64)} and max(pipeline.calls) >= 2
     assert service.stats().ended == {} and service.stats().steps == 0, "it is not counted as anybody's"
     assert service.close(10)
@@ -378,12 +383,12 @@ def test_a_version_that_cannot_draw_is_not_ready() -> None:
             raise RuntimeError("out of order")
 
     with pytest.raises(RuntimeError, match="out of order"):
-        warm_up(Broken(), warm_probes(FakePipeline(), TINY))
+        warm_up(Broken(), warm_up_requests(FakePipeline(), TINY))
 
 
 def test_the_budget_is_measured_once_for_all_versions() -> None:
     config = load_config("tiny", ["serving.pixel_budget=null"])
-    loader = Loader(config, fakes, "realcustom-tiny", Kept(), GeneratorMetrics())
+    loader = VersionLoader(config, fakes, "realcustom-tiny", Kept(), GeneratorMetrics())
     first = loader("7")
     second = loader("8", first)
     calls = [len(service.pipeline.calls) for service in (first, second)]  # type: ignore[attr-defined]

@@ -25,7 +25,9 @@ from components.model.pipeline import RealCustomPipeline
 from components.pictures import cut_out, to_png
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
-from deploy.interfaces.protocols import CharacterUse, Delivery, Order, SubjectSource, UploadedSubject
+from deploy.interfaces.protocols import SubjectSource
+from deploy.interfaces.requests import GenerationRequest, RequestedSubject, UploadedSubject
+from deploy.interfaces.results import GenerationResult
 from tests.fixtures.tolerances import LEVEL
 
 
@@ -41,34 +43,34 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)), np.int16)
 
 
-def test_the_real_pipeline_serves_orders(config: Config, reference: Reference) -> None:
+def test_the_real_pipeline_serves_requests(config: Config, reference: Reference) -> None:
     pipeline = RealCustomPipeline.from_config(config)
     store = CharacterStore(Path(config.serving.store))
     character = store.create("Rob", "a robot", "robot", [reference, reference])
     service = GenerationService(pipeline, CharacterService(config))
-    subject = CharacterUse(character.id, "robot")
-    order = Order("a robot in the snow", "", 64, 72, 2, 3.5, (4, 5), (subject,), 0.3)
+    subject = RequestedSubject(character.id, "robot")
+    request = GenerationRequest("a robot in the snow", "", 64, 72, 2, 3.5, (4, 5), (subject,), 0.3)
 
-    delivery = asyncio.run(service.generate(order))
-    assert [pixels(d.picture).shape for d in delivery.drawings] == [(72, 64, 3)] * 2
-    assert all([pixels(mask).shape for mask in d.masks] == [(72, 64)] for d in delivery.drawings)
+    result = asyncio.run(service.generate(request))
+    assert [pixels(g.image).shape for g in result.images] == [(72, 64, 3)] * 2
+    assert all([pixels(mask).shape for mask in g.masks] == [(72, 64)] for g in result.images)
     tokens = store.tokens(character.id, pipeline.token_identity)
     assert tokens is not None and tokens.tokens.ndim == 2
 
     async def looks() -> list[Preview]:
-        return [news async for news in service.draw(order, 1) if isinstance(news, Preview)]
+        return [news async for news in service.stream(request, 1) if isinstance(news, Preview)]
 
     assert [(look.step, pixels(look.png).shape) for look in asyncio.run(looks())] == [(1, (72, 64, 3))] * 2
 
-    async def together() -> list[Delivery]:
-        other = Order("a red cat and a robot", "night", 64, 72, 3, 2.0, (9,), (subject,), 0.5)
-        return list(await asyncio.gather(service.generate(other), service.generate(order)))
+    async def together() -> list[GenerationResult]:
+        other = GenerationRequest("a red cat and a robot", "night", 64, 72, 3, 2.0, (9,), (subject,), 0.5)
+        return list(await asyncio.gather(service.generate(other), service.generate(request)))
 
     crowded = asyncio.run(together())[1]
-    for alone, batched in zip(delivery.drawings, crowded.drawings, strict=True):
-        assert np.abs(pixels(alone.picture) - pixels(batched.picture)).max() <= LEVEL
+    for alone, batched in zip(result.images, crowded.images, strict=True):
+        assert np.abs(pixels(alone.image) - pixels(batched.image)).max() <= LEVEL
 
-    late = Order("very " * 90 + "robot", "", 64, 72, 2, 3.5, (1,), (subject,), None)
+    late = GenerationRequest("very " * 90 + "robot", "", 64, 72, 2, 3.5, (1,), (subject,), None)
     with pytest.raises(WordError, match="tokens"):
         asyncio.run(service.generate(late))
     assert service.close(10)
@@ -78,13 +80,13 @@ def test_the_real_pipeline_serves_orders(config: Config, reference: Reference) -
 def test_a_compiled_generator_draws_the_same(config: Config, reference: Reference) -> None:
     """`serving.compile`, warmed up as a generator is, alone and in a crowd."""
     store = CharacterStore(Path(config.serving.store))
-    subject = CharacterUse(store.create("Rob", "a robot", "robot", [reference]).id, "robot")
-    order = Order("a robot in the snow", "", 64, 64, 3, 3.5, (4,), (subject,), 0.3)
+    subject = RequestedSubject(store.create("Rob", "a robot", "robot", [reference]).id, "robot")
+    request = GenerationRequest("a robot in the snow", "", 64, 64, 3, 3.5, (4,), (subject,), 0.3)
 
-    async def draw(service: GenerationService) -> list[Delivery]:
-        other = replace(order, prompt="a red cat and a robot", seeds=(9,))
-        alone = await service.generate(order)
-        return [alone, *await asyncio.gather(service.generate(order), service.generate(other))]
+    async def draw(service: GenerationService) -> list[GenerationResult]:
+        other = replace(request, prompt="a red cat and a robot", seeds=(9,))
+        alone = await service.generate(request)
+        return [alone, *await asyncio.gather(service.generate(request), service.generate(other))]
 
     drawn = []
     for compiled in (False, True):
@@ -96,7 +98,7 @@ def test_a_compiled_generator_draws_the_same(config: Config, reference: Referenc
         drawn.append(asyncio.run(draw(service)))
         assert service.close(60)
     for plain, quick in zip(*drawn, strict=True):
-        assert np.abs(pixels(plain.drawings[0].picture) - pixels(quick.drawings[0].picture)).max() <= LEVEL
+        assert np.abs(pixels(plain.images[0].image) - pixels(quick.images[0].image)).max() <= LEVEL
 
 
 def test_a_subject_that_is_only_shown_is_named_and_drawn(reference: Reference) -> None:
@@ -104,11 +106,13 @@ def test_a_subject_that_is_only_shown_is_named_and_drawn(reference: Reference) -
     namer = partial(WordNamer.from_config, config.model, config.naming)
     service = GenerationService(RealCustomPipeline.from_config(config), cast(SubjectSource, None), namer=namer)
     shown = UploadedSubject((to_png(cut_out(reference.picture, reference.mask, 96)),), (None,))
-    order = Order("on the beach", "", 64, 64, 2, 3.5, (1,), (CharacterUse("", "", shown=shown),), None)
-    delivery = asyncio.run(service.generate(order))
-    (word,) = delivery.words
+    request = GenerationRequest(
+        "on the beach", "", 64, 64, 2, 3.5, (1,), (RequestedSubject("", "", uploaded=shown),), None
+    )
+    result = asyncio.run(service.generate(request))
+    (word,) = result.words
     assert word in WordNamer.from_config(config.model, config.naming).nouns
-    assert delivery.prompt.endswith(f"{word} on the beach") and delivery.drawings[0].masks
-    given = replace(order, prompt=delivery.prompt, subjects=(replace(order.subjects[0], word=word),))
-    assert asyncio.run(service.generate(given)).drawings[0].picture == delivery.drawings[0].picture
+    assert result.prompt.endswith(f"{word} on the beach") and result.images[0].masks
+    given = replace(request, prompt=result.prompt, subjects=(replace(request.subjects[0], word=word),))
+    assert asyncio.run(service.generate(given)).images[0].image == result.images[0].image
     assert service.close(10)

@@ -1,4 +1,4 @@
-"""Versions come and go while orders are drawn: none fails, each is drawn by one version, and the answer names it."""
+"""Versions come and go while requests are drawn: none fails, each is drawn by one version, and the answer names it."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.provenance.pictures import ModelName, PictureWriter
 from deploy import app
-from deploy.generator.aliases import VersionAliases, chosen
+from deploy.generator.rollout import ModelVersions, VersionAliases, select_version
 from deploy.generator.service import GenerationService
-from deploy.generator.versions import ModelVersions
-from deploy.interfaces.protocols import BusyError, Order, UnavailableError
+from deploy.interfaces.errors import BusyError, UnavailableError
+from deploy.interfaces.requests import GenerationRequest
 from deploy.status.readiness import UnhealthyError
 from tests.deploy.test_serving_generator import Kept
 from tests.fakes.in_process_service import Studio, generators, studio, wait_until
 from tests.fakes.pipeline import BROKEN, FakePipeline, point
 
-ORDER = Order("a robot", "", 64, 64, 3, 3.5, (1,), (), None)
+REQUEST = GenerationRequest("a robot", "", 64, 64, 3, 3.5, (1,), (), None)
 OLD, NEW = "7", "8"
 
 
@@ -44,8 +44,8 @@ def configured(tmp_path: Path, *overrides: str) -> Config:
     return load_config("tiny", [f"serving.store={tmp_path}/store", "serving.rollout.poll_s=0.02", *overrides])
 
 
-def fleet_of(*tried: str, rollout: RolloutConfig = RolloutConfig(poll_s=1), first: str = OLD) -> ModelVersions:
-    """A fleet of versions that paint; it begins with the first of ``tried`` that can be loaded, or with ``first``."""
+def replica_of(*tried: str, rollout: RolloutConfig = RolloutConfig(poll_s=1), first: str = OLD) -> ModelVersions:
+    """A replica over the fake pipeline; it serves the first version of ``tried`` that can be loaded, or ``first``."""
 
     def load(version: str, beside: GenerationService | None) -> GenerationService:
         if version == BROKEN:
@@ -62,21 +62,23 @@ def fleet_of(*tried: str, rollout: RolloutConfig = RolloutConfig(poll_s=1), firs
 @given(st.text(min_size=1, max_size=20), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_an_owner_stays_with_one_version_whatever_they_ask(owner: str, seed: int, other: int, share: float) -> None:
     both = VersionAliases(OLD, NEW)
-    first, second = (chosen(both, replace(ORDER, owner=owner, seeds=(s,)), share) for s in (seed, other))
+    first, second = (select_version(both, replace(REQUEST, owner=owner, seeds=(s,)), share) for s in (seed, other))
     assert first == second
-    assert chosen(VersionAliases(OLD), replace(ORDER, owner=owner), share) == OLD
+    assert select_version(VersionAliases(OLD), replace(REQUEST, owner=owner), share) == OLD
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1))
 def test_a_larger_share_takes_nobody_away_from_the_challenger(seed: int, one: float, other: float) -> None:
-    order, both = replace(ORDER, seeds=(seed,)), VersionAliases(OLD, NEW)
+    request, both = replace(REQUEST, seeds=(seed,)), VersionAliases(OLD, NEW)
     less, more = sorted((one, other))
-    assert chosen(both, order, less) == OLD or chosen(both, order, more) == NEW
-    assert chosen(both, order, 0) == OLD and chosen(both, order, 1) == NEW
+    assert select_version(both, request, less) == OLD or select_version(both, request, more) == NEW
+    assert select_version(both, request, 0) == OLD and select_version(both, request, 1) == NEW
 
 
 def test_the_challenger_gets_its_share() -> None:
-    drawn = Counter(chosen(VersionAliases(OLD, NEW), replace(ORDER, seeds=(seed,)), 0.1) for seed in range(5000))
+    drawn = Counter(
+        select_version(VersionAliases(OLD, NEW), replace(REQUEST, seeds=(seed,)), 0.1) for seed in range(5000)
+    )
     assert 0.08 < drawn[NEW] / 5000 < 0.12
 
 
@@ -124,28 +126,28 @@ def test_no_request_fails_while_the_alias_moves_back_and_forth(tmp_path: Path) -
 
 def test_what_was_begun_is_ended_by_the_version_that_began_it() -> None:
     async def switch() -> None:
-        fleet = fleet_of(rollout=RolloutConfig(poll_s=1, keep=0))
-        begun = asyncio.create_task(fleet.generate(replace(ORDER, prompt="a slow robot")))
+        replica = replica_of(rollout=RolloutConfig(poll_s=1, keep=0))
+        begun = asyncio.create_task(replica.generate(replace(REQUEST, prompt="a slow robot")))
         await asyncio.sleep(0.1)
-        await fleet.follow(VersionAliases(NEW))
-        assert [s.version for s in fleet.versions()] == [OLD, NEW], "it is drawing"
-        drawn = await fleet.generate(ORDER)
+        await replica.set_aliases(VersionAliases(NEW))
+        assert [s.version for s in replica.versions()] == [OLD, NEW], "it is drawing"
+        drawn = await replica.generate(REQUEST)
         assert drawn.model_version == NEW and not begun.done()
         assert (await begun).model_version == OLD
         await asyncio.sleep(0.1)
-        assert [(s.version, s.role) for s in fleet.versions()] == [(NEW, "champion")], "nothing is kept of it"
-        assert await fleet.close(10)
+        assert [(s.version, s.role) for s in replica.versions()] == [(NEW, "champion")], "nothing is kept of it"
+        assert await replica.close(10)
 
     asyncio.run(switch())
 
 
 def test_as_many_old_versions_stay_as_are_to_be_kept() -> None:
     async def switch() -> None:
-        fleet = fleet_of(rollout=RolloutConfig(poll_s=1, keep=1))
+        replica = replica_of(rollout=RolloutConfig(poll_s=1, keep=1))
         for version in ("8", "9", "8", "10"):
-            await fleet.follow(VersionAliases(version))
-        assert [(s.version, s.role) for s in fleet.versions()] == [("8", "kept"), ("10", "champion")]
-        assert await fleet.close(10)
+            await replica.set_aliases(VersionAliases(version))
+        assert [(s.version, s.role) for s in replica.versions()] == [("8", "kept"), ("10", "champion")]
+        assert await replica.close(10)
 
     asyncio.run(switch())
 
@@ -172,47 +174,47 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(tmp_path: Path) -> None
 
 def test_a_replica_that_cannot_load_what_is_named_serves_what_it_was_built_with() -> None:
     async def begin() -> None:
-        fleet = fleet_of(BROKEN)
-        assert [s.version for s in fleet.versions()] == [OLD]
+        replica = replica_of(BROKEN)
+        assert [s.version for s in replica.versions()] == [OLD]
         with pytest.raises(ArtifactError):
-            fleet_of(first=BROKEN)
-        assert await fleet.close(10)
+            replica_of(first=BROKEN)
+        assert await replica.close(10)
 
     asyncio.run(begin())
 
 
 def test_where_two_do_not_fit_the_replica_is_outdated() -> None:
     async def promote() -> None:
-        fleet = fleet_of(rollout=RolloutConfig(poll_s=1, beside=False))
-        await fleet.follow(VersionAliases(OLD))
-        fleet.check(60)
-        await fleet.follow(VersionAliases(NEW))
-        assert [s.version for s in fleet.versions()] == [OLD]
+        replica = replica_of(rollout=RolloutConfig(poll_s=1, beside=False))
+        await replica.set_aliases(VersionAliases(OLD))
+        replica.check(60)
+        await replica.set_aliases(VersionAliases(NEW))
+        assert [s.version for s in replica.versions()] == [OLD]
         with pytest.raises(UnhealthyError, match="beside"):
-            fleet.check(60)
-        assert (await fleet.generate(ORDER)).model_version == OLD, "it draws until it is replaced"
-        restarted = fleet_of(BROKEN, rollout=RolloutConfig(poll_s=1, beside=False))
-        await restarted.follow(VersionAliases(BROKEN))
+            replica.check(60)
+        assert (await replica.generate(REQUEST)).model_version == OLD, "it draws until it is replaced"
+        restarted = replica_of(BROKEN, rollout=RolloutConfig(poll_s=1, beside=False))
+        await restarted.set_aliases(VersionAliases(BROKEN))
         restarted.check(60)  # another restart would not help
-        assert await fleet.close(10) and await restarted.close(10)
+        assert await replica.close(10) and await restarted.close(10)
 
     asyncio.run(promote())
 
 
-def test_a_fleet_with_a_stuck_engine_stays_unhealthy_and_takes_nothing_more() -> None:
+def test_a_replica_with_a_stuck_engine_stays_unhealthy_and_takes_nothing_more() -> None:
     async def hang() -> None:
-        fleet = fleet_of()
-        begun = asyncio.create_task(fleet.generate(replace(ORDER, prompt="an endless robot")))
+        replica = replica_of()
+        begun = asyncio.create_task(replica.generate(replace(REQUEST, prompt="an endless robot")))
         await asyncio.sleep(0.3)
-        fleet.check(60)
-        with pytest.raises(UnhealthyError, match="nothing has moved"):
-            fleet.check(0.1)
+        replica.check(60)
+        with pytest.raises(UnhealthyError, match="made no progress"):
+            replica.check(0.1)
         with pytest.raises(UnavailableError):
             await begun
-        with pytest.raises(UnhealthyError, match="given up"):
-            fleet.check(60)
+        with pytest.raises(UnhealthyError, match="stuck"):
+            replica.check(60)
         with pytest.raises(BusyError) as refused:  # so that a job is given back, and loses no attempt
-            await fleet.generate(ORDER)
+            await replica.generate(REQUEST)
         assert refused.value.retry_after_s
 
     asyncio.run(hang())
@@ -224,7 +226,7 @@ def test_a_share_of_requests_and_jobs_goes_to_the_challenger(tmp_path: Path) -> 
     async def draw() -> None:
         async with studio(config) as service:
             point(config, champion=OLD, challenger=NEW)
-            while len(service.fleet.versions()) < 2:
+            while len(service.generator.versions()) < 2:
                 await asyncio.sleep(0.01)
             models = (await service.client.get("/v1/models")).json()["data"][0]
             await asyncio.sleep(0.2)
@@ -243,7 +245,7 @@ def test_a_share_of_requests_and_jobs_goes_to_the_challenger(tmp_path: Path) -> 
             point(config, champion=NEW, challenger=NEW)
             await service.until_version(NEW)
             assert service.loads == [OLD, NEW], "the challenger was loaded already"
-            assert {(s.version, s.role) for s in service.fleet.versions()} == {(OLD, "kept"), (NEW, "champion")}
+            assert {(s.version, s.role) for s in service.generator.versions()} == {(OLD, "kept"), (NEW, "champion")}
 
     asyncio.run(draw())
 

@@ -38,7 +38,8 @@ from deploy.api.app import create_app
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
-from deploy.interfaces.protocols import Delivery, Order
+from deploy.interfaces.requests import GenerationRequest
+from deploy.interfaces.results import GenerationResult
 from deploy.jobs.service import JobService
 from tests.data.test_data_fuzz import SEEDS, encoded, noise
 from tests.fakes.pipeline import FakePipeline
@@ -289,14 +290,14 @@ MARK = "zanzibar"
 class Broken:
     """Fails with the words that it was given."""
 
-    async def generate(self, order: Order) -> Delivery:
+    async def generate(self, request: GenerationRequest) -> GenerationResult:
         try:
-            raise ValueError(f"cannot draw {order.prompt}")
+            raise ValueError(f"cannot draw {request.prompt}")
         except ValueError as error:
-            raise RuntimeError(f"no picture of {order.prompt}") from error
+            raise RuntimeError(f"no picture of {request.prompt}") from error
 
-    async def draw(self, order: Order, previews: int = 0) -> Any:
-        await self.generate(order)
+    async def stream(self, request: GenerationRequest, previews: int = 0) -> Any:
+        await self.generate(request)
         yield
 
 
@@ -445,7 +446,7 @@ def test_drawn_pictures_that_the_policy_refuses_are_not_delivered(config: Config
     assert "b64_json" not in streamed.text and "content_policy" in streamed.text
 
 
-def test_one_refused_picture_refuses_its_order(config: Config) -> None:
+def test_one_refused_picture_refuses_its_request(config: Config) -> None:
     client = TestClient(service(config)[0])
     pictures = draw(client, n=3, seed=5).json()["data"]
     shown = [Image.open(io.BytesIO(base64.b64decode(p["b64_json"]))).convert("RGB") for p in pictures]

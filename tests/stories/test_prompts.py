@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.stories.cast import Cast, CastMember
-from components.stories.drawing import drawing_digest, plan_drawing
+from components.stories.panel_plan import drawing_digest, plan_drawing
 from components.stories.prompts import (
     StoredMention,
     pack_prompt,

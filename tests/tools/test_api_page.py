@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from components.config import PACKAGE_ROOT, load_config
-from deploy.api.authentication import OPEN
+from deploy.api.authentication import PUBLIC_PATHS
 from tools.api_page import interface, page
 
 
@@ -50,10 +50,10 @@ def test_refusals_are_described_where_they_can_be(document: dict[str, Any]) -> N
         }
 
     paths = set(document["paths"])
-    assert refusing(document, "401") == refusing(document, "403") == paths - OPEN
-    assert refusing(document, "429") == refusing(document, "503") == paths - OPEN
+    assert refusing(document, "401") == refusing(document, "403") == paths - PUBLIC_PATHS
+    assert refusing(document, "429") == refusing(document, "503") == paths - PUBLIC_PATHS
     open_to_all = interface(load_config("tiny"))
-    assert refusing(open_to_all, "401") == set() and refusing(open_to_all, "429") == paths - OPEN - {"/metrics"}
+    assert refusing(open_to_all, "401") == set() and refusing(open_to_all, "429") == paths - PUBLIC_PATHS - {"/metrics"}
 
 
 def test_every_operation_and_schema_is_on_the_page(document: dict[str, Any]) -> None:

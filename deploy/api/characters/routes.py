@@ -1,11 +1,11 @@
-"""The routes of characters."""
+"""``/v1/characters``."""
 
 from __future__ import annotations
 
 import copy
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
@@ -24,17 +24,17 @@ from deploy.api.characters.schema import (
     PicturesRequest,
 )
 from deploy.api.error_responses import ApiError
-from deploy.api.images.requests import read_order, to_base64
+from deploy.api.images.generation_request import resolve_request
 from deploy.api.images.schema import ImageRequest
-from deploy.api.quotas import Caller, caller
+from deploy.api.quotas import CurrentCaller
 from deploy.interfaces.protocols import Characters, Generator
+from deploy.interfaces.responses import to_base64
 
-_By = Annotated[Caller, Depends(caller)]
 Body = TypeVar("Body", bound=BaseModel)
 
 
-def _described(body: type[BaseModel]) -> dict[str, Any]:
-    """The OpenAPI of a body that is read by hand: JSON, or a form with files."""
+def _request_body(body: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI of a body that `_read` reads: JSON, or a form with files."""
     as_json = body.model_json_schema()
     form = copy.deepcopy(as_json)
     form["properties"]["faces"] = {"type": "string", "description": "As JSON."}
@@ -43,55 +43,52 @@ def _described(body: type[BaseModel]) -> dict[str, Any]:
 
 
 def character_routes(config: Config, model: str, characters: Characters, generator: Generator) -> APIRouter:
-    """``/v1/characters`` over the part that keeps them, and the one that draws candidates."""
+    """The routes of characters; ``generator`` generates candidates."""
     router = APIRouter(prefix="/v1/characters")
 
-    @router.post("", status_code=201, openapi_extra=_described(CharacterRequest))
-    async def create_character(request: Request, by: _By) -> CharacterResponse:
-        wanted = await _read(request, CharacterRequest)
-        pictures, description = wanted.pictures, wanted.description
-        if wanted.candidates:
-            chosen = await characters.candidate(wanted.candidates, wanted.choice, by.owner)
-            pictures, description = [chosen.picture], description or chosen.prompt
-        if told_word(wanted.target_word, description) is None and not config.serving.find_words:
+    @router.post("", status_code=201, openapi_extra=_request_body(CharacterRequest))
+    async def create_character(request: Request, caller: CurrentCaller) -> CharacterResponse:
+        body = await _read(request, CharacterRequest)
+        pictures, description = body.pictures, body.description
+        if body.candidates:
+            candidate = await characters.get_candidate(body.candidates, body.choice, caller.owner)
+            pictures, description = [candidate.picture], description or candidate.prompt
+        if told_word(body.target_word, description) is None and not config.serving.find_words:
             missing = "target_word: give the word that stands for the character, or a description that has it"
             raise ApiError(400, missing, "target_word", "missing")
-        created = await characters.create(
-            wanted.name, description, wanted.target_word, pictures, wanted.faces, by.owner
-        )
+        created = await characters.create(body.name, description, body.target_word, pictures, body.faces, caller.owner)
         return CharacterResponse.of(created)
 
     @router.post("/candidates", status_code=201)
-    async def draw_candidates(request: CandidatesRequest, by: _By) -> CandidatesResponse:
-        order = await read_order(ImageRequest(**request.model_dump()), config, model, characters, by.owner)
-        async with await by.charge(order):
-            delivery = await generator.generate(order)
-        pictures = [drawing.picture for drawing in delivery.drawings]
-        offered = await characters.offer(request.prompt, pictures, by.owner)
-        drawn = list(zip(map(to_base64, pictures), order.seeds, strict=True))
-        return CandidatesResponse.of(offered, request.prompt, drawn)
+    async def draw_candidates(body: CandidatesRequest, caller: CurrentCaller) -> CandidatesResponse:
+        request = await resolve_request(ImageRequest(**body.model_dump()), config, model, characters, caller.owner)
+        async with await caller.charge(request):
+            result = await generator.generate(request)
+        images = [generated.image for generated in result.images]
+        saved = await characters.save_candidates(body.prompt, images, caller.owner)
+        return CandidatesResponse.of(saved, body.prompt, list(zip(map(to_base64, images), request.seeds, strict=True)))
 
     @router.get("")
     async def list_characters(
-        by: _By,
+        caller: CurrentCaller,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         after: Annotated[str | None, Query(max_length=64)] = None,
     ) -> CharacterPage:
-        found = await characters.page(limit + 1, after, by.owner)
+        found = await characters.page(limit + 1, after, caller.owner)
         return CharacterPage(data=[CharacterResponse.of(c) for c in found[:limit]], has_more=len(found) > limit)
 
     @router.get("/{identifier}")
-    async def get_character(identifier: str, by: _By) -> CharacterResponse:
-        return CharacterResponse.of(await characters.get(identifier, by.owner))
+    async def get_character(identifier: str, caller: CurrentCaller) -> CharacterResponse:
+        return CharacterResponse.of(await characters.get(identifier, caller.owner))
 
     @router.patch("/{identifier}")
-    async def change_character(identifier: str, change: CharacterChange, by: _By) -> CharacterResponse:
-        changed = await characters.describe(identifier, change.name, change.description, change.target_word, by.owner)
+    async def change_character(identifier: str, change: CharacterChange, caller: CurrentCaller) -> CharacterResponse:
+        changed = await characters.update(identifier, change.name, change.description, change.target_word, caller.owner)
         return CharacterResponse.of(changed)
 
     @router.delete("/{identifier}")
-    async def delete_character(identifier: str, by: _By) -> DeletedResponse:
-        await characters.delete(identifier, by.owner)
+    async def delete_character(identifier: str, caller: CurrentCaller) -> DeletedResponse:
+        await characters.delete(identifier, caller.owner)
         return DeletedResponse(id=identifier)
 
     _add_picture_routes(router, characters)
@@ -99,35 +96,36 @@ def character_routes(config: Config, model: str, characters: Characters, generat
 
 
 def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
-    """What concerns the pictures of one character."""
+    """The routes of one character's images."""
 
     @router.get("/{identifier}/reference.png", response_class=Response)
-    async def get_reference(identifier: str, by: _By) -> Response:
-        return _png(await characters.cut_out(identifier, None, by.owner))
+    async def get_reference(identifier: str, caller: CurrentCaller) -> Response:
+        return _png(await characters.cut_out(identifier, None, caller.owner))
 
     @router.get("/{identifier}/thumbnail.webp", response_class=Response)
     async def get_thumbnail(
-        identifier: str, request: Request, by: _By, size: ThumbnailSize = ThumbnailSize.MEDIUM
+        identifier: str, http: Request, caller: CurrentCaller, size: ThumbnailSize = ThumbnailSize.MEDIUM
     ) -> Response:
-        picture, small = await characters.thumbnail(identifier, int(size), by.owner)
-        return cached(request, f"{picture}-{int(size)}", small, "image/webp", lasting=False)
+        picture, small = await characters.thumbnail(identifier, int(size), caller.owner)
+        return cached(http, f"{picture}-{int(size)}", small, "image/webp", lasting=False)
 
-    @router.post("/{identifier}/pictures", status_code=201, openapi_extra=_described(PicturesRequest))
-    async def add_pictures(identifier: str, request: Request, by: _By) -> CharacterResponse:
-        wanted = await _read(request, PicturesRequest)
-        return CharacterResponse.of(await characters.add_pictures(identifier, wanted.pictures, wanted.faces, by.owner))
+    @router.post("/{identifier}/pictures", status_code=201, openapi_extra=_request_body(PicturesRequest))
+    async def add_pictures(identifier: str, request: Request, caller: CurrentCaller) -> CharacterResponse:
+        body = await _read(request, PicturesRequest)
+        changed = await characters.add_pictures(identifier, body.pictures, body.faces, caller.owner)
+        return CharacterResponse.of(changed)
 
     @router.delete("/{identifier}/pictures/{picture}")
-    async def remove_picture(identifier: str, picture: str, by: _By) -> CharacterResponse:
-        return CharacterResponse.of(await characters.remove_picture(identifier, picture, by.owner))
+    async def remove_picture(identifier: str, picture: str, caller: CurrentCaller) -> CharacterResponse:
+        return CharacterResponse.of(await characters.remove_picture(identifier, picture, caller.owner))
 
     @router.get("/{identifier}/pictures/{picture}/cutout.png", response_class=Response)
-    async def get_cutout(identifier: str, picture: str, by: _By) -> Response:
-        return _png(await characters.cut_out(identifier, picture, by.owner))
+    async def get_cutout(identifier: str, picture: str, caller: CurrentCaller) -> Response:
+        return _png(await characters.cut_out(identifier, picture, caller.owner))
 
 
 async def _read(request: Request, body: type[Body]) -> Body:
-    """The request from a form with files or from JSON."""
+    """Read JSON, or a form with files."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         return body.model_validate_json(await request.body())

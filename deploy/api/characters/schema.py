@@ -15,7 +15,7 @@ from deploy.api.images.schema import MAX_IMAGES
 from deploy.api.schema import StrictRequest, decode_base64, decode_json
 
 
-def _a_word(text: str) -> str:
+def _contains_letter(text: str) -> str:
     if text and not any(character.isalnum() for character in text):
         raise ValueError("give the word that stands for the character in a prompt")
     return text
@@ -23,9 +23,9 @@ def _a_word(text: str) -> str:
 
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 Description = Annotated[str, Field(max_length=1000)]
-Word = Annotated[str, Field(max_length=64), AfterValidator(_a_word)]
+Word = Annotated[str, Field(max_length=64), AfterValidator(_contains_letter)]
 Upload = Annotated[bytes, BeforeValidator(decode_base64)]
-#: Where the face is on each picture: x0, y0, x1, y1 in its pixels, or null. In a form, as JSON.
+#: The face box of each image: x0, y0, x1, y1 in its pixels, or null. In a form, as JSON.
 Faces = Annotated[list[Box | None], BeforeValidator(decode_json), Field(max_length=MAX_PICTURES)]
 
 
@@ -33,11 +33,11 @@ class CharacterRequest(StrictRequest):
     """``POST /v1/characters``: as JSON, or as a form with the same fields and files."""
 
     name: Name
-    #: By default the prompt, if it is one of the candidates.
+    #: By default the candidates' prompt.
     description: Description = ""
     #: By default the description's head noun.
     target_word: Word = ""
-    #: An answer to ``POST /v1/characters/candidates``, and which of its pictures it shall be, in place of ``pictures``.
+    #: The id of candidates (``POST /v1/characters/candidates``) and the index of one, instead of ``pictures``.
     candidates: str | None = Field(None, max_length=64)
     choice: int = Field(0, ge=0, lt=MAX_IMAGES)
     pictures: list[Upload] = Field([], max_length=MAX_PICTURES, validate_default=True)
@@ -45,7 +45,7 @@ class CharacterRequest(StrictRequest):
 
     @field_validator("pictures")
     @classmethod
-    def _something_to_see(cls, pictures: list[bytes], info: ValidationInfo) -> list[bytes]:
+    def _one_source(cls, pictures: list[bytes], info: ValidationInfo) -> list[bytes]:
         if bool(pictures) == bool(info.data.get("candidates")):
             raise ValueError(f"send one to {MAX_PICTURES} pictures, or else the id of candidates")
         return pictures
@@ -59,14 +59,14 @@ class PicturesRequest(StrictRequest):
 
 
 class CharacterChange(StrictRequest):
-    """``PATCH /v1/characters/<id>``: what is given is changed."""
+    """``PATCH /v1/characters/<id>``: the given fields are changed."""
 
     name: Name | None = None
     description: Description | None = None
-    target_word: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_a_word)] | None = None
+    target_word: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_contains_letter)] | None = None
 
     @model_validator(mode="after")
-    def _something_to_do(self) -> CharacterChange:
+    def _not_empty(self) -> CharacterChange:
         if self.name is None and self.description is None and self.target_word is None:
             raise ValueError("give a name, a description or a target_word")
         return self
@@ -85,13 +85,13 @@ class CandidatesRequest(StrictRequest):
 
 
 class AdviceResponse(BaseModel):
-    """What a picture is like as a reference: the subject's longer side in pixels, and shares in [0, 1]."""
+    """Quality of a reference image: the subject's longer side in pixels, and shares in [0, 1]."""
 
     subject_pixels: int
     subject_share: float
     sharpness: float
     background_clutter: float
-    #: Null if nobody looked.
+    #: Null if faces are not detected.
     face_found: bool | None
     sentences: list[str]
 
@@ -109,12 +109,12 @@ class AdviceResponse(BaseModel):
 
 class PictureResponse(BaseModel):
     id: str
-    #: In pixels; null, like the advice, for pictures of an earlier release.
+    #: In pixels; null, like the advice, for images stored by an earlier release.
     width: int | None
     height: int | None
     face: Box | None
     advice: AdviceResponse | None
-    #: Path of the cut-out as the model sees it.
+    #: Path of the cut-out that the model sees.
     cutout: str
 
     @classmethod
@@ -137,12 +137,12 @@ class CharacterResponse(BaseModel):
     name: str
     description: str
     target_word: str
-    #: Null in characters of an earlier release.
+    #: Null for characters stored by an earlier release.
     word_source: Source | None
     pictures: list[PictureResponse]
-    #: The sentences about all pictures, each once.
+    #: The sentences of all images' advice, without repetitions.
     advice: list[str]
-    #: Path of the first cut-out as the model sees it.
+    #: Path of the first image's cut-out.
     reference: str
 
     @classmethod
@@ -176,7 +176,7 @@ class CandidateData(BaseModel):
 
 
 class CandidatesResponse(BaseModel):
-    """Until ``expires``, one of them can become a character."""
+    """Until ``expires``, ``POST /v1/characters`` makes a character of one of them."""
 
     id: str
     object: Literal["character.candidates"] = "character.candidates"
@@ -185,10 +185,10 @@ class CandidatesResponse(BaseModel):
     data: list[CandidateData]
 
     @classmethod
-    def of(cls, offered: Candidates, prompt: str, drawn: list[tuple[str, int]]) -> CandidatesResponse:
-        """Of pictures in base64 and their seeds."""
+    def of(cls, saved: Candidates, prompt: str, images: list[tuple[str, int]]) -> CandidatesResponse:
+        """``images`` are base64 strings and seeds."""
         data = [
-            CandidateData(b64_json=picture, seed=seed, advice=AdviceResponse.of(advice))
-            for (picture, seed), advice in zip(drawn, offered.advice, strict=True)
+            CandidateData(b64_json=image, seed=seed, advice=AdviceResponse.of(advice))
+            for (image, seed), advice in zip(images, saved.advice, strict=True)
         ]
-        return cls(id=offered.id, expires=int(offered.expires), prompt=prompt, data=data)
+        return cls(id=saved.id, expires=int(saved.expires), prompt=prompt, data=data)

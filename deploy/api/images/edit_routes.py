@@ -1,83 +1,91 @@
-"""One-step pictures: references come with the request, are looked at for it alone, and are kept nowhere."""
+"""``POST /v1/images/edits``: images with a subject whose reference images come with the request and are not stored."""
 
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
 
 from components.config import Config
 from components.errors import DataError, WordError
 from components.model.words import find_word
 from deploy.api.error_responses import ApiError
-from deploy.api.images.edit_schema import MAX_REFERENCES, EditRequest, form_schema
-from deploy.api.images.requests import check_model, make_order
-from deploy.api.images.responses import ANSWERS, Asked, answer
-from deploy.api.images.schema import ImageResponse
-from deploy.api.quotas import Caller, caller
-from deploy.interfaces.protocols import Characters, CharacterUse, Generator, Order
+from deploy.api.images.execution import RESPONSES, RequestContext, execute
+from deploy.api.images.generation_request import build_request, check_model
+from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema
+from deploy.api.quotas import CurrentCaller
+from deploy.api.stories.keeping import Keep, keeping
+from deploy.interfaces.protocols import Characters, Generator
+from deploy.interfaces.requests import GenerationRequest, RequestedSubject
+from deploy.interfaces.responses import ImageResponse
+from deploy.interfaces.stories import Stories
 
-#: The names that clients give to one picture, and to several.
-_IMAGES = ("image", "image[]")
-#: The form is read by hand, so it is described by hand.
-_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form_schema()}}}}
+#: The names that clients give to the form fields of one image and of several.
+_IMAGE_FIELDS = ("image", "image[]")
+#: `_read_form` reads the form, not FastAPI, which therefore cannot document it.
+_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": edit_form_schema()}}}}
 _NO_WORD = "target_word: the prompt must contain it as a whole word, within what the model reads"
 
 
-def edit_routes(config: Config, model: str, characters: Characters, generator: Generator) -> APIRouter:
-    """``/v1/images/edits`` over the part that looks at pictures and the one that draws them."""
+def edit_routes(
+    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories | None = None
+) -> APIRouter:
+    """The route of images with an uploaded subject."""
     router = APIRouter(prefix="/v1/images")
 
     @router.post(
         "/edits",
         response_model=ImageResponse,
         response_model_exclude_none=True,
-        responses=ANSWERS,
+        responses=RESPONSES,
         openapi_extra=_BODY,
     )
-    async def edit_images(line: Request, by: Annotated[Caller, Depends(caller)]) -> Any:
+    async def edit_images(http: Request, caller: CurrentCaller, keep: Keep = None) -> Any:
         started = time.perf_counter()
-        wanted = await _read_form(line)
-        order = await _read_order(wanted, config, model, characters, by.owner)
+        body = await _read_form(http)
+        request = await _resolve_request(body, config, model, characters, caller.owner)
+        source = keeping(generator, stories, keep, body.prompt, model)
         try:
-            return await answer(Asked(wanted, order, by, line, started), "image_edit", model, generator)
+            return await execute(RequestContext(body, request, caller, http, started), "image_edit", model, source)
         except WordError:
             raise ApiError(400, _NO_WORD, "target_word", "target_word_not_in_prompt") from None
 
     return router
 
 
-async def _read_order(wanted: EditRequest, config: Config, model: str, characters: Characters, owner: str) -> Order:
-    """The order of a picture with the subject that the references show.
+async def _resolve_request(
+    body: EditRequest, config: Config, model: str, characters: Characters, owner: str
+) -> GenerationRequest:
+    """The request with the subject of the uploaded images.
 
     Raises:
-        ApiError: a field is beyond its limit, a picture cannot be read, or the prompt does not hold the word.
+        ApiError: a field exceeds its limit, an image cannot be read, or the prompt does not contain the word.
     """
-    check_model(wanted, model)
-    word = wanted.target_word or ""
-    if word and not find_word(wanted.prompt, word):
+    check_model(body, model)
+    word = body.target_word or ""
+    if word and not find_word(body.prompt, word):
         raise ApiError(400, _NO_WORD, "target_word", "target_word_not_in_prompt")
-    make_order(wanted, config, wanted.prompt, [])  # what is beyond a limit need not be looked at
+    build_request(body, config, body.prompt, [])  # check the limits before the images are decoded
     try:
-        shown = await characters.show(wanted.image, "image")
+        uploaded = await characters.cut_out_uploads(body.image, "image")
     except DataError as error:
         raise ApiError(400, str(error), "image", "invalid_picture") from None
-    subject = CharacterUse("", word, wanted.strength, wanted.face_strength, wanted.body_strength, shown)
-    return make_order(wanted, config, wanted.prompt, [subject], owner)
+    subject = RequestedSubject("", word, body.strength, body.face_strength, body.body_strength, uploaded)
+    return build_request(body, config, body.prompt, [subject], owner)
 
 
-async def _read_form(line: Request) -> EditRequest:
-    kind = line.headers.get("content-type", "").partition(";")[0].strip().lower()
+async def _read_form(http: Request) -> EditRequest:
+    kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise ApiError(400, "send multipart/form-data with the pictures as files", code="content_type")
-    fields_at_most = len(EditRequest.model_fields)
-    async with line.form(max_files=MAX_REFERENCES + 2, max_fields=fields_at_most) as form:
-        sent = {key: value for key, value in form.multi_items() if key not in _IMAGES}
+    max_fields = len(EditRequest.model_fields)
+    async with http.form(max_files=MAX_REFERENCES + 2, max_fields=max_fields) as form:
+        sent = {key: value for key, value in form.multi_items() if key not in _IMAGE_FIELDS}
         fields: dict[str, object] = {
             key: await value.read() if isinstance(value, UploadFile) else value for key, value in sent.items()
         }
-        images = [value for name in _IMAGES for value in form.getlist(name)]
+        images = [value for name in _IMAGE_FIELDS for value in form.getlist(name)]
         fields["image"] = [await image.read() if isinstance(image, UploadFile) else image for image in images]
         return EditRequest.model_validate(fields)

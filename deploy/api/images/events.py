@@ -1,4 +1,4 @@
-"""Pictures in the making, as Server-Sent Events with the names and fields of OpenAI's."""
+"""Server-Sent Events of image generation, with the names and fields of OpenAI's interface."""
 
 from __future__ import annotations
 
@@ -9,136 +9,108 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from PIL import Image
 
 from components.errors import RealCustomError
-from components.jobs.job import JobProgress, Preview
+from components.jobs.job import Preview
 from components.provenance.pictures import encode
-from deploy.api.error_responses import answer_to
-from deploy.api.images.requests import revised, to_base64
-from deploy.api.images.schema import CompletedImageEvent, PartialImageEvent, PictureRequest
-from deploy.api.middleware import places
-from deploy.interfaces.protocols import Delivery, Order
+from deploy.api.error_responses import error_response
+from deploy.api.images.schema import BaseImageRequest, CompletedImageEvent, PartialImageEvent
+from deploy.api.middleware import traceback_without_messages
+from deploy.api.sse import KEEPALIVE_S, with_keepalive
+from deploy.interfaces.requests import GenerationRequest
+from deploy.interfaces.responses import revised_prompt, to_base64
+from deploy.interfaces.results import GenerationEvent, GenerationResult
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-News = JobProgress | Preview | Delivery
-#: Seconds without news after which the line is kept alive.
-_SILENCE_S = 10.0
 
 
 class ImageEvents:
-    """The events of one order.
+    """Encodes the events of one request.
 
     Args:
-        kind: ``image_generation`` or ``image_edit``.
-        request: whose order it is.
-        model: that the request is answered by.
-        started: when the request came, by `time.perf_counter`.
+        kind: prefix of the events' types, ``image_generation`` or ``image_edit``.
+        model: the model's id in the events.
+        started: when the request arrived, by `time.perf_counter`.
     """
 
-    def __init__(self, kind: str, request: PictureRequest, order: Order, model: str, started: float) -> None:
-        self._kind, self._request, self._order = kind, request, order
+    def __init__(
+        self, kind: str, body: BaseImageRequest, request: GenerationRequest, model: str, started: float
+    ) -> None:
+        self._kind, self._body, self._request = kind, body, request
         self._model, self._started = model, started
-        self._shown: Counter[int] = Counter()
+        #: Previews sent by image index.
+        self._sent: Counter[int] = Counter()
 
-    async def tell(self, news: AsyncGenerator[News, None]) -> AsyncGenerator[bytes, None]:
-        """The events, to the end.
+    async def encode(self, stream: AsyncGenerator[GenerationEvent, None]) -> AsyncGenerator[bytes, None]:
+        """Encode a generator's stream.
 
-        What is raised before the first is raised here; after it the answer has begun, and there is an event ``error``.
+        An error before the first event is raised; after it the response has started, and an event ``error`` is sent.
         """
-        begun = False
+        started = False
         try:
-            async with aclosing(_with_pauses(news, _SILENCE_S)) as heard:
-                async for each in heard:
-                    if isinstance(each, Preview):
-                        if self._shown[each.picture] < self._request.partial_images:
-                            yield await self._partial(each)
-                    elif isinstance(each, Delivery):
-                        for index in range(len(each.drawings)):
-                            yield self._completed(each, index)
-                    elif each is None or not begun:
+            async with aclosing(with_keepalive(stream, KEEPALIVE_S)) as events:
+                async for event in events:
+                    if isinstance(event, Preview):
+                        if self._sent[event.picture] < self._body.partial_images:
+                            yield await self._partial(event)
+                    elif isinstance(event, GenerationResult):
+                        for index in range(len(event.images)):
+                            yield self._completed(event, index)
+                    elif event is None or not started:
                         yield KEEPALIVE_COMMENT
-                    begun = True
+                    started = True
         except Exception as error:
-            if not begun:
+            if not started:
                 raise
             if not isinstance(error, RealCustomError):
-                log.error("a stream of pictures: %s", places(error))
-            yield format_sse_event(event="error", data_str=bytes(answer_to(error).body).decode())
+                log.error("image stream: %s", traceback_without_messages(error))
+            yield format_sse_event(event="error", data_str=bytes(error_response(error).body).decode())
 
     async def _partial(self, preview: Preview) -> bytes:
-        index = self._shown[preview.picture]
-        self._shown[preview.picture] += 1
-        looked = await asyncio.to_thread(self._in_format, preview.png)
+        index = self._sent[preview.picture]
+        self._sent[preview.picture] += 1
+        data = await asyncio.to_thread(self._convert, preview.png)
         event = PartialImageEvent(
             type=f"{self._kind}.partial_image",
             partial_image_index=index,
             step=preview.step,
-            **self._common(preview.picture, looked),
+            **self._common_fields(preview.picture, data),
         )
         return format_sse_event(event=event.type, data_str=event.model_dump_json())
 
-    def _completed(self, delivery: Delivery, index: int) -> bytes:
-        drawing, order = delivery.drawings[index], self._order
+    def _completed(self, result: GenerationResult, index: int) -> bytes:
+        image = result.images[index]
         event = CompletedImageEvent(
             type=f"{self._kind}.completed",
-            revised_prompt=revised(delivery, self._request.prompt),
-            masks_b64_json=[to_base64(mask) for mask in drawing.masks] if self._request.return_masks else None,
+            revised_prompt=revised_prompt(result, self._body.prompt),
+            masks_b64_json=[to_base64(mask) for mask in image.masks] if self._body.return_masks else None,
             model=self._model,
-            model_version=delivery.model_version,
-            seed=order.seeds[index],
-            target_words=list(delivery.words),
-            timings=delivery.timings | {"total_s": time.perf_counter() - self._started},
-            notes=delivery.notes,
-            **self._common(index, drawing.picture),
+            model_version=result.model_version,
+            seed=self._request.seeds[index],
+            target_words=list(result.words),
+            timings=result.timings | {"total_s": time.perf_counter() - self._started},
+            notes=result.notes,
+            **self._common_fields(index, image.image),
         )
         return format_sse_event(event=event.type, data_str=event.model_dump_json(exclude_none=True))
 
-    def _common(self, picture: int, data: bytes) -> dict[str, Any]:
-        order = self._order
+    def _common_fields(self, index: int, data: bytes) -> dict[str, Any]:
+        request = self._request
         return {
-            "picture": picture,
+            "picture": index,
             "b64_json": to_base64(data),
             "created_at": int(time.time()),
-            "output_format": order.output.format,
-            "size": f"{order.width}x{order.height}",
+            "output_format": request.output.format,
+            "size": f"{request.width}x{request.height}",
         }
 
-    def _in_format(self, png: bytes) -> bytes:
-        if self._order.output.format == "png":
+    def _convert(self, png: bytes) -> bytes:
+        """A PNG in the request's output format."""
+        if self._request.output.format == "png":
             return png
         with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
-            return encode(picture, self._order.output)
-
-
-async def _with_pauses(news: AsyncGenerator[T, None], silence_s: float) -> AsyncGenerator[T | None, None]:
-    """What comes, and None whenever nothing has come for so long."""
-    queue: asyncio.Queue[T | None] = asyncio.Queue()
-
-    async def hear() -> None:
-        try:
-            async with aclosing(news):
-                async for each in news:
-                    queue.put_nowait(each)
-        finally:
-            queue.put_nowait(None)
-
-    hearing = asyncio.create_task(hear())
-    try:
-        while True:
-            try:
-                item = await asyncio.wait_for(queue.get(), silence_s)
-            except TimeoutError:
-                yield None
-                continue
-            if item is None:
-                await hearing  # which raises what it has failed with
-                return
-            yield item
-    finally:
-        hearing.cancel()
-        await asyncio.gather(hearing, return_exceptions=True)
+            return encode(picture, self._request.output)

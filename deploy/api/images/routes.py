@@ -1,28 +1,35 @@
-"""The routes of pictures."""
+"""``POST /v1/images/generations``."""
 
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
 from components.config import Config
-from deploy.api.images.requests import read_order
-from deploy.api.images.responses import ANSWERS, Asked, answer
-from deploy.api.images.schema import ImageRequest, ImageResponse
-from deploy.api.quotas import Caller, caller
+from deploy.api.images.execution import RESPONSES, RequestContext, execute
+from deploy.api.images.generation_request import resolve_request
+from deploy.api.images.schema import ImageRequest
+from deploy.api.quotas import CurrentCaller
+from deploy.api.stories.keeping import Keep, keeping
 from deploy.interfaces.protocols import Characters, Generator
+from deploy.interfaces.responses import ImageResponse
+from deploy.interfaces.stories import Stories
 
 
-def image_routes(config: Config, model: str, characters: Characters, generator: Generator) -> APIRouter:
-    """``/v1/images/generations`` over the part that draws them."""
+def image_routes(
+    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories | None = None
+) -> APIRouter:
+    """The route of images with stored characters."""
     router = APIRouter(prefix="/v1/images")
 
-    @router.post("/generations", response_model=ImageResponse, response_model_exclude_none=True, responses=ANSWERS)
-    async def generate_images(wanted: ImageRequest, line: Request, by: Annotated[Caller, Depends(caller)]) -> Any:
+    @router.post("/generations", response_model=ImageResponse, response_model_exclude_none=True, responses=RESPONSES)
+    async def generate_images(body: ImageRequest, http: Request, caller: CurrentCaller, keep: Keep = None) -> Any:
         started = time.perf_counter()
-        order = await read_order(wanted, config, model, characters, by.owner)
-        return await answer(Asked(wanted, order, by, line, started), "image_generation", model, generator)
+        request = await resolve_request(body, config, model, characters, caller.owner)
+        context = RequestContext(body, request, caller, http, started)
+        source = keeping(generator, stories, keep, body.prompt, model)
+        return await execute(context, "image_generation", model, source)
 
     return router

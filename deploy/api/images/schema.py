@@ -1,4 +1,7 @@
-"""The JSON of pictures: OpenAI's schema, and our extensions."""
+"""The JSON of requests for images and of their events: OpenAI's schema and extensions.
+
+`deploy.interfaces.responses` has the response.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from deploy.api.schema import StrictRequest
 MAX_CHARACTERS = 4
 MAX_IMAGES = 10
 MAX_PARTIAL_IMAGES = 3
+MAX_REFERENCES = 4
 
 
 def _unsupported(value: object) -> object:
@@ -28,28 +32,28 @@ def _no_urls(value: object) -> object:
 
 def _opaque(value: object) -> object:
     if value == "transparent":
-        raise ValueError("pictures are opaque; leave it out, or cut the subject out afterwards")
+        raise ValueError("pictures are opaque: leave it out")
     return value
 
 
-#: Fields of OpenAI's interface for which there is nothing here.
+#: A field of OpenAI's interface that this service does not support.
 Unsupported = Annotated[None, BeforeValidator(_unsupported)]
 
 
 class CharacterChoice(StrictRequest):
-    """A character in a picture."""
+    """A character that appears in the images."""
 
     id: str
-    #: By default the character's own.
+    #: By default the character's own word.
     target_word: str | None = Field(None, min_length=1, max_length=64)
     strength: float = Field(1, ge=0, le=2)
-    #: Scales what the face (the rest) of the references contributes.
+    #: Scales the influence of the face in the reference images; ``body_strength`` that of everything else.
     face_strength: float = Field(1, ge=0, le=2)
     body_strength: float = Field(1, ge=0, le=2)
 
 
-class PictureRequest(StrictRequest):
-    """What all requests for pictures may say. A null stands for the default."""
+class BaseImageRequest(StrictRequest):
+    """The fields that all requests for images have. A null stands for the default."""
 
     prompt: str = Field(min_length=1, max_length=4000)
     model: str | None = None
@@ -57,13 +61,13 @@ class PictureRequest(StrictRequest):
     size: str = Field("auto", pattern=r"^(auto|[1-9]\d{1,4}x[1-9]\d{1,4})$")
     response_format: Annotated[Literal["b64_json"], BeforeValidator(_no_urls)] = "b64_json"
     output_format: Literal["png", "jpeg", "webp"] = "png"
-    #: How much of a JPEG or WebP is kept, in per cent.
+    #: Quality of a JPEG or WebP, in per cent.
     output_compression: int = Field(100, ge=0, le=100)
-    #: Server-Sent Events, with up to so many looks at each picture in the making.
+    #: Respond with Server-Sent Events, with up to ``partial_images`` previews of each image.
     stream: bool = False
     partial_images: int = Field(0, ge=0, le=MAX_PARTIAL_IMAGES)
     background: Annotated[Literal["auto", "opaque"], BeforeValidator(_opaque)] = "auto"
-    # Accepted, and without effect
+    # Accepted, without effect
     quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] = "auto"
     moderation: Literal["auto", "low"] = "auto"
     style: Literal["vivid", "natural"] | None = None
@@ -79,7 +83,7 @@ class PictureRequest(StrictRequest):
     seed: int | None = Field(None, ge=0, lt=2**32)
     steps: int | None = Field(None, ge=1)
     guidance_scale: float | None = Field(None, ge=1, le=30)
-    #: By default the model's own.
+    #: By default the model's own scheduler.
     scheduler: Literal[NAMES] | None = None  # type: ignore[valid-type]
     mask_scope: float | None = Field(None, gt=0, le=1)
     return_masks: bool = False
@@ -87,51 +91,56 @@ class PictureRequest(StrictRequest):
     @model_validator(mode="before")
     @classmethod
     def _nulls_are_defaults(cls, sent: Any) -> Any:
-        """As OpenAI's client sends what is given as None."""
+        """OpenAI's client sends null for an argument that is None."""
         if not isinstance(sent, dict):
             return sent
         return {key: value for key, value in sent.items() if value is not None or key not in cls.model_fields}
 
     def notes(self) -> tuple[str, ...]:
-        """What is asked for and has no effect."""
-        without = {
+        """Notes on fields that have no effect."""
+        ignored = {
             "quality: use steps": self.quality != "auto",
             "moderation: this service has one policy": self.moderation != "auto",
             "style: describe it in the prompt": self.style is not None,
             "complexity: use steps": self.complexity is not None,
             "output_compression: PNG loses nothing": self.output_format == "png" and self.output_compression < 100,
         }
-        return tuple(f"{note}; it has no effect" for note, idle in without.items() if idle)
+        return tuple(f"{note}; it has no effect" for note, sent in ignored.items() if sent)
 
 
-class ImageRequest(PictureRequest):
+class ImageRequest(BaseImageRequest):
     """``POST /v1/images/generations``. A prompt may name characters as ``@name`` or ``@"two words"``."""
 
     characters: list[CharacterChoice] = Field([], max_length=MAX_CHARACTERS)
 
 
-class ImageData(BaseModel):
-    b64_json: str
-    #: What was drawn, where it is not the prompt word for word.
-    revised_prompt: str | None = None
-    masks_b64_json: list[str] | None = None
+class EditRequest(BaseImageRequest):
+    """``POST /v1/images/edits``: images of one subject, which appears where the prompt contains its word."""
+
+    image: list[bytes] = Field(min_length=1, max_length=MAX_REFERENCES)
+    #: By default detected from the images: a word of the prompt, or one that is inserted into it.
+    target_word: str | None = Field(None, min_length=1, max_length=64)
+    strength: float = Field(1, ge=0, le=2)
+    face_strength: float = Field(1, ge=0, le=2)
+    body_strength: float = Field(1, ge=0, le=2)
+    # Accepted, without effect
+    input_fidelity: Literal["low", "high"] | None = None
+    # Refused
+    mask: Unsupported = None
+    markup: Unsupported = None
+
+    def notes(self) -> tuple[str, ...]:
+        ignored = self.input_fidelity is not None
+        return super().notes() + (("input_fidelity: use strength; it has no effect",) if ignored else ())
 
 
-class ImageResponse(BaseModel):
-    created: int
-    data: list[ImageData]
-    background: Literal["opaque"] = "opaque"
-    output_format: Literal["png", "jpeg", "webp"] = "png"
-    size: str = ""
-    model: str
-    #: The version in the model registry that drew them.
-    model_version: str = ""
-    #: The first picture's; the others count up from it.
-    seed: int
-    target_words: list[str]
-    timings: dict[str, float]
-    #: What was asked for and had no effect.
-    notes: list[str]
+def edit_form_schema() -> dict[str, Any]:
+    """The form of `EditRequest` for the OpenAPI document, without the fields that are refused."""
+    schema = EditRequest.model_json_schema()
+    properties: dict[str, Any] = schema["properties"]
+    for field in ("svg", "frame_count", "frame_duration_ms", "mask", "markup"):
+        del properties[field]
+    return schema
 
 
 class _TokenDetails(BaseModel):
@@ -140,7 +149,7 @@ class _TokenDetails(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens are not counted here: all zeros, for clients that read them."""
+    """All zeros, for clients that require the fields: tokens are not counted."""
 
     input_tokens: int = 0
     input_tokens_details: _TokenDetails = _TokenDetails()
@@ -149,7 +158,7 @@ class Usage(BaseModel):
 
 
 class ImageEvent(BaseModel):
-    """What events of a stream have in common: OpenAI's fields, and which picture it is (``picture`` of n)."""
+    """The fields that all events have: OpenAI's, and ``picture``, the index of the image."""
 
     type: str
     b64_json: str
@@ -157,28 +166,28 @@ class ImageEvent(BaseModel):
     created_at: int
     output_format: Literal["png", "jpeg", "webp"]
     quality: Literal["auto"] = "auto"
-    #: Of the finished picture.
+    #: Of the finished image.
     size: str
     picture: int
 
 
 class PartialImageEvent(ImageEvent):
-    """``image_generation.partial_image`` or ``image_edit.partial_image``: a small look at a picture in the making."""
+    """``image_generation.partial_image`` or ``image_edit.partial_image``: a preview of an unfinished image."""
 
-    #: Counts this picture's looks from 0.
+    #: Index of the preview among those of this image.
     partial_image_index: int
     step: int
 
 
 class CompletedImageEvent(ImageEvent):
-    """``image_generation.completed`` or ``image_edit.completed``: a finished picture."""
+    """``image_generation.completed`` or ``image_edit.completed``: a finished image."""
 
     usage: Usage = Usage()
     revised_prompt: str | None = None
     masks_b64_json: list[str] | None = None
     model: str
     model_version: str
-    #: This picture's.
+    #: This image's seed.
     seed: int
     target_words: list[str]
     timings: dict[str, float]

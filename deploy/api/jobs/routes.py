@@ -1,11 +1,11 @@
-"""The routes of jobs: pictures that are drawn while nobody waits on the line."""
+"""``/v1/jobs``: image generation in the background."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from components.config import Config
@@ -13,48 +13,52 @@ from components.fingerprint import fingerprint
 from components.jobs.job import Job, NewJob, State
 from components.jobs.store import ID
 from deploy.api.error_responses import ApiError
-from deploy.api.images.requests import read_order
-from deploy.api.images.schema import ImageResponse
+from deploy.api.images.generation_request import resolve_request
 from deploy.api.jobs.events import job_events
-from deploy.api.jobs.schema import DeletedJobResponse, JobPage, JobRequest, JobResponse
-from deploy.api.quotas import Caller, caller
-from deploy.interfaces.protocols import Characters, JobOrder, Jobs, Order
-from deploy.jobs.webhooks import allowed
+from deploy.api.jobs.schema import DeletedJobResponse, JobPage, JobRequest
+from deploy.api.quotas import Caller, CurrentCaller
+from deploy.api.sse import EventStreamResponse
+from deploy.interfaces.protocols import Characters, Jobs
+from deploy.interfaces.requests import GenerationRequest, JobPayload
+from deploy.interfaces.responses import ImageResponse, JobResponse
+from deploy.interfaces.webhook_event import origin_allowed
 
-#: Share of the longest request after which an event stream ends by itself; clients come back for the rest.
+#: An event stream ends after this share of the request timeout; clients then reconnect.
 _STREAM_SHARE = 0.9
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-Sent Events", "content": {"text/event-stream": {}}},
-    204: {"description": "It has ended, and its end was told"},
+    204: {"description": "The job has ended, and the client has its last event"},
 }
-_By = Annotated[Caller, Depends(caller)]
-_Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, pattern=r"^[\x21-\x7e]+$")]
-_LastEvent = Annotated[int, Header(alias="Last-Event-ID", ge=0, lt=2**31)]
+_IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, pattern=r"^[\x21-\x7e]+$")]
+_LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, lt=2**31)]
 
 
 def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -> APIRouter:
-    """``/v1/jobs`` over the part that keeps them."""
+    """The routes of jobs."""
     router = APIRouter(prefix="/v1/jobs")
     limits = config.serving.jobs
 
     @router.post("", status_code=202, response_model_exclude_none=True)
-    async def submit(request: JobRequest, response: Response, by: _By, idempotency_key: _Key = None) -> JobResponse:
-        webhook = None if request.webhook is None else request.webhook.url
-        if webhook is not None and not allowed(webhook, limits.webhook_origins):
+    async def submit(
+        body: JobRequest, response: Response, caller: CurrentCaller, idempotency_key: _IdempotencyKey = None
+    ) -> JobResponse:
+        webhook = None if body.webhook is None else body.webhook.url
+        if webhook is not None and not origin_allowed(webhook, limits.webhook_origins):
             raise ApiError(
                 400, "webhook.url: webhooks to this host are not allowed here", "webhook.url", "webhook_not_allowed"
             )
-        order = replace(await read_order(request, config, model, characters, by.owner), timeout_s=limits.timeout_s)
+        request = await resolve_request(body, config, model, characters, caller.owner)
+        request = replace(request, timeout_s=limits.timeout_s)
         new = NewJob(
-            payload=JobOrder(order.for_later(), request.return_masks, request.partial_images, model).pack(),
-            digest=fingerprint(request.model_dump(mode="json", exclude_defaults=True)),
-            steps=order.steps * len(order.seeds),
-            pictures=len(order.seeds),
-            owner=order.owner,
+            payload=JobPayload(request.without_revisions(), body.return_masks, body.partial_images, model).to_json(),
+            digest=fingerprint(body.model_dump(mode="json", exclude_defaults=True)),
+            steps=request.steps * len(request.seeds),
+            pictures=len(request.seeds),
+            owner=request.owner,
             key=idempotency_key,
             webhook=webhook,
         )
-        job, accepted = await submit_job(jobs, new, order, by)
+        job, accepted = await submit_job(jobs, new, request, caller)
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         if not accepted:
             response.headers["Idempotent-Replayed"] = "true"
@@ -62,46 +66,47 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
 
     @router.get("", response_model_exclude_none=True)
     async def page(
-        by: _By,
+        caller: CurrentCaller,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         after: Annotated[str | None, Query(pattern=ID)] = None,
     ) -> JobPage:
-        found = await jobs.page(limit + 1, after, by.owner)
+        found = await jobs.page(limit + 1, after, caller.owner)
         data = [JobResponse.of(job, limits.keep_s) for job in found[:limit]]
         return JobPage(data=data, has_more=len(found) > limit)
 
     @router.get("/{identifier}", response_model_exclude_none=True)
-    async def get(identifier: str, by: _By) -> JobResponse:
-        job = await jobs.get(identifier, by.owner)
-        kept = await jobs.result(identifier, by.owner) if job.state is State.DONE else None
-        result = None if kept is None else ImageResponse.model_validate_json(kept)
+    async def get(identifier: str, caller: CurrentCaller) -> JobResponse:
+        job = await jobs.get(identifier, caller.owner)
+        stored = await jobs.result(identifier, caller.owner) if job.state is State.DONE else None
+        result = None if stored is None else ImageResponse.model_validate_json(stored)
         return JobResponse.of(job, limits.keep_s, result)
 
     @router.get("/{identifier}/events", response_class=StreamingResponse, responses=_EVENTS)
-    async def events(identifier: str, by: _By, last_event_id: _LastEvent = 0) -> Response:
-        job = await jobs.get(identifier, by.owner)
+    async def events(identifier: str, caller: CurrentCaller, last_event_id: _LastEventId = 0) -> Response:
+        job = await jobs.get(identifier, caller.owner)
         if job.state.final and job.revision <= last_event_id:
-            return Response(status_code=204)  # which tells an EventSource not to come back
+            return Response(status_code=204)  # tells an EventSource not to reconnect
         limit_s = _STREAM_SHARE * config.serving.request_timeout_s
-        told = job_events(jobs, identifier, last_event_id, limits.keep_s, limit_s, by.owner)
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingResponse(told, media_type="text/event-stream", headers=headers)
+        return EventStreamResponse(job_events(jobs, identifier, last_event_id, limits.keep_s, limit_s, caller.owner))
 
     @router.delete("/{identifier}", response_model_exclude_none=True)
-    async def cancel(identifier: str, by: _By) -> JobResponse | DeletedJobResponse:
-        job = await jobs.cancel(identifier, by.owner)
+    async def cancel(identifier: str, caller: CurrentCaller) -> JobResponse | DeletedJobResponse:
+        job = await jobs.cancel(identifier, caller.owner)
         return DeletedJobResponse(id=identifier) if job is None else JobResponse.of(job, limits.keep_s)
 
     return router
 
 
-async def submit_job(jobs: Jobs, new: NewJob, order: Order, by: Caller) -> tuple[Job, bool]:
-    """Accept a job, and charge it once: what is known already costs nothing more, and is known whatever is left."""
-    known = None if new.key is None else await jobs.known(new)
-    if known is not None:
-        return known, False
-    async with await by.charge(order) as charge:
+async def submit_job(jobs: Jobs, new: NewJob, request: GenerationRequest, caller: Caller) -> tuple[Job, bool]:
+    """Submit a job and charge for it, once per idempotency key.
+
+    A repeated submission is looked up first, so that it succeeds also when the quota is used up.
+    """
+    existing = None if new.key is None else await jobs.find_existing(new)
+    if existing is not None:
+        return existing, False
+    async with await caller.charge(request) as charge:
         job, accepted = await jobs.submit(new)
-        if not accepted:
-            await charge.give_back()
+        if not accepted:  # another request with the same key was faster
+            await charge.refund()
     return job, accepted

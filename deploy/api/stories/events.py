@@ -7,38 +7,38 @@ changed since.
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
 
 from components.stories.story import StoryCursor, StoryNews, StoryNotFoundError
+from deploy.api.sse import KEEPALIVE_S
 from deploy.api.stories.schema import DeletedStoryResponse, PanelResponse, StoryEvent, StoryPreviewEvent, StorySummary
-from deploy.interfaces.protocols import UnavailableError
+from deploy.interfaces.errors import UnavailableError
+from deploy.interfaces.responses import to_base64
 from deploy.interfaces.stories import Stories
 
-#: Seconds without news after which the line is kept alive, and between questions while nobody answers.
-_SILENCE_S = 10.0
-_PAUSE_S = 0.5
+#: Seconds between attempts while the stories deployment is unavailable.
+_RETRY_S = 0.5
 
 
 async def story_events(
     stories: Stories, story: str, changes: int, limit_s: float, owner: str = ""
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """What is newer than ``changes``, until the story is deleted or ``limit_s`` seconds are over."""
     cursor, deadline = StoryCursor(changes), time.monotonic() + limit_s
     yield KEEPALIVE_COMMENT  # the answer begins at once
     while (left := deadline - time.monotonic()) > 0:
         try:
-            news = await stories.watch(story, cursor, min(left, _SILENCE_S), owner)
+            news = await stories.watch(story, cursor, min(left, KEEPALIVE_S), owner)
         except StoryNotFoundError:
             gone = DeletedStoryResponse(id=story, object="story.deleted")
             yield format_sse_event(event="deleted", data_str=gone.model_dump_json())
             return
         except UnavailableError:
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(_RETRY_S)
             news = None
         if news is None:
             yield KEEPALIVE_COMMENT
@@ -51,7 +51,7 @@ async def story_events(
 def _events(story: str, news: StoryNews) -> Iterator[bytes]:
     """Only the last has an id: who loses the line before it sees all of them again."""
     for preview in news.previews:
-        encoded = base64.b64encode(preview.png).decode("ascii")
+        encoded = to_base64(preview.png)
         shown = StoryPreviewEvent(panel=preview.panel, job=preview.job, step=preview.step, b64_json=encoded)
         yield format_sse_event(event="preview", data_str=shown.model_dump_json())
     states: list[tuple[str, BaseModel]] = []

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
@@ -19,11 +19,12 @@ from components.stories.answers import RequestKey
 from components.stories.story import RevisionError
 from deploy.api.cached_pictures import ThumbnailSize, cached
 from deploy.api.error_responses import ApiError
-from deploy.api.operations.routes import served
-from deploy.api.quotas import Caller, caller
+from deploy.api.operations.routes import served_model
+from deploy.api.quotas import CurrentCaller
 from deploy.api.schema import ModelResponse
-from deploy.api.stories.drawing import StoryDrawing
+from deploy.api.sse import EventStreamResponse
 from deploy.api.stories.events import story_events
+from deploy.api.stories.panel_jobs import StoryDrawing
 from deploy.api.stories.schema import (
     DeletedStoryResponse,
     DrawRequest,
@@ -43,7 +44,7 @@ from deploy.api.stories.schema import (
 )
 from deploy.interfaces.protocols import Jobs
 from deploy.interfaces.stories import Stories
-from deploy.status.replica_status import ReplicaStatus, posted
+from deploy.status.replica_status import ReplicaStatus, read_reports
 
 #: Share of the longest request after which an event stream ends by itself; clients come back for the rest.
 _STREAM_SHARE = 0.9
@@ -63,80 +64,82 @@ _FILES = {
 _EXPORTS: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind, _ in _FILES.values()}}}
 _FORM = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
 _IMPORT = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
-_By = Annotated[Caller, Depends(caller)]
 _Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, pattern=r"^[\x21-\x7e]+$")]
 _IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=100)]
 _LastEvent = Annotated[int, Header(alias="Last-Event-ID", ge=0, lt=2**31)]
 _Story = Annotated[str | None, Query(pattern=r"^story-[0-9a-f]{28}$")]
 
 
-def story_routes(config: Config, model: ModelResponse, stories: Stories, jobs: Jobs, board: ReplicaStatus) -> APIRouter:
+def story_routes(
+    config: Config, model: ModelResponse, stories: Stories, jobs: Jobs, status: ReplicaStatus
+) -> APIRouter:
     """``/v1/stories`` over the part that keeps them and the one that draws their panels."""
     router = APIRouter(prefix="/v1/stories")
 
     @router.post("", status_code=201)
     async def create_story(
-        wanted: StoryRequest, response: Response, by: _By, idempotency_key: _Key = None
+        wanted: StoryRequest, response: Response, caller: CurrentCaller, idempotency_key: _Key = None
     ) -> StoryResponse:
         panels = wanted.panels()
         request = _request("story", wanted, idempotency_key)
-        story, new = await stories.create(wanted.values(), panels, by.owner, request)
+        story, new = await stories.create(wanted.values(), panels, caller.owner, request)
         response.headers["Location"] = f"/v1/stories/{story.id}"
         _tell(response, story.revision, new)
         return StoryResponse.of(story)
 
     @router.get("")
-    async def list_stories(by: _By, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: _Story = None) -> StoryPage:
-        found = await stories.page(limit + 1, after, by.owner)
+    async def list_stories(
+        caller: CurrentCaller, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: _Story = None
+    ) -> StoryPage:
+        found = await stories.page(limit + 1, after, caller.owner)
         return StoryPage(data=[StorySummary.of(story) for story in found[:limit]], has_more=len(found) > limit)
 
     @router.get("/{story}")
-    async def get_story(story: str, response: Response, by: _By) -> StoryResponse:
-        found = await stories.get(story, by.owner)
+    async def get_story(story: str, response: Response, caller: CurrentCaller) -> StoryResponse:
+        found = await stories.get(story, caller.owner)
         _tell(response, found.revision)
         return StoryResponse.of(found)
 
     @router.patch("/{story}")
     async def change_story(
-        story: str, change: StoryChange, response: Response, by: _By, if_match: _IfMatch = None
+        story: str, change: StoryChange, response: Response, caller: CurrentCaller, if_match: _IfMatch = None
     ) -> StoryResponse:
         try:
-            changed = await stories.change(story, change.values(), by.owner, _expected(if_match))
+            changed = await stories.change(story, change.values(), caller.owner, _expected(if_match))
         except RevisionError as error:
             raise _mismatch(error) from None
         _tell(response, changed.revision)
         return StoryResponse.of(changed)
 
     @router.delete("/{story}")
-    async def delete_story(story: str, by: _By, if_match: _IfMatch = None) -> DeletedStoryResponse:
+    async def delete_story(story: str, caller: CurrentCaller, if_match: _IfMatch = None) -> DeletedStoryResponse:
         try:
-            left = await stories.delete(story, by.owner, _expected(if_match))
+            left = await stories.delete(story, caller.owner, _expected(if_match))
         except RevisionError as error:
             raise _mismatch(error) from None
-        await _cancel(jobs, left, by.owner)
+        await _cancel(jobs, left, caller.owner)
         return DeletedStoryResponse(id=story, object="story.deleted")
 
     @router.put("/{story}/order")
     async def order_panels(
-        story: str, wanted: OrderRequest, response: Response, by: _By, if_match: _IfMatch = None
+        story: str, wanted: OrderRequest, response: Response, caller: CurrentCaller, if_match: _IfMatch = None
     ) -> StoryResponse:
         try:
-            ordered = await stories.order(story, wanted.panels, by.owner, _expected(if_match))
+            ordered = await stories.order(story, wanted.panels, caller.owner, _expected(if_match))
         except RevisionError as error:
             raise _mismatch(error) from None
         _tell(response, ordered.revision)
         return StoryResponse.of(ordered)
 
     @router.get("/{story}/events", response_class=StreamingResponse, responses=_EVENTS)
-    async def events(story: str, by: _By, last_event_id: _LastEvent = 0) -> Response:
+    async def events(story: str, caller: CurrentCaller, last_event_id: _LastEvent = 0) -> Response:
         """``panel`` when anything of one has changed, ``story``, ``preview``, and ``deleted`` as the last."""
-        await stories.get(story, by.owner)
+        await stories.get(story, caller.owner)
         limit_s = _STREAM_SHARE * config.serving.request_timeout_s
-        told = story_events(stories, story, last_event_id, limit_s, by.owner)
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingResponse(told, media_type="text/event-stream", headers=headers)
+        told = story_events(stories, story, last_event_id, limit_s, caller.owner)
+        return EventStreamResponse(told)
 
-    _add_file_routes(router, model, stories, board)
+    _add_file_routes(router, model, stories, status)
     _add_panel_routes(router, stories, jobs)
     _add_draw_routes(router, StoryDrawing(config, model.id, stories, jobs), stories, jobs)
     _add_take_routes(router, stories)
@@ -146,56 +149,63 @@ def story_routes(config: Config, model: ModelResponse, stories: Stories, jobs: J
 def _add_panel_routes(router: APIRouter, stories: Stories, jobs: Jobs) -> None:
     @router.post("/{story}/panels", status_code=201)
     async def add_panels(
-        story: str, wanted: PanelsRequest, response: Response, by: _By, idempotency_key: _Key = None
+        story: str, wanted: PanelsRequest, response: Response, caller: CurrentCaller, idempotency_key: _Key = None
     ) -> PanelList:
         values = [panel.values() for panel in wanted.panels]
         request = _request(f"panels/{story}", wanted, idempotency_key)
-        added, new = await stories.add_panels(story, values, wanted.after, by.owner, request)
+        added, new = await stories.add_panels(story, values, wanted.after, caller.owner, request)
         _replayed(response, new)
         return PanelList(data=[PanelResponse.of(panel, story) for panel in added])
 
     @router.get("/{story}/panels/{panel}")
-    async def get_panel(story: str, panel: str, response: Response, by: _By) -> PanelResponse:
-        found = await stories.get_panel(story, panel, by.owner)
+    async def get_panel(story: str, panel: str, response: Response, caller: CurrentCaller) -> PanelResponse:
+        found = await stories.get_panel(story, panel, caller.owner)
         _tell(response, found.revision)
         return PanelResponse.of(found, story)
 
     @router.patch("/{story}/panels/{panel}")
     async def change_panel(
-        story: str, panel: str, change: PanelChange, response: Response, by: _By, if_match: _IfMatch = None
+        story: str,
+        panel: str,
+        change: PanelChange,
+        response: Response,
+        caller: CurrentCaller,
+        if_match: _IfMatch = None,
     ) -> PanelResponse:
         values, expected = change.values(), _expected(if_match)
         try:
-            changed = await stories.change_panel(story, panel, values, by.owner, expected, change.chosen)
+            changed = await stories.change_panel(story, panel, values, caller.owner, expected, change.chosen)
         except RevisionError as error:
             raise _mismatch(error) from None
         _tell(response, changed.revision)
         return PanelResponse.of(changed, story)
 
     @router.delete("/{story}/panels/{panel}")
-    async def delete_panel(story: str, panel: str, by: _By, if_match: _IfMatch = None) -> DeletedStoryResponse:
+    async def delete_panel(
+        story: str, panel: str, caller: CurrentCaller, if_match: _IfMatch = None
+    ) -> DeletedStoryResponse:
         try:
-            left = await stories.delete_panel(story, panel, by.owner, _expected(if_match))
+            left = await stories.delete_panel(story, panel, caller.owner, _expected(if_match))
         except RevisionError as error:
             raise _mismatch(error) from None
-        await _cancel(jobs, left, by.owner)
+        await _cancel(jobs, left, caller.owner)
         return DeletedStoryResponse(id=panel, object="panel.deleted")
 
     @router.post("/{story}/panels/{panel}/duplicate", status_code=201)
     async def duplicate_panel(
-        story: str, panel: str, response: Response, by: _By, idempotency_key: _Key = None
+        story: str, panel: str, response: Response, caller: CurrentCaller, idempotency_key: _Key = None
     ) -> PanelResponse:
         request = _request(f"duplicate/{story}/{panel}", None, idempotency_key)
-        copy, new = await stories.duplicate(story, panel, by.owner, request)
+        copy, new = await stories.duplicate(story, panel, caller.owner, request)
         _tell(response, copy.revision, new)
         return PanelResponse.of(copy, story)
 
 
-def _add_file_routes(router: APIRouter, model: ModelResponse, stories: Stories, board: ReplicaStatus) -> None:
+def _add_file_routes(router: APIRouter, model: ModelResponse, stories: Stories, status: ReplicaStatus) -> None:
     @router.get("/{story}/export", response_class=Response, responses=_EXPORTS)
     async def export_story(
         story: str,
-        by: _By,
+        caller: CurrentCaller,
         format: ExportFormat,
         panels_per_page: Annotated[int | None, Query(ge=1, le=6)] = None,
         title_page: bool | None = None,
@@ -203,21 +213,23 @@ def _add_file_routes(router: APIRouter, model: ModelResponse, stories: Stories, 
     ) -> Response:
         """A story as a file; pages by default as the story has them."""
         given = {"panels_per_page": panels_per_page, "title_page": title_page, "paper": paper}
-        own = (await stories.get(story, by.owner)).pages
+        own = (await stories.get(story, caller.owner)).pages
         pages = replace(own, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-        data = await stories.export(story, format, pages, by.owner)
+        data = await stories.export(story, format, pages, caller.owner)
         kind, name = _FILES[format]
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
         return Response(data, media_type=kind, headers=headers | {"X-Content-Type-Options": "nosniff"})
 
     @router.post("/import", status_code=201, openapi_extra=_IMPORT)
-    async def import_story(line: Request, response: Response, by: _By, idempotency_key: _Key = None) -> ImportedStory:
+    async def import_story(
+        line: Request, response: Response, caller: CurrentCaller, idempotency_key: _Key = None
+    ) -> ImportedStory:
         """Open what ``export?format=story`` has written, here or elsewhere."""
         data = await _uploaded(line)
         digest = hashlib.sha256(data).hexdigest()
         request = None if idempotency_key is None else RequestKey(idempotency_key, digest)
-        draws = model.id, served(model, await posted(board)).version
-        story, notes, new = await stories.import_story(data, by.owner, draws, request)
+        draws = model.id, served_model(model, await read_reports(status)).version
+        story, notes, new = await stories.import_story(data, caller.owner, draws, request)
         response.headers["Location"] = f"/v1/stories/{story.id}"
         _tell(response, story.revision, new)
         return ImportedStory(**StoryResponse.of(story).model_dump(), notes=notes)
@@ -226,45 +238,45 @@ def _add_file_routes(router: APIRouter, model: ModelResponse, stories: Stories, 
 def _add_draw_routes(router: APIRouter, drawing: StoryDrawing, stories: Stories, jobs: Jobs) -> None:
     @router.post("/{story}/draw", status_code=202)
     async def draw_panels(
-        story: str, wanted: DrawRequest, response: Response, by: _By, idempotency_key: _Key = None
+        story: str, wanted: DrawRequest, response: Response, caller: CurrentCaller, idempotency_key: _Key = None
     ) -> DrawResponse:
         request = _request(f"draw/{story}", wanted, idempotency_key)
-        known = None if request is None else await stories.answered(request, by.owner)
+        known = None if request is None else await stories.answered(request, caller.owner)
         if known is not None:
             _replayed(response, False)
             return DrawResponse.model_validate(known)
-        answer = await drawing.draw(story, wanted, by, request)
+        answer = await drawing.draw(story, wanted, caller, request)
         if request is not None:
-            await stories.keep_answer(request, answer.model_dump(mode="json"), by.owner)
+            await stories.keep_answer(request, answer.model_dump(mode="json"), caller.owner)
         return answer
 
     @router.delete("/{story}/panels/{panel}/job")
-    async def cancel_drawing(story: str, panel: str, by: _By) -> PanelResponse:
+    async def cancel_drawing(story: str, panel: str, caller: CurrentCaller) -> PanelResponse:
         """Cancel what is being drawn for a panel, all variations of it."""
-        await _cancel(jobs, await stories.jobs_of(story, panel, by.owner), by.owner)
-        return PanelResponse.of(await stories.get_panel(story, panel, by.owner), story)
+        await _cancel(jobs, await stories.jobs_of(story, panel, caller.owner), caller.owner)
+        return PanelResponse.of(await stories.get_panel(story, panel, caller.owner), story)
 
 
 def _add_take_routes(router: APIRouter, stories: Stories) -> None:
     @router.get("/{story}/takes/{take}.png", response_class=Response, responses=_PNG)
-    async def get_take(story: str, take: str, request: Request, by: _By) -> Response:
-        return cached(request, take, await stories.picture(story, take, by.owner), "image/png")
+    async def get_take(story: str, take: str, request: Request, caller: CurrentCaller) -> Response:
+        return cached(request, take, await stories.picture(story, take, caller.owner), "image/png")
 
     @router.get("/{story}/takes/{take}/thumbnail.webp", response_class=Response, responses=_WEBP)
     async def get_thumbnail(
-        story: str, take: str, request: Request, by: _By, size: ThumbnailSize = ThumbnailSize.MEDIUM
+        story: str, take: str, request: Request, caller: CurrentCaller, size: ThumbnailSize = ThumbnailSize.MEDIUM
     ) -> Response:
-        small = await stories.thumbnail(story, take, int(size), by.owner)
+        small = await stories.thumbnail(story, take, int(size), caller.owner)
         return cached(request, f"{take}-{int(size)}", small, "image/webp")
 
     @router.get("/{story}/takes/{take}/masks/{index}.png", response_class=Response, responses=_PNG)
-    async def get_mask(story: str, take: str, index: int, request: Request, by: _By) -> Response:
-        mask = await stories.mask(story, take, index, by.owner)
+    async def get_mask(story: str, take: str, index: int, request: Request, caller: CurrentCaller) -> Response:
+        mask = await stories.mask(story, take, index, caller.owner)
         return cached(request, f"{take}-mask-{index}", mask, "image/png")
 
     @router.delete("/{story}/takes/{take}")
-    async def delete_take(story: str, take: str, by: _By) -> DeletedStoryResponse:
-        await stories.delete_take(story, take, by.owner)
+    async def delete_take(story: str, take: str, caller: CurrentCaller) -> DeletedStoryResponse:
+        await stories.delete_take(story, take, caller.owner)
         return DeletedStoryResponse(id=take, object="take.deleted")
 
 

@@ -1,11 +1,9 @@
-"""The rules of the house: arrows run downwards, the model knows no platform, nothing is unpickled."""
+"""Rules of the code: what may import what, no pickle, no import-time side effects; and the cluster configurations."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,105 +11,97 @@ import yaml
 from packaging.requirements import Requirement
 
 from components.config import PACKAGE_ROOT
+from tests.architecture.import_graph import imports, parse_modules
 
-HOUSE = ("workflows", "deploy", "components", "tools", "benchmarks")
-
-
-def _sources(*folders: str) -> list[Path]:
-    return sorted(path for folder in folders for path in (PACKAGE_ROOT / folder).rglob("*.py"))
+CODE = ("workflows", "deploy", "components", "tools", "benchmarks")
 
 
-def _imports(path: Path) -> Iterator[str]:
-    """Every module that ``path`` imports, at its top or inside a function."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
-            assert node.module is not None
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def _imported(*folders: str) -> dict[str, set[str]]:
+    """Module below the folders -> the dotted names of all modules and members that it imports."""
+    return {
+        module: {name for source, members in imports(tree) for name in {source, *members}}
+        for module, tree in parse_modules(*folders).items()
+    }
 
 
-def _breaches(folder: str, forbidden: set[str], allowed: frozenset[str] = frozenset()) -> list[str]:
+def _violations(folder: str, forbidden: set[str], allowed: frozenset[str] = frozenset()) -> list[str]:
+    """The imports of forbidden top-level packages."""
     return sorted(
-        f"{path.relative_to(PACKAGE_ROOT)} imports {name}"
-        for path in _sources(folder)
-        if str(path.relative_to(PACKAGE_ROOT)) not in allowed
-        for name in set(_imports(path))
+        f"{module} imports {name}"
+        for module, names in _imported(folder).items()
+        if module not in allowed
+        for name in names
         if name.split(".")[0] in forbidden
     )
 
 
-def test_components_import_nothing_above_them() -> None:
-    assert _breaches("components", {"workflows", "deploy", "benchmarks", "tests"}) == []
+def test_components_import_no_entry_point() -> None:
+    assert _violations("components", {"workflows", "deploy", "benchmarks", "tests"}) == []
 
 
 def test_deploy_and_workflows_do_not_import_each_other() -> None:
-    assert _breaches("deploy", {"workflows", "benchmarks"}) == []
-    serving = frozenset({"workflows/quickstart.py", "workflows/serve.py"})
-    assert _breaches("workflows", {"deploy", "benchmarks"}, serving) == []
+    assert _violations("deploy", {"workflows", "benchmarks"}) == []
+    serving = frozenset({"workflows.quickstart", "workflows.serve"})
+    assert _violations("workflows", {"deploy", "benchmarks"}, serving) == []
 
 
 @pytest.mark.parametrize("folder", ["components/model", "components/engine"])
-def test_the_model_and_its_engine_know_no_platform(folder: str) -> None:
-    assert _breaches(folder, {"ray", "mlflow", "fastapi", "starlette", "httpx", "requests", "urllib", "http"}) == []
-    named = {name for path in _sources(folder) for name in _imports(path) if name.startswith("components.engine")}
-    assert folder == "components/engine" or named == set(), "the model knows no engine"
+def test_model_and_engine_import_no_ray_mlflow_or_http(folder: str) -> None:
+    assert _violations(folder, {"ray", "mlflow", "fastapi", "starlette", "httpx", "requests", "urllib", "http"}) == []
+
+
+def test_the_model_does_not_import_the_engine() -> None:
+    names = {name for names in _imported("components/model").values() for name in names}
+    assert sorted(name for name in names if name.startswith("components.engine")) == []
 
 
 @pytest.mark.parametrize("folder", ["components/world", "components/data"])
-def test_pictures_and_rows_know_nothing_of_training_or_serving(folder: str) -> None:
-    found = {name for path in _sources(folder) for name in _imports(path)}
+def test_data_and_world_import_no_training_or_serving(folder: str) -> None:
+    found = {name for names in _imported(folder).values() for name in names}
     above = ("components.training", "components.registry", "components.evaluation", "components.characters")
     assert sorted(name for name in found if name.startswith(above)) == []
 
 
 def test_nothing_is_unpickled() -> None:
     modules = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-    assert [breach for folder in HOUSE for breach in _breaches(folder, modules)] == []
+    assert [violation for folder in CODE for violation in _violations(folder, modules)] == []
     forbidden = {"torch.load", "torch.save", "pd.read_pickle", "pandas.read_pickle"}
     calls = {
-        str(path.relative_to(PACKAGE_ROOT)): ast.unparse(node)
-        for path in _sources(*HOUSE)
-        for node in ast.walk(ast.parse(path.read_text()))
+        module: ast.unparse(node)
+        for module, tree in parse_modules(*CODE).items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in forbidden
     }
-    # The converter alone reads the authors' file, and lets torch read nothing but tensors.
-    assert list(calls) == ["components/model/official.py"]
-    assert "weights_only=True" in calls["components/model/official.py"]
+    # The converter reads the file that the paper's authors published, with tensors only.
+    assert list(calls) == ["components.model.official"]
+    assert "weights_only=True" in calls["components.model.official"]
 
 
-def test_importing_the_house_starts_nothing() -> None:
+def test_imports_have_no_side_effects() -> None:
     """Module bodies hold definitions and constants: no bare calls, loops or `with` blocks.
 
-    Only `add_typer` is called: for a group of commands it is what the decorator is for a command.
+    `add_typer` is allowed: it registers a group of commands, as a decorator registers a command.
     """
-    # MLflow runs this one to load a version; nothing imports it.
-    script = PACKAGE_ROOT / "components/registry/model_script.py"
-    assert [path for path in _sources(*HOUSE) if "components.registry.model_script" in _imports(path)] == []
-    busy = [
-        f"{path.relative_to(PACKAGE_ROOT)}:{node.lineno}"
-        for path in _sources(*HOUSE)
-        if path != script
-        for node in ast.parse(path.read_text()).body
+    # MLflow executes this file to load a version; nothing imports it.
+    script = "components.registry.model_script"
+    assert [module for module, names in _imported(*CODE).items() if script in names] == []
+    statements = [
+        f"{module}:{node.lineno}"
+        for module, tree in parse_modules(*CODE).items()
+        if module != script
+        for node in tree.body
         if isinstance(node, ast.For | ast.While | ast.With | ast.Try)
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and not _adds_commands(node.value))
     ]
-    assert busy == []
+    assert statements == []
 
 
 def _adds_commands(call: ast.Call) -> bool:
     return ast.unparse(call.func) == "app.add_typer"
 
 
-def test_every_module_says_what_it_is() -> None:
-    silent = [
-        str(path.relative_to(PACKAGE_ROOT))
-        for path in _sources(*HOUSE)
-        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text()))
-    ]
-    assert silent == []
+def test_every_module_has_a_docstring() -> None:
+    assert [name for name, tree in parse_modules(*CODE).items() if tree.body and not ast.get_docstring(tree)] == []
 
 
 CLUSTERS = ["ray_cluster.yaml", "ray_cluster.local.yaml"]
@@ -139,7 +129,7 @@ def test_the_cluster_configuration_is_valid(file: str) -> None:
     assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
 
 
-def test_no_task_starves_the_head() -> None:
+def test_tasks_do_not_run_on_the_head_node() -> None:
     cloud = _cluster("ray_cluster.yaml")
     assert cloud["available_node_types"][cloud["head_node_type"]]["resources"]["CPU"] == 0
     assert "--num-cpus=0" in _cluster("ray_cluster.local.yaml")["head_start_ray_commands"][-1]
@@ -161,7 +151,7 @@ def test_the_cluster_runs_the_pinned_ray_and_python(file: str) -> None:
     assert all(image.startswith(f"rayproject/ray:{version('ray')}-py311") for image in images)
 
 
-def test_a_wrong_cluster_configuration_would_be_refused() -> None:
+def test_a_wrong_cluster_configuration_is_refused() -> None:
     from jsonschema import ValidationError
     from ray.autoscaler._private.util import prepare_config, validate_config
 

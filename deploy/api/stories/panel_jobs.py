@@ -15,15 +15,17 @@ from components.errors import RealCustomError
 from components.fingerprint import fingerprint
 from components.jobs.job import NewJob, QueueBusyError, QueueFullError
 from components.stories.answers import RequestKey
-from components.stories.drawing import PanelDrawing
+from components.stories.panel_plan import PanelDrawing
 from components.stories.takes import COLLECTOR, PendingTake
-from deploy.api.error_responses import ApiError, explain
-from deploy.api.images.requests import make_order
+from deploy.api.error_responses import ApiError
+from deploy.api.images.generation_request import build_request
 from deploy.api.images.schema import ImageRequest
 from deploy.api.jobs.routes import submit_job
 from deploy.api.quotas import Caller
 from deploy.api.stories.schema import DrawnPanel, DrawRequest, DrawResponse, SkippedPanel
-from deploy.interfaces.protocols import BusyError, CharacterUse, JobOrder, Jobs, Order
+from deploy.interfaces.errors import BusyError, describe_error
+from deploy.interfaces.protocols import Jobs
+from deploy.interfaces.requests import GenerationRequest, JobPayload, RequestedSubject
 from deploy.interfaces.stories import Stories
 
 #: Looks at each picture in the making.
@@ -37,7 +39,7 @@ class _Drawing:
     """A job that is to be submitted, what it costs, and the take that it will make."""
 
     pending: PendingTake
-    order: Order
+    request: GenerationRequest
     job: NewJob
 
 
@@ -51,7 +53,7 @@ class StoryDrawing:
     def __init__(self, config: Config, model: str, stories: Stories, jobs: Jobs) -> None:
         self._config, self._model, self._stories, self._jobs = config, model, stories, jobs
 
-    async def draw(self, story: str, wanted: DrawRequest, by: Caller, key: RequestKey | None) -> DrawResponse:
+    async def draw(self, story: str, wanted: DrawRequest, caller: Caller, key: RequestKey | None) -> DrawResponse:
         """Submit the jobs. What cannot be drawn is skipped, and says so at its panel.
 
         Raises:
@@ -63,72 +65,72 @@ class StoryDrawing:
         skipped: list[SkippedPanel] = []
         batch = secrets.token_hex(16) if key is None else hashlib.sha256(key.key.encode()).hexdigest()[:32]
         drawn = time.time()
-        for plan in await self._stories.plan(story, wanted.panels, wanted.n, by.owner):
+        for plan in await self._stories.plan(story, wanted.panels, wanted.n, caller.owner):
             if plan.busy:
                 skipped.append(SkippedPanel(panel=plan.panel, reason="it is being drawn already"))
                 continue
             try:
-                drawings += self._drawings(story, plan, batch, drawn, by)
+                drawings += self._drawings(story, plan, batch, drawn, caller)
             except (ApiError, RealCustomError, ValidationError) as error:
                 errors[plan.panel] = _shown(error)
             if plan.error is not None:
                 errors[plan.panel] = plan.error
         skipped += [SkippedPanel(panel=panel, reason=error["message"]) for panel, error in errors.items()]
         if errors:
-            await self._stories.note(story, errors, by.owner)
+            await self._stories.note(story, errors, caller.owner)
         if drawings:
-            await self._stories.begin(story, [drawing.pending for drawing in drawings], by.owner)
-        data, refused = await self._submit(story, drawings, by)
+            await self._stories.begin(story, [drawing.pending for drawing in drawings], caller.owner)
+        data, refused = await self._submit(story, drawings, caller)
         return DrawResponse(data=data, skipped=[*skipped, *refused])
 
     async def _submit(
-        self, story: str, drawings: list[_Drawing], by: Caller
+        self, story: str, drawings: list[_Drawing], caller: Caller
     ) -> tuple[list[DrawnPanel], list[SkippedPanel]]:
         data: list[DrawnPanel] = []
         for index, drawing in enumerate(drawings):
             try:
-                job, _ = await submit_job(self._jobs, drawing.job, drawing.order, by)
+                job, _ = await submit_job(self._jobs, drawing.job, drawing.request, caller)
             except _REFUSALS as error:
                 rest = drawings[index:]
-                await self._stories.abandon([each.pending.key for each in rest], by.owner)
+                await self._stories.abandon([each.pending.key for each in rest], caller.owner)
                 if not data:
                     raise
                 problem = _shown(error)
                 panels = list(dict.fromkeys(each.pending.panel for each in rest))
-                await self._stories.note(story, dict.fromkeys(panels, problem), by.owner)
+                await self._stories.note(story, dict.fromkeys(panels, problem), caller.owner)
                 return data, [SkippedPanel(panel=panel, reason=problem["message"]) for panel in panels]
             data.append(DrawnPanel(panel=drawing.pending.panel, job=job.id))
         return data, []
 
-    def _drawings(self, story: str, plan: PanelDrawing, batch: str, drawn: float, by: Caller) -> list[_Drawing]:
+    def _drawings(self, story: str, plan: PanelDrawing, batch: str, drawn: float, caller: Caller) -> list[_Drawing]:
         """The jobs of one panel; none if it cannot be drawn."""
         if plan.error is not None:
             return []
         subjects = [
-            CharacterUse(each.id, each.word, each.strength, each.face_strength, each.body_strength)
+            RequestedSubject(each.id, each.word, each.strength, each.face_strength, each.body_strength)
             for each in plan.characters
         ]
         found = []
         for variation, seed in enumerate(plan.seeds):
-            request = ImageRequest(prompt=plan.prompt, size=plan.size, seed=seed)
-            order = make_order(request, self._config, plan.prompt, subjects, by.owner)
-            order = replace(order, timeout_s=self._config.serving.jobs.timeout_s)
+            body = ImageRequest(prompt=plan.prompt, size=plan.size, seed=seed)
+            request = build_request(body, self._config, plan.prompt, subjects, caller.owner)
+            request = replace(request, timeout_s=self._config.serving.jobs.timeout_s)
             key = f"story/{story}/{batch}/{plan.panel}/{variation}"
-            pending = PendingTake(key, plan.panel, drawn, variation, _settings(plan, order), plan.digest)
+            pending = PendingTake(key, plan.panel, drawn, variation, _settings(plan, request), plan.digest)
             job = NewJob(
-                payload=JobOrder(order, bool(subjects), _PREVIEWS, self._model).pack(),
+                payload=JobPayload(request, bool(subjects), _PREVIEWS, self._model).to_json(),
                 digest=fingerprint([key, plan.digest]),
-                steps=order.steps,
+                steps=request.steps,
                 pictures=1,
-                owner=by.owner,
+                owner=caller.owner,
                 key=key,
                 collector=COLLECTOR,
             )
-            found.append(_Drawing(pending, order, job))
+            found.append(_Drawing(pending, request, job))
         return found
 
 
-def _settings(plan: PanelDrawing, order: Order) -> dict[str, Any]:
+def _settings(plan: PanelDrawing, request: GenerationRequest) -> dict[str, Any]:
     """See `components.stories.story.Take`."""
     characters = [
         {"id": each.id, "name": each.name, "target_word": each.word, "strength": each.strength}
@@ -139,11 +141,11 @@ def _settings(plan: PanelDrawing, order: Order) -> dict[str, Any]:
         "prompt": plan.sent,
         "revised_prompt": plan.prompt,
         "characters": characters,
-        "size": f"{order.width}x{order.height}",
-        "negative_prompt": order.negative_prompt,
-        "steps": order.steps,
-        "guidance_scale": order.guidance_scale,
-        "scheduler": order.scheduler,
+        "size": f"{request.width}x{request.height}",
+        "negative_prompt": request.negative_prompt,
+        "steps": request.steps,
+        "guidance_scale": request.guidance_scale,
+        "scheduler": request.scheduler,
     }
 
 
@@ -153,5 +155,5 @@ def _shown(error: Exception) -> dict[str, Any]:
         return {"message": str(error.detail), "param": error.param, "code": error.code}
     if isinstance(error, ValidationError):
         return {"message": f"prompt: {error.errors()[0]['msg']}", "param": "prompt", "code": "invalid_prompt"}
-    _, message, param, code = explain(error)
+    _, message, param, code = describe_error(error)
     return {"message": message, "param": param, "code": code}

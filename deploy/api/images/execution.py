@@ -1,0 +1,89 @@
+"""Executes a generation request and responds with JSON or with a stream of events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.sse import KEEPALIVE_COMMENT
+
+from deploy.api.disconnects import ClientDisconnectedError, cancel_on_disconnect
+from deploy.api.images.events import ImageEvents
+from deploy.api.images.schema import BaseImageRequest
+from deploy.api.quotas import Caller
+from deploy.api.sse import EventStreamResponse
+from deploy.interfaces.protocols import Generator
+from deploy.interfaces.requests import GenerationRequest
+from deploy.interfaces.responses import ImageResponse, image_response
+from deploy.interfaces.results import GenerationEvent, GenerationResult
+
+#: Status in metrics and logs of a request whose client has disconnected; nobody receives it.
+_CLIENT_CLOSED = 499
+#: The responses of `execute` in the OpenAPI document (`deploy.api.openapi` adds the schemas).
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The pictures, or with `stream` Server-Sent Events whose data are these",
+        "content": {
+            "text/event-stream": {
+                "schema": {
+                    "oneOf": [
+                        {"$ref": "#/components/schemas/PartialImageEvent"},
+                        {"$ref": "#/components/schemas/CompletedImageEvent"},
+                    ]
+                }
+            }
+        },
+    }
+}
+
+
+@dataclass(frozen=True)
+class RequestContext:
+    """A request for images: its JSON, the resolved request, the caller and the HTTP request.
+
+    Args:
+        started: when it arrived, by `time.perf_counter`.
+    """
+
+    body: BaseImageRequest
+    request: GenerationRequest
+    caller: Caller
+    http: Request
+    started: float
+
+
+async def execute(context: RequestContext, kind: str, model: str, generator: Generator) -> ImageResponse | Response:
+    """Charge the caller, generate the images and respond. A disconnect of the client cancels the generation.
+
+    Args:
+        kind: prefix of the events' types, ``image_generation`` or ``image_edit``.
+        model: the model's id in the response.
+    """
+    try:
+        if context.body.stream:
+            events = ImageEvents(kind, context.body, context.request, model, context.started)
+            encoded = events.encode(_stream(context, generator))
+            first = await cancel_on_disconnect(context.http, anext(encoded, KEEPALIVE_COMMENT))
+            return EventStreamResponse(encoded, first)
+        result = await cancel_on_disconnect(context.http, _generate(context, generator))
+    except ClientDisconnectedError:
+        return Response(status_code=_CLIENT_CLOSED)
+    total_s = time.perf_counter() - context.started
+    body = context.body
+    return image_response(context.request, result, model, body.return_masks, total_s, body.prompt)
+
+
+async def _generate(context: RequestContext, generator: Generator) -> GenerationResult:
+    async with await context.caller.charge(context.request):
+        return await generator.generate(context.request)
+
+
+async def _stream(context: RequestContext, generator: Generator) -> AsyncGenerator[GenerationEvent, None]:
+    stream = generator.stream(context.request, context.body.partial_images)
+    async with await context.caller.charge(context.request), aclosing(stream) as events:
+        async for event in events:
+            yield event

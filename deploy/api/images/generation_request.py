@@ -1,0 +1,103 @@
+"""Makes a `GenerationRequest` of a request's JSON: resolves characters, fills in defaults, checks limits."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from components.config import Config
+from components.errors import NotFoundError, WordError
+from components.model.words import find_word
+from components.provenance.pictures import Output
+from deploy.api.error_responses import ApiError
+from deploy.api.images.schema import BaseImageRequest, CharacterChoice, ImageRequest
+from deploy.api.mentions import resolve_mentions
+from deploy.interfaces.protocols import Characters
+from deploy.interfaces.requests import GenerationRequest, RequestedSubject
+
+
+async def resolve_request(
+    body: ImageRequest, config: Config, model: str, characters: Characters, owner: str = ""
+) -> GenerationRequest:
+    """The request with its characters.
+
+    Raises:
+        ApiError: a field exceeds its limit, or names a model or character that does not exist.
+        WordError: the prompt does not contain a character's word.
+    """
+    check_model(body, model)
+    prompt, chosen = await resolve_mentions(body.prompt, body.characters, characters, owner)
+    subjects = [await _subject(choice, i, characters, owner) for i, choice in enumerate(chosen)]
+    if not all(find_word(prompt, subject.word) for subject in subjects):
+        raise WordError("the prompt must contain the character's target word as a whole word")
+    return build_request(body, config, prompt, subjects, owner)
+
+
+def check_model(body: BaseImageRequest, model: str) -> None:
+    """Refuse a model that is not served."""
+    if body.model not in (None, model):
+        raise ApiError(404, "model: this model is not served; see /v1/models", "model", "model_not_found")
+
+
+def build_request(
+    body: BaseImageRequest, config: Config, prompt: str, subjects: Sequence[RequestedSubject], owner: str = ""
+) -> GenerationRequest:
+    """The request with its defaults filled in.
+
+    Args:
+        prompt: replaces the body's, whose mentions are not resolved.
+
+    Raises:
+        ApiError: a field exceeds its limit.
+    """
+    steps = body.steps or config.sampling.steps
+    if steps > config.serving.max_steps:
+        raise ApiError(400, f"steps: at most {config.serving.max_steps}", "steps", "too_large")
+    width, height = _parse_size(body.size, config)
+    seed = secrets.randbits(32) if body.seed is None else body.seed
+    return GenerationRequest(
+        prompt=prompt,
+        negative_prompt=body.negative_prompt,
+        width=width,
+        height=height,
+        steps=steps,
+        guidance_scale=body.guidance_scale or config.sampling.guidance_scale,
+        seeds=tuple(range(seed, seed + body.n)),
+        subjects=tuple(subjects),
+        mask_scope=body.mask_scope,
+        owner=owner,
+        scheduler=body.scheduler,
+        output=Output(body.output_format, body.output_compression),
+        notes=(*body.notes(), *_shared_word_notes(subjects)),
+    )
+
+
+async def _subject(choice: CharacterChoice, index: int, characters: Characters, owner: str) -> RequestedSubject:
+    try:
+        character = await characters.get(choice.id, owner)
+    except NotFoundError as error:
+        raise ApiError(404, str(error), f"characters[{index}].id", "character_not_found") from None
+    word = choice.target_word or character.target_word
+    strengths = choice.strength, choice.face_strength, choice.body_strength
+    return RequestedSubject(character.id, word, *strengths, revision=character.revision)
+
+
+def _shared_word_notes(subjects: Sequence[RequestedSubject]) -> list[str]:
+    """A note for each subject with the word of an earlier one: the model cannot separate their regions."""
+    words = [subject.word.casefold() for subject in subjects]
+    return [
+        f"characters[{i}] has the word of characters[{words.index(word)}]: both act wherever it stands; "
+        "give one another target_word"
+        for i, word in enumerate(words)
+        if words.index(word) < i
+    ]
+
+
+def _parse_size(size: str, config: Config) -> tuple[int, int]:
+    width, height = config.sampling.width, config.sampling.height
+    if size != "auto":
+        width, height = (int(side) for side in size.split("x"))
+    if width % 8 or height % 8 or max(width, height) > config.serving.max_side:
+        limit = f"size: both sides must be multiples of 8, at most {config.serving.max_side}"
+        raise ApiError(400, limit, "size", "invalid_size")
+    return width, height

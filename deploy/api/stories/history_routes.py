@@ -1,0 +1,107 @@
+"""The routes of the history: everything that was drawn for an owner."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from components.history.generation import Generation
+from deploy.api.cached_pictures import ThumbnailSize, cached
+from deploy.api.quotas import CurrentCaller
+from deploy.api.stories.schema import TakeSettings
+from deploy.interfaces.stories import Stories
+
+_PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}, "image/jpeg": {}, "image/webp": {}}}}
+_WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
+#: How files of each kind begin.
+_KINDS = {b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg", b"RIFF": "image/webp"}
+
+
+class GenerationResponse(BaseModel):
+    """A picture that was drawn; ``story`` and ``panel`` where it is a take."""
+
+    id: str
+    object: Literal["generation"] = "generation"
+    created: int
+    #: Paths.
+    picture: str
+    thumbnail: str
+    width: int
+    height: int
+    seed: int
+    model: str
+    model_version: str
+    settings: TakeSettings
+    story: str | None
+    panel: str | None
+    #: The ids of the characters that it shows.
+    character: list[str]
+
+    @classmethod
+    def of(cls, generation: Generation) -> GenerationResponse:
+        path = f"/v1/history/{generation.id}"
+        settings = TakeSettings(**generation.settings)
+        same = ("id", "width", "height", "seed", "model", "model_version", "story", "panel")
+        return cls(
+            **{name: getattr(generation, name) for name in same},
+            created=int(generation.created),
+            picture=f"{path}.png",
+            thumbnail=f"{path}/thumbnail.webp?size=256",
+            settings=settings,
+            character=[each.id for each in settings.characters],
+        )
+
+
+class HistoryPage(BaseModel):
+    """Newest first. Pass the last id as ``after`` for the next page."""
+
+    object: Literal["list"] = "list"
+    data: list[GenerationResponse]
+    has_more: bool
+
+
+class DeletedGenerationResponse(BaseModel):
+    id: str
+    object: Literal["generation.deleted"] = "generation.deleted"
+    deleted: Literal[True] = True
+
+
+def history_routes(stories: Stories) -> APIRouter:
+    """``/v1/history`` over the part that keeps it."""
+    router = APIRouter(prefix="/v1/history")
+
+    @router.get("")
+    async def list_history(
+        caller: CurrentCaller,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        after: Annotated[str | None, Query(pattern=r"^(gen-[0-9a-f]{28}|take-[0-9a-f]{30})$")] = None,
+        character: Annotated[str | None, Query(pattern=r"^char-[0-9a-f]{28}$")] = None,
+        story: Annotated[str | None, Query(pattern=r"^story-[0-9a-f]{28}$")] = None,
+    ) -> HistoryPage:
+        found = await stories.history(limit + 1, after, caller.owner, character, story)
+        data = [GenerationResponse.of(generation) for generation in found[:limit]]
+        return HistoryPage(data=data, has_more=len(found) > limit)
+
+    @router.get("/{generation}.png", response_class=Response, responses=_PICTURE)
+    async def get_generation(generation: str, request: Request, caller: CurrentCaller) -> Response:
+        """The picture in the format that it was drawn in, by default PNG."""
+        data = await stories.kept_picture(generation, caller.owner)
+        kind = next((kind for begin, kind in _KINDS.items() if data.startswith(begin)), "application/octet-stream")
+        return cached(request, generation, data, kind)
+
+    @router.get("/{generation}/thumbnail.webp", response_class=Response, responses=_WEBP)
+    async def get_thumbnail(
+        generation: str, request: Request, caller: CurrentCaller, size: ThumbnailSize = ThumbnailSize.MEDIUM
+    ) -> Response:
+        small = await stories.kept_thumbnail(generation, int(size), caller.owner)
+        return cached(request, f"{generation}-{int(size)}", small, "image/webp")
+
+    @router.delete("/{generation}")
+    async def delete_generation(generation: str, caller: CurrentCaller) -> DeletedGenerationResponse:
+        """Delete a picture with all of its files, a take from its story, too."""
+        await stories.delete_kept(generation, caller.owner)
+        return DeletedGenerationResponse(id=generation)
+
+    return router

@@ -1,0 +1,94 @@
+"""Errors that cross the borders of the service's parts, and how every error is shown to a client."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from components.characters.candidates import CandidateNotFoundError
+from components.characters.character import PictureCountError, PictureNotFoundError
+from components.content import ContentError
+from components.errors import DataError, NotFoundError, RealCustomError, WordError
+from components.history.generation import GenerationNotFoundError
+from components.jobs.job import JobNotFoundError, KeyReusedError, QueueBusyError, QueueFullError
+from components.stories.export.book import NothingToExportError
+from components.stories.story import (
+    OrderMismatchError,
+    PanelNotFoundError,
+    RevisionError,
+    StoryLimitError,
+    StoryNotFoundError,
+    TakeNotFoundError,
+)
+
+
+class UnsupportedRequestError(RealCustomError):
+    """The generator cannot execute a valid request with this model; ``param`` is the field at fault."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message, param)
+        self.message, self.param = message, param
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UnavailableError(RealCustomError):
+    """The service cannot take the request now; a retry may succeed, after ``retry_after_s`` seconds if known."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class BusyError(UnavailableError):
+    """Too many requests are queued; this one was not started."""
+
+
+class OwnerLimitError(BusyError):
+    """Too many requests of the same owner are queued; this one was not started."""
+
+
+class ErrorDetails(NamedTuple):
+    """What a client is told about an error: HTTP status, message, field at fault and machine-readable code."""
+
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+
+
+#: Status, param and code by exception class; the first class that matches is used.
+_DETAILS: dict[type[RealCustomError], tuple[int, str | None, str]] = {
+    WordError: (400, "characters", "target_word_not_in_prompt"),
+    DataError: (400, "pictures", "invalid_picture"),
+    ContentError: (400, None, "content_policy"),
+    JobNotFoundError: (404, None, "job_not_found"),
+    CandidateNotFoundError: (404, "candidates", "candidates_not_found"),
+    PictureNotFoundError: (404, None, "picture_not_found"),
+    GenerationNotFoundError: (404, None, "generation_not_found"),
+    StoryNotFoundError: (404, None, "story_not_found"),
+    PanelNotFoundError: (404, None, "panel_not_found"),
+    TakeNotFoundError: (404, None, "take_not_found"),
+    OrderMismatchError: (409, "panels", "order_mismatch"),
+    RevisionError: (412, "If-Match", "revision_mismatch"),
+    NothingToExportError: (409, None, "nothing_to_export"),
+    StoryLimitError: (409, None, "limit_reached"),
+    PictureCountError: (409, "pictures", "picture_count"),
+    NotFoundError: (404, None, "character_not_found"),
+    KeyReusedError: (409, "Idempotency-Key", "idempotency_key_reused"),
+    QueueFullError: (429, None, "queue_full"),
+    QueueBusyError: (503, None, "overloaded"),
+    OwnerLimitError: (429, None, "queue_full"),
+    BusyError: (503, None, "overloaded"),
+    UnavailableError: (503, None, "unavailable"),
+}
+
+
+def describe_error(error: Exception) -> ErrorDetails:
+    """The details that a client is shown; an unexpected error becomes 500 without its message."""
+    if isinstance(error, UnsupportedRequestError):
+        return ErrorDetails(400, str(error), error.param, "invalid_order")
+    for kind, (status, param, code) in _DETAILS.items():
+        if isinstance(error, kind):
+            return ErrorDetails(status, str(error), param, code)
+    return ErrorDetails(500, "internal error")

@@ -1,0 +1,97 @@
+"""Requests that the service's parts exchange: all defaults are filled in and all limits are checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from components.provenance.pictures import Output
+
+
+@dataclass(frozen=True)
+class UploadedSubject:
+    """A subject whose images came with the request and are not stored.
+
+    Args:
+        cut_outs: PNG files of the subject on white.
+        faces: the face box in each cut-out, x0, y0, x1, y1 in pixels, or None.
+    """
+
+    cut_outs: tuple[bytes, ...]
+    faces: tuple[tuple[float, float, float, float] | None, ...]
+
+
+@dataclass(frozen=True)
+class RequestedSubject:
+    """A subject of a generation request: a stored character or an uploaded subject.
+
+    Args:
+        character: the character's id; empty for an uploaded subject.
+        word: the word that stands for it in the prompt; empty for an uploaded subject whose word is to be detected.
+        strength, face_strength, body_strength: scale its influence; 1 is normal, 0 is none.
+        revision: of the character's images, if it was read just now; None makes caches ineffective.
+    """
+
+    character: str
+    word: str
+    strength: float = 1.0
+    face_strength: float = 1.0
+    body_strength: float = 1.0
+    #: The alias is the key in payloads of stored jobs.
+    uploaded: Annotated[UploadedSubject | None, Field(alias="shown")] = None
+    revision: int | None = None
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """A request for images of one prompt, one image a seed."""
+
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    seeds: tuple[int, ...]
+    subjects: tuple[RequestedSubject, ...]
+    #: Share of the image that a subject may influence; None is the model's default.
+    mask_scope: float | None
+    #: Owners share a generator's capacity evenly.
+    owner: str = ""
+    #: Time limit in seconds; None is the generator's own limit.
+    timeout_s: float | None = None
+    #: A name in `components.model.schedulers`; None is the model's own scheduler.
+    scheduler: str | None = None
+    output: Output = field(default_factory=Output)
+    #: Notes for the response about parameters that have no effect.
+    notes: tuple[str, ...] = ()
+
+    def without_revisions(self) -> GenerationRequest:
+        """A copy that can be stored: when it is executed, its characters may have changed."""
+        return replace(self, subjects=tuple(replace(subject, revision=None) for subject in self.subjects))
+
+
+@dataclass(frozen=True)
+class JobPayload:
+    """What a job stores: the generation request, and what its response contains.
+
+    Args:
+        previews: number of previews of each image.
+        model: the model's id in the response.
+    """
+
+    #: The alias is the key in payloads of stored jobs.
+    request: Annotated[GenerationRequest, Field(alias="order")]
+    return_masks: bool
+    previews: int
+    model: str
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(TypeAdapter(JobPayload).dump_python(self, mode="json", by_alias=True))
+
+    @staticmethod
+    def from_json(payload: dict[str, Any]) -> JobPayload:
+        """The inverse of `to_json`; raises `pydantic.ValidationError`."""
+        return TypeAdapter(JobPayload).validate_python(payload)
