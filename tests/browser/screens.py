@@ -75,7 +75,8 @@ def settle(page: Page) -> None:
                 const { top, bottom, width } = frame.getBoundingClientRect();
                 if (width === 0 || bottom < 0 || top > innerHeight) return true;
                 const image = frame.querySelector('img');
-                return image ? image.complete && image.style.visibility !== 'hidden' : frame.querySelector('[role=img]');
+                if (!image) return frame.querySelector('[role=img]') !== null;
+                return image.complete && image.style.visibility !== 'hidden';
             })"""
     )
 

@@ -13,7 +13,7 @@ export interface paths {
         };
         /**
          * Healthz
-         * @description Whether this gateway is alive; it needs no key.
+         * @description Whether this gateway is alive. Needs no key.
          */
         get: operations["healthz_healthz_get"];
         put?: never;
@@ -33,7 +33,7 @@ export interface paths {
         };
         /**
          * Prometheus
-         * @description What the service has done and is doing, for Prometheus.
+         * @description The metrics of all replicas, for Prometheus.
          */
         get: operations["prometheus_metrics_get"];
         put?: never;
@@ -53,7 +53,7 @@ export interface paths {
         };
         /**
          * Readyz
-         * @description Whether all parts are ready to draw; if not, 503 says which are not. It needs no key.
+         * @description Whether all parts of the service are ready; 503 names those that are not. Needs no key.
          */
         get: operations["readyz_readyz_get"];
         put?: never;
@@ -203,6 +203,80 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List History */
+        get: operations["list_history_v1_history_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/history/{generation}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete Generation
+         * @description Delete a picture with all of its files, a take from its story, too.
+         */
+        delete: operations["delete_generation_v1_history__generation__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/history/{generation}.png": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Generation
+         * @description The picture in the format that it was drawn in, by default PNG.
+         */
+        get: operations["get_generation_v1_history__generation__png_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/history/{generation}/thumbnail.webp": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Thumbnail */
+        get: operations["get_thumbnail_v1_history__generation__thumbnail_webp_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/images/edits": {
         parameters: {
             query?: never;
@@ -299,7 +373,7 @@ export interface paths {
         };
         /**
          * List Models
-         * @description The model that is served, and its versions.
+         * @description The served model and its loaded versions.
          */
         get: operations["list_models_v1_models_get"];
         put?: never;
@@ -588,7 +662,7 @@ export interface components {
     schemas: {
         /**
          * AdviceResponse
-         * @description What a picture is like as a reference: the subject's longer side in pixels, and shares in [0, 1].
+         * @description Quality of a reference image: the subject's longer side in pixels, and shares in [0, 1].
          */
         AdviceResponse: {
             /** Background Clutter */
@@ -659,7 +733,7 @@ export interface components {
         };
         /**
          * CandidatesResponse
-         * @description Until ``expires``, one of them can become a character.
+         * @description Until ``expires``, ``POST /v1/characters`` makes a character of one of them.
          */
         CandidatesResponse: {
             /** Data */
@@ -679,7 +753,7 @@ export interface components {
         };
         /**
          * CharacterChange
-         * @description ``PATCH /v1/characters/<id>``: what is given is changed.
+         * @description ``PATCH /v1/characters/<id>``: the given fields are changed.
          */
         CharacterChange: {
             /** Description */
@@ -691,7 +765,7 @@ export interface components {
         };
         /**
          * CharacterChoice
-         * @description A character in a picture.
+         * @description A character that appears in the images.
          */
         CharacterChoice: {
             /**
@@ -759,7 +833,7 @@ export interface components {
         };
         /**
          * CompletedImageEvent
-         * @description ``image_generation.completed`` or ``image_edit.completed``: a finished picture.
+         * @description ``image_generation.completed`` or ``image_edit.completed``: a finished image.
          */
         CompletedImageEvent: {
             /** B64 Json */
@@ -825,6 +899,23 @@ export interface components {
              *     }
              */
             usage?: components["schemas"]["Usage"];
+        };
+        /** DeletedGenerationResponse */
+        DeletedGenerationResponse: {
+            /**
+             * Deleted
+             * @default true
+             * @constant
+             */
+            deleted?: true;
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default generation.deleted
+             * @constant
+             */
+            object?: "generation.deleted";
         };
         /** DeletedJobResponse */
         DeletedJobResponse: {
@@ -928,10 +1019,63 @@ export interface components {
         };
         /**
          * ErrorResponse
-         * @description What every error looks like.
+         * @description The body of every error.
          */
         ErrorResponse: {
             error: components["schemas"]["ErrorContent"];
+        };
+        /**
+         * GenerationResponse
+         * @description A picture that was drawn; ``story`` and ``panel`` where it is a take.
+         */
+        GenerationResponse: {
+            /** Character */
+            character: string[];
+            /** Created */
+            created: number;
+            /** Height */
+            height: number;
+            /** Id */
+            id: string;
+            /** Model */
+            model: string;
+            /** Model Version */
+            model_version: string;
+            /**
+             * Object
+             * @default generation
+             * @constant
+             */
+            object?: "generation";
+            /** Panel */
+            panel: string | null;
+            /** Picture */
+            picture: string;
+            /** Seed */
+            seed: number;
+            settings: components["schemas"]["TakeSettings"];
+            /** Story */
+            story: string | null;
+            /** Thumbnail */
+            thumbnail: string;
+            /** Width */
+            width: number;
+        };
+        /**
+         * HistoryPage
+         * @description Newest first. Pass the last id as ``after`` for the next page.
+         */
+        HistoryPage: {
+            /** Data */
+            data: components["schemas"]["GenerationResponse"][];
+            /** Has More */
+            has_more: boolean;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object?: "list";
         };
         /** ImageData */
         ImageData: {
@@ -1161,7 +1305,7 @@ export interface components {
         };
         /**
          * JobRequest
-         * @description ``POST /v1/jobs``: what ``POST /v1/images/generations`` takes, and what only a job can have.
+         * @description ``POST /v1/jobs``: the fields of ``POST /v1/images/generations``, and those of jobs.
          */
         JobRequest: {
             /**
@@ -1331,7 +1475,7 @@ export interface components {
         };
         /**
          * ModelResponse
-         * @description A model that is served.
+         * @description A served model.
          */
         ModelResponse: {
             /** Id */
@@ -1606,7 +1750,7 @@ export interface components {
         };
         /**
          * PartialImageEvent
-         * @description ``image_generation.partial_image`` or ``image_edit.partial_image``: a small look at a picture in the making.
+         * @description ``image_generation.partial_image`` or ``image_edit.partial_image``: a preview of an unfinished image.
          */
         PartialImageEvent: {
             /** B64 Json */
@@ -1662,7 +1806,7 @@ export interface components {
         };
         /**
          * ServedVersion
-         * @description A version that generators have loaded.
+         * @description A model version that generators have loaded.
          */
         ServedVersion: {
             /** Replicas */
@@ -1888,7 +2032,7 @@ export interface components {
         ThumbnailSize: 128 | 256 | 512;
         /**
          * Usage
-         * @description Tokens are not counted here: all zeros, for clients that read them.
+         * @description All zeros, for clients that require the fields: tokens are not counted.
          */
         Usage: {
             /**
@@ -1916,7 +2060,7 @@ export interface components {
         };
         /**
          * WebhookTarget
-         * @description Where the job's end is to be told.
+         * @description Where the event at the job's end is sent.
          */
         WebhookTarget: {
             /** Url */
@@ -1993,7 +2137,7 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2002,7 +2146,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2011,10 +2155,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2022,10 +2166,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2096,7 +2240,7 @@ export interface operations {
                     "application/json": components["schemas"]["CharacterPage"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2105,7 +2249,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2114,10 +2258,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2125,10 +2269,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2232,7 +2376,7 @@ export interface operations {
                     "application/json": components["schemas"]["CharacterResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2241,7 +2385,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2250,10 +2394,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2261,10 +2405,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2305,7 +2449,7 @@ export interface operations {
                     "application/json": components["schemas"]["CandidatesResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2314,7 +2458,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2323,10 +2467,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2334,10 +2478,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2376,7 +2520,7 @@ export interface operations {
                     "application/json": components["schemas"]["CharacterResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2385,7 +2529,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2394,10 +2538,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2405,10 +2549,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2447,7 +2591,7 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2456,7 +2600,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2465,10 +2609,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2476,10 +2620,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2522,7 +2666,7 @@ export interface operations {
                     "application/json": components["schemas"]["CharacterResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2531,7 +2675,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2540,10 +2684,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2551,10 +2695,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2616,7 +2760,7 @@ export interface operations {
                     "application/json": components["schemas"]["CharacterResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2625,7 +2769,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2634,10 +2778,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2645,10 +2789,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2688,7 +2832,7 @@ export interface operations {
                     "application/json": components["schemas"]["CharacterResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2697,7 +2841,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2706,10 +2850,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2717,10 +2861,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2758,7 +2902,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2767,7 +2911,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2776,10 +2920,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2787,10 +2931,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2827,7 +2971,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2836,7 +2980,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2845,10 +2989,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2856,10 +3000,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2898,7 +3042,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2907,7 +3051,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2916,10 +3060,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2927,10 +3071,301 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    list_history_v1_history_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string | null;
+                character?: string | null;
+                story?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HistoryPage"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    delete_generation_v1_history__generation__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                generation: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedGenerationResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_generation_v1_history__generation__png_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                generation: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/jpeg": unknown;
+                    "image/png": unknown;
+                    "image/webp": unknown;
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_thumbnail_v1_history__generation__thumbnail_webp_get: {
+        parameters: {
+            query?: {
+                size?: components["schemas"]["ThumbnailSize"];
+            };
+            header?: never;
+            path: {
+                generation: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/webp": unknown;
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2952,7 +3387,9 @@ export interface operations {
     edit_images_v1_images_edits_post: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                "X-Keep"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3081,7 +3518,7 @@ export interface operations {
                     "text/event-stream": components["schemas"]["PartialImageEvent"] | components["schemas"]["CompletedImageEvent"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3090,7 +3527,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3099,10 +3536,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3110,10 +3547,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3135,7 +3572,9 @@ export interface operations {
     generate_images_v1_images_generations_post: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                "X-Keep"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3155,7 +3594,7 @@ export interface operations {
                     "text/event-stream": components["schemas"]["PartialImageEvent"] | components["schemas"]["CompletedImageEvent"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3164,7 +3603,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3173,10 +3612,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3184,10 +3623,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3227,7 +3666,7 @@ export interface operations {
                     "application/json": components["schemas"]["JobPage"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3236,7 +3675,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3245,10 +3684,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3256,10 +3695,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3302,7 +3741,7 @@ export interface operations {
                     "application/json": components["schemas"]["JobResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3311,7 +3750,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3320,10 +3759,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3331,10 +3770,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3373,7 +3812,7 @@ export interface operations {
                     "application/json": components["schemas"]["JobResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3382,7 +3821,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3391,10 +3830,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3402,10 +3841,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3444,7 +3883,7 @@ export interface operations {
                     "application/json": components["schemas"]["JobResponse"] | components["schemas"]["DeletedJobResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3453,7 +3892,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3462,10 +3901,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3473,10 +3912,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3517,14 +3956,14 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description It has ended, and its end was told */
+            /** @description The job has ended, and the client has its last event */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3533,7 +3972,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3542,10 +3981,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3553,10 +3992,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3593,7 +4032,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelPage"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3602,7 +4041,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3611,10 +4050,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3622,10 +4061,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3665,7 +4104,7 @@ export interface operations {
                     "application/json": components["schemas"]["StoryPage"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3674,7 +4113,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3683,10 +4122,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3694,10 +4133,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3740,7 +4179,7 @@ export interface operations {
                     "application/json": components["schemas"]["StoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3749,7 +4188,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3758,10 +4197,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3769,10 +4208,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3818,7 +4257,7 @@ export interface operations {
                     "application/json": components["schemas"]["ImportedStory"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3827,7 +4266,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3836,10 +4275,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3847,10 +4286,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3889,7 +4328,7 @@ export interface operations {
                     "application/json": components["schemas"]["StoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3898,7 +4337,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3907,10 +4346,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3918,10 +4357,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3962,7 +4401,7 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedStoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3971,7 +4410,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3980,10 +4419,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3991,10 +4430,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4039,7 +4478,7 @@ export interface operations {
                     "application/json": components["schemas"]["StoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4048,7 +4487,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4057,10 +4496,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4068,10 +4507,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4116,7 +4555,7 @@ export interface operations {
                     "application/json": components["schemas"]["DrawResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4125,7 +4564,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4134,10 +4573,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4145,10 +4584,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4189,7 +4628,7 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4198,7 +4637,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4207,10 +4646,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4218,10 +4657,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4267,7 +4706,7 @@ export interface operations {
                     "application/zip": unknown;
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4276,7 +4715,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4285,10 +4724,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4296,10 +4735,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4344,7 +4783,7 @@ export interface operations {
                     "application/json": components["schemas"]["StoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4353,7 +4792,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4362,10 +4801,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4373,10 +4812,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4421,7 +4860,7 @@ export interface operations {
                     "application/json": components["schemas"]["PanelList"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4430,7 +4869,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4439,10 +4878,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4450,10 +4889,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4493,7 +4932,7 @@ export interface operations {
                     "application/json": components["schemas"]["PanelResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4502,7 +4941,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4511,10 +4950,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4522,10 +4961,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4567,7 +5006,7 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedStoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4576,7 +5015,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4585,10 +5024,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4596,10 +5035,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4645,7 +5084,7 @@ export interface operations {
                     "application/json": components["schemas"]["PanelResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4654,7 +5093,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4663,10 +5102,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4674,10 +5113,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4719,7 +5158,7 @@ export interface operations {
                     "application/json": components["schemas"]["PanelResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4728,7 +5167,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4737,10 +5176,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4748,10 +5187,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4791,7 +5230,7 @@ export interface operations {
                     "application/json": components["schemas"]["PanelResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4800,7 +5239,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4809,10 +5248,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4820,10 +5259,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4863,7 +5302,7 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedStoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4872,7 +5311,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4881,10 +5320,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4892,10 +5331,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4935,7 +5374,7 @@ export interface operations {
                     "image/png": unknown;
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4944,7 +5383,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4953,10 +5392,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4964,10 +5403,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5008,7 +5447,7 @@ export interface operations {
                     "image/png": unknown;
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -5017,7 +5456,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5026,10 +5465,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5037,10 +5476,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5082,7 +5521,7 @@ export interface operations {
                     "image/webp": unknown;
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -5091,7 +5530,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5100,10 +5539,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5111,10 +5550,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
