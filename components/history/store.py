@@ -20,7 +20,7 @@ from components.history.generation import Generation, GenerationNotFoundError, N
 from components.object_store import ObjectStore
 from components.pictures import thumbnail
 from components.stories.cast import read_cast
-from components.stories.files import TakeFiles
+from components.stories.take_files import TakeFiles
 from components.stories.store import StoryStore
 from components.stories.story import StoryLimitError
 from components.stories.tables import takes

@@ -25,7 +25,7 @@ from components.jobs.result_files import ResultFiles
 from components.jobs.tables import jobs
 from components.object_store import ObjectStore
 from components.stories.cast import read_cast
-from components.stories.files import TakeFiles
+from components.stories.take_files import TakeFiles
 from components.stories.panel_plan import PanelDrawing, plan_drawing
 from components.stories.rows import (
     is_dirty,

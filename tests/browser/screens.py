@@ -70,14 +70,10 @@ def settle(page: Page) -> None:
     page.wait_for_timeout(250)  # the route follows the address in the next render
     page.wait_for_selector("main h1, main [role=alert]")
     page.wait_for_function(
-        """() => !document.querySelector('[class*=_waiting_], [class*=_loading_], [data-loading=true]')
-            && [...document.querySelectorAll('[class*=_frame_]')].every((frame) => {
-                const { top, bottom, width } = frame.getBoundingClientRect();
-                if (width === 0 || bottom < 0 || top > innerHeight) return true;
-                const image = frame.querySelector('img');
-                return image ? image.complete && image.style.visibility !== 'hidden' : frame.querySelector('[role=img]');
-            })"""
+        "() => !document.querySelector('[class*=_waiting_], [class*=_loading_], [data-loading=true]')"
+        " && [...document.images].every((each) => each.complete)"
     )
+    page.wait_for_timeout(1000)  # pictures that have just come into view begin to load a moment later
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from components.config import Config, load_config
 from components.errors import DataError
 from components.stories.export.archive import StoryArchive
 from components.stories.export.pdf import cells
-from components.stories.export.text import shorten, wrap_text
+from components.stories.export.story_text import shorten, wrap_text
 from tests.fakes.service_process import QUICK, running
 from tests.fixtures.error_envelope import error
 from tests.stories.conftest import character, create, draw, drawn

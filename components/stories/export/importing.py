@@ -20,7 +20,7 @@ from components.errors import DataError
 from components.stories.answers import RequestKey, keep_answer
 from components.stories.cast import Cast, CastMember, read_cast
 from components.stories.export.archive import ArchivedCharacter, ArchivedPanel, ArchivedTake, StoryArchive
-from components.stories.files import TakeFiles
+from components.stories.take_files import TakeFiles
 from components.stories.panel_plan import drawing_digest
 from components.stories.prompts import StoredMention, StoredPrompt, pack_prompt
 from components.stories.rows import packed

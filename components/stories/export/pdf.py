@@ -24,7 +24,7 @@ from reportlab.pdfgen.canvas import Canvas
 from components.config import PACKAGE_ROOT
 from components.provenance.image_files import MACHINE_MADE, NAMESPACE, SOFTWARE
 from components.stories.export.book import Book, BookPanel
-from components.stories.export.text import shorten, wrap_text
+from components.stories.export.story_text import shorten, wrap_text
 from components.stories.story import Balloon
 
 FONT_FILE = PACKAGE_ROOT / "components/stories/fonts/NotoSansSC-Story.ttf"

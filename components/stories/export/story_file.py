@@ -26,7 +26,7 @@ from components.stories.export.archive import (
     Manifest,
 )
 from components.stories.export.comic import add_file
-from components.stories.files import TakeFiles
+from components.stories.take_files import TakeFiles
 from components.stories.prompts import StoredMention, meaning
 from components.stories.rows import panel_digest, panel_rows, read_takes, snapshot, stored_prompt, story_row
 from components.stories.story import Take, TakeNotFoundError

@@ -13,7 +13,7 @@ export interface paths {
         };
         /**
          * Healthz
-         * @description Whether this gateway is alive; it needs no key.
+         * @description Whether this gateway is alive. Needs no key.
          */
         get: operations["healthz_healthz_get"];
         put?: never;
@@ -33,7 +33,7 @@ export interface paths {
         };
         /**
          * Prometheus
-         * @description What the service has done and is doing, for Prometheus.
+         * @description The metrics of all replicas, for Prometheus.
          */
         get: operations["prometheus_metrics_get"];
         put?: never;
@@ -53,7 +53,7 @@ export interface paths {
         };
         /**
          * Readyz
-         * @description Whether all parts are ready to draw; if not, 503 says which are not. It needs no key.
+         * @description Whether all parts of the service are ready; 503 names those that are not. Needs no key.
          */
         get: operations["readyz_readyz_get"];
         put?: never;
@@ -203,6 +203,80 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List History */
+        get: operations["list_history_v1_history_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/history/{generation}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete Generation
+         * @description Delete a picture with all of its files, a take from its story, too.
+         */
+        delete: operations["delete_generation_v1_history__generation__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/history/{generation}.png": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Generation
+         * @description The picture in the format that it was drawn in, by default PNG.
+         */
+        get: operations["get_generation_v1_history__generation__png_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/history/{generation}/thumbnail.webp": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Thumbnail */
+        get: operations["get_thumbnail_v1_history__generation__thumbnail_webp_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/images/edits": {
         parameters: {
             query?: never;
@@ -299,7 +373,7 @@ export interface paths {
         };
         /**
          * List Models
-         * @description The model that is served, and its versions.
+         * @description The served model and its loaded versions.
          */
         get: operations["list_models_v1_models_get"];
         put?: never;
@@ -588,7 +662,7 @@ export interface components {
     schemas: {
         /**
          * AdviceResponse
-         * @description What a picture is like as a reference: the subject's longer side in pixels, and shares in [0, 1].
+         * @description Quality of a reference image: the subject's longer side in pixels, and shares in [0, 1].
          */
         AdviceResponse: {
             /** Background Clutter */
@@ -659,7 +733,7 @@ export interface components {
         };
         /**
          * CandidatesResponse
-         * @description Until ``expires``, one of them can become a character.
+         * @description Until ``expires``, ``POST /v1/characters`` makes a character of one of them.
          */
         CandidatesResponse: {
             /** Data */
@@ -679,7 +753,7 @@ export interface components {
         };
         /**
          * CharacterChange
-         * @description ``PATCH /v1/characters/<id>``: what is given is changed.
+         * @description ``PATCH /v1/characters/<id>``: the given fields are changed.
          */
         CharacterChange: {
             /** Description */
@@ -691,7 +765,7 @@ export interface components {
         };
         /**
          * CharacterChoice
-         * @description A character in a picture.
+         * @description A character that appears in the images.
          */
         CharacterChoice: {
             /**
@@ -759,7 +833,7 @@ export interface components {
         };
         /**
          * CompletedImageEvent
-         * @description ``image_generation.completed`` or ``image_edit.completed``: a finished picture.
+         * @description ``image_generation.completed`` or ``image_edit.completed``: a finished image.
          */
         CompletedImageEvent: {
             /** B64 Json */
@@ -825,6 +899,23 @@ export interface components {
              *     }
              */
             usage?: components["schemas"]["Usage"];
+        };
+        /** DeletedGenerationResponse */
+        DeletedGenerationResponse: {
+            /**
+             * Deleted
+             * @default true
+             * @constant
+             */
+            deleted?: true;
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default generation.deleted
+             * @constant
+             */
+            object?: "generation.deleted";
         };
         /** DeletedJobResponse */
         DeletedJobResponse: {
@@ -928,10 +1019,63 @@ export interface components {
         };
         /**
          * ErrorResponse
-         * @description What every error looks like.
+         * @description The body of every error.
          */
         ErrorResponse: {
             error: components["schemas"]["ErrorContent"];
+        };
+        /**
+         * GenerationResponse
+         * @description A picture that was drawn; ``story`` and ``panel`` where it is a take.
+         */
+        GenerationResponse: {
+            /** Character */
+            character: string[];
+            /** Created */
+            created: number;
+            /** Height */
+            height: number;
+            /** Id */
+            id: string;
+            /** Model */
+            model: string;
+            /** Model Version */
+            model_version: string;
+            /**
+             * Object
+             * @default generation
+             * @constant
+             */
+            object?: "generation";
+            /** Panel */
+            panel: string | null;
+            /** Picture */
+            picture: string;
+            /** Seed */
+            seed: number;
+            settings: components["schemas"]["TakeSettings"];
+            /** Story */
+            story: string | null;
+            /** Thumbnail */
+            thumbnail: string;
+            /** Width */
+            width: number;
+        };
+        /**
+         * HistoryPage
+         * @description Newest first. Pass the last id as ``after`` for the next page.
+         */
+        HistoryPage: {
+            /** Data */
+            data: components["schemas"]["GenerationResponse"][];
+            /** Has More */
+            has_more: boolean;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object?: "list";
         };
         /** ImageData */
         ImageData: {
@@ -1161,7 +1305,7 @@ export interface components {
         };
         /**
          * JobRequest
-         * @description ``POST /v1/jobs``: what ``POST /v1/images/generations`` takes, and what only a job can have.
+         * @description ``POST /v1/jobs``: the fields of ``POST /v1/images/generations``, and those of jobs.
          */
         JobRequest: {
             /**
@@ -1331,7 +1475,7 @@ export interface components {
         };
         /**
          * ModelResponse
-         * @description A model that is served.
+         * @description A served model.
          */
         ModelResponse: {
             /** Id */
@@ -1606,7 +1750,7 @@ export interface components {
         };
         /**
          * PartialImageEvent
-         * @description ``image_generation.partial_image`` or ``image_edit.partial_image``: a small look at a picture in the making.
+         * @description ``image_generation.partial_image`` or ``image_edit.partial_image``: a preview of an unfinished image.
          */
         PartialImageEvent: {
             /** B64 Json */
@@ -1662,7 +1806,7 @@ export interface components {
         };
         /**
          * ServedVersion
-         * @description A version that generators have loaded.
+         * @description A model version that generators have loaded.
          */
         ServedVersion: {
             /** Replicas */
@@ -1888,7 +2032,7 @@ export interface components {
         ThumbnailSize: 128 | 256 | 512;
         /**
          * Usage
-         * @description Tokens are not counted here: all zeros, for clients that read them.
+         * @description All zeros, for clients that require the fields: tokens are not counted.
          */
         Usage: {
             /**
@@ -1916,7 +2060,7 @@ export interface components {
         };
         /**
          * WebhookTarget
-         * @description Where the job's end is to be told.
+         * @description Where the event at the job's end is sent.
          */
         WebhookTarget: {
             /** Url */
@@ -1993,7 +2137,7 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2002,7 +2146,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2011,10 +2155,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2022,10 +2166,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2064,6 +2208,15 @@ export interface operations {
                     };
                 };
             };
+            /** @description The service is not ready; the message names the parts that are not */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
             /** @description An error */
             default: {
                 headers: {
@@ -2096,7 +2249,16 @@ export interface operations {
                     "application/json": components["schemas"]["CharacterPage"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2105,7 +2267,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2114,10 +2276,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2125,10 +2296,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2232,7 +2403,16 @@ export interface operations {
                     "application/json": components["schemas"]["CharacterResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2241,7 +2421,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2250,10 +2430,28 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2261,10 +2459,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2305,7 +2503,16 @@ export interface operations {
                     "application/json": components["schemas"]["CandidatesResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2314,7 +2521,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2323,10 +2530,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2334,10 +2550,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2376,7 +2592,7 @@ export interface operations {
                     "application/json": components["schemas"]["CharacterResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2385,7 +2601,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2394,10 +2610,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2405,10 +2630,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2447,7 +2672,7 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2456,7 +2681,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2465,10 +2690,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2476,10 +2710,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2522,7 +2756,16 @@ export interface operations {
                     "application/json": components["schemas"]["CharacterResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2531,7 +2774,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2540,10 +2783,28 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2551,10 +2812,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2616,7 +2877,16 @@ export interface operations {
                     "application/json": components["schemas"]["CharacterResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2625,7 +2895,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2634,10 +2904,37 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The character would have more than four images */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2645,10 +2942,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2688,7 +2985,7 @@ export interface operations {
                     "application/json": components["schemas"]["CharacterResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2697,7 +2994,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2706,10 +3003,28 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description It is the character's only image */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2717,10 +3032,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2758,7 +3073,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2767,7 +3082,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2776,10 +3091,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2787,10 +3111,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2827,7 +3151,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2836,7 +3160,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2845,10 +3169,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2856,10 +3189,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2898,7 +3231,16 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2907,7 +3249,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2916,10 +3258,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2927,10 +3278,346 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    list_history_v1_history_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string | null;
+                character?: string | null;
+                story?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HistoryPage"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    delete_generation_v1_history__generation__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                generation: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedGenerationResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_generation_v1_history__generation__png_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                generation: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/jpeg": unknown;
+                    "image/png": unknown;
+                    "image/webp": unknown;
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_thumbnail_v1_history__generation__thumbnail_webp_get: {
+        parameters: {
+            query?: {
+                size?: components["schemas"]["ThumbnailSize"];
+            };
+            header?: never;
+            path: {
+                generation: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/webp": unknown;
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2952,7 +3639,9 @@ export interface operations {
     edit_images_v1_images_edits_post: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                "X-Keep"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3081,7 +3770,16 @@ export interface operations {
                     "text/event-stream": components["schemas"]["PartialImageEvent"] | components["schemas"]["CompletedImageEvent"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3090,7 +3788,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3099,10 +3797,28 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3110,10 +3826,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3135,7 +3851,9 @@ export interface operations {
     generate_images_v1_images_generations_post: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                "X-Keep"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3155,7 +3873,16 @@ export interface operations {
                     "text/event-stream": components["schemas"]["PartialImageEvent"] | components["schemas"]["CompletedImageEvent"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3164,7 +3891,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3173,10 +3900,28 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3184,10 +3929,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3227,7 +3972,16 @@ export interface operations {
                     "application/json": components["schemas"]["JobPage"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3236,7 +3990,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3245,10 +3999,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3256,10 +4010,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3302,7 +4056,16 @@ export interface operations {
                     "application/json": components["schemas"]["JobResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3311,7 +4074,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3320,10 +4083,37 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The `Idempotency-Key` was used for another request */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3331,10 +4121,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3373,7 +4163,7 @@ export interface operations {
                     "application/json": components["schemas"]["JobResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3382,7 +4172,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3391,10 +4181,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3402,10 +4201,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3444,7 +4243,7 @@ export interface operations {
                     "application/json": components["schemas"]["JobResponse"] | components["schemas"]["DeletedJobResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3453,7 +4252,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3462,10 +4261,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3473,10 +4281,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3517,14 +4325,23 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description It has ended, and its end was told */
+            /** @description The job has ended, and the client has its last event */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3533,7 +4350,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3542,10 +4359,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3553,10 +4379,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3593,7 +4419,7 @@ export interface operations {
                     "application/json": components["schemas"]["ModelPage"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3602,7 +4428,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3611,10 +4437,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3622,10 +4448,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3665,7 +4491,16 @@ export interface operations {
                     "application/json": components["schemas"]["StoryPage"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3674,7 +4509,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3683,10 +4518,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3694,10 +4529,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3740,7 +4575,16 @@ export interface operations {
                     "application/json": components["schemas"]["StoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3749,7 +4593,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3758,10 +4602,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3769,10 +4622,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3818,7 +4671,16 @@ export interface operations {
                     "application/json": components["schemas"]["ImportedStory"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3827,7 +4689,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3836,10 +4698,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3847,10 +4718,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3889,7 +4760,7 @@ export interface operations {
                     "application/json": components["schemas"]["StoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3898,7 +4769,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3907,10 +4778,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3918,10 +4798,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3962,7 +4842,16 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedStoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3971,7 +4860,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3980,10 +4869,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -3991,10 +4889,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4039,7 +4937,16 @@ export interface operations {
                     "application/json": components["schemas"]["StoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4048,7 +4955,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4057,10 +4964,28 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4068,10 +4993,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4116,7 +5041,16 @@ export interface operations {
                     "application/json": components["schemas"]["DrawResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4125,7 +5059,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4134,10 +5068,28 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4145,10 +5097,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4189,7 +5141,16 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4198,7 +5159,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4207,10 +5168,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4218,10 +5188,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4267,7 +5237,16 @@ export interface operations {
                     "application/zip": unknown;
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4276,7 +5255,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4285,10 +5264,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4296,10 +5284,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4344,7 +5332,16 @@ export interface operations {
                     "application/json": components["schemas"]["StoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4353,7 +5350,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4362,10 +5359,28 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4373,10 +5388,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4421,7 +5436,16 @@ export interface operations {
                     "application/json": components["schemas"]["PanelList"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4430,7 +5454,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4439,10 +5463,28 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4450,10 +5492,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4493,7 +5535,7 @@ export interface operations {
                     "application/json": components["schemas"]["PanelResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4502,7 +5544,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4511,10 +5553,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4522,10 +5573,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4567,7 +5618,16 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedStoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4576,7 +5636,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4585,10 +5645,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4596,10 +5665,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4645,7 +5714,16 @@ export interface operations {
                     "application/json": components["schemas"]["PanelResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4654,7 +5732,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4663,10 +5741,28 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4674,10 +5770,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4719,7 +5815,16 @@ export interface operations {
                     "application/json": components["schemas"]["PanelResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4728,7 +5833,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4737,10 +5842,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4748,10 +5862,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4791,7 +5905,7 @@ export interface operations {
                     "application/json": components["schemas"]["PanelResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4800,7 +5914,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4809,10 +5923,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4820,10 +5943,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4863,7 +5986,7 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedStoryResponse"];
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4872,7 +5995,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4881,10 +6004,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4892,10 +6024,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4935,7 +6067,7 @@ export interface operations {
                     "image/png": unknown;
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4944,7 +6076,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4953,10 +6085,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -4964,10 +6105,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5008,7 +6149,7 @@ export interface operations {
                     "image/png": unknown;
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -5017,7 +6158,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5026,10 +6167,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5037,10 +6187,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5082,7 +6232,16 @@ export interface operations {
                     "image/webp": unknown;
                 };
             };
-            /** @description There is no key, or it is unknown, revoked or expired */
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -5091,7 +6250,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The key has not the scope that this needs */
+            /** @description The key lacks the required scope */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5100,10 +6259,19 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description That is too much for this key, or for what may be queued */
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
             429: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -5111,10 +6279,10 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The service is overloaded, or has just begun or ended */
+            /** @description The service is overloaded, starting or stopping */
             503: {
                 headers: {
-                    /** @description Seconds until it is worth another try */
+                    /** @description Seconds after which a retry may succeed */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };

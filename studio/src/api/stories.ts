@@ -76,11 +76,7 @@ export const stories = {
 
 export type ExportFormat = 'pdf' | 'cbz' | 'zip' | 'story';
 
-export interface Generation extends Take {
-  story: string | null;
-  panel: string | null;
-  characters: string[];
-}
+export type Generation = Schemas['GenerationResponse'];
 
 export const history = {
   list: (filter: { character?: string; story?: string }, after?: string, signal?: AbortSignal) =>
