@@ -199,7 +199,7 @@ def test_the_pace_is_that_of_the_last_steps(steps: list[tuple[float, int, int]])
     pace = Throughput()
     for seconds, pictures, pixels in steps:
         pace.count(seconds, pictures, pixels)
-    assert pace.steps == len(steps) and pace.pictures == sum(p for _, p, _ in steps)
+    assert pace.steps == len(steps) and pace.images == sum(p for _, p, _ in steps)
     assert pace.seconds == pytest.approx(sum(s for s, *_ in steps))
     recent = steps[-32:]
     if not recent:
