@@ -7,15 +7,15 @@ BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow lint format clean studio studio-test browser screenshots
+.PHONY: help quickstart test test-slow lint format clean studio studio-if-reachable studio-test chromium browser screenshots
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-quickstart: $(VENV)/.installed  ## Install, then run the whole job on this machine.
+quickstart: $(VENV)/.installed studio-if-reachable  ## Install, then run the whole job on this machine.
 	$(BIN)/realcustom quickstart
 
-test: $(VENV)/.installed-dev  ## Run the tests that take seconds.
+test: $(VENV)/.installed-dev studio-if-reachable  ## Run the tests that take seconds.
 	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/.installed-dev  ## Run the tests that take minutes.
@@ -31,8 +31,15 @@ NODE_BIN = $(shell command -v npm >/dev/null || echo "$(CURDIR)/$(BIN):")
 
 studio: studio/dist/index.html  ## Build the studio, which the service then serves at /studio/.
 
+studio-if-reachable:
+	@$(MAKE) --no-print-directory --silent studio >/dev/null 2>&1 || \
+		echo "The studio was not built, and the service runs without its page; \`make studio\` says why."
+
 studio-test: studio/node_modules/.installed  ## Check the studio's types and style, and run its unit tests.
 	cd studio && PATH="$(NODE_BIN)$$PATH" npm run lint && PATH="$(NODE_BIN)$$PATH" npm test
+
+chromium:  ## Install Debian's Chromium, which the browser tests drive (as root).
+	@test -x /usr/bin/chromium || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
 browser: $(VENV)/.installed-dev studio  ## Run the studio in a browser against the service (needs Debian's chromium).
 	$(BIN)/python -m pytest tests/browser

@@ -20,10 +20,10 @@ from components.history.generation import Generation, GenerationNotFoundError, N
 from components.object_store import ObjectStore
 from components.pictures import thumbnail
 from components.stories.cast import read_cast
-from components.stories.take_files import TakeFiles
 from components.stories.store import StoryStore
 from components.stories.story import StoryLimitError
 from components.stories.tables import takes
+from components.stories.take_files import TakeFiles
 
 _metadata = sa.MetaData()
 generations = sa.Table(

@@ -25,7 +25,6 @@ from components.jobs.result_files import ResultFiles
 from components.jobs.tables import jobs
 from components.object_store import ObjectStore
 from components.stories.cast import read_cast
-from components.stories.take_files import TakeFiles
 from components.stories.panel_plan import PanelDrawing, plan_drawing
 from components.stories.rows import (
     is_dirty,
@@ -40,6 +39,7 @@ from components.stories.rows import (
 )
 from components.stories.story import PanelNotFoundError, StoryLimitError, StoryNotFoundError, Take, TakeNotFoundError
 from components.stories.tables import checked_take, panel_jobs, panels, stories, take_id, takes
+from components.stories.take_files import TakeFiles
 
 log = logging.getLogger(__name__)
 #: Who collects the jobs of panels, in the jobs' rows.

@@ -11,8 +11,8 @@ from pathlib import Path
 from components.config import Config, load_config
 from components.model.naming import WordNamer
 from components.model.pipeline import RealCustomPipeline
+from components.provenance.image_files import ModelName
 from components.provenance.manifests import picture_writer
-from components.provenance.pictures import ModelName
 from deploy.api.studio import DIST
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService

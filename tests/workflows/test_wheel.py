@@ -51,8 +51,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(PACKAGE_ROOT / name, source)
-    for name in ("benchmarks", "components", "deploy", "tests", "tools", "weights", "workflows"):
-        shutil.copytree(PACKAGE_ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("benchmarks", "components", "deploy", "studio", "tests", "tools", "weights", "workflows"):
+        ignored = shutil.ignore_patterns("__pycache__", "node_modules")
+        shutil.copytree(PACKAGE_ROOT / name, source / name, ignore=ignored)
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir", source.parent]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options, source], check=True)
     (built,) = source.parent.glob("*.whl")

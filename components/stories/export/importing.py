@@ -20,12 +20,12 @@ from components.errors import DataError
 from components.stories.answers import RequestKey, keep_answer
 from components.stories.cast import Cast, CastMember, read_cast
 from components.stories.export.archive import ArchivedCharacter, ArchivedPanel, ArchivedTake, StoryArchive
-from components.stories.take_files import TakeFiles
 from components.stories.panel_plan import drawing_digest
 from components.stories.prompts import StoredMention, StoredPrompt, pack_prompt
 from components.stories.rows import packed
 from components.stories.story import Balloon, PagesLayout, PanelCharacter, StoryLimitError
 from components.stories.tables import panels, stories, takes
+from components.stories.take_files import TakeFiles
 
 #: Most notes that are given; the rest is counted.
 _MOST_NOTES = 50

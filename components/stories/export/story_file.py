@@ -26,10 +26,10 @@ from components.stories.export.archive import (
     Manifest,
 )
 from components.stories.export.comic import add_file
-from components.stories.take_files import TakeFiles
 from components.stories.prompts import StoredMention, meaning
 from components.stories.rows import panel_digest, panel_rows, read_takes, snapshot, stored_prompt, story_row
 from components.stories.story import Take, TakeNotFoundError
+from components.stories.take_files import TakeFiles
 
 
 def write_story(engine: sa.Engine, files: TakeFiles, characters: CharacterStore, story: str, owner: str = "") -> bytes:

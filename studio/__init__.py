@@ -1,0 +1,1 @@
+"""The browser studio: its source, and below `dist` the built page, which the service reads from here."""
