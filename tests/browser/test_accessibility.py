@@ -16,7 +16,12 @@ from tests.browser.service import configured
 from tests.fakes.service_process import running
 
 AXE = PACKAGE_ROOT / "studio/node_modules/axe-core/axe.min.js"
-VARIANTS = list(itertools.product(("en", "zh"), ("light", "dark"), (360, 1440)))
+#: Two that differ in everything are run by default, the others with the slow tests.
+_QUICK = {("en", "light", 1440), ("zh", "dark", 360)}
+VARIANTS = [
+    pytest.param(*variant, marks=() if variant in _QUICK else pytest.mark.slow)
+    for variant in itertools.product(("en", "zh"), ("light", "dark"), (360, 1440))
+]
 
 
 @pytest.fixture(scope="module")
