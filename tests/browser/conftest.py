@@ -27,15 +27,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"tests/browser is skipped: {MISSING}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
+    """Playwright's event loop runs until this fixture ends, and `asyncio.run` of other tests fails beside it."""
     from tests.browser import screens
 
     with screens.browser() as found:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a service that draws with the miniature."""
     with miniature(configured(tmp_path_factory.mktemp("real"), "serving.find_words=true")) as url:
