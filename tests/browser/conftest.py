@@ -27,7 +27,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"tests/browser is skipped: {MISSING}")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Playwright's event loop runs until this fixture ends, and `asyncio.run` of other tests fails beside it."""
     from tests.browser import screens
@@ -36,7 +36,7 @@ def chromium() -> Iterator[Browser]:
         yield found
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a service that draws with the miniature."""
     with miniature(configured(tmp_path_factory.mktemp("real"), "serving.find_words=true")) as url:

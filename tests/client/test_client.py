@@ -68,7 +68,7 @@ def test_characters_and_pictures(client: Client, tmp_path: Path) -> None:
 
 
 def test_characters_are_listed_over_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("components.client.client._PAGE", 2)
+    monkeypatch.setattr("components.client.pages._PAGE", 2)
     made = [client.characters.create(f"c{i}", [photograph()], target_word="thing").id for i in range(5)]
     assert [character.id for character in client.characters.list()] == made[::-1]
 
