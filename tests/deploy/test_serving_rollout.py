@@ -291,7 +291,7 @@ def test_two_versions_share_all_weights_but_the_adapters(config: Config) -> None
     alone.set_adapter(trained(alone, 2), alone.vision_encoder, alone.guidance)
     assert torch.equal(draw(second, tokens), draw(alone, tokens)) and not torch.equal(draw(second, tokens), before)
 
-    for name in ("unet", "vae", "text_encoder", "text_encoder_2", "vision"):
+    for name in ("unet", "vae", "text_encoder", "text_encoder_2", "vision_encoder"):
         own, other = getattr(first, name), getattr(second, name)
         assert own is not other
         pointers = [[p.data_ptr() for p in module.parameters()] for module in (own, other)]
