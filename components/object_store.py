@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -50,6 +51,16 @@ class ObjectStore(Protocol):
     def remove_empty_folders(self, prefix: str) -> None:
         """Remove empty folders whose names begin with ``prefix``."""
         ...
+
+
+def read_or_make(store: ObjectStore, name: str, make: Callable[[], bytes]) -> bytes:
+    """The object ``name``; a missing one is made and written first."""
+    try:
+        return store.read(name)
+    except FileNotFoundError:
+        made = make()
+    store.write(name, made)
+    return made
 
 
 def open_object_store(place: Path | str) -> ObjectStore:

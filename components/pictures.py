@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
@@ -108,6 +109,14 @@ def to_png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+class ThumbnailSize(IntEnum):
+    """The longer side of a thumbnail in pixels."""
+
+    SMALL = 128
+    MEDIUM = 256
+    LARGE = 512
 
 
 def thumbnail(data: bytes, size: int) -> bytes:

@@ -17,13 +17,11 @@ from PIL import Image
 from safetensors.torch import load, save
 
 from components.characters.character import Character, Picture, Reference, SubjectTokens
-from components.object_store import ObjectStore
-from components.pictures import to_png
+from components.object_store import ObjectStore, read_or_make
+from components.pictures import ThumbnailSize, to_png
 
 #: Number of encoders whose tokens are stored: of the served model, a second one beside it, and the previous one.
 _ENCODERS = 3
-#: Longer sides of thumbnails in pixels.
-THUMBNAILS = (128, 256, 512)
 
 
 class CharacterFiles:
@@ -45,19 +43,13 @@ class CharacterFiles:
 
     def discard(self, identifier: str, pictures: Iterable[Picture]) -> None:
         for picture in pictures:
-            thumbnails = (_thumbnail(identifier, picture.id, size) for size in THUMBNAILS)
+            thumbnails = (_thumbnail(identifier, picture.id, size) for size in ThumbnailSize)
             for name in (*_names(identifier, picture.id), *thumbnails):
                 self._objects.discard(name)
 
     def thumbnail(self, identifier: str, picture: str, size: int, make: Callable[[], bytes]) -> bytes:
         """What ``make`` has made of a picture, now or before."""
-        name = _thumbnail(identifier, picture, size)
-        try:
-            return self._objects.read(name)
-        except FileNotFoundError:
-            made = make()
-        self._objects.write(name, made)
-        return made
+        return read_or_make(self._objects, _thumbnail(identifier, picture, size), make)
 
     def tokens(self, identifier: str, revision: int, identity: str) -> SubjectTokens:
         tensors = load(self._objects.read(_tokens(identifier, revision, identity)))

@@ -17,7 +17,7 @@ from components.characters.sweep import sweep
 from components.characters.tables import new_id
 from components.config import StoriesConfig
 from components.history.generation import Generation, GenerationNotFoundError, NewGeneration
-from components.object_store import ObjectStore
+from components.object_store import ObjectStore, read_or_make
 from components.pictures import thumbnail
 from components.stories.cast import read_cast
 from components.stories.store import StoryStore
@@ -148,12 +148,8 @@ class HistoryStore:
         found = self.get(identifier, owner)
         if found.story is not None:
             return self._takes.thumbnail(found.story, identifier, size)
-        try:
-            return self._blobs.read(f"{identifier}/{size}.webp")
-        except FileNotFoundError:
-            made = thumbnail(self.picture(identifier, owner), size)
-        self._blobs.write(f"{identifier}/{size}.webp", made)
-        return made
+        name = f"{identifier}/{size}.webp"
+        return read_or_make(self._blobs, name, lambda: thumbnail(self.picture(identifier, owner), size))
 
     def delete(self, identifier: str, owner: str = "") -> None:
         """Delete a generation or a take, and all of its files."""

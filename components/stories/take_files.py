@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from components.object_store import ObjectStore
-from components.pictures import thumbnail
+from components.object_store import ObjectStore, read_or_make
+from components.pictures import ThumbnailSize, thumbnail
 from components.stories.story import TakeNotFoundError
-
-#: Longest sides of thumbnails in pixels.
-SIZES = (128, 256, 512)
 
 
 class TakeFiles:
@@ -37,17 +34,13 @@ class TakeFiles:
     def thumbnail(self, story: str, take: str, size: int) -> bytes:
         """A WebP whose longer side is at most ``size`` pixels."""
         name = f"{story}/{take}.{size}.webp"
-        try:
-            return self._blobs.read(name)
-        except FileNotFoundError:
-            made = thumbnail(self.picture(story, take), size)
-        self._blobs.write(name, made)
-        return made
+        return read_or_make(self._blobs, name, lambda: thumbnail(self.picture(story, take), size))
 
     def discard(self, story: str, takes: Iterable[str], masks: int = 4) -> None:
         """Remove the files of takes."""
         for take in takes:
-            ends = ["png", *(f"mask-{index}.png" for index in range(masks)), *(f"{size}.webp" for size in SIZES)]
+            masked = (f"mask-{index}.png" for index in range(masks))
+            ends = ["png", *masked, *(f"{size}.webp" for size in ThumbnailSize)]
             for end in ends:
                 self._blobs.discard(f"{story}/{take}.{end}")
 

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from fastapi import Request, Response
-
-
-class ThumbnailSize(IntEnum):
-    """The longer side of a thumbnail in pixels."""
-
-    SMALL = 128
-    MEDIUM = 256
-    LARGE = 512
 
 
 def cached(request: Request, tag: str, data: bytes, kind: str, lasting: bool = True) -> Response:

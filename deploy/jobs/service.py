@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -23,6 +22,7 @@ from components.jobs.store import JobStore
 from components.jobs.tables import TABLES
 from components.jobs.webhook_queue import WebhookQueue
 from components.object_store import below
+from deploy.background import poll, repeat
 from deploy.interfaces.protocols import Generator
 from deploy.jobs.webhook_sender import WebhookSender
 from deploy.jobs.worker import JobWorker
@@ -57,8 +57,8 @@ class JobService:
         workers: list[Callable[[], Awaitable[bool]]] = [self._worker.run_next] * self._limits.concurrency
         if self._webhooks is not None:
             workers += [self._webhooks.send_next] * self._limits.concurrency
-        loops = [_repeat(work, self._wait_for_work) for work in workers]
-        loops.append(_repeat(self._sweep, partial(asyncio.sleep, _SWEEP_INTERVAL_S)))
+        loops = [repeat("jobs", work, self._wait_for_work) for work in workers]
+        loops.append(repeat("jobs", self._sweep, partial(asyncio.sleep, _SWEEP_INTERVAL_S)))
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def check(self) -> None:
@@ -107,13 +107,8 @@ class JobService:
         return await asyncio.to_thread(self._store.cancel, identifier, owner)
 
     async def watch(self, identifier: str, revision: int, wait_s: float, owner: str = "") -> JobUpdate | None:
-        deadline = time.monotonic() + wait_s
-        while True:
-            news = await asyncio.to_thread(self._store.update_since, identifier, revision, owner)
-            left = deadline - time.monotonic()
-            if news is not None or left <= 0:
-                return news
-            await asyncio.sleep(min(left, self._limits.tick_s))
+        look = partial(self._store.update_since, identifier, revision, owner)
+        return await poll(look, wait_s, self._limits.tick_s)
 
     async def _sweep(self) -> bool:
         await asyncio.to_thread(self._store.sweep, self._limits.keep_s)
@@ -126,15 +121,3 @@ class JobService:
         except TimeoutError:
             return
         self._submitted.clear()
-
-
-async def _repeat(work: Callable[[], Awaitable[bool]], pause: Callable[[], Awaitable[None]]) -> None:
-    """Call ``work`` for ever; ``pause`` after a call that found nothing to do or raised."""
-    while True:
-        try:
-            busy = await work()
-        except Exception as error:  # only its class is logged: the message may quote a request
-            log.error("jobs: %s", type(error).__name__)
-            busy = False
-        if not busy:
-            await pause()

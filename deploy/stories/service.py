@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -36,6 +35,7 @@ from components.stories.store import Deleted, StoryStore
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.tables import TABLES
 from components.stories.takes import PendingTake, TakeStore
+from deploy.background import poll, repeat
 
 log = logging.getLogger(__name__)
 _WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures}
@@ -69,7 +69,8 @@ class StoryService:
 
     def start(self) -> None:
         """Begin to collect, in the running event loop."""
-        loops = (_repeat(self._takes.collect, self._jobs.tick_s), _repeat(self._sweep, _SWEEP_S))
+        works = ((self._takes.collect, self._jobs.tick_s), (self._sweep, _SWEEP_S))
+        loops = [repeat("stories", partial(asyncio.to_thread, work), partial(asyncio.sleep, s)) for work, s in works]
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def check(self) -> None:
@@ -189,13 +190,7 @@ class StoryService:
         await asyncio.to_thread(keep)
 
     async def watch(self, story: str, cursor: StoryCursor, wait_s: float, owner: str = "") -> StoryNews | None:
-        deadline = time.monotonic() + wait_s
-        while True:
-            news = await asyncio.to_thread(self._stories.news, story, cursor, owner)
-            left = deadline - time.monotonic()
-            if news is not None or left <= 0:
-                return news
-            await asyncio.sleep(min(left, self._jobs.tick_s))
+        return await poll(partial(self._stories.news, story, cursor, owner), wait_s, self._jobs.tick_s)
 
     async def picture(self, story: str, take: str, owner: str = "") -> bytes:
         def read() -> bytes:
@@ -286,15 +281,3 @@ class StoryService:
         self._history.sweep()
         self._stories.sweep(self._jobs.keep_s)
         return False
-
-
-async def _repeat(work: Callable[[], bool], pause_s: float) -> None:
-    """Work for ever in a thread, with a pause where there is nothing to do or the database does not answer."""
-    while True:
-        try:
-            busy = await asyncio.to_thread(work)
-        except Exception as error:  # named, not quoted: it may hold what was asked for
-            log.error("stories: %s", type(error).__name__)
-            busy = False
-        if not busy:
-            await asyncio.sleep(pause_s)

@@ -52,6 +52,7 @@ ORDER = {
     ],
     "deploy": [
         "interfaces",
+        "background",
         "handles",
         "status",
         "characters",

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from components.characters.character import MAX_PICTURES
 from components.characters.target_word import stated_word
 from components.config import Config
-from deploy.api.cached_pictures import ThumbnailSize, cached
+from components.pictures import ThumbnailSize
+from deploy.api.cached_pictures import cached
 from deploy.api.characters.schema import (
     CandidatesRequest,
     CandidatesResponse,

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from components.history.generation import Generation
-from deploy.api.cached_pictures import ThumbnailSize, cached
+from components.pictures import ThumbnailSize
+from deploy.api.cached_pictures import cached
 from deploy.api.quotas import CurrentCaller
 from deploy.api.stories.schema import TakeSettings
 from deploy.interfaces.stories import Stories

@@ -15,9 +15,10 @@ from starlette.datastructures import UploadFile
 from components.config import Config
 from components.errors import NotFoundError
 from components.fingerprint import fingerprint
+from components.pictures import ThumbnailSize
 from components.stories.answers import RequestKey
 from components.stories.story import RevisionError
-from deploy.api.cached_pictures import ThumbnailSize, cached
+from deploy.api.cached_pictures import cached
 from deploy.api.error_responses import ApiError
 from deploy.api.operations.routes import served_model
 from deploy.api.quotas import CurrentCaller
