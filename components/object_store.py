@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -175,13 +176,21 @@ def _write(path: Path, content: bytes) -> bool:
             os.fsync(stream.fileno())
         os.replace(partial, path)
     except (FileNotFoundError, FileExistsError):  # the latter: the folder was removed during mkdir
-        if path.parent.exists() and not path.parent.is_dir():
+        if _is_file(path.parent):
             raise
         return False
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     return True
+
+
+def _is_file(folder: Path) -> bool:
+    """Whether something other than a folder has its name, by one look: it may come and go between two."""
+    try:
+        return not stat.S_ISDIR(folder.stat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _remove_if_empty(folder: Path) -> None:
