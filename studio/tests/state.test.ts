@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import openapiTS, { astToString } from 'openapi-typescript';
 import { describe, expect, it } from 'vitest';
-import { disputed } from '../src/api/merging';
+import { disputed, newest } from '../src/api/merging';
+import type { Panel, Story } from '../src/api/stories';
 import { en } from '../src/i18n/en';
 import { zh } from '../src/i18n/zh';
 import { EventParser } from '../src/lib/sse';
@@ -18,6 +19,28 @@ describe('events', () => {
         { event: 'deleted', data: 'x', id: null },
       ]);
     }
+  });
+});
+
+describe('answers and events', () => {
+  const panel = (id: string, event: number, prompt: string) => ({ id, event, prompt }) as Panel;
+  const story = (event: number, title: string, ...panels: Panel[]) => ({ id: 's', event, title, panels }) as Story;
+  const told = story(3, 'told', panel('a', 7, 'drawn'), panel('b', 2, 'old'));
+
+  it('that come late take nothing back', () => {
+    const late = story(6, 'late', panel('a', 5, 'drawing'), panel('b', 6, 'new'));
+    expect(newest(told, late)).toEqual(story(6, 'late', panel('a', 7, 'drawn'), panel('b', 6, 'new')));
+  });
+
+  it('keep the panels and the order that the newer one has', () => {
+    const [a, b, c] = [panel('a', 7, 'drawn'), panel('b', 2, 'old'), panel('c', 1, 'deleted')];
+    expect(newest(told, story(2, 'late', b, c, a))).toEqual(told);
+    expect(newest(told, story(8, 'moved', b, a))).toEqual(story(8, 'moved', b, a));
+  });
+
+  it('of the same event follow the one that came last', () => {
+    const typed = story(3, 'told', panel('a', 7, 'typed'), panel('b', 2, 'old'));
+    expect(newest(told, typed)).toEqual(typed);
   });
 });
 

@@ -85,6 +85,20 @@ def test_a_busy_service_is_waited_for(chromium: Browser, painted: str) -> None:
         assert refused == 2
 
 
+def test_an_answer_that_comes_late_takes_nothing_back(chromium: Browser, painted: str) -> None:
+    story = new_story(painted)
+    before = httpx.get(f"{painted}/v1/stories/{story}", timeout=60).json()
+    held: list[Route] = []
+    with opened(chromium, painted, f"/stories/{story}/board") as page:
+        page.route(f"**/v1/stories/{story}", lambda route: held.append(route))
+        page.get_by_role("button", name="Draw 2 changed panels").click()
+        expect(page.locator("main ol [data-state=done]")).to_have_count(2)
+        with page.expect_response(f"**/v1/stories/{story}"):
+            held[-1].fulfill(json=before)
+        page.wait_for_timeout(300)
+        expect(page.locator("main ol [data-state=done]")).to_have_count(2)
+
+
 def test_waiting_can_be_stopped(chromium: Browser, painted: str) -> None:
     story = new_story(painted)
     error = {"message": "busy", "type": "server_error", "param": None, "code": "overloaded"}

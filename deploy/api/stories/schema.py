@@ -266,6 +266,8 @@ class PanelResponse(BaseModel):
     #: Why nothing was drawn last time.
     error: PanelError | None
     etag: str
+    #: The event of the story that told of the panel's last change: of two answers the one with the higher is the newer.
+    event: int
 
     @classmethod
     def of(cls, panel: Panel, story: str) -> PanelResponse:
@@ -281,6 +283,7 @@ class PanelResponse(BaseModel):
             and PanelJobResponse(id=job.id, status=State(job.state), step=job.step, total=job.total, left=job.left),
             error=None if panel.error is None else PanelError(**panel.error),
             etag=etag(panel.revision),
+            event=panel.changed,
         )
 
 

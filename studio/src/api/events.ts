@@ -2,6 +2,7 @@
 import type { QueryClient } from '@tanstack/react-query';
 import { EventParser, type ServerEvent } from '../lib/sse';
 import { send } from './http';
+import { inOrder, withPanel } from './merging';
 import { asProblem } from './problem';
 import { queryKeys } from './queries';
 import type { Panel, Story, StoryHead } from './stories';
@@ -76,17 +77,4 @@ export function applyStoryEvent(client: QueryClient, story: string, event: Serve
     if (gone === story) client.removeQueries({ queryKey: key });
     else client.setQueryData<Story>(key, (old) => old && { ...old, panels: old.panels.filter((p) => p.id !== gone) });
   }
-}
-
-export function withPanel(story: Story, panel: Panel): Story {
-  const known = story.panels.some((each) => each.id === panel.id);
-  if (!known) return { ...story, panels: [...story.panels, panel] };
-  return { ...story, panels: story.panels.map((each) => (each.id === panel.id ? panel : each)) };
-}
-
-/** The panels in the order given; those that it does not name are gone. */
-export function inOrder(panels: Panel[], order: string[] | undefined): Panel[] {
-  if (!order) return panels;
-  const byId = new Map(panels.map((panel) => [panel.id, panel]));
-  return order.flatMap((id) => byId.get(id) ?? []);
 }

@@ -1,8 +1,9 @@
 /** The server's state, as hooks. */
-import { queryOptions, useMutation, useQuery, useQueryClient, type QueryClient } from '@tanstack/react-query';
+import { queryOptions, replaceEqualDeep, useMutation, useQuery, useQueryClient, type QueryClient } from '@tanstack/react-query';
 import { useEffect } from 'react';
 import { client, data, type Character, type CharacterPage, type ModelPage } from './client';
-import { applyStoryEvent, follow, inOrder, withPanel, type Preview } from './events';
+import { applyStoryEvent, follow, type Preview } from './events';
+import { inOrder, newest, withPanel } from './merging';
 import { saveFields } from './saving';
 import { stories, type Panel, type PanelChange, type Story, type StoryChange, type StoryHead } from './stories';
 
@@ -55,7 +56,13 @@ export const storiesQuery = queryOptions({
 });
 
 export const storyQuery = (id: string) =>
-  queryOptions({ queryKey: queryKeys.story(id), queryFn: ({ signal }) => stories.get(id, signal), staleTime: 5_000 });
+  queryOptions({
+    queryKey: queryKeys.story(id),
+    queryFn: ({ signal }) => stories.get(id, signal),
+    staleTime: 5_000,
+    // Of all that is put into the cache, answers and events.
+    structuralSharing: (known, next) => replaceEqualDeep(known, newest(known as Story | undefined, next as Story)),
+  });
 
 export const useCast = (): Character[] => useQuery(charactersQuery).data ?? [];
 

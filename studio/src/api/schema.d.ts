@@ -1710,6 +1710,8 @@ export interface components {
             error: components["schemas"]["PanelError"] | null;
             /** Etag */
             etag: string;
+            /** Event */
+            event: number;
             /** Hidden */
             hidden: boolean;
             /** Id */

@@ -29,12 +29,17 @@ export default function Stories() {
       toast(t('stories.imported'));
       void cache.invalidateQueries({ queryKey: queryKeys.stories });
       void cache.invalidateQueries({ queryKey: queryKeys.characters });
-      if (story.notes.length === 0) go(`/stories/${story.id}/board`);
     },
   });
+  const importFile = (file: File | null): void => {
+    const open = (story: { id: string; notes: string[] }): void => {
+      if (story.notes.length === 0) go(`/stories/${story.id}/board`);
+    };
+    if (file) importing.mutate(file, { onSuccess: open });
+  };
   const actions = (
     <>
-      <FileButton accept=".zip,application/zip" onChange={(file) => file && importing.mutate(file)}>
+      <FileButton accept=".zip,application/zip" onChange={importFile}>
         {(props) => (
           <Button {...props} variant="default" leftSection={<Icon name="upload" />} loading={importing.isPending}>
             {t('stories.import')}
@@ -65,13 +70,13 @@ export default function Stories() {
         )}
         {query.isSuccess && all.length === 0 && (
           <Empty icon="book" title={t('stories.empty')} text={t('stories.emptyText')}>
-            <Button size="md" loading={example.isPending} onClick={() => example.mutate()} leftSection={<Icon name="sparkles" />}>
+            <Button size="md" loading={example.isPending} onClick={() => example.mutate(undefined, { onSuccess: (story) => go(`/stories/${story.id}/board`) })} leftSection={<Icon name="sparkles" />}>
               {t('stories.example')}
             </Button>
             <Button size="md" variant="default" onClick={() => setCreating(true)}>
               {t('stories.new')}
             </Button>
-            <FileButton accept=".zip,application/zip" onChange={(file) => file && importing.mutate(file)}>
+            <FileButton accept=".zip,application/zip" onChange={importFile}>
               {(props) => (
                 <Button {...props} size="md" variant="subtle">
                   {t('stories.import')}
@@ -148,17 +153,17 @@ function NewStory({ opened, onClose }: { opened: boolean; onClose: () => void })
   const [missing, setMissing] = useState(false);
   const create = useMutation({
     mutationFn: () => stories.create({ title: title.trim(), ...(script.trim() && { script }) }),
-    onSuccess: (story) => {
-      void cache.invalidateQueries({ queryKey: queryKeys.stories });
-      onClose();
-      go(`/stories/${story.id}/script`);
-    },
+    onSuccess: () => void cache.invalidateQueries({ queryKey: queryKeys.stories }),
   });
+  const open = (story: { id: string }): void => {
+    onClose();
+    go(`/stories/${story.id}/script`);
+  };
   const about = useFieldProblem(create.error);
   const submit = (event: FormEvent): void => {
     event.preventDefault();
     setMissing(!title.trim());
-    if (title.trim()) create.mutate();
+    if (title.trim()) create.mutate(undefined, { onSuccess: open });
   };
   const placed = about('title') ?? about('script');
   return (

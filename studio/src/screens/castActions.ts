@@ -20,7 +20,6 @@ export function useDeleteCharacter(done: () => void) {
       toast(t('cast.deleted', { name: character.name }));
       void cache.invalidateQueries({ queryKey: queryKeys.characters });
       void cache.invalidateQueries({ queryKey: ['story'] });
-      done();
     },
   });
   const usedIn = async (character: Character): Promise<string[]> => {
@@ -42,7 +41,7 @@ export function useDeleteCharacter(done: () => void) {
       text: t('cast.deleteText') + used,
       action: t('common.delete'),
     };
-    if (await confirm(texts)) mutation.mutate(character);
+    if (await confirm(texts)) mutation.mutate(character, { onSuccess: done });
   };
   return { ask, error: mutation.error };
 }

@@ -1,7 +1,6 @@
 /** The example story: two characters drawn from prompts, and four panels with them. */
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { useTranslation } from 'react-i18next';
-import { useLocation } from 'wouter';
 import { createCharacter, drawCandidates } from '../api/characters';
 import type { Character } from '../api/client';
 import { charactersQuery, queryKeys } from '../api/queries';
@@ -10,7 +9,6 @@ import { folded, mentionOf } from '../lib/mentions';
 
 export function useExample() {
   const { t } = useTranslation();
-  const [, go] = useLocation();
   const cache = useQueryClient();
   return useMutation({
     mutationFn: async () => {
@@ -36,10 +34,9 @@ export function useExample() {
       await stories.draw(story.id);
       return story;
     },
-    onSuccess: (story) => {
+    onSuccess: () => {
       void cache.invalidateQueries({ queryKey: queryKeys.stories });
       void cache.invalidateQueries({ queryKey: queryKeys.characters });
-      go(`/stories/${story.id}/board`);
     },
   });
 }

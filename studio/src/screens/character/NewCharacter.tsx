@@ -1,6 +1,6 @@
 /** A new character, from pictures or from a prompt. */
 import { Button, Group, SegmentedControl, Stack, Text, Textarea, TextInput } from '@mantine/core';
-import { useMutation, useQueryClient } from '@tanstack/react-query';
+import { useMutation, useQueryClient, type QueryClient } from '@tanstack/react-query';
 import { useEffect, useRef, useState, type FormEvent } from 'react';
 import { useTranslation } from 'react-i18next';
 import { useLocation } from 'wouter';
@@ -61,6 +61,13 @@ export default function NewCharacter() {
   );
 }
 
+/** Show a new or changed character at once, and read the list again. */
+function inCast(cache: QueryClient, made: Character): void {
+  const others = (all: Character[] | undefined): Character[] => (all ?? []).filter((each) => each.id !== made.id);
+  cache.setQueryData<Character[]>(queryKeys.characters, (old) => [made, ...others(old)]);
+  void cache.invalidateQueries({ queryKey: queryKeys.characters });
+}
+
 /** Pictures become a character at once, so that its cut-outs can be seen; its name and words come after. */
 function FromPictures({ onDraft }: { onDraft: (character: Character) => void }) {
   const { t } = useTranslation();
@@ -76,7 +83,7 @@ function FromPictures({ onDraft }: { onDraft: (character: Character) => void }) 
       return made;
     },
     onSuccess: (made, files) => {
-      cache.setQueryData<Character[]>(queryKeys.characters, (old) => [made, ...(old ?? [])]);
+      inCast(cache, made);
       if (files.length > MAX_PICTURES) toast(t('character.tooMany'), { tone: 'error' });
       onDraft(made);
     },
@@ -146,30 +153,26 @@ function Draft({ character, cast }: { character: Character; cast: readonly Chara
     description: character.description,
     target_word: character.target_word,
   });
-  const reload = () => cache.invalidateQueries({ queryKey: queryKeys.characters });
+  const leave = { onSuccess: () => go('/cast') };
   const save = useMutation({
     mutationFn: () => changeCharacter(character.id, changesOf(character, fields)),
-    onSuccess: async (made) => {
+    onSuccess: (made) => {
       toast(t('character.created', { name: made.name, mention: mentionOf(made.name) }));
-      await reload();
-      go('/cast');
+      inCast(cache, made);
     },
   });
   const discard = useMutation({
     mutationFn: () => deleteCharacter(character.id),
-    onSuccess: async () => {
-      await reload();
-      go('/cast');
-    },
+    onSuccess: () => void cache.invalidateQueries({ queryKey: queryKeys.characters }),
   });
   const submit = (event: FormEvent): void => {
     event.preventDefault();
     setChecked(true);
-    if (fields.name.trim() && !nameTaken(fields.name, cast, character.id)) save.mutate();
+    if (fields.name.trim() && !nameTaken(fields.name, cast, character.id)) save.mutate(undefined, leave);
   };
   const ask = async (): Promise<void> => {
     const texts = { title: t('character.discardTitle'), text: t('character.discardText'), action: t('character.discard') };
-    if (await confirm(texts)) discard.mutate();
+    if (await confirm(texts)) discard.mutate(undefined, leave);
   };
   const about = useFieldProblem(save.error);
   return (
@@ -228,10 +231,9 @@ function FromPrompt({ cast }: { cast: readonly Character[] }) {
         candidates: candidates.id,
         choice,
       }),
-    onSuccess: async (made) => {
+    onSuccess: (made) => {
       toast(t('character.created', { name: made.name, mention: mentionOf(made.name) }));
-      await cache.invalidateQueries({ queryKey: queryKeys.characters });
-      go('/cast');
+      inCast(cache, made);
     },
   });
   const ask = (event: FormEvent): void => {
@@ -242,7 +244,9 @@ function FromPrompt({ cast }: { cast: readonly Character[] }) {
   const submit = (event: FormEvent): void => {
     event.preventDefault();
     setChecked(true);
-    if (draw.data && fields.name.trim() && !nameTaken(fields.name, cast, null)) create.mutate(draw.data);
+    if (draw.data && fields.name.trim() && !nameTaken(fields.name, cast, null)) {
+      create.mutate(draw.data, { onSuccess: () => go('/cast') });
+    }
   };
   const about = useFieldProblem(draw.error);
   const aboutNew = useFieldProblem(create.error);
