@@ -28,6 +28,7 @@ from components.stories.answers import RequestKey, keep_answer, known_answer
 from components.stories.export.book import book_of
 from components.stories.export.comic import write_cbz, write_pictures
 from components.stories.export.importing import StoryImporter
+from components.stories.export.long_picture import write_long_picture
 from components.stories.export.pdf import write_pdf
 from components.stories.export.story_file import write_story
 from components.stories.panel_plan import PanelDrawing
@@ -38,7 +39,7 @@ from components.stories.takes import PendingTake, TakeStore
 from deploy.background import poll, repeat
 
 log = logging.getLogger(__name__)
-_WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures}
+_WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures, "png": write_long_picture}
 #: Seconds between two looks for what is to be swept away.
 _SWEEP_S = 60.0
 
@@ -221,7 +222,10 @@ class StoryService:
         await asyncio.to_thread(delete)
 
     async def export(self, story: str, kind: str, pages: PagesLayout | None = None, owner: str = "") -> bytes:
-        """A story as a file: ``pdf``, ``cbz``, ``zip`` (of its pictures) or ``story`` (for another installation).
+        """A story as a file.
+
+        Args:
+            kind: ``pdf``, ``cbz``, ``zip`` (of its pictures), ``png`` (one tall picture) or ``story`` (to import).
 
         Raises:
             NothingToExportError: it has no picture.
