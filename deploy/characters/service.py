@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from components.characters.candidates import Candidate, Candidates, CandidateStore
 from components.characters.character import MAX_PICTURES, Character, CharacterCutOuts, Reference, SubjectTokens
+from components.characters.description import propose_description
 from components.characters.store import CharacterStore
 from components.config import Config
 from components.content import ContentCheck
@@ -43,7 +44,9 @@ class CharacterService:
         faces: list[Box | None],
         owner: str = "",
     ) -> Character:
-        """Store a character of the subject that the images show; missing face boxes are detected.
+        """Store a character of the subject that the images show.
+
+        Missing face boxes are detected; an empty description is proposed from the word and the colours.
 
         Raises:
             DataError: an image cannot be read.
@@ -54,7 +57,8 @@ class CharacterService:
         def create() -> Character:
             references = self._reader.read(pictures, "pictures", faces)
             word = self._reader.word(target_word, description, references)
-            return self._store.create(name, description, word, references, owner)
+            described = description or propose_description(references, word.word)
+            return self._store.create(name, described, word, references, owner)
 
         return await asyncio.to_thread(create)
 

@@ -33,7 +33,7 @@ class CharacterRequest(StrictRequest):
     """``POST /v1/characters``: as JSON, or as a form with the same fields and files."""
 
     name: Name
-    #: By default the candidates' prompt.
+    #: By default the candidates' prompt, or else proposed from the images: word, main colours, and what stands out.
     description: Description = ""
     #: By default the description's head noun.
     target_word: Word = ""
