@@ -14,9 +14,10 @@ from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.request_conversion import build_request, check_model
-from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema
+from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema, stated_regions
 from deploy.api.quotas import CurrentCaller
 from deploy.api.stories.keeping import Keep, keeping
+from deploy.interfaces.errors import StatedRegionError
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import GenerationRequest, RequestedSubject
 from deploy.interfaces.responses import ImageResponse
@@ -67,7 +68,10 @@ async def _resolve_request(
         raise ApiError(400, _NO_WORD, "target_word", "target_word_not_in_prompt")
     build_request(body, config, body.prompt, [])  # check the limits before the images are decoded
     try:
-        uploaded = await characters.cut_out_uploads(body.image, "image")
+        regions = stated_regions(body.boxes, body.masks)
+        uploaded = await characters.cut_out_uploads(body.image, "image", regions)
+    except StatedRegionError:
+        raise
     except DataError as error:
         raise ApiError(400, str(error), "image", "invalid_picture") from None
     subject = RequestedSubject("", word, body.strength, body.face_strength, body.body_strength, uploaded)
@@ -78,7 +82,7 @@ async def _read_form(http: Request) -> EditRequest:
     kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise ApiError(400, "send multipart/form-data with the pictures as files", code="content_type")
-    max_fields = len(EditRequest.model_fields)
-    async with http.form(max_files=MAX_REFERENCES + 2, max_fields=max_fields) as form:
-        fields = {"image": []} | await read_fields(form, ["image"])
+    max_fields = len(EditRequest.model_fields) + 2 * MAX_REFERENCES
+    async with http.form(max_files=2 * MAX_REFERENCES + 2, max_fields=max_fields) as form:
+        fields = {"image": []} | await read_fields(form, ["image"], ["boxes", "masks"])
         return EditRequest.model_validate(fields)

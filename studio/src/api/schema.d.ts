@@ -2330,6 +2330,16 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
+                    /**
+                     * Boxes
+                     * @default []
+                     */
+                    boxes?: ([
+                        number,
+                        number,
+                        number,
+                        number
+                    ] | null)[];
                     /** Candidates */
                     candidates?: string | null;
                     /**
@@ -2352,6 +2362,11 @@ export interface operations {
                         number,
                         number
                     ] | null)[];
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Name */
                     name: string;
                     /**
@@ -2366,6 +2381,8 @@ export interface operations {
                     target_word?: string;
                 };
                 "multipart/form-data": {
+                    /** @description As JSON. */
+                    boxes?: string;
                     /** Candidates */
                     candidates?: string | null;
                     /**
@@ -2380,6 +2397,11 @@ export interface operations {
                     description?: string;
                     /** @description As JSON. */
                     faces?: string;
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Name */
                     name: string;
                     /**
@@ -2849,6 +2871,16 @@ export interface operations {
             content: {
                 "application/json": {
                     /**
+                     * Boxes
+                     * @default []
+                     */
+                    boxes?: ([
+                        number,
+                        number,
+                        number,
+                        number
+                    ] | null)[];
+                    /**
                      * Faces
                      * @default []
                      */
@@ -2858,12 +2890,24 @@ export interface operations {
                         number,
                         number
                     ] | null)[];
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Pictures */
                     pictures: string[];
                 };
                 "multipart/form-data": {
                     /** @description As JSON. */
+                    boxes?: string;
+                    /** @description As JSON. */
                     faces?: string;
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Pictures */
                     pictures: string[];
                 };
@@ -3661,6 +3705,16 @@ export interface operations {
                      * @default 1
                      */
                     body_strength?: number;
+                    /**
+                     * Boxes
+                     * @default []
+                     */
+                    boxes?: ([
+                        number,
+                        number,
+                        number,
+                        number
+                    ] | null)[];
                     /** Complexity */
                     complexity?: ("low" | "medium" | "high") | null;
                     /**
@@ -3676,6 +3730,11 @@ export interface operations {
                     input_fidelity?: ("low" | "high") | null;
                     /** Mask Scope */
                     mask_scope?: number | null;
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Model */
                     model?: string | null;
                     /**
