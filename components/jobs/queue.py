@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from components.jobs.job import JobProgress, Lease, LeaseStatus, Preview, State
 from components.jobs.result_files import ResultFiles
-from components.jobs.tables import drop_previews, ending, held, jobs, previews, swap
+from components.jobs.tables import drop_previews, ending, held, jobs, previews, refund_job, swap
 
 
 class JobQueue:
@@ -57,6 +57,8 @@ class JobQueue:
                 taken = swap(connection, row, **after)
                 if taken:
                     drop_previews(connection, row["id"])
+                if taken and after["state"] is State.FAILED:
+                    refund_job(connection, row["id"])
             if taken and after["state"] is State.RUNNING:
                 return Lease(row["id"], after["token"], row["payload"], after["attempts"])
 
@@ -102,9 +104,10 @@ class JobQueue:
         """End a job that its owner has cancelled; False if it was not cancelled or the lease was lost."""
         return self._end(lease, held(lease) & jobs.c.cancelling, ending(State.CANCELLED, self._clock()))
 
-    def fail(self, lease: Lease, error: dict[str, Any]) -> bool:
+    def fail(self, lease: Lease, error: dict[str, Any], *, refunded: bool = True) -> bool:
         """End a job with a permanent error; False if the lease was lost."""
-        return self._end(lease, held(lease), ending(State.FAILED, self._clock()) | {"error": error})
+        values = ending(State.FAILED, self._clock()) | {"error": error}
+        return self._end(lease, held(lease), values, refunded=refunded)
 
     def retry(self, lease: Lease, reason: str, delay_s: float = 0.0) -> bool:
         """Return a job to the queue after a failed attempt; the failure of the last attempt ends the job."""
@@ -142,12 +145,16 @@ class JobQueue:
         values |= {"lease_until": None, "step": 0, "pictures_done": 0}
         return self._end(lease, held(lease) & ~jobs.c.cancelling, values) or self.cancelled(lease)
 
-    def _end(self, lease: Lease, condition: sa.ColumnElement[bool], values: dict[str, Any]) -> bool:
+    def _end(
+        self, lease: Lease, condition: sa.ColumnElement[bool], values: dict[str, Any], *, refunded: bool = False
+    ) -> bool:
         changed = jobs.update().where(condition).values(revision=jobs.c.revision + 1, **values)
         with self._engine.begin() as connection:
             ended = connection.execute(changed).rowcount == 1
             if ended:
                 drop_previews(connection, lease.job)
+            if ended and refunded:
+                refund_job(connection, lease.job)
         return ended
 
 

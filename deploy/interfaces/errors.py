@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from components.access.limits import QuotaError
 from components.characters.candidates import CandidateNotFoundError
 from components.characters.character import PictureCountError, PictureNotFoundError
 from components.content import ContentError
-from components.errors import DataError, NotFoundError, RealCustomError, WordError
+from components.errors import DataError, KeyReusedError, NotFoundError, RealCustomError, WordError
 from components.history.generation import GenerationNotFoundError
-from components.jobs.job import JobNotFoundError, KeyReusedError, QueueBusyError, QueueFullError
+from components.jobs.job import JobNotFoundError, QueueBusyError, QueueFullError
 from components.stories.export.book import NothingToExportError
 from components.stories.story import (
     OrderMismatchError,
@@ -76,6 +77,7 @@ _DETAILS: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     PictureCountError: (409, "pictures", "picture_count"),
     NotFoundError: (404, None, "character_not_found"),
     KeyReusedError: (409, "Idempotency-Key", "idempotency_key_reused"),
+    QuotaError: (429, None, "insufficient_quota"),
     QueueFullError: (429, None, "queue_full"),
     QueueBusyError: (503, None, "overloaded"),
     OwnerLimitError: (429, None, "queue_full"),

@@ -7,12 +7,14 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.config import JobsConfig
+from components.content import ContentError
 from components.errors import RealCustomError
 from components.jobs.job import JobProgress, Lease, LeaseStatus, Preview
 from components.jobs.queue import JobQueue
@@ -140,7 +142,9 @@ class JobWorker:
         elif isinstance(error, RealCustomError):
             shown = describe_error(error)
             details = {"message": shown.message, "param": shown.param, "code": shown.code}
-            await self._retry_database(self._queue.fail, lease, details)
+            # As for images that a client waits for: what the content policy refuses was generated.
+            fail = partial(self._queue.fail, refunded=not isinstance(error, ContentError))
+            await self._retry_database(fail, lease, details)
         else:
             log.error("job %s, attempt %d: %s", lease.job, lease.attempt, type(error).__name__)
             await self._retry_database(self._queue.retry, lease, "internal error", self._delay_s(lease))

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from components.errors import ConfigError
+from components.errors import ConfigError, KeyReusedError
 from components.jobs.job import (
     JobNotFoundError,
     JobProgress,
-    KeyReusedError,
     Preview,
     QueueBusyError,
     QueueFullError,
