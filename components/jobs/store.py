@@ -209,6 +209,7 @@ class JobStore:
             "not_before": now,
             "attempts": 0,
             "cancelling": False,
+            "crashes": 0,
             "webhook_url": new.webhook,
             "webhook_attempts": 0,
             "collector": new.collector,

@@ -49,6 +49,10 @@ jobs = sa.Table(
     sa.Column("webhook_error", sa.Text),
     # The part of the service that has yet to take the result.
     sa.Column("collector", sa.String(16)),
+    # When the infrastructure began to fail this job; null again when a generator works on it.
+    sa.Column("trouble_since", sa.Float(53)),
+    # How many workers and generators have died while they worked on it.
+    sa.Column("crashes", sa.Integer, nullable=False, server_default="0"),
     # The API key that was charged for the job, the day, and the pixel-steps; all null if there is nothing to refund.
     sa.Column("charged_key", sa.String(16)),
     sa.Column("charged_day", sa.Integer),

@@ -41,6 +41,22 @@ class UnavailableError(RealCustomError):
         self.retry_after_s = retry_after_s
 
 
+class ReplicaDiedError(UnavailableError):
+    """The replica died while it worked on the request, perhaps because of it.
+
+    Args:
+        alone: it worked on nothing else, and was replaced because it made no progress.
+    """
+
+    def __init__(self, message: str, alone: bool = False) -> None:
+        super().__init__(message)
+        self.alone = alone
+
+
+class TimeLimitError(UnavailableError):
+    """The images were not done within the request's time limit."""
+
+
 class BusyError(UnavailableError):
     """Too many requests are queued; this one was not started."""
 
