@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from components.jobs.job import KeyReusedError
+from components.errors import KeyReusedError
 from components.stories.tables import requests
 
 

@@ -25,6 +25,7 @@ from deploy.api.characters.schema import (
 )
 from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
+from deploy.api.idempotency import IdempotencyKey, repeatable
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest, stated_regions
 from deploy.api.quotas import CurrentCaller
@@ -64,13 +65,17 @@ def character_routes(config: Config, model: str, characters: Characters, generat
         return CharacterResponse.of(created)
 
     @router.post("/candidates", status_code=201)
-    async def draw_candidates(body: CandidatesRequest, caller: CurrentCaller) -> CandidatesResponse:
-        request = await resolve_request(ImageRequest(**body.model_dump()), config, model, characters, caller.owner)
-        async with await caller.charge(request):
+    async def draw_candidates(
+        body: CandidatesRequest, caller: CurrentCaller, idempotency_key: IdempotencyKey = None
+    ) -> CandidatesResponse:
+        order, repeat = repeatable("candidates", ImageRequest(**body.model_dump()), idempotency_key, caller.owner)
+        request = await resolve_request(order, config, model, characters, caller.owner)
+        async with await caller.charge(request, repeat):
             result = await generator.generate(request)
-        images = [generated.image for generated in result.images]
-        saved = await characters.save_candidates(body.prompt, images, caller.owner)
-        return CandidatesResponse.of(saved, body.prompt, list(zip(map(to_base64, images), request.seeds, strict=True)))
+            images = [generated.image for generated in result.images]
+            saved = await characters.save_candidates(body.prompt, images, caller.owner)
+            shown = list(zip(map(to_base64, images), request.seeds, strict=True))
+            return CandidatesResponse.of(saved, body.prompt, shown)
 
     @router.get("")
     async def list_characters(
