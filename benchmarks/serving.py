@@ -109,7 +109,7 @@ async def _round(
         rates[id(target)] = loaded.rate
     for _ in range(arguments.single):
         for target in order:
-            alone[id(target)].append(await target.draw(turn, steps))
+            alone[id(target)].append(await target.generate(turn, steps))
     for target in order:
         shorts[id(target)] = await short_among_long(target, _LONGS, arguments.shorts, _STEPS)
     for answers in (*alone.values(), *shorts.values()):
@@ -136,10 +136,10 @@ async def _characters(
     stored, uploaded, encoding = [], [], []
     loop = asyncio.get_running_loop()
     for seed in range(repeats):
-        stored.append((await ours.draw(seed, steps)).seconds)
+        stored.append((await ours.generate(seed, steps)).seconds)
         started = loop.time()
         new = await Service.prepare(ours.client, scene)
-        first = await new.draw(seed, steps)
+        first = await new.generate(seed, steps)
         uploaded.append(loop.time() - started)
         encoding.append(first.body["timings"]["subject_s"])
         await new.forget()

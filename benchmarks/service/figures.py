@@ -24,7 +24,7 @@ class Round:
         our_shorts, plain_shorts: of short requests among long ones.
         our_alone: of a request that is alone, on our service.
         bare: of the bare pipeline's call of the same pictures.
-        stored, uploaded: of a picture with a stored character; of creating one and drawing it.
+        stored, uploaded: of a picture with a stored character; of creating one and generating with it.
         encoding: of these, what encoding the reference took.
     """
 

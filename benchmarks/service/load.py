@@ -35,7 +35,7 @@ async def keep_busy(target: Target, clients: int, requests: int, steps: int) -> 
 
     async def client() -> None:
         for seed in seeds:
-            answers.append(await target.draw(seed, steps))
+            answers.append(await target.generate(seed, steps))
 
     started = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
@@ -53,12 +53,12 @@ async def short_among_long(target: Target, longs: int, shorts: int, steps: tuple
 
     async def long() -> None:
         while not enough.is_set():
-            await target.draw(next(seeds), steps[1])
+            await target.generate(next(seeds), steps[1])
 
     background = [asyncio.create_task(long()) for _ in range(longs)]
     await asyncio.sleep(_AHEAD_S)
     try:
-        return [await target.draw(next(seeds), steps[0]) for _ in range(shorts)]
+        return [await target.generate(next(seeds), steps[0]) for _ in range(shorts)]
     finally:  # so that the next measurement starts with an idle server
         enough.set()
         await asyncio.gather(*background)

@@ -39,7 +39,7 @@ async def soak(service: Service, process: int, seconds: float) -> dict[str, Any]
     def sends(number: int) -> Send:
         if number % _JOBS == 0:
             return lambda seed: service.submit(seed, _STEPS)
-        return lambda seed: service.draw(seed, _STEPS)
+        return lambda seed: service.generate(seed, _STEPS)
 
     answers = await arrivals(sends, rate, seconds)
     ended = await _ends(service, [answer.body["id"] for answer in answers if answer.status == 202])
