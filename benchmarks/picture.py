@@ -45,7 +45,7 @@ def picture_implementations(inputs: DenoisingInputs, size: Size) -> list[Impleme
 
 
 def toy_picture_implementations(config: Config, inputs: DenoisingInputs) -> list[Implementation]:
-    """The same of the miniature that ``config`` names."""
+    """The same with the miniature of ``config``."""
     stock = StableDiffusionXLPipeline.from_pretrained(config.model.base)
     ours = RealCustomPipeline.from_config(config)
     return _implementations(
@@ -118,7 +118,7 @@ def _parts(size: Size, device: torch.device) -> dict[str, Any]:
 
 
 def _vision(size: Size) -> VisionEncoder:
-    """One-layer encoders of the right widths and numbers of patches, to tell what "no subject" is."""
+    """One-layer encoders of the right widths and numbers of patches, to encode the "no subject" image."""
     patch = 14
     side = round(size.vision_tokens**0.5) * patch
     widths: Sequence[int] = (size.vision_channels - size.clip_width // 2, size.clip_width // 2)

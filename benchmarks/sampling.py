@@ -4,9 +4,9 @@
     python -m benchmarks.sampling --size sdxl --json          # on a GPU
     python -m benchmarks.sampling --variants --json           # cost against mask quality of cheaper guidance
 
-Every implementation denoises the same inputs on the same U-Net weights in this one process, one after the other, round
-after round; ratios are of median seconds. Masks are compared on the trained miniature. docs/explanation/performance.md
-says what each figure means. ``--json`` prints one object on the last line.
+All implementations denoise the same inputs with the same U-Net weights in one process, alternating in rounds; ratios
+are of median seconds. Masks are compared on the trained miniature. docs/explanation/performance.md defines the figures.
+``--json`` prints one object on the last line.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from components.progress import quiet_libraries
 from workflows.entry import one_line_errors
 
 SIZES: dict[str, Size | None] = {"tiny": None, "medium": MEDIUM, "sdxl": SDXL}
-#: MiB of an implementation's weights and of what it holds besides at its peak.
+#: MiB of an implementation's weights, and of its peak memory beyond them.
 Memory = Mapping[str, float | None]
 #: Figure -> the two implementations whose median seconds it compares.
 RATIOS = {
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Everything the report says."""
+    """The values of the report."""
     tiny = load_config("tiny", arguments.set)
     inputs, clip_width = build_inputs(arguments.size, tiny, arguments.set, arguments.seed)
     implementations = [stock(inputs), ip_adapter(inputs, clip_width), plain(inputs)]

@@ -3,9 +3,9 @@
     python -m benchmarks.serving --json
     python -m benchmarks.serving --rounds 0 --soak 600 --json
 
-Both servers have the whole machine, in processes of their own, and take turns: what one is asked, the other is asked
-next. The service fills the processors with replicas, whose pipelines have as many threads each as the plain server's.
-docs/explanation/performance.md says what each figure means. ``--json`` prints one object on the last line.
+Both servers run in their own processes on the whole machine and alternate: each gets the same requests in turn. The
+service has as many replicas as fit, with as many threads per pipeline as the plain server has.
+docs/explanation/performance.md defines the figures. ``--json`` prints one object on the last line.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ AIMS = {
     "stored_character_saves_s": "the more the better",
 }
 _ASKED = ("rounds", "replicas", "threads", "clients", "requests", "preset", "seed")
-#: Steps of a short picture and of a long one, and clients that ask for long ones.
+#: Steps of a short and of a long request, and the number of clients with long ones.
 _STEPS, _LONGS = (4, 50), 4
 
 
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, work: str) -> dict[str, Any]:
-    """Everything the report says; files go to the folder ``work``."""
+    """The values of the report; files are written to ``work``."""
     overrides = [
         f"registry.tracking_uri=sqlite:///{work}/mlflow.db",
         f"registry.artifacts={work}/artifacts",
@@ -100,7 +100,7 @@ async def _compare(url: str, plain_url: str, scene: Scene, arguments: argparse.N
 async def _round(
     ours: Service, plain: Plain, scene: Scene, arguments: argparse.Namespace, steps: int, turn: int
 ) -> Round:
-    """One turn of each measurement; who begins changes from round to round."""
+    """One round of each measurement; the servers alternate in starting it."""
     order: list[Service | Plain] = [ours, plain] if turn % 2 == 0 else [plain, ours]
     rates, shorts, alone = {}, {}, {id(ours): [], id(plain): []}
     for target in order:

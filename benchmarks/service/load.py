@@ -11,25 +11,25 @@ from itertools import count
 from benchmarks.service.server_process import Answer, Target
 
 Send = Callable[[int], Awaitable[Answer]]
-#: Long requests are there this long before the first short one.
+#: Seconds between the first long request and the first short one.
 _AHEAD_S = 1.0
 
 
 @dataclass(frozen=True)
 class LoadResult:
-    """Answers of clients that kept a server busy, and how many seconds that took."""
+    """Responses of concurrent clients, and the seconds until the last one."""
 
     answers: list[Answer]
     seconds: float
 
     @property
     def rate(self) -> float:
-        """Pictures a second."""
+        """Images per second."""
         return sum(answer.status == 200 for answer in self.answers) / self.seconds
 
 
 async def keep_busy(target: Target, clients: int, requests: int, steps: int) -> LoadResult:
-    """``clients`` send ``requests`` together, each its next one as soon as it has an answer."""
+    """Closed loop: ``clients`` send ``requests`` in total, each its next one after a response."""
     seeds = iter(range(requests))
     answers: list[Answer] = []
 
@@ -43,7 +43,7 @@ async def keep_busy(target: Target, clients: int, requests: int, steps: int) -> 
 
 
 async def short_among_long(target: Target, longs: int, shorts: int, steps: tuple[int, int]) -> list[Answer]:
-    """Answers of one client that sends ``shorts`` short requests while ``longs`` others keep long ones going.
+    """Responses to ``shorts`` short requests of one client while ``longs`` others send long ones continuously.
 
     Args:
         steps: of a short request, and of a long one.

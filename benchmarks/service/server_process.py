@@ -20,7 +20,7 @@ from PIL import Image
 from components.config import load_config
 from components.registry import tracking, versions
 
-#: Seconds that a server may take to end, and any request.
+#: Time limits in seconds of a server's shutdown, and of a request.
 _SHUTDOWN_TIMEOUT_S, _TIMEOUT_S = 60.0, 600.0
 
 
@@ -87,7 +87,7 @@ class Service:
         return await send(self.client, "/v1/images/generations", self._order(seed, steps))
 
     async def submit(self, seed: int, steps: int) -> Answer:
-        """A job in place of a request that waits."""
+        """Submit a job instead of a synchronous request."""
         return await send(self.client, "/v1/jobs", self._order(seed, steps) | {"partial_images": 0})
 
     async def forget(self) -> None:
@@ -117,7 +117,7 @@ def open_client(url: str) -> httpx.AsyncClient:
 
 @contextmanager
 def running(module: str, preset: str, overrides: Sequence[str], threads: int) -> Iterator[tuple[str, int]]:
-    """A server in a process; its URL and the process's id."""
+    """A server process; yields its URL and process id."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"OMP_NUM_THREADS": str(threads), "RAY_AUTH_MODE": "disabled"}
     command = [sys.executable, "-m", module, preset, *overrides]
