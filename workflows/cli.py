@@ -16,7 +16,7 @@ from components.config import presets as known_presets
 from workflows import character, key, story
 from workflows.entry import launch, one_line_errors
 from workflows.options import ConfigFile, Overrides, Preset, Settings
-from workflows.service import URL, draw
+from workflows.service import URL, generate_image
 from workflows.subject_region import BOX_HELP, MASK_HELP, read_box
 
 app = typer.Typer(
@@ -199,7 +199,7 @@ def generate(
                 "the service has its own configuration", param_hint="--set" if overrides else "--config"
             )
         with one_line_errors():
-            draw(url, **request, seed=seed, characters=character or [])  # type: ignore[arg-type]
+            generate_image(url, **request, seed=seed, characters=character or [])  # type: ignore[arg-type]
         return
     if character:
         raise typer.BadParameter("characters belong to a service: give its --url", param_hint="--character")

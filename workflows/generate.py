@@ -55,14 +55,14 @@ def run(
             prompt, word = naming.prompt, naming.word
             print(f"word {naming} of {prompt!r}")
         subject = Subject(pipeline.encode_subject([cutout]), word)
-    drawn = pipeline(
+    result = pipeline(
         prompt,
         subjects=subject,
         **config.sampling.arguments,
         generator=torch.Generator().manual_seed(seed),
     )
     partial = output.with_name(f".{output.name}.partial")
-    drawn.images[0].save(partial, format="PNG")
+    result.images[0].save(partial, format="PNG")
     partial.replace(output)
     print(f"wrote {output}")
 

@@ -39,7 +39,7 @@ def find(client: Client, who: str) -> Character:
     return found[0]
 
 
-def draw(
+def generate_image(
     url: str,
     prompt: str,
     characters: Sequence[str] = (),
@@ -64,18 +64,18 @@ def draw(
         raise DataError("reference: give a reference or characters, not both")
     with connect(url) as client:
         if reference is not None:
-            drawn = client.edit(reference, prompt, word, [box], [mask], seed=seed, output_format=kind)
+            pictures = client.edit(reference, prompt, word, [box], [mask], seed=seed, output_format=kind)
         else:
             chosen = [Choice(find(client, who).id, word) for who in characters]
-            drawn = client.generate(prompt, chosen, seed=seed, output_format=kind)
-    drawn[0].save(output.with_name(f".{output.name}.partial")).replace(output)
-    _tell(drawn)
+            pictures = client.generate(prompt, chosen, seed=seed, output_format=kind)
+    pictures[0].save(output.with_name(f".{output.name}.partial")).replace(output)
+    _print_notes(pictures)
     print(f"wrote {output}")
 
 
-def _tell(drawn: Pictures) -> None:
+def _print_notes(pictures: Pictures) -> None:
     """Print what the response says besides the image."""
-    if drawn.revised_prompt is not None:
-        print(f"revised prompt: {drawn.revised_prompt!r}")
-    for note in drawn.notes:
+    if pictures.revised_prompt is not None:
+        print(f"revised prompt: {pictures.revised_prompt!r}")
+    for note in pictures.notes:
         print(f"note: {note}")

@@ -1,4 +1,4 @@
-"""The characters part: stores characters made of uploaded images. Knows nothing of HTTP or Serve."""
+"""Stores characters made of uploaded images. Independent of HTTP and Serve."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A story as a PDF: a title page, 1 to 6 panels a page, captions and balloons as text that can be searched.
+"""Exports a story as a PDF: a title page, 1 to 6 panels per page, captions and balloons as searchable text.
 
-The text is set in Noto Sans SC (SIL Open Font License), which has Latin, Greek, Cyrillic and Chinese; only the glyphs
-that are used are embedded. Pictures are decoded, so their own marks go: how they were made is in the document's XMP.
+The font is Noto Sans SC (SIL Open Font License), with Latin, Greek, Cyrillic and Chinese; only the glyphs in use are
+embedded. Images are decoded, which removes their metadata: the document's XMP holds the provenance instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from components.stories.story import Balloon
 
 _FONT = "NotoSansSC-Story"
 _PAPERS = {"a4": A4, "letter": LETTER, "square": (612.0, 612.0)}
-#: Columns and rows of a page, by its panels.
+#: Panels per page -> columns and rows.
 _GRIDS = {1: (1, 1), 2: (1, 2), 3: (1, 3), 4: (2, 2), 5: (2, 3), 6: (2, 3)}
 #: Points.
 _MARGIN, _GAP, _FOOT = 36.0, 14.0, 18.0
@@ -57,7 +57,7 @@ def write_pdf(book: Book) -> bytes:
 
 
 def cells(count: int, size: tuple[float, float]) -> list[tuple[float, float, float, float]]:
-    """Where the panels of a page are: left, bottom, width and height in points, in reading order."""
+    """The cells of a page in reading order: left, bottom, width and height in points."""
     columns, rows = _GRIDS[count]
     width = (size[0] - 2 * _MARGIN - (columns - 1) * _GAP) / columns
     height = (size[1] - 2 * _MARGIN - _FOOT - (rows - 1) * _GAP) / rows
@@ -95,7 +95,7 @@ def _page(canvas: Canvas, panels: tuple[BookPanel, ...], a_page: int, size: tupl
 
 
 def _panel(canvas: Canvas, panel: BookPanel, left: float, bottom: float, width: float, height: float) -> None:
-    """A picture as large as its cell and caption leave room for, whole and unstretched, the caption below it."""
+    """Draw the image as large as its cell allows, uncropped, with the caption below it."""
     caption = shorten(_lines(panel.caption, width, 10), _CAPTION_LINES) if panel.caption else []
     room = height - 13 * len(caption) - (4 if caption else 0)
     scale = min(width / panel.take.width, room / panel.take.height)
@@ -114,7 +114,7 @@ def _panel(canvas: Canvas, panel: BookPanel, left: float, bottom: float, width: 
 
 
 def _balloon(canvas: Canvas, balloon: Balloon, x: float, y: float, width: float, height: float) -> None:
-    """A balloon inside its picture, whose lower left corner is at ``x``, ``y``; its text is set in the middle."""
+    """Draw a balloon, with its tail and centred text, in the image whose lower left corner is at ``x``, ``y``."""
     size = min(12.0, max(5.0, width / 28))
     shape = balloon_shape(balloon, width, height, size, lambda text: _width(text, size))
     if shape is None:
@@ -155,7 +155,7 @@ def _width(text: str, size: float) -> float:
 
 
 def _describe(canvas: Canvas, book: Book) -> None:
-    """How the pictures were made, as the document's XMP."""
+    """Add the provenance of the images as the document's XMP metadata."""
     stream = PDFStream(PDFDictionary({"Type": PDFName("Metadata"), "Subtype": PDFName("XML")}), book_xmp(book).encode())
     stream.filters = []
     catalog: Any = canvas._doc.Catalog

@@ -116,7 +116,7 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
         identifier: str, http: Request, caller: CurrentCaller, size: ThumbnailSize = ThumbnailSize.MEDIUM
     ) -> Response:
         picture, small = await characters.thumbnail(identifier, int(size), caller.owner)
-        return cached(http, f"{picture}-{int(size)}", small, "image/webp", lasting=False)
+        return cached(http, f"{picture}-{int(size)}", small, "image/webp", immutable=False)
 
     @router.post("/{identifier}/pictures", status_code=201, openapi_extra=_request_body(PicturesRequest))
     async def add_pictures(identifier: str, request: Request, caller: CurrentCaller) -> CharacterResponse:

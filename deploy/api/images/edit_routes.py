@@ -18,7 +18,7 @@ from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.request_conversion import build_request, check_model
 from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema, stated_regions
 from deploy.api.quotas import CurrentCaller
-from deploy.api.stories.keeping import Keep, keeping
+from deploy.api.stories.history_recorder import Keep, record_history
 from deploy.interfaces.errors import StatedRegionError
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import GenerationRequest, RequestedSubject
@@ -31,7 +31,7 @@ _NO_WORD = "target_word: the prompt must contain it as a whole word, within what
 
 
 def edit_routes(
-    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories | None = None
+    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories
 ) -> APIRouter:
     """The route of images with an uploaded subject."""
     router = APIRouter(prefix="/v1/images")
@@ -48,7 +48,7 @@ def edit_routes(
     ) -> Any:
         started = time.perf_counter()
         body, repeat = repeatable("edits", await _read_form(http), idempotency_key, caller.owner)
-        source = keeping(generator, stories, keep, body.prompt, model)
+        source = record_history(generator, stories, keep, body.prompt, model)
         request = _check_request(body, config, model, caller.owner)
         try:
             async with await caller.charge(request, repeat) as charge:
