@@ -136,6 +136,34 @@ class CharacterStore:
         self._files.discard(identifier, [Picture(picture)])
         return changed
 
+    def replace_picture(
+        self, identifier: str, picture: str, reference: Reference, owner: str | None = None
+    ) -> Character:
+        """Put a reference in the place of a picture; it has an id of its own.
+
+        Raises:
+            PictureNotFoundError: the character has no such picture.
+        """
+        added: Picture | None = None
+
+        def change(pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
+            if picture not in [kept.id for kept in pictures]:
+                raise PictureNotFoundError("the character has no such picture; list the existing ones")
+            return tuple(added if added and kept.id == picture else kept for kept in pictures)
+
+        change(self.get(identifier, owner).pictures)  # to fail before files are written
+        added = self._files.put(identifier, reference)
+        try:
+            changed = self._change_pictures(identifier, owner, change)
+        except PictureNotFoundError:
+            self._files.discard(identifier, [added])
+            raise
+        except NotFoundError:  # the character was deleted
+            self._files.clear(identifier)
+            raise
+        self._files.discard(identifier, [Picture(picture)])
+        return changed
+
     def delete(self, identifier: str, owner: str | None = None) -> None:
         """Remove the row, then every file."""
         self._rows.delete(identifier, owner)

@@ -71,6 +71,18 @@ class ReferenceReader:
         given = zip_longest(pictures, faces[: len(pictures)], regions)
         return [self._reference(*each, index) for index, each in enumerate(given)]
 
+    def find_again(self, reference: Reference, region: StatedRegion) -> Reference:
+        """A stored reference with its subject as ``region`` states it, or detected again if it states nothing.
+
+        Raises:
+            StatedRegionError: the box or mask does not fit the image.
+        """
+        advice = reference.advice
+        mask, box, stated = self._mask(Decoded(reference.picture, None), region, None)
+        face_found = None if advice is None else advice.face_found
+        again = advise(reference.picture, mask, self.size, face_found, box, stated)
+        return Reference(reference.picture, mask, reference.face, again)
+
     def cut_out(self, reference: Reference) -> CutOut:
         """The cut-out as the model sees it."""
         return cut_out_with_face(reference.picture, reference.mask, reference.face, self.size)
@@ -105,12 +117,17 @@ class ReferenceReader:
         advice = advise(picture, mask, self.size, face_found, box, stated)
         return Reference(picture, mask, face, advice)
 
-    def _mask(self, upload: Decoded, region: StatedRegion, index: int) -> tuple[Image.Image, Box | None, bool]:
-        """The mask of the subject, the box in which it was searched for, and whether it came with the image."""
+    def _mask(self, upload: Decoded, region: StatedRegion, index: int | None) -> tuple[Image.Image, Box | None, bool]:
+        """The mask of the subject, the box in which it was searched for, and whether it came with the image.
+
+        Args:
+            index: of the image in its request; None if the request is about one image.
+        """
+        mask_field, box_field = ("mask", "box") if index is None else (f"masks[{index}]", f"boxes[{index}]")
         if region.mask is not None:
-            return self._read.mask(region.mask, upload.picture.size, f"masks[{index}]"), None, True
+            return self._read.mask(region.mask, upload.picture.size, mask_field), None, True
         if region.box is not None:
-            _check(region.box, upload.picture, f"boxes[{index}]", StatedRegionError)
+            _check(region.box, upload.picture, box_field, StatedRegionError)
         return find_mask(upload, self._region, region.box), region.box, upload.mask is not None
 
 

@@ -103,6 +103,35 @@ class CharacterService:
     async def remove_picture(self, identifier: str, picture: str, owner: str = "") -> Character:
         return await asyncio.to_thread(self._store.remove_picture, identifier, picture, owner)
 
+    async def change_region(self, identifier: str, picture: str, region: StatedRegion, owner: str = "") -> Character:
+        """Cut a picture out again, where ``region`` says that its subject is; the picture gets another id.
+
+        Raises:
+            StatedRegionError: the box or mask does not fit the picture.
+        """
+
+        def change() -> Character:
+            found = self._reader.find_again(self._store.reference(identifier, picture, owner), region)
+            return self._store.replace_picture(identifier, picture, found, owner)
+
+        return await asyncio.to_thread(change)
+
+    async def original(self, identifier: str, picture: str, owner: str = "") -> bytes:
+        """A picture as it is stored, as PNG."""
+
+        def read() -> bytes:
+            return to_png(self._store.reference(identifier, picture, owner).picture)
+
+        return await asyncio.to_thread(read)
+
+    async def mask(self, identifier: str, picture: str, owner: str = "") -> bytes:
+        """The mask of a picture's subject: a PNG of the picture's size, white on the subject."""
+
+        def read() -> bytes:
+            return to_png(self._store.reference(identifier, picture, owner).mask)
+
+        return await asyncio.to_thread(read)
+
     async def cut_out(self, identifier: str, picture: str | None, owner: str = "") -> bytes:
         """The PNG cut-out of an image as the model sees it, by default of the first image."""
 

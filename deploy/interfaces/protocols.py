@@ -63,6 +63,18 @@ class Characters(Protocol):
 
     async def remove_picture(self, identifier: str, picture: str, owner: str = "") -> Character: ...
 
+    async def change_region(self, identifier: str, picture: str, region: StatedRegion, owner: str = "") -> Character:
+        """Cut a picture out again, where ``region`` says that its subject is; the picture gets another id."""
+        ...
+
+    async def original(self, identifier: str, picture: str, owner: str = "") -> bytes:
+        """A picture as it is stored, as PNG."""
+        ...
+
+    async def mask(self, identifier: str, picture: str, owner: str = "") -> bytes:
+        """The mask of a picture's subject: a PNG of the picture's size, white on the subject."""
+        ...
+
     async def cut_out(self, identifier: str, picture: str | None, owner: str = "") -> bytes:
         """The PNG cut-out that the model sees of one picture, by default of the first."""
         ...

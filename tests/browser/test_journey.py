@@ -72,12 +72,40 @@ def from_a_picture(page: Page, tmp_path: Path) -> None:
     page.locator("input[type=file]").set_input_files(drawing(tmp_path))
     expect(page.get_by_alt_text("Cut-out of picture 1")).to_be_visible()
     expect(page.get_by_alt_text("Picture 1", exact=True)).to_be_visible()
+    correct_the_cut_out(page)
     page.get_by_role("button", name="Create the character").click()
     expect(page.get_by_text("Give the character a name.")).to_be_visible()
     page.get_by_label("Name").fill("Bolt")
     page.get_by_label("Word").fill("robot")
     page.get_by_role("button", name="Create the character").click()
     expect(page.get_by_text("Bolt is in the cast. Mention it as @Bolt.")).to_be_visible()
+
+
+def correct_the_cut_out(page: Page) -> None:
+    """By a box that the keyboard moves, then by a brush; the cut-out follows each."""
+    page.get_by_role("button", name="Correct the cut-out of picture 1").click()
+    dialog = page.get_by_role("dialog", name="Correct the cut-out of picture 1")
+    box, shown = (
+        dialog.get_by_role("application"),
+        dialog.get_by_alt_text("Cut-out of picture 1").locator("visible=true"),
+    )
+    box.press("Shift+ArrowUp")
+    first = shown.get_attribute("src")
+    with page.expect_response(lambda answer: answer.request.method == "PATCH" and answer.ok):
+        dialog.get_by_role("button", name="Find it in the box").click()
+    expect(shown).not_to_have_attribute("src", first or "")
+    dialog.get_by_text("Add", exact=True).click()
+    canvas = dialog.get_by_role("img", name="Picture 1, pale where it is not cut out").bounding_box()
+    assert canvas
+    x, y = canvas["x"] + canvas["width"] / 5, canvas["y"] + canvas["height"] / 5
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + canvas["width"] / 3, y, steps=5)
+    page.mouse.up()
+    with page.expect_response(lambda answer: answer.request.method == "PATCH" and answer.ok):
+        dialog.get_by_role("button", name="Use what is painted").click()
+    dialog.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 def from_a_prompt(page: Page) -> None:

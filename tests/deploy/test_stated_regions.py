@@ -226,3 +226,31 @@ def test_the_advice_says_when_no_subject_was_told_from_the_ground(client: TestCl
         assert create(client, as_json, plain, **fields).json()["advice"][0].startswith("No subject stands out")
     stated = create(client, as_json, plain, masks=[png(Image.new("L", (240, 160), 255))]).json()
     assert not any("No subject" in sentence for sentence in stated["advice"])
+
+
+@pytest.mark.parametrize("how", ["box", "mask"])
+def test_a_stored_picture_is_cut_out_again(client: TestClient, how: str) -> None:
+    data = png(two_discs())
+    made = create(client, as_json, data, data, boxes=[(10, 30, 110, 130)] * 2).json()
+    assert colors(client, made) == ["red", "red"]
+    before = made["pictures"][0]
+    path = f"/v1/characters/{made['id']}/pictures/{before['id']}"
+    assert Image.open(io.BytesIO(client.get(before["original"]).content)).size == (240, 160)
+    box, mask = (130, 30, 230, 130), mask_of(RIGHT)
+    if how == "box":
+        changed = client.patch(path, json={"box": box}).json()
+    else:
+        changed = client.patch(
+            path, data={"box": json.dumps((10, 30, 110, 130))}, files={"mask": ("m.png", mask)}
+        ).json()
+        shown = client.get(changed["pictures"][0]["mask"]).content
+        assert np.array_equal(Image.open(io.BytesIO(shown)), Image.open(io.BytesIO(mask)))
+    assert colors(client, changed) == ["blue", "red"], "in its place, and the other one stays"
+    assert client.get(before["cutout"]).status_code == 404
+    detected = client.patch(f"{path.rpartition('/')[0]}/{changed['pictures'][0]['id']}", json={})
+    assert detected.status_code == 200, detected.text
+    again = f"{path.rpartition('/')[0]}/{detected.json()['pictures'][0]['id']}"
+    assert error(client.patch(again, json={"box": (0, 0, 999, 10)}), 400)["param"] == "box"
+    small = base64.b64encode(mask_of((1, 1, 5, 5), (10, 10))).decode()
+    assert error(client.patch(again, json={"mask": small}), 400)["param"] == "mask"
+    assert error(client.patch(path, json={}), 404)

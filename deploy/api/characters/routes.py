@@ -21,6 +21,7 @@ from deploy.api.characters.schema import (
     CharacterRequest,
     CharacterResponse,
     DeletedResponse,
+    PictureChange,
     PicturesRequest,
 )
 from deploy.api.error_responses import ApiError
@@ -30,6 +31,7 @@ from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest, stated_regions
 from deploy.api.quotas import CurrentCaller
 from deploy.interfaces.protocols import Characters, Generator
+from deploy.interfaces.requests import StatedRegion
 from deploy.interfaces.responses import to_base64
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -39,7 +41,8 @@ def _request_body(body: type[BaseModel]) -> dict[str, Any]:
     """The OpenAPI of a body that `_read` reads: JSON, or a form with files."""
     as_json = body.model_json_schema()
     form = copy.deepcopy(as_json)
-    form["properties"] |= {key: {"type": "string", "description": "As JSON."} for key in ("faces", "boxes")}
+    nested = form["properties"].keys() & {"faces", "boxes", "box"}
+    form["properties"] |= {key: {"type": "string", "description": "As JSON."} for key in sorted(nested)}
     content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": as_json}}
     return {"requestBody": {"required": True, "content": content}}
 
@@ -128,6 +131,23 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
     @router.delete("/{identifier}/pictures/{picture}")
     async def remove_picture(identifier: str, picture: str, caller: CurrentCaller) -> CharacterResponse:
         return CharacterResponse.of(await characters.remove_picture(identifier, picture, caller.owner))
+
+    @router.patch("/{identifier}/pictures/{picture}", openapi_extra=_request_body(PictureChange))
+    async def change_picture(
+        identifier: str, picture: str, request: Request, caller: CurrentCaller
+    ) -> CharacterResponse:
+        """Cut an image out again, where a box or a mask says that its subject is; it gets another id."""
+        body = await _read(request, PictureChange)
+        region = StatedRegion(body.box, body.mask)
+        return CharacterResponse.of(await characters.change_region(identifier, picture, region, caller.owner))
+
+    @router.get("/{identifier}/pictures/{picture}/original.png", response_class=Response)
+    async def get_original(identifier: str, picture: str, caller: CurrentCaller) -> Response:
+        return _png(await characters.original(identifier, picture, caller.owner))
+
+    @router.get("/{identifier}/pictures/{picture}/mask.png", response_class=Response)
+    async def get_mask(identifier: str, picture: str, caller: CurrentCaller) -> Response:
+        return _png(await characters.mask(identifier, picture, caller.owner))
 
     @router.get("/{identifier}/pictures/{picture}/cutout.png", response_class=Response)
     async def get_cutout(identifier: str, picture: str, caller: CurrentCaller) -> Response:

@@ -62,6 +62,15 @@ class PicturesRequest(StrictRequest):
     masks: Masks = []
 
 
+class PictureChange(StrictRequest):
+    """``PATCH /v1/characters/<id>/pictures/<id>``: where the subject is; without both it is detected again."""
+
+    #: Left, top, right, bottom in pixels of the upright image.
+    box: Annotated[Box | None, BeforeValidator(decode_json)] = None
+    #: A PNG of the image's size, white on the subject, in base64 or as a file; it wins over the box.
+    mask: Annotated[bytes, BeforeValidator(decode_base64)] | None = None
+
+
 class CharacterChange(StrictRequest):
     """``PATCH /v1/characters/<id>``: the given fields are changed."""
 
@@ -120,17 +129,23 @@ class PictureResponse(BaseModel):
     advice: AdviceResponse | None
     #: Path of the cut-out that the model sees.
     cutout: str
+    #: Paths of the stored image, and of the mask of its subject (white on it).
+    original: str
+    mask: str
 
     @classmethod
     def of(cls, picture: Picture, character: str) -> PictureResponse:
         advice = picture.advice
+        path = f"/v1/characters/{character}/pictures/{picture.id}"
         return cls(
             id=picture.id,
             width=advice and advice.width,
             height=advice and advice.height,
             face=picture.face,
             advice=advice and AdviceResponse.of(advice),
-            cutout=f"/v1/characters/{character}/pictures/{picture.id}/cutout.png",
+            cutout=f"{path}/cutout.png",
+            original=f"{path}/original.png",
+            mask=f"{path}/mask.png",
         )
 
 

@@ -16,7 +16,7 @@ export function createFromPictures(fields: CharacterFields, pictures: Blob[]): P
 }
 
 export function createCharacter(
-  body: CharacterFields & ({ candidates: string; choice: number } | { pictures: string[] }),
+  body: CharacterFields & ({ candidates: string; choice: number } | { pictures: string[]; masks?: string[] }),
 ): Promise<Character> {
   return call<Character>('POST', '/v1/characters', { body });
 }
@@ -35,6 +35,19 @@ export function deleteCharacter(id: string): Promise<unknown> {
 
 export function addPictures(id: string, pictures: Blob[]): Promise<Character> {
   return call<Character>('POST', `/v1/characters/${encodeURIComponent(id)}/pictures`, { form: pictureForm(pictures) });
+}
+
+/** Cut a picture out again, where a box or a mask says that its subject is; without both it is found anew. */
+export function changeRegion(
+  id: string,
+  picture: string,
+  { box, mask }: { box?: readonly number[]; mask?: Blob },
+): Promise<Character> {
+  const path = `/v1/characters/${encodeURIComponent(id)}/pictures/${encodeURIComponent(picture)}`;
+  if (!mask) return call<Character>('PATCH', path, { body: box ? { box } : {} });
+  const form = new FormData();
+  form.set('mask', mask, 'mask.png');
+  return call<Character>('PATCH', path, { form });
 }
 
 export function removePicture(id: string, picture: string): Promise<Character> {

@@ -25,13 +25,17 @@ interface CharacterFile {
   description: string;
   target_word: string;
   pictures: string[];
+  /** White where the subject is; earlier files have cut-outs and none of these. */
+  masks?: string[];
 }
 
-/** The character as a file: its words, and its pictures as they were cut out. */
+/** The character as a file: its words, its pictures, and where its subject is in them. */
 async function fileOf(character: Character, name: string): Promise<CharacterFile> {
-  const blobs = await Promise.all(character.pictures.map((picture) => fetchPicture(picture.cutout)));
+  const read = async (path: string): Promise<string> => toBase64(await fetchPicture(path));
   const { description, target_word } = character;
-  return { format: FORMAT, name, description, target_word, pictures: await Promise.all(blobs.map(toBase64)) };
+  const pictures = await Promise.all(character.pictures.map((picture) => read(picture.original)));
+  const masks = await Promise.all(character.pictures.map((picture) => read(picture.mask)));
+  return { format: FORMAT, name, description, target_word, pictures, masks };
 }
 
 function isCharacterFile(value: unknown): value is CharacterFile {
@@ -42,8 +46,8 @@ function isCharacterFile(value: unknown): value is CharacterFile {
 function useCopies() {
   const { t } = useTranslation();
   const cache = useQueryClient();
-  const create = async ({ name, description, target_word, pictures }: CharacterFile): Promise<Character> => {
-    const made = await createCharacter({ name, description, target_word, pictures });
+  const create = async ({ name, description, target_word, pictures, masks = [] }: CharacterFile): Promise<Character> => {
+    const made = await createCharacter({ name, description, target_word, pictures, masks });
     await cache.invalidateQueries({ queryKey: queryKeys.characters });
     toast(t('cast.imported', { name: made.name }));
     return made;

@@ -13,7 +13,7 @@ import { Icon } from '../components/Icon';
 import { Picture } from '../components/Picture';
 import { fileName, save } from '../lib/files';
 import { toast } from '../lib/toasts';
-import { offered } from './character/originals';
+import { offered } from './character/offered';
 import classes from './History.module.css';
 
 export default function History() {

@@ -15,7 +15,7 @@ import { PictureDrop } from '../components/PictureDrop';
 import { Strength } from '../components/Strength';
 import { useFieldProblem } from '../components/problems';
 import { fileName, save } from '../lib/files';
-import { offered } from './character/originals';
+import { offered } from './character/offered';
 import classes from './OnePicture.module.css';
 
 interface Round {

@@ -22,7 +22,7 @@ import { useFieldProblem } from '../../components/problems';
 import { mentionOf } from '../../lib/mentions';
 import { toast } from '../../lib/toasts';
 import { CharacterFields, nameTaken } from './CharacterFields';
-import { offered, originals } from './originals';
+import { offered } from './offered';
 import { MAX_PICTURES, PictureList } from './PictureList';
 import classes from './Character.module.css';
 
@@ -76,11 +76,9 @@ function FromPictures({ onDraft }: { onDraft: (character: Character) => void }) 
   const [pending, setPending] = useState<File[]>([]);
   const [word, setWord] = useState('');
   const create = useMutation({
-    mutationFn: async (files: File[]) => {
+    mutationFn: (files: File[]) => {
       const fields = { name: t('character.unnamed'), description: '', target_word: word.trim() };
-      const made = await createFromPictures(fields, files.slice(0, MAX_PICTURES));
-      originals.keep(made.pictures, files);
-      return made;
+      return createFromPictures(fields, files.slice(0, MAX_PICTURES));
     },
     onSuccess: (made, files) => {
       inCast(cache, made);

@@ -1,18 +1,19 @@
 /** The pictures of a character, each beside its cut-out, with advice. */
-import { ActionIcon, Stack, Text, Tooltip } from '@mantine/core';
+import { ActionIcon, Button, Stack, Text, Tooltip } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
-import { useState } from 'react';
+import { lazy, Suspense, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { addPictures, removePicture } from '../../api/characters';
 import type { Character, CharacterPicture } from '../../api/client';
 import { queryKeys } from '../../api/queries';
 import { ProblemNote } from '../../components/bits';
 import { Icon } from '../../components/Icon';
-import { BlobPicture, Picture } from '../../components/Picture';
+import { Picture } from '../../components/Picture';
 import { PictureDrop } from '../../components/PictureDrop';
 import { toast } from '../../lib/toasts';
-import { originals } from './originals';
 import classes from './Character.module.css';
+
+const CutoutEditor = lazy(() => import('./CutoutEditor'));
 
 export const MAX_PICTURES = 4;
 
@@ -20,6 +21,7 @@ export function PictureList({ character }: { character: Character }) {
   const { t } = useTranslation();
   const cache = useQueryClient();
   const [refused, setRefused] = useState<string | null>(null);
+  const [corrected, setCorrected] = useState<number | null>(null);
   const put = (changed: Character): void => {
     cache.setQueryData<Character[]>(queryKeys.characters, (old) =>
       old?.map((each) => (each.id === changed.id ? changed : each)),
@@ -27,11 +29,7 @@ export function PictureList({ character }: { character: Character }) {
   };
   const room = MAX_PICTURES - character.pictures.length;
   const add = useMutation({
-    mutationFn: async (files: File[]) => {
-      const changed = await addPictures(character.id, files.slice(0, room));
-      originals.keep(changed.pictures.slice(character.pictures.length), files);
-      return changed;
-    },
+    mutationFn: (files: File[]) => addPictures(character.id, files.slice(0, room)),
     onSuccess: (changed, files) => {
       put(changed);
       if (files.length > room) toast(t('character.tooMany'), { tone: 'error' });
@@ -42,10 +40,11 @@ export function PictureList({ character }: { character: Character }) {
     <Stack gap="md">
       {character.pictures.map((picture, place) => (
         <PictureCard
-          key={picture.id}
+          key={place}
           picture={picture}
           number={place + 1}
           last={character.pictures.length === 1}
+          onCorrect={() => setCorrected(place)}
           onRemove={() => remove.mutate(picture.id)}
         />
       ))}
@@ -68,6 +67,11 @@ export function PictureList({ character }: { character: Character }) {
           onRefused={setRefused}
         />
       )}
+      {corrected !== null && (
+        <Suspense>
+          <CutoutEditor character={character} place={corrected} onChange={put} onClose={() => setCorrected(null)} />
+        </Suspense>
+      )}
     </Stack>
   );
 }
@@ -76,22 +80,20 @@ interface PictureCardProps {
   picture: CharacterPicture;
   number: number;
   last: boolean;
+  onCorrect: () => void;
   onRemove: () => void;
 }
 
-function PictureCard({ picture, number, last, onRemove }: PictureCardProps) {
+function PictureCard({ picture, number, last, onCorrect, onRemove }: PictureCardProps) {
   const { t } = useTranslation();
-  const original = originals.of(picture.id);
   const sentences = picture.advice?.sentences ?? [];
   return (
     <div className={classes.card}>
-      <div className={classes.pair} data-single={original ? undefined : true}>
-        {original && (
-          <figure className={classes.figure}>
-            <BlobPicture blob={original} alt={t('character.originalAlt', { number })} />
-            <figcaption>{t('character.original')}</figcaption>
-          </figure>
-        )}
+      <div className={classes.pair}>
+        <figure className={classes.figure}>
+          <Picture path={picture.original} alt={t('character.originalAlt', { number })} eager />
+          <figcaption>{t('character.original')}</figcaption>
+        </figure>
         <figure className={classes.figure}>
           <Picture path={picture.cutout} alt={t('character.cutoutAlt', { number })} plain eager />
           <figcaption>{t('character.cutout')}</figcaption>
@@ -111,18 +113,29 @@ function PictureCard({ picture, number, last, onRemove }: PictureCardProps) {
             </p>
           ))
         )}
-        <Tooltip label={last ? t('character.lastPicture') : t('common.remove')}>
-          <ActionIcon
-            variant="subtle"
-            color="gray"
-            data-disabled={last || undefined}
-            aria-disabled={last}
-            aria-label={t('character.removePicture', { number })}
-            onClick={() => !last && onRemove()}
+        <div className={classes.actions}>
+          <Button
+            variant="default"
+            size="xs"
+            leftSection={<Icon name="edit" size={16} />}
+            aria-label={t('character.correctPicture', { number })}
+            onClick={onCorrect}
           >
-            <Icon name="trash" />
-          </ActionIcon>
-        </Tooltip>
+            {t('character.correct')}
+          </Button>
+          <Tooltip label={last ? t('character.lastPicture') : t('common.remove')}>
+            <ActionIcon
+              variant="subtle"
+              color="gray"
+              data-disabled={last || undefined}
+              aria-disabled={last}
+              aria-label={t('character.removePicture', { number })}
+              onClick={() => !last && onRemove()}
+            >
+              <Icon name="trash" />
+            </ActionIcon>
+          </Tooltip>
+        </div>
       </div>
     </div>
   );
