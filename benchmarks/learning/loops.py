@@ -1,6 +1,6 @@
 """Training as a plain PyTorch script: one process, one loop, rows in memory.
 
-The model, the objective and the optimizer are this project's, so that a ratio tells what the way of running them costs.
+Model, objective and optimizer are this project's, so a ratio measures the overhead of the training loop.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder
 from components.precision import autocast
 from components.training.dataset_rows import Batch, read_all
-from components.training.learner import unconditional_inputs
 from components.training.objective import SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
+from components.training.unconditional import unconditional_inputs
 from components.world.write import PAIRS
 
 #: Steps that are not timed.

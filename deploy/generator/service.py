@@ -1,4 +1,4 @@
-"""The generator part: generation requests in, images out. Knows nothing of HTTP or Serve.
+"""Executes generation requests. Independent of HTTP and Serve.
 
 A request for n images becomes n requests to the denoising engine, one a seed. All of them share its steps; an image
 does not depend on what else is in the batch.

@@ -33,6 +33,14 @@ class UnsupportedRequestError(RealCustomError):
         return self.message
 
 
+class StatedRegionError(DataError):
+    """A box or a mask does not fit its image; the message begins with its place, such as ``boxes[1]``."""
+
+    @property
+    def param(self) -> str:
+        return str(self).partition(":")[0].partition("[")[0]
+
+
 class UnavailableError(RealCustomError):
     """The service cannot take the request now; a retry may succeed, after ``retry_after_s`` seconds if known."""
 
@@ -106,6 +114,8 @@ def describe_error(error: Exception) -> ErrorDetails:
     """The details that a client is shown; an unexpected error becomes 500 without its message."""
     if isinstance(error, UnsupportedRequestError):
         return ErrorDetails(400, str(error), error.param, "invalid_order")
+    if isinstance(error, StatedRegionError):
+        return ErrorDetails(400, str(error), error.param, "invalid_region")
     for kind, (status, param, code) in _DETAILS.items():
         if isinstance(error, kind):
             return ErrorDetails(status, str(error), param, code)

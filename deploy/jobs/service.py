@@ -1,7 +1,6 @@
-"""The jobs part: stores jobs, executes them, sends their webhooks and deletes old ones.
+"""Stores jobs, executes them, sends their webhooks and deletes old ones. Independent of HTTP and Serve.
 
-Knows nothing of HTTP or Serve. Its whole state is in the database and the object store, so that a new replica continues
-the work of one that died.
+All state is in the database and the object store: after a crash a new replica continues.
 """
 
 from __future__ import annotations

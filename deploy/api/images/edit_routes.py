@@ -13,12 +13,13 @@ from components.errors import DataError, WordError
 from components.model.words import find_word
 from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
-from deploy.api.idempotency import IdempotencyKey, repeatable
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.request_conversion import build_request, check_model
-from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema
+from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema, stated_regions
 from deploy.api.quotas import CurrentCaller
-from deploy.api.stories.keeping import Keep, keeping
+from deploy.api.repeated_requests import IdempotencyHeader, repeatable
+from deploy.api.stories.history_recorder import Keep, record_history
+from deploy.interfaces.errors import StatedRegionError
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import GenerationRequest, RequestedSubject
 from deploy.interfaces.responses import ImageResponse
@@ -30,7 +31,7 @@ _NO_WORD = "target_word: the prompt must contain it as a whole word, within what
 
 
 def edit_routes(
-    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories | None = None
+    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories
 ) -> APIRouter:
     """The route of images with an uploaded subject."""
     router = APIRouter(prefix="/v1/images")
@@ -43,11 +44,11 @@ def edit_routes(
         openapi_extra=_BODY,
     )
     async def edit_images(
-        http: Request, caller: CurrentCaller, keep: Keep = None, idempotency_key: IdempotencyKey = None
+        http: Request, caller: CurrentCaller, keep: Keep = None, idempotency_key: IdempotencyHeader = None
     ) -> Any:
         started = time.perf_counter()
         body, repeat = repeatable("edits", await _read_form(http), idempotency_key, caller.owner)
-        source = keeping(generator, stories, keep, body.prompt, model)
+        source = record_history(generator, stories, keep, body.prompt, model)
         request = _check_request(body, config, model, caller.owner)
         try:
             async with await caller.charge(request, repeat) as charge:
@@ -80,7 +81,10 @@ async def _uploaded_subject(body: EditRequest, characters: Characters) -> Reques
         ApiError: an image cannot be read.
     """
     try:
-        uploaded = await characters.cut_out_uploads(body.image, "image")
+        regions = stated_regions(body.boxes, body.masks)
+        uploaded = await characters.cut_out_uploads(body.image, "image", regions)
+    except StatedRegionError:
+        raise
     except DataError as error:
         raise ApiError(400, str(error), "image", "invalid_picture") from None
     strengths = body.strength, body.face_strength, body.body_strength
@@ -91,7 +95,7 @@ async def _read_form(http: Request) -> EditRequest:
     kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise ApiError(400, "send multipart/form-data with the pictures as files", code="content_type")
-    max_fields = len(EditRequest.model_fields)
-    async with http.form(max_files=MAX_REFERENCES + 2, max_fields=max_fields) as form:
-        fields = {"image": []} | await read_fields(form, ["image"])
+    max_fields = len(EditRequest.model_fields) + 2 * MAX_REFERENCES
+    async with http.form(max_files=2 * MAX_REFERENCES + 2, max_fields=max_fields) as form:
+        fields = {"image": []} | await read_fields(form, ["image"], ["boxes", "masks"])
         return EditRequest.model_validate(fields)

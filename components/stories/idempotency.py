@@ -1,4 +1,4 @@
-"""What was made for requests with an idempotency key, so that sending one again makes nothing twice."""
+"""Stored responses to requests with an idempotency key: a repeated request gets the first response."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from components.errors import KeyReusedError
 from components.stories.tables import requests
 
 
-class RequestKey(NamedTuple):
-    """An owner's name for a request, and the digest that tells another request with the same name."""
+class IdempotencyKey(NamedTuple):
+    """The ``Idempotency-Key`` of a request, and the digest of its content."""
 
     key: str
     digest: str
 
 
-def known_answer(connection: sa.Connection, owner: str, request: RequestKey | None) -> Any | None:
-    """What the same request was answered with, if it was.
+def find_response(connection: sa.Connection, owner: str, request: IdempotencyKey | None) -> Any | None:
+    """The stored response to a request; None if there is none.
 
     Raises:
-        KeyReusedError: the key stands for another request.
+        KeyReusedError: the key was used for a request with other content.
     """
     if request is None:
         return None
@@ -32,13 +32,15 @@ def known_answer(connection: sa.Connection, owner: str, request: RequestKey | No
     return None if row is None else row.answer
 
 
-def keep_answer(connection: sa.Connection, owner: str, request: RequestKey | None, answer: Any, now: float) -> None:
-    """Remember an answer; raises IntegrityError where the same request was answered at the same time."""
+def store_response(
+    connection: sa.Connection, owner: str, request: IdempotencyKey | None, answer: Any, now: float
+) -> None:
+    """Store a response; raises IntegrityError if a concurrent transaction has stored one for the same key."""
     if request is not None:
         row = {"owner": owner, "created": now, "answer": answer, **request._asdict()}
         connection.execute(requests.insert().values(**row))
 
 
-def forget_answers(connection: sa.Connection, before: float) -> None:
-    """Drop what was answered before a time."""
+def delete_responses(connection: sa.Connection, before: float) -> None:
+    """Delete the responses that were stored before a time."""
     connection.execute(requests.delete().where(requests.c.created < before))
