@@ -6,11 +6,13 @@ from fastapi import FastAPI
 
 from components.config import Config
 from deploy.api.authentication import AuthenticationMiddleware, openapi_security
+from deploy.api.body_limits import BodyLimits
 from deploy.api.characters.routes import character_routes
 from deploy.api.error_responses import install_error_handlers
 from deploy.api.images.edit_routes import edit_routes
 from deploy.api.images.routes import image_routes
 from deploy.api.jobs.routes import job_routes
+from deploy.api.json_limits import JsonLimitMiddleware
 from deploy.api.middleware import BodySizeLimitMiddleware, UnexpectedErrorMiddleware
 from deploy.api.openapi import install_openapi
 from deploy.api.operations.routes import operation_routes
@@ -23,11 +25,6 @@ from deploy.api.timeouts import RetryAfter, TimeoutMiddleware
 from deploy.interfaces.protocols import Characters, Generator, Jobs
 from deploy.interfaces.stories import Stories
 from deploy.status.replica_status import ReplicaStatus
-
-
-def _larger_bodies(config: Config) -> dict[str, int]:
-    """Paths with a body limit of their own, in bytes."""
-    return {"/v1/stories/import": config.serving.stories.max_import_bytes}
 
 
 def create_app(
@@ -50,9 +47,9 @@ def create_app(
     retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
     app = FastAPI(title="RealCustom Studio")
     # The middleware added last is the outermost.
-    app.add_middleware(
-        BodySizeLimitMiddleware, max_bytes=config.serving.max_upload_bytes, larger=_larger_bodies(config)
-    )
+    limits = BodyLimits(config)
+    app.add_middleware(JsonLimitMiddleware, max_values=limits.max_values)
+    app.add_middleware(BodySizeLimitMiddleware, max_bytes=limits.max_bytes)
     if config.serving.access.keys == "required":
         app.add_middleware(AuthenticationMiddleware, config=config)
     app.add_middleware(UnexpectedErrorMiddleware)

@@ -27,6 +27,8 @@ async def resolve_mentions(
         ApiError: a mention matches none or several of the owner's characters, or there are too many characters.
     """
     mentions = find_mentions(prompt)
+    if len({folded(mention.name) for mention in mentions}) > MAX_CHARACTERS:  # before each is looked up
+        raise _too_many()
     choices: dict[str, CharacterChoice] = {}
     for choice in chosen:
         choices.setdefault(choice.id, choice)
@@ -41,9 +43,13 @@ async def resolve_mentions(
             others.append(choices[character.id])
         words.append(choices[character.id].target_word or character.target_word)
     if len(chosen) + len(others) > MAX_CHARACTERS:
-        limit = f"prompt: at most {MAX_CHARACTERS} characters, mentioned or chosen"
-        raise ApiError(400, limit, "prompt", "too_many_characters")
+        raise _too_many()
     return replace_mentions(prompt, mentions, words), [*chosen, *others]
+
+
+def _too_many() -> ApiError:
+    limit = f"prompt: at most {MAX_CHARACTERS} characters, mentioned or chosen"
+    return ApiError(400, limit, "prompt", "too_many_characters")
 
 
 async def _find_mentioned(mention: Mention, characters: Characters, owner: str) -> Character:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,18 +14,18 @@ log = logging.getLogger(__name__)
 
 
 class BodySizeLimitMiddleware:
-    """ASGI middleware: a body of more than ``max_bytes``, with or without Content-Length, gets 413.
+    """ASGI middleware: a body of more bytes than its path takes, with or without Content-Length, gets 413.
 
     Args:
-        larger: paths with a limit of their own.
+        max_bytes: the limit of a path.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int] = {}) -> None:
-        self._app, self._max_bytes, self._larger = app, max_bytes, larger
+    def __init__(self, app: ASGIApp, max_bytes: Callable[[str], int]) -> None:
+        self._app, self._max_bytes = app, max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         content_length = dict(scope.get("headers", ())).get(b"content-length", b"0")
-        max_bytes = self._larger.get(scope.get("path", ""), self._max_bytes)
+        max_bytes = self._max_bytes(scope.get("path", ""))
         received = 0
 
         async def receive_limited() -> Message:

@@ -7,7 +7,7 @@ import binascii
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 
 def decode_base64(value: Any) -> Any:
@@ -58,6 +58,16 @@ class StrictRequest(BaseModel):
     """Base class of request bodies: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_unknown_field(cls, sent: Any) -> Any:
+        """Leave one unknown field of thousands: an error is built for each, and one is told."""
+        if not isinstance(sent, dict) or len(sent) <= len(cls.model_fields):
+            return sent
+        known = cls.model_fields.keys() | {field.alias for field in cls.model_fields.values()}
+        unknown = next((key for key in sent if key not in known), None)
+        return {key: value for key, value in sent.items() if key in known or key == unknown}
 
     @field_validator("*")
     @classmethod

@@ -84,7 +84,7 @@ def test_what_times_out_is_refunded(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_times_out_is_refunded(tmp_path: Path) -> None:
-    with serving(tmp_path, "serving.request_timeout_s=0.5") as service:
+    with serving(tmp_path, "serving.request_timeout_s=2") as service:
         with (
             pytest.raises(httpx.HTTPError),
             service.client.stream(
@@ -99,7 +99,7 @@ def test_a_stream_that_times_out_is_refunded(tmp_path: Path) -> None:
 def test_what_a_client_abandons_stays_charged(tmp_path: Path) -> None:
     with serving(tmp_path) as service:
         with pytest.raises(httpx.ReadTimeout):
-            service.client.post("/v1/images/generations", json=SLUGGISH, timeout=0.5)
+            service.client.post("/v1/images/generations", json=SLUGGISH, timeout=2)
         asked = SLUGGISH | {"stream": True, "partial_images": 3}
         with service.client.stream("POST", "/v1/images/generations", json=asked) as answer:
             next(answer.iter_lines())
@@ -167,9 +167,9 @@ def test_uploads_are_charged_before_they_are_cut_out(tmp_path: Path, monkeypatch
     cut: list[str] = []
     cut_out_uploads = CharacterService.cut_out_uploads
 
-    async def watched(self: CharacterService, pictures: list[bytes], field: str) -> Any:
-        cut.append(field)
-        return await cut_out_uploads(self, pictures, field)
+    async def watched(*arguments: Any) -> Any:
+        cut.append("uploads")
+        return await cut_out_uploads(*arguments)
 
     monkeypatch.setattr(CharacterService, "cut_out_uploads", watched)
 

@@ -26,10 +26,10 @@ from deploy.api.characters.schema import (
 )
 from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
-from deploy.api.idempotency import IdempotencyKey, repeatable
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest, stated_regions
 from deploy.api.quotas import CurrentCaller
+from deploy.api.repeated_requests import IdempotencyHeader, repeatable
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import StatedRegion
 from deploy.interfaces.responses import to_base64
@@ -69,7 +69,7 @@ def character_routes(config: Config, model: str, characters: Characters, generat
 
     @router.post("/candidates", status_code=201)
     async def draw_candidates(
-        body: CandidatesRequest, caller: CurrentCaller, idempotency_key: IdempotencyKey = None
+        body: CandidatesRequest, caller: CurrentCaller, idempotency_key: IdempotencyHeader = None
     ) -> CandidatesResponse:
         order, repeat = repeatable("candidates", ImageRequest(**body.model_dump()), idempotency_key, caller.owner)
         request = await resolve_request(order, config, model, characters, caller.owner)

@@ -13,11 +13,11 @@ from components.errors import DataError, WordError
 from components.model.words import find_word
 from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
-from deploy.api.idempotency import IdempotencyKey, repeatable
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.request_conversion import build_request, check_model
 from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema, stated_regions
 from deploy.api.quotas import CurrentCaller
+from deploy.api.repeated_requests import IdempotencyHeader, repeatable
 from deploy.api.stories.history_recorder import Keep, record_history
 from deploy.interfaces.errors import StatedRegionError
 from deploy.interfaces.protocols import Characters, Generator
@@ -44,7 +44,7 @@ def edit_routes(
         openapi_extra=_BODY,
     )
     async def edit_images(
-        http: Request, caller: CurrentCaller, keep: Keep = None, idempotency_key: IdempotencyKey = None
+        http: Request, caller: CurrentCaller, keep: Keep = None, idempotency_key: IdempotencyHeader = None
     ) -> Any:
         started = time.perf_counter()
         body, repeat = repeatable("edits", await _read_form(http), idempotency_key, caller.owner)

@@ -8,11 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from components.config import Config
-from deploy.api.idempotency import IdempotencyKey, repeatable
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest
 from deploy.api.quotas import CurrentCaller
+from deploy.api.repeated_requests import IdempotencyHeader, repeatable
 from deploy.api.stories.history_recorder import Keep, record_history
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.responses import ImageResponse
@@ -31,7 +31,7 @@ def image_routes(
         http: Request,
         caller: CurrentCaller,
         keep: Keep = None,
-        idempotency_key: IdempotencyKey = None,
+        idempotency_key: IdempotencyHeader = None,
     ) -> Any:
         started = time.perf_counter()
         body, repeat = repeatable("generations", body, idempotency_key, caller.owner)

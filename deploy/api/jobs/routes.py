@@ -14,11 +14,11 @@ from components.fingerprint import fingerprint
 from components.jobs.job import Job, NewJob, State
 from components.jobs.store import ID
 from deploy.api.error_responses import ApiError
-from deploy.api.idempotency import IdempotencyKey
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.jobs.events import job_events
 from deploy.api.jobs.schema import DeletedJobResponse, JobPage, JobRequest
 from deploy.api.quotas import Caller, CurrentCaller, quota_refusal
+from deploy.api.repeated_requests import IdempotencyHeader
 from deploy.api.sse import EventStreamResponse
 from deploy.interfaces.protocols import Characters, Jobs
 from deploy.interfaces.requests import GenerationRequest, JobPayload
@@ -41,7 +41,7 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
 
     @router.post("", status_code=202, response_model_exclude_none=True)
     async def submit(
-        body: JobRequest, response: Response, caller: CurrentCaller, idempotency_key: IdempotencyKey = None
+        body: JobRequest, response: Response, caller: CurrentCaller, idempotency_key: IdempotencyHeader = None
     ) -> JobResponse:
         webhook = None if body.webhook is None else body.webhook.url
         if webhook is not None and not origin_allowed(webhook, limits.webhook_origins):

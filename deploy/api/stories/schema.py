@@ -134,7 +134,7 @@ class PanelChange(PanelFields):
 class PanelsRequest(StrictRequest):
     """``POST /v1/stories/<id>/panels``."""
 
-    panels: list[PanelFields] = Field(min_length=1, max_length=MAX_PANELS_A_REQUEST)
+    panels: list[PanelFields] = Field(min_length=1, max_length=MAX_PANELS_A_REQUEST, fail_fast=True)
     #: Insert after the panel of this id, or at the ``start``; by default at the end.
     after: str | None = Field(None, max_length=48)
 
@@ -142,7 +142,7 @@ class PanelsRequest(StrictRequest):
 class OrderRequest(StrictRequest):
     """``PUT /v1/stories/<id>/order``: all panels, each once."""
 
-    panels: list[Annotated[str, Field(max_length=48)]] = Field(max_length=10_000)
+    panels: list[Annotated[str, Field(max_length=48)]] = Field(max_length=10_000, fail_fast=True)
 
 
 def _distinct(panels: list[str] | None) -> list[str] | None:
@@ -153,7 +153,9 @@ class DrawRequest(StrictRequest):
     """``POST /v1/stories/<id>/draw``."""
 
     #: By default all that are dirty and not hidden.
-    panels: Annotated[list[str], Field(max_length=MAX_PANELS_A_REQUEST), AfterValidator(_distinct)] | None = None
+    panels: (
+        Annotated[list[str], Field(max_length=MAX_PANELS_A_REQUEST, fail_fast=True), AfterValidator(_distinct)] | None
+    ) = None
     #: Variations of each panel.
     n: int = Field(1, ge=1, le=MAX_VARIATIONS)
 

@@ -2505,7 +2505,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2598,7 +2598,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2860,7 +2860,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3012,7 +3012,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4189,7 +4189,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4293,7 +4293,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4485,7 +4485,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4986,7 +4986,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5082,7 +5082,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5357,7 +5357,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5461,7 +5461,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5753,7 +5753,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5857,7 +5857,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6135,7 +6135,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;

@@ -16,7 +16,7 @@ from deploy.api.images.schema import SEEDS, BaseImageRequest
 
 Body = TypeVar("Body", bound=BaseImageRequest)
 
-IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, pattern=r"^[\x21-\x7e]+$")]
+IdempotencyHeader = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
 
 def repeatable(kind: str, body: Body, key: str | None, owner: str) -> tuple[Body, RequestId | None]:
