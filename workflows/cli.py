@@ -206,6 +206,21 @@ def serve(
 
 
 @app.command()
+def studio(
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="models:/name@alias or models:/name/version. Default: as configured."),
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open the studio in this machine's browser.")] = True,
+    preset: Preset = None,
+    config_file: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Serve a registered model on this machine and open the studio in a browser, until Ctrl-C."""
+    _stage("studio", Settings(preset, config_file, overrides), model=model, browser=browser)
+
+
+@app.command()
 def convert(
     source: Annotated[Path, typer.Option("--from", metavar="PATH", help="Released .pth or .safetensors file.")],
     target: Annotated[Path, typer.Option("--to", metavar="DIR", help="Adapter directory to write.")],

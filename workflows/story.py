@@ -74,7 +74,10 @@ def export(
     which: Which,
     to: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="book.pdf, book.cbz, pictures.zip, or story.zip for another installation."),
+        typer.Option(
+            metavar="FILE",
+            help="book.pdf, book.cbz, pictures.zip, a tall story.png, or story.zip to import elsewhere.",
+        ),
     ],
     url: ServiceUrl = LOCAL,
 ) -> None:
@@ -82,7 +85,9 @@ def export(
     with one_line_errors(), connect(url) as client:
         kind = export_format(to)
         if kind is None:
-            raise DataError("--to: name it .pdf, .cbz, pictures.zip (its PNG files) or story.zip (to import elsewhere)")
+            raise DataError(
+                "--to: name it .pdf, .cbz, .png, pictures.zip (its PNG files) or story.zip (to import elsewhere)"
+            )
         data = client.stories.export(find(client, which).id, kind)
         partial = to.with_name(f".{to.name}.partial")
         partial.write_bytes(data)

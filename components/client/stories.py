@@ -14,7 +14,7 @@ from components.client.pages import pages
 from components.client.responses import Response
 from components.client.transport import Transport
 
-ExportFormat = Literal["pdf", "cbz", "zip", "story"]
+ExportFormat = Literal["pdf", "cbz", "zip", "png", "story"]
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Stories:
         return self._transport.bytes("GET", take.picture)
 
     def export(self, identifier: str, kind: ExportFormat) -> bytes:
-        """The story as a file: ``pdf``, ``cbz``, ``zip`` of its pictures, or ``story`` for another installation."""
+        """The story as a file: ``pdf``, ``cbz``, ``zip`` of its images, a tall ``png``, or ``story`` to import."""
         return self._transport.bytes("GET", f"/v1/stories/{identifier}/export", params={"format": kind})
 
     def import_file(self, file: PictureLike) -> Story:
@@ -176,6 +176,8 @@ def export_format(path: Path) -> ExportFormat | None:
         return "pdf"
     if path.suffix.lower() == ".cbz":
         return "cbz"
+    if path.suffix.lower() == ".png":
+        return "png"
     if path.suffix.lower() == ".zip":
         return "zip" if "picture" in path.stem.lower() else "story"
     return None

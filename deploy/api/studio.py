@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from components.config import PACKAGE_ROOT
+from components.errors import ConfigError
 from deploy.api.error_responses import ApiError
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,12 @@ class StudioFiles:
         if file.gzipped is not None and "gzip" in request.headers.get("accept-encoding", ""):
             return Response(file.gzipped, media_type=file.kind, headers=headers | {"Content-Encoding": "gzip"})
         return Response(file.data, media_type=file.kind, headers=headers)
+
+
+def require_built(folder: Path = DIST) -> None:
+    """Raise ConfigError if the page is not built."""
+    if not (folder / _INDEX).is_file():
+        raise ConfigError("the studio's page is not built here: run `make studio`")
 
 
 def studio_routes(folder: Path = DIST) -> APIRouter:

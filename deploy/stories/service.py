@@ -27,6 +27,7 @@ from components.object_store import below, open_object_store
 from components.stories.export.book import make_book
 from components.stories.export.comic import write_cbz, write_pictures
 from components.stories.export.importing import StoryImporter
+from components.stories.export.long_picture import write_long_picture
 from components.stories.export.pdf import write_pdf
 from components.stories.export.story_file import write_story
 from components.stories.idempotency import IdempotencyKey, find_response, store_response
@@ -38,7 +39,7 @@ from components.stories.takes import PendingTake, TakeStore
 from deploy.background import poll, repeat
 
 log = logging.getLogger(__name__)
-_WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures}
+_WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures, "png": write_long_picture}
 #: Seconds between two sweeps.
 _SWEEP_S = 60.0
 
@@ -217,7 +218,10 @@ class StoryService:
         await asyncio.to_thread(delete)
 
     async def export(self, story: str, kind: str, pages: PagesLayout | None = None, owner: str = "") -> bytes:
-        """A story as a file: ``pdf``, ``cbz``, ``zip`` (of its images) or ``story`` (for another installation).
+        """A story as a file.
+
+        Args:
+            kind: ``pdf``, ``cbz``, ``zip`` (of its images), ``png`` (one tall image) or ``story`` (to import).
 
         Raises:
             NothingToExportError: no visible panel has an image.

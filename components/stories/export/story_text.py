@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from components.config import PACKAGE_ROOT
+
+#: Has Latin, Greek, Cyrillic and Chinese.
+FONT_FILE = PACKAGE_ROOT / "components/stories/fonts/NotoSansSC-Story.ttf"
 _IDEOGRAPH = "\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff"
 #: Unbreakable units: a run of non-ideographs, or an ideograph with punctuation that must not start a line.
 _UNIT = re.compile(f"[ \t]+|[{_IDEOGRAPH}][、。，．！？；：）」』】》…]*|[^ \t{_IDEOGRAPH}]+")

@@ -54,12 +54,13 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 }
 _PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 _WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
-ExportFormat = Literal["pdf", "cbz", "zip", "story"]
+ExportFormat = Literal["pdf", "cbz", "zip", "png", "story"]
 #: Types and names of exported files.
 _FILES = {
     "pdf": ("application/pdf", "book.pdf"),
     "cbz": ("application/vnd.comicbook+zip", "book.cbz"),
     "zip": ("application/zip", "pictures.zip"),
+    "png": ("image/png", "story.png"),
     "story": ("application/zip", "story.zip"),
 }
 _EXPORTS: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind, _ in _FILES.values()}}}

@@ -5215,7 +5215,7 @@ export interface operations {
     export_story_v1_stories__story__export_get: {
         parameters: {
             query: {
-                format: "pdf" | "cbz" | "zip" | "story";
+                format: "pdf" | "cbz" | "zip" | "png" | "story";
                 panels_per_page?: number | null;
                 title_page?: boolean | null;
                 paper?: ("a4" | "letter" | "square") | null;
@@ -5237,6 +5237,7 @@ export interface operations {
                     "application/pdf": unknown;
                     "application/vnd.comicbook+zip": unknown;
                     "application/zip": unknown;
+                    "image/png": unknown;
                 };
             };
             /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
