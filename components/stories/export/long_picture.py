@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from components.provenance.image_files import SOFTWARE
 from components.stories.export.balloons import BalloonShape, balloon_shape
 from components.stories.export.book import Book, BookPanel
-from components.stories.export.origin import book_xmp
+from components.stories.export.book_xmp import book_xmp
 from components.stories.export.story_text import FONT_FILE, shorten, wrap_text
 
 #: Pixels.
