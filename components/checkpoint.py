@@ -8,16 +8,17 @@ workers, or another kind of sharding.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from components.errors import ArtifactError
 from components.files import replacing
+from components.tensor_files import TensorFile, write_tensors, writing_order
 
 _TENSORS, _PROGRESS = "state.safetensors", "progress.json"
 
@@ -28,44 +29,48 @@ def step_generator(seed: int, step: int, lane: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(mixed % (2**63))
 
 
-def gather_state(modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """A copy of all tensors of ``modules`` and ``optimizer``, whole, on the CPU.
+def save_state(
+    directory: Path,
+    modules: dict[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    progress: dict[str, Any],
+    write: bool = True,
+) -> None:
+    """Write the state of a training tensor by tensor, replacing the content of ``directory`` by one rename.
 
-    Where they are sharded, every worker must call it.
+    Args:
+        write: whether this worker writes. Where parameters are sharded, every worker must call, and one writes.
     """
     tensors: dict[str, Tensor] = {}
     for name, module in modules.items():
-        tensors |= {f"{name}|{key}": whole_tensor(value) for key, value in module.state_dict().items()}
+        tensors |= {f"{name}|{key}": value for key, value in module.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer|{index}|{slot}": whole_tensor(torch.as_tensor(value)) for slot, value in slots.items()}
-    return tensors
+        tensors |= {f"optimizer|{index}|{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    if write:
+        write_state(directory, tensors, progress)
+        return
+    for name in writing_order(tensors):
+        whole_tensor(tensors[name])
 
 
-def write_state(directory: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
-    """Write the result of `gather_state` to ``directory``, replacing its content by one rename."""
+def write_state(directory: Path, tensors: Mapping[str, Tensor], progress: dict[str, Any]) -> None:
+    """Write ``tensors``, gathered one by one where they are sharded, and ``progress`` to ``directory``."""
     with replacing(directory) as staging:
-        save_file(tensors, staging / _TENSORS)
+        write_tensors(staging / _TENSORS, tensors, lambda name: whole_tensor(tensors[name]))
         (staging / _PROGRESS).write_text(json.dumps(progress))
-
-
-def save_state(
-    directory: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, progress: dict[str, Any]
-) -> None:
-    """Gather and write the state of a training that is not distributed."""
-    write_state(directory, gather_state(modules, optimizer), progress)
 
 
 def load_state(directory: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Fill ``modules`` and ``optimizer`` from ``directory`` and return the saved progress."""
-    tensors = load_file(directory / _TENSORS)
+    file = TensorFile(directory / _TENSORS)
     for name, module in modules.items():
-        _fill(module, name, tensors)
+        _fill(module, name, file)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
+    for key in writing_order(file.layout):
         if key.startswith("optimizer|"):
             _, index, slot = key.split("|")
-            parameter = parameters[int(index)]
+            parameter, value = parameters[int(index)], file.read(key)
             slots.setdefault(int(index), {})[slot] = _like(parameter, value) if value.dim() else value
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return read_progress(directory)
@@ -79,12 +84,16 @@ def read_progress(directory: Path) -> dict[str, Any]:
 
 def load_module(directory: Path, name: str, module: nn.Module) -> None:
     """Fill one ``module`` that was saved as ``name``."""
-    _fill(module, name, _read_module(directory, name))
+    _fill(module, name, TensorFile(directory / _TENSORS))
 
 
 def copy_module(directory: Path, name: str, kept: Path, progress: dict[str, Any]) -> None:
     """Copy one module of a saved state to ``kept``, with its own ``progress``."""
-    write_state(kept, _read_module(directory, name), progress)
+    file = TensorFile(directory / _TENSORS)
+    layout = {key: value for key, value in file.layout.items() if key.startswith(f"{name}|")}
+    with replacing(kept) as staging:
+        write_tensors(staging / _TENSORS, layout, file.read)
+        (staging / _PROGRESS).write_text(json.dumps(progress))
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
@@ -93,18 +102,20 @@ def whole_tensor(tensor: Tensor) -> Tensor:
     return whole.detach().to("cpu", copy=True).contiguous()
 
 
-def _read_module(directory: Path, name: str) -> dict[str, Tensor]:
-    """Read the tensors of one module only, a fraction of the state."""
-    with safe_open(directory / _TENSORS, framework="pt") as saved:
-        return {key: saved.get_tensor(key) for key in saved.keys() if key.startswith(f"{name}|")}  # noqa: SIM118
-
-
 @torch.no_grad()
-def _fill(module: nn.Module, name: str, tensors: dict[str, Tensor]) -> None:
-    prefix = f"{name}|"
-    ours = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    state = module.state_dict()
-    module.load_state_dict({key: _like(state[key], value) if key in state else value for key, value in ours.items()})
+def _fill(module: nn.Module, name: str, file: TensorFile) -> None:
+    """Copy the tensors of ``name`` into ``module``, one by one."""
+    prefix, state = f"{name}|", module.state_dict()
+    saved = {key.removeprefix(prefix) for key in file.layout if key.startswith(prefix)}
+    if different := sorted(saved ^ state.keys()):
+        raise ArtifactError(
+            f"{file.file} is the state of another model: {different[0]} is in one of them only. Train into another "
+            "directory, or under another name"
+        )
+    for key, target in state.items():
+        if file.layout[prefix + key].shape != target.shape:
+            raise ArtifactError(f"{file.file} is the state of another model: {key} has another shape")
+        target.copy_(_like(target, file.read(prefix + key)))
 
 
 def _like(target: Tensor, whole: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from workflows import character, key, story
 from workflows.entry import launch, one_line_errors
 from workflows.options import ConfigFile, Overrides, Preset, Settings
 from workflows.service import URL, generate_image
+from workflows.subject_region import BOX_HELP, MASK_HELP, read_box
 
 app = typer.Typer(
     help="Subject-driven image generation: prepare data, train an adapter, register it, and generate with a subject.",
@@ -148,6 +149,8 @@ def generate(
         typer.Option(metavar="PATH", help="Generate every row of this .jsonl, .csv or .parquet file instead."),
     ] = None,
     reference: Annotated[Path | None, typer.Option(metavar="PATH", help="Image of the subject.")] = None,
+    box: Annotated[str | None, typer.Option(metavar="BOX", help=BOX_HELP)] = None,
+    mask: Annotated[Path | None, typer.Option(metavar="PATH", help=MASK_HELP.replace(", or none", ""))] = None,
     word: Annotated[
         str | None,
         typer.Option(help="Word that names the subject. Omit it to detect or insert one."),
@@ -177,7 +180,19 @@ def generate(
         return
     if prompt is None:
         raise typer.BadParameter("give a prompt, or a --table", param_hint="--prompt")
-    request = {"prompt": prompt, "reference": reference, "word": word, "output": output or Path("picture.png")}
+    if reference is None and (box is not None or mask is not None):
+        raise typer.BadParameter(
+            "it says where the subject of the --reference is: give one", param_hint="--box, --mask"
+        )
+    with one_line_errors():
+        region = {"box": None if box is None else read_box(box), "mask": mask}
+    request = {
+        "prompt": prompt,
+        "reference": reference,
+        "word": word,
+        "output": output or Path("picture.png"),
+        **region,
+    }
     if url is not None:
         if overrides or config_file:
             raise typer.BadParameter(

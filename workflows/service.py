@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from components.client import Character, Choice, Client, Pictures
+from components.data.schema import Box
 from components.errors import DataError, NotFoundError
 
 #: Environment variable of the key, since other users can read command lines.
@@ -46,8 +47,12 @@ def generate_image(
     word: str | None = None,
     output: Path = Path("picture.png"),
     seed: int = 0,
+    box: Box | None = None,
+    mask: Path | None = None,
 ) -> None:
     """Generate ``prompt`` into ``output`` with the service: with its ``characters``, or the subject of ``reference``.
+
+    ``box`` and ``mask`` say where the subject of the reference is.
 
     Raises:
         DataError: both are given, or ``output`` is not named as a PNG, JPEG or WebP file.
@@ -59,7 +64,7 @@ def generate_image(
         raise DataError("reference: give a reference or characters, not both")
     with connect(url) as client:
         if reference is not None:
-            pictures = client.edit(reference, prompt, word, seed=seed, output_format=kind)
+            pictures = client.edit(reference, prompt, word, [box], [mask], seed=seed, output_format=kind)
         else:
             chosen = [Choice(find(client, who).id, word) for who in characters]
             pictures = client.generate(prompt, chosen, seed=seed, output_format=kind)

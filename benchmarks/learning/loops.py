@@ -25,8 +25,8 @@ from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder
 from components.precision import autocast
 from components.training.dataset_rows import Batch, read_all
-from components.training.learner import unconditional_inputs
 from components.training.objective import SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
+from components.training.unconditional import unconditional_inputs
 from components.world.write import PAIRS
 
 #: Steps that are not timed.

@@ -118,7 +118,8 @@ class TrainingConfig(Section):
     subject_weight: float = Field(1.0, gt=0)
     """Weight of the loss at the subject's positions, relative to the others."""
     bf16: bool | Literal["auto"] = "auto"
-    """Mixed precision in bfloat16; ``auto`` uses it where the hardware computes in it."""
+    """Mixed precision in bfloat16; ``auto`` uses it where the hardware computes in it. Frozen parts are then stored in
+    bfloat16 if `model.dtype` is; the adapter and its optimizer are always in float32."""
     seed: int = Field(0, ge=0)
     """Seed of initialisation, row order, noise, timesteps and dropout."""
     shuffle_rows: int = Field(256, ge=1)
@@ -129,8 +130,8 @@ class TrainingConfig(Section):
     """Number of latest checkpoints to keep, besides the adapter with the lowest validation loss."""
     validation_rows: int = Field(64, ge=0)
     """Maximum number of validation rows evaluated at every checkpoint; 0 evaluates none."""
-    sample_every: int = Field(1000, ge=1)
-    """Steps between two grids of sample images."""
+    sample_every: int = Field(1000, ge=0)
+    """Steps between two grids of sample images, one more after the last step; 0 draws none."""
     max_failures: int = Field(2, ge=0)
     """Maximum number of worker failures that the run recovers from, each time from the last checkpoint."""
     curriculum: CurriculumConfig = CurriculumConfig()

@@ -102,7 +102,13 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
             if name.endswith("attn2.processor"):
                 attention = unet.get_submodule(name.removesuffix(".processor"))
                 layer_dims[name.removesuffix(".processor")] = (attention.to_k.in_features, attention.to_k.out_features)
-        return cls(layer_dims, vision_channels, config, encoder_identity, conditioning)
+        return cls(
+            layer_dims=layer_dims,  # by name: `from_config` takes arguments given by position for defaults
+            vision_channels=vision_channels,
+            projector_config=config,
+            encoder_identity=encoder_identity,
+            conditioning=conditioning,
+        )
 
     def attach(self, unet: UNet2DConditionModel) -> None:
         """Set attention processors with a vision branch; ``unet.set_attn_processor(AttnProcessor2_0())`` undoes it.

@@ -28,6 +28,8 @@ from components.model.siglip import SiglipVisionModel
 #: ImageNet statistics, which every DINOv2 expects (SigLIP takes [-1, 1]).
 _DINO_MEAN = (0.485, 0.456, 0.406)
 _DINO_STD = (0.229, 0.224, 0.225)
+#: Bytes of a file of weights that are hashed at a time.
+_BLOCK = 2**24
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,11 @@ class VisionEncoder(ModelMixin, ConfigMixin):
         return encoder.requires_grad_(False).eval()
 
     @classmethod
-    def load(cls, model: ModelConfig, vision: VisionConfig) -> VisionEncoder:
-        """Load both encoders from the hub names or directories that ``model`` gives, in float32."""
-        parts = {name: str(getattr(model, name)) for name in ("siglip", "dinov2")}
+    def load(cls, model: ModelConfig, vision: VisionConfig, dtype: torch.dtype = torch.float32) -> VisionEncoder:
+        """Load both encoders from the hub names or directories that ``model`` gives."""
         try:
-            siglip = _load_siglip(parts["siglip"])
-            dinov2 = Dinov2WithRegistersModel.from_pretrained(parts["dinov2"], dtype=torch.float32)
+            siglip = _load_siglip(model.siglip, dtype)
+            dinov2 = Dinov2WithRegistersModel.from_pretrained(model.dinov2, dtype=dtype)
         except OSError as error:
             raise ArtifactError(
                 f"model.siglip or model.dinov2 cannot be loaded: {str(error).splitlines()[0]}"
@@ -162,13 +163,13 @@ class VisionEncoder(ModelMixin, ConfigMixin):
         return [torch.cat([siglip[s + 1], dinov2[d + 1][:, skipped:]], dim=-1) for s, d in blocks]
 
 
-def _load_siglip(name_or_path: str | Path) -> SiglipVisionModel:
+def _load_siglip(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> SiglipVisionModel:
     """SigLIP's vision tower without its pooling head.
 
     The features are patch tokens. The head would be computed for nothing, and it reads parameters of a submodule
     directly, which fails where these are offloaded one by one.
     """
-    return SiglipVisionModel.from_pretrained(name_or_path, dtype=torch.float32, vision_use_head=False)
+    return SiglipVisionModel.from_pretrained(name_or_path, dtype=dtype, vision_use_head=False)
 
 
 def for_dinov2(pixels: Tensor) -> Tensor:
@@ -189,6 +190,16 @@ def merge_views(features: Tensor, batch: int) -> Tensor:
     return features.view(batch, 4, n, d).transpose(1, 2).reshape(batch, 4 * n, d)
 
 
+def encoder_channels(model: ModelConfig) -> int:
+    """d, the channels of both encoders together, from their configurations alone."""
+    try:
+        siglip = SiglipVisionConfig.from_pretrained(model.siglip)
+        dinov2 = Dinov2WithRegistersConfig.from_pretrained(model.dinov2)
+    except OSError as error:
+        raise ArtifactError(f"model.siglip or model.dinov2 cannot be loaded: {str(error).splitlines()[0]}") from None
+    return int(siglip.hidden_size + dinov2.hidden_size)
+
+
 def encoder_identity(model: ModelConfig, vision: VisionConfig) -> str:
     """A short hash of which encoders and blocks are used; local directories are hashed by their weights."""
     parts = [_weights_digest(p) for p in (model.siglip, model.dinov2)]
@@ -204,5 +215,7 @@ def _weights_digest(part: str) -> str:
         return part
     digest = hashlib.sha256()
     for file in files:
-        digest.update(file.read_bytes())
+        with file.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
     return digest.hexdigest()

@@ -22,10 +22,11 @@ _WHITE = 1.0
 
 
 class StepEncoder:
-    """The frozen autoencoder and vision encoders, on the worker's device."""
+    """The frozen autoencoder and vision encoders, on the worker's device and in the vision encoders' precision."""
 
     def __init__(self, config: Config, vision: VisionEncoder, device: torch.device) -> None:
-        self.vae = AutoencoderKL.from_pretrained(config.model.base, subfolder="vae").requires_grad_(False).to(device)
+        vae = AutoencoderKL.from_pretrained(config.model.base, subfolder="vae", dtype=vision.dtype)
+        self.vae = vae.requires_grad_(False).to(device)
         self.vision, self.curriculum, self.device = vision.to(device), config.training.curriculum, device
 
     @torch.no_grad()
@@ -38,11 +39,11 @@ class StepEncoder:
             generator: on the CPU, for the augmentation.
         """
         pixels = _signed(rows["picture"], self.device)
-        latents = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
+        latents = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist.mean * self.vae.config.scaling_factor
         chosen = torch.where(other[:, None, None, None], rows["other_cutout"], rows["cutout"])
         boxes = torch.where(other[:, None], rows["other_face_box"], rows["face_box"])
         moves = sample_transforms(len(other), pose_range(progress, self.curriculum), generator)
-        features = self.vision(move(_signed(chosen, self.device), moves))
+        features = self.vision(move(_signed(chosen, self.device), moves).to(self.vision.dtype))
         face = transformed_faces(boxes, moves, self.vision.reference_size, self.vision.grid)
         found = {"deep": features.deep.cpu(), "local": features.local.cpu(), "face": face.float()}
         encoded = {"latents": latents.cpu()} | found | {f"other_{name}": value for name, value in found.items()}

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
+import torch
 from diffusers import UNet2DConditionModel
 from ray.train.torch import TorchTrainer
 
@@ -23,13 +25,14 @@ from components.config import Config, for_workers
 from components.data.manifest import load_manifest
 from components.errors import DataError, RegistryError, TrainingError
 from components.model.adapter import RealCustomAdapter
-from components.model.vision import VisionEncoder
 from components.training.curriculum import draw_curriculum
 from components.training.dataset_rows import find_rows
 from components.training.journal import Journal, deliver_to
+from components.training.learner import initial_adapter
 from components.training.progress_display import follow
 from components.training.run_directory import RunDirectory
 from components.training.tracker import Tracker
+from components.training.unconditional import write_unconditional
 from components.training.worker import WorkerTask, train_worker
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,8 @@ def training_fingerprint(config: Config) -> str:
     start = RealCustomAdapter.from_pretrained(config.model.adapter).digest if config.model.adapter else "untrained"
     settings = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED)
     facts = [manifest.fingerprint, start, config.model.base, config.adapter.model_dump(), settings]
+    if config.model.dtype != "float32":  # the runs of earlier releases, which did not have it here, go on
+        facts.append(config.model.dtype)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -85,6 +90,10 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
     run_directory.root.mkdir(parents=True, exist_ok=True)
     for left_over in (run_directory.progress, run_directory.stop):  # of an earlier, killed attempt
         left_over.unlink(missing_ok=True)
+    if not run_directory.unconditional.exists():
+        # In a process of its own, which returns the encoders' memory when it ends.
+        encode = ray.remote(num_cpus=1, max_calls=1)(write_unconditional)
+        ray.get(encode.remote(for_workers(config), run_directory.unconditional))
     run_id = _open_run(config, run_directory, tracker)
     rows = find_rows(training.dataset, training)
     trainer = _trainer(config, WorkerTask(for_workers(config), rows, run_id, run_directory, tracker.factory))
@@ -170,7 +179,7 @@ def _finish(config: Config, run_directory: RunDirectory, checkpoint: ray.train.C
         with checkpoint.as_directory() as directory:
             step = read_progress(Path(directory))["step"]
             if step == config.training.steps:
-                adapter = _untrained_adapter(config)
+                adapter = _initial_adapter(config)
                 _write_adapter(adapter, Path(directory), run_directory.adapter)
     if step < config.training.steps:
         raise TrainingError(f"training was stopped after step {step}, which is saved: run the same command to resume")
@@ -207,10 +216,11 @@ def _open_run(config: Config, run_directory: RunDirectory, tracker: Tracker) -> 
     return run_id
 
 
-def _untrained_adapter(config: Config) -> RealCustomAdapter:
-    unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet")
-    vision = VisionEncoder.load(config.model, config.vision)
-    return RealCustomAdapter.for_unet(unet, vision.channels, config.adapter, vision.identity)
+def _initial_adapter(config: Config) -> RealCustomAdapter:
+    """The adapter that training started from; of the U-Net, its configuration is enough."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(config.model.base, subfolder="unet"))
+    return initial_adapter(config, unet)
 
 
 def _write_adapter(adapter: RealCustomAdapter, state: Path, directory: Path) -> None:

@@ -9,20 +9,19 @@ from math import cos, isfinite, pi
 from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-from PIL import Image
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from components.checkpoint import gather_state, load_state, step_generator, write_state
+from components.checkpoint import load_state, save_state, step_generator
 from components.config import Config, TrainingConfig
 from components.model.adapter import RealCustomAdapter
-from components.model.text import encode_prompts
-from components.model.vision import VisionEncoder
-from components.precision import autocast
+from components.model.vision import VisionEncoder, encoder_channels, encoder_identity
+from components.precision import autocast, frozen_dtype
 from components.training.dataset_rows import Batch
 from components.training.encoding import StepEncoder
 from components.training.objective import Example, SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
 from components.training.sharding import DistributedAdapter
+from components.training.unconditional import encode_unconditional
 
 
 @dataclass(frozen=True)
@@ -46,21 +45,19 @@ class StepResult:
 class Learner:
     """The training state and step, without data loading and logging."""
 
-    def __init__(self, config: Config, device: torch.device) -> None:
+    def __init__(self, config: Config, device: torch.device, absent: UnconditionalInputs | None = None) -> None:
         training = config.training
         self.config, self.device = training, device
         self._config = config
         self._encoder: StepEncoder | None = None
+        self.absent = absent or encode_unconditional(config)
         torch.manual_seed(training.seed)
-        unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet", dtype=torch.float32)
+        #: Precision of the frozen parts; the adapter and its optimizer are in float32.
+        self.weight_dtype = frozen_dtype(config.model.dtype, device, training.bf16)
+        unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet", dtype=self.weight_dtype)
         if training.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
-        self.vision = VisionEncoder.load(config.model, config.vision)
-        if config.model.adapter:
-            adapter = RealCustomAdapter.from_pretrained(config.model.adapter)
-        else:
-            adapter = RealCustomAdapter.for_unet(unet, self.vision.channels, config.adapter, self.vision.identity)
-        self.absent = unconditional_inputs(config, self.vision)
+        adapter = initial_adapter(config, unet)
         self.noise = DDPMScheduler.from_pretrained(config.model.base, subfolder="scheduler")
         self.shared = DistributedAdapter(SubjectDenoiser(unet, adapter).to(device), training.sharding)
         parameters = list(self.shared.adapter.parameters())
@@ -94,16 +91,20 @@ class Learner:
     def example(self, rows: Batch, config: TrainingConfig, progress: float, generator: torch.Generator) -> Example:
         """The training example of ``rows``, which are encoded first if they contain pixels."""
         if "picture" in rows and self._encoder is None:
-            self._encoder = StepEncoder(self._config, self.vision, self.device)
+            self._encoder = StepEncoder(self._config, self.load_vision(), self.device)
         encode = self._encoder if "picture" in rows else None
         return draw_example(rows, self.absent, config, progress, generator, encode)
+
+    def load_vision(self) -> VisionEncoder:
+        """The vision encoder: that of the steps if they encode, else one that the caller alone holds."""
+        if self._encoder is not None:
+            return self._encoder.vision
+        return VisionEncoder.load(self._config.model, self._config.vision, self.weight_dtype).to(self.device)
 
     def save(self, directory: Path, step: int, write: bool) -> None:
         """Save the state after ``step`` steps. If it is sharded, every worker must call; one writes."""
         if write or self.shared.sharded:
-            tensors = gather_state(self.shared.modules, self.optimizer)
-            if write:
-                write_state(directory, tensors, {"step": step})
+            save_state(directory, self.shared.modules, self.optimizer, {"step": step}, write)
 
     def load(self, directory: Path) -> int:
         """Load a saved state; returns the number of finished steps."""
@@ -123,9 +124,9 @@ def _attention(device: torch.device):  # type: ignore[no-untyped-def]
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
-def unconditional_inputs(config: Config, vision: VisionEncoder) -> UnconditionalInputs:
-    """Features of a black reference and of an empty prompt."""
-    side = vision.reference_size
-    base = StableDiffusionXLPipeline.from_pretrained(config.model.base, unet=None, vae=None, dtype=torch.float32)
-    text = encode_prompts(base, [""])
-    return UnconditionalInputs(vision.encode_images([Image.new("RGB", (side, side))]), text.tokens, text.pooled)
+def initial_adapter(config: Config, unet: UNet2DConditionModel) -> RealCustomAdapter:
+    """The adapter that training starts from: ``model.adapter``, or a new one. No encoder is loaded."""
+    if config.model.adapter:
+        return RealCustomAdapter.from_pretrained(config.model.adapter)
+    identity = encoder_identity(config.model, config.vision)
+    return RealCustomAdapter.for_unet(unet, encoder_channels(config.model), config.adapter, identity)

@@ -59,7 +59,10 @@ class Example:
 
 
 class SubjectDenoiser(nn.Module):
-    """Adapter and frozen U-Net as one module, for distributed wrappers."""
+    """Adapter and frozen U-Net as one module, for distributed wrappers.
+
+    A U-Net in bfloat16 needs autocast around the call: the adapter's parameters stay in float32.
+    """
 
     def __init__(self, unet: UNet2DConditionModel, adapter: RealCustomAdapter) -> None:
         super().__init__()
@@ -70,11 +73,13 @@ class SubjectDenoiser(nn.Module):
         """Predict from ``noisy`` latents [b, 4, h, w] at ``timesteps`` [b]."""
         subjects = [SubjectAttention(self.adapter(example.reference), example.gain)]
         context = SubjectContext((noisy.shape[-2], noisy.shape[-1]), subjects)
+        dtype = self.unet.dtype
+        pooled = example.text_pooled.to(dtype)
         predicted: Tensor = self.unet(
-            noisy,
+            noisy.to(dtype),
             timesteps,
-            example.text_tokens,
-            added_cond_kwargs={"text_embeds": example.text_pooled, "time_ids": example.time_ids},
+            example.text_tokens.to(dtype),
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": example.time_ids},
             cross_attention_kwargs={"subject": context},
             return_dict=False,
         )[0]

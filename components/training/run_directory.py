@@ -17,6 +17,7 @@ class RunDirectory:
 
         <root>/<name>/                  checkpoints, managed by Ray Train
         <root>/<name>.run               id of the tracker's run
+        <root>/<name>.unconditional.safetensors   features of a black reference and an empty prompt, for all workers
         <root>/<name>.progress.json     step, number of steps and loss, for the progress bar
         <root>/<name>.journal.jsonl     metrics that are delivered to the tracker
         <root>/<name>.samples/          sample grids
@@ -35,6 +36,10 @@ class RunDirectory:
     @property
     def run(self) -> Path:
         return self._file(".run")
+
+    @property
+    def unconditional(self) -> Path:
+        return self._file(".unconditional.safetensors")
 
     @property
     def progress(self) -> Path:

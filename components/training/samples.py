@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
-from torch import nn
 
 from components.config import Config
 from components.model.adapter import RealCustomAdapter
@@ -19,14 +19,21 @@ from components.world.places import PLACES
 from components.world.scenes import draw_reference, write_caption
 
 
-def sample_grid(config: Config, adapter: nn.Module, vision: VisionEncoder, columns: int = 6) -> Image.Image:
-    """Rows of references, images without and with the subject, and masks; held-out identities, fixed seeds."""
-    assert isinstance(adapter, RealCustomAdapter)
-    pipeline = RealCustomPipeline.from_pretrained(config.model.base, dtype=torch.float32)
+def sample_grid(
+    config: Config, unet: UNet2DConditionModel, adapter: RealCustomAdapter, vision: VisionEncoder, columns: int = 6
+) -> Image.Image:
+    """Rows of references, images without and with the subject, and masks; held-out identities, fixed seeds.
+
+    Text encoders and autoencoder are loaded for the time of the call, in the precision of ``unet``, on its device.
+
+    Args:
+        unet: gets the attention processors of ``adapter``.
+        adapter: not changed; copied if the U-Net has another precision.
+    """
+    pipeline = RealCustomPipeline.from_pretrained(config.model.base, unet=unet, dtype=unet.dtype)
     pipeline.set_progress_bar_config(disable=True)
-    device = next(adapter.parameters()).device
-    pipeline.set_adapter(adapter, vision, config.sampling.guidance)
-    pipeline.to(device)
+    pipeline.set_adapter(_in_precision(adapter, unet.dtype), vision, config.sampling.guidance)
+    pipeline.to(unet.device)
     rng = random.Random(config.seed)
     identities = [sample_identity(rng, "held_out", KINDS[i % len(KINDS)]) for i in range(columns)]
     references = [draw_reference(identity, pipeline.reference_size, rng) for identity in identities]
@@ -46,3 +53,12 @@ def sample_grid(config: Config, adapter: nn.Module, vision: VisionEncoder, colum
 
     stock, ours = generate(False), generate(True)
     return rows_of_pictures([references, stock.images, ours.images, [own[0] for own in ours.masks]])
+
+
+def _in_precision(adapter: RealCustomAdapter, dtype: torch.dtype) -> RealCustomAdapter:
+    if adapter.dtype == dtype:
+        return adapter
+    with torch.device("meta"):
+        copied: RealCustomAdapter = RealCustomAdapter.from_config(adapter.config)
+    copied.load_state_dict({name: value.to(dtype) for name, value in adapter.state_dict().items()}, assign=True)
+    return copied

@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -83,18 +84,26 @@ class DistributedAdapter:
         torch._foreach_lerp_(_local(self.averaged), _local(self.adapter), 1 - decay)
 
     @contextmanager
-    def averaged_denoiser(self) -> Iterator[nn.Module]:
-        """The U-Net with the averaged adapter, without gradients. If it is sharded, every worker must enter."""
+    def borrowed_unet(self) -> Iterator[UNet2DConditionModel]:
+        """The U-Net, for another adapter's attention processors: the trained adapter's are set again at the end."""
         whole = self._whole.module if isinstance(self._whole, DistributedDataParallel) else self._whole
         assert isinstance(whole, SubjectDenoiser)
-        if isinstance(self.averaged, FSDPModule):
-            self.averaged.unshard()
         try:
-            yield SubjectDenoiser(whole.unet, self.averaged)
+            yield whole.unet
         finally:
-            if isinstance(self.averaged, FSDPModule):
-                self.averaged.reshard()
             self.adapter.attach(whole.unet)
+
+    @contextmanager
+    def averaged_denoiser(self) -> Iterator[nn.Module]:
+        """The U-Net with the averaged adapter, without gradients. If it is sharded, every worker must enter."""
+        with self.borrowed_unet() as unet:
+            if isinstance(self.averaged, FSDPModule):
+                self.averaged.unshard()
+            try:
+                yield SubjectDenoiser(unet, self.averaged)
+            finally:
+                if isinstance(self.averaged, FSDPModule):
+                    self.averaged.reshard()
 
     def whole_average(self) -> RealCustomAdapter:
         """The unsharded averaged adapter; if it is sharded, every worker must call."""

@@ -31,6 +31,7 @@ from components.training.learner import Learner, StepResult
 from components.training.run_directory import RunDirectory
 from components.training.samples import sample_grid
 from components.training.tracker import TrackerFactory
+from components.training.unconditional import read_unconditional
 from components.training.validation import validation_loss
 from components.training.window_reader import PLACE
 
@@ -61,7 +62,7 @@ def train_worker(inputs: dict[str, WorkerTask]) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     torch.set_num_threads(training.cpus_per_worker)
-    learner, start = Learner(config, device), 0
+    learner, start = Learner(config, device, read_unconditional(job.run_directory.unconditional)), 0
     if checkpoint := ray.train.get_checkpoint():
         with checkpoint.as_directory() as directory:
             start = learner.load(Path(directory))
@@ -131,7 +132,8 @@ class _Reporter:
             self._job.run_directory.write_progress(done, self._training.steps, result.loss)
         if done % _LOG_EVERY == 0 or done == self._training.steps:
             self._log(done, result)
-        if done % self._training.sample_every == 0 or done == self._training.steps:
+        every = self._training.sample_every
+        if every and (done % every == 0 or done == self._training.steps):
             self._sample(done)
 
     def checkpoint(self, done: int, loss: float) -> None:
@@ -188,7 +190,8 @@ class _Reporter:
             return
         self._job.run_directory.samples.mkdir(exist_ok=True)
         file = self._job.run_directory.samples / f"step_{done:06d}.png"
-        sample_grid(self._job.config, averaged, self._learner.vision).save(file)
+        with self._learner.shared.borrowed_unet() as unet:
+            sample_grid(self._job.config, unet, averaged, self._learner.load_vision()).save(file)
         self._journal.artifact(done, file, "samples")
 
     def _update_best(self, state: Path, done: int, loss: float) -> None:

@@ -44,6 +44,7 @@ from components.provenance.image_files import (
     Output,
     PictureWriter,
 )
+from tests.fakes.pipeline import FakePipeline
 from tests.fixtures.faults import family, kill_all
 from tests.fixtures.tolerances import LEVEL
 
@@ -260,6 +261,23 @@ def test_a_word_is_found_where_none_is_given(config: Config, pipeline: RealCusto
     drawn = renderer.render(read_row({"prompt": "a robot in the snow", "reference": "rob.png"}, "a", SAMPLING))
     renderer.close()
     assert len(drawn.words) == 1 and drawn.words[0] in drawn.prompt
+
+
+def test_transparency_says_where_the_subject_of_a_reference_is(tmp_path: Path) -> None:
+    layered = Image.new("RGBA", (160, 160), (255, 0, 0, 255))
+    layered.paste((0, 0, 255, 0), (0, 0, 160, 100))
+    layered.paste((0, 0, 255, 255), (60, 20, 100, 60))
+    layered.save(tmp_path / "a.png")
+    config = load_config("tiny", [f"serving.store={tmp_path}/store", "serving.pixel_budget=8192"])
+    pipeline = FakePipeline()
+    seen: list[Image.Image] = []
+    encode = pipeline.encode_subject
+    pipeline.encode_subject = lambda pictures: seen.extend(pictures) or encode(pictures)  # type: ignore[method-assign]
+    renderer = Renderer(config, pipeline, SourceFiles.at(tmp_path))
+    renderer.render(read_row({"prompt": "a robot", "word": "robot", "reference": "a.png"}, "a", SAMPLING))
+    renderer.close()
+    mask = layered.getchannel("A")
+    assert seen[0].tobytes() == cut_out(layered.convert("RGB"), mask, pipeline.reference_size).tobytes()
 
 
 def mixed(folder: Path) -> Path:

@@ -182,6 +182,12 @@ def test_a_word_is_given_described_or_detected(plain: Config) -> None:
     ]
 
 
+def test_a_description_is_proposed_where_none_is_given(client: TestClient) -> None:
+    made = create(client, "red", description="", target_word="robot")
+    assert made["description"].endswith("robot") and made["word_source"] == "given"
+    assert create(client, "red", target_word="robot")["description"] == "a red robot with a hat"
+
+
 def test_names_descriptions_and_words_change(client: TestClient) -> None:
     path = f"/v1/characters/{create(client)['id']}"
     renamed = client.patch(path, json={"name": "Bob"}).json()

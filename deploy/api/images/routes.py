@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from components.config import Config
+from deploy.api.idempotency import IdempotencyKey, repeatable
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest
@@ -25,11 +26,19 @@ def image_routes(
     router = APIRouter(prefix="/v1/images")
 
     @router.post("/generations", response_model=ImageResponse, response_model_exclude_none=True, responses=RESPONSES)
-    async def generate_images(body: ImageRequest, http: Request, caller: CurrentCaller, keep: Keep = None) -> Any:
+    async def generate_images(
+        body: ImageRequest,
+        http: Request,
+        caller: CurrentCaller,
+        keep: Keep = None,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Any:
         started = time.perf_counter()
+        body, repeat = repeatable("generations", body, idempotency_key, caller.owner)
         request = await resolve_request(body, config, model, characters, caller.owner)
-        context = RequestContext(body, request, caller, http, started)
         source = record_history(generator, stories, keep, body.prompt, model)
-        return await execute(context, "image_generation", model, source)
+        async with await caller.charge(request, repeat) as charge:
+            context = RequestContext(body, request, charge, http, started)
+            return await execute(context, "image_generation", model, source)
 
     return router

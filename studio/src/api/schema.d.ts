@@ -2330,6 +2330,16 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
+                    /**
+                     * Boxes
+                     * @default []
+                     */
+                    boxes?: ([
+                        number,
+                        number,
+                        number,
+                        number
+                    ] | null)[];
                     /** Candidates */
                     candidates?: string | null;
                     /**
@@ -2352,6 +2362,11 @@ export interface operations {
                         number,
                         number
                     ] | null)[];
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Name */
                     name: string;
                     /**
@@ -2366,6 +2381,8 @@ export interface operations {
                     target_word?: string;
                 };
                 "multipart/form-data": {
+                    /** @description As JSON. */
+                    boxes?: string;
                     /** Candidates */
                     candidates?: string | null;
                     /**
@@ -2380,6 +2397,11 @@ export interface operations {
                     description?: string;
                     /** @description As JSON. */
                     faces?: string;
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Name */
                     name: string;
                     /**
@@ -2486,7 +2508,9 @@ export interface operations {
     draw_candidates_v1_characters_candidates_post: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2849,6 +2873,16 @@ export interface operations {
             content: {
                 "application/json": {
                     /**
+                     * Boxes
+                     * @default []
+                     */
+                    boxes?: ([
+                        number,
+                        number,
+                        number,
+                        number
+                    ] | null)[];
+                    /**
                      * Faces
                      * @default []
                      */
@@ -2858,12 +2892,24 @@ export interface operations {
                         number,
                         number
                     ] | null)[];
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Pictures */
                     pictures: string[];
                 };
                 "multipart/form-data": {
                     /** @description As JSON. */
+                    boxes?: string;
+                    /** @description As JSON. */
                     faces?: string;
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Pictures */
                     pictures: string[];
                 };
@@ -3643,6 +3689,7 @@ export interface operations {
             query?: never;
             header?: {
                 "X-Keep"?: string | null;
+                "Idempotency-Key"?: string | null;
             };
             path?: never;
             cookie?: never;
@@ -3661,6 +3708,16 @@ export interface operations {
                      * @default 1
                      */
                     body_strength?: number;
+                    /**
+                     * Boxes
+                     * @default []
+                     */
+                    boxes?: ([
+                        number,
+                        number,
+                        number,
+                        number
+                    ] | null)[];
                     /** Complexity */
                     complexity?: ("low" | "medium" | "high") | null;
                     /**
@@ -3676,6 +3733,11 @@ export interface operations {
                     input_fidelity?: ("low" | "high") | null;
                     /** Mask Scope */
                     mask_scope?: number | null;
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Model */
                     model?: string | null;
                     /**
@@ -3855,6 +3917,7 @@ export interface operations {
             query?: never;
             header?: {
                 "X-Keep"?: string | null;
+                "Idempotency-Key"?: string | null;
             };
             path?: never;
             cookie?: never;

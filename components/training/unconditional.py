@@ -1,0 +1,55 @@
+"""Inputs of the unconditional prediction, encoded once a run, so that workers need no vision or text encoders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from components.config import Config
+from components.model.text import encode_prompts
+from components.model.vision import VisionEncoder, VisionFeatures
+from components.training.objective import UnconditionalInputs
+
+
+def unconditional_inputs(config: Config, vision: VisionEncoder) -> UnconditionalInputs:
+    """Features of a black reference and of an empty prompt, encoded on the CPU in the precision of ``model.dtype``."""
+    side = vision.reference_size
+    features = vision.encode_images([Image.new("RGB", (side, side))])
+    dtype = getattr(torch, config.model.dtype)
+    base = StableDiffusionXLPipeline.from_pretrained(config.model.base, unet=None, vae=None, dtype=dtype)
+    text = encode_prompts(base, [""])
+    return UnconditionalInputs(
+        VisionFeatures(features.deep.float(), features.local.float()), text.tokens.float(), text.pooled.float()
+    )
+
+
+def encode_unconditional(config: Config) -> UnconditionalInputs:
+    """Load the encoders, and encode with them."""
+    dtype = getattr(torch, config.model.dtype)
+    return unconditional_inputs(config, VisionEncoder.load(config.model, config.vision, dtype))
+
+
+def write_unconditional(config: Config, file: Path) -> None:
+    """Encode into ``file``, which appears whole."""
+    inputs = encode_unconditional(config)
+    tensors = {
+        "deep": inputs.vision.deep,
+        "local": inputs.vision.local,
+        "text_tokens": inputs.text_tokens,
+        "text_pooled": inputs.text_pooled,
+    }
+    partial = file.with_suffix(".partial")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    os.replace(partial, file)
+
+
+def read_unconditional(file: Path) -> UnconditionalInputs:
+    """What `write_unconditional` wrote."""
+    tensors = load_file(file)
+    features = VisionFeatures(tensors["deep"], tensors["local"])
+    return UnconditionalInputs(features, tensors["text_tokens"], tensors["text_pooled"])
