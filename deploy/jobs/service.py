@@ -45,8 +45,14 @@ class JobService:
         engine = open_database(config.serving.store, config.serving.database, TABLES)
         results = ResultFiles(below(config.serving.store, "jobs"))
         self._store = JobStore(engine, results, limits.max_queued, max_owned=limits.max_queued_per_owner)
-        trouble = {"max_crashes": limits.max_crashes, "give_up_s": limits.give_up_s}
-        queue = JobQueue(engine, results, limits.lease_s, limits.max_attempts, **trouble)
+        queue = JobQueue(
+            engine,
+            results,
+            limits.lease_s,
+            limits.max_attempts,
+            max_crashes=limits.max_crashes,
+            give_up_s=limits.give_up_s,
+        )
         self._worker = JobWorker(queue, generator, limits)
         webhooks = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
         self._webhooks = WebhookSender(webhooks, limits) if limits.webhook_origins else None
