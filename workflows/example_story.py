@@ -1,4 +1,4 @@
-"""The example story that the quickstart leaves for the studio: two characters and four panels."""
+"""The example story that the quickstart creates for the studio: two characters and four panels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from components.world.identities import sample_identity
 from components.world.scenes import draw_reference
 
 _TITLE = "Two friends"
-#: Kind of the toy world and name.
+#: Kind of subject in the toy world, and name.
 _CAST = (("robot", "Bolt"), ("cat", "Miso"))
 #: Prompt and caption of each panel.
 _PANELS = (
@@ -23,7 +23,7 @@ _PANELS = (
 
 
 def make_example(client: Client, config: Config, timeout_s: float = 600.0) -> Story:
-    """Create the story with its characters and generate its panels; a story that exists is returned as it is.
+    """Create the story with its characters and generate its panels; an existing one is returned unchanged.
 
     Raises:
         TimeoutError: the panels are not generated within ``timeout_s`` seconds.
@@ -40,5 +40,5 @@ def make_example(client: Client, config: Config, timeout_s: float = 600.0) -> St
     story = client.stories.create(_TITLE)
     client.stories.add_panels(story.id, [{"prompt": prompt, "caption": caption} for prompt, caption in _PANELS])
     client.stories.draw(story.id)
-    *_, drawn = client.stories.wait(story.id, timeout_s)
-    return drawn
+    *_, finished = client.stories.wait(story.id, timeout_s)
+    return finished

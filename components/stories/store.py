@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from components.access.limits import RequestId
 from components.characters.tables import new_id
 from components.config import StoriesConfig
 from components.jobs.tables import previews
 from components.stories.cast import Cast, read_cast
-from components.stories.idempotency import IdempotencyKey, delete_responses, find_response, store_response
 from components.stories.prompts import parse_prompt, prompt_to_json, update_names
 from components.stories.rows import (
     active_jobs,
@@ -31,6 +31,7 @@ from components.stories.rows import (
     story_row,
     to_json,
 )
+from components.stories.stored_responses import delete_responses, find_response, store_response
 from components.stories.story import (
     OrderMismatchError,
     PagesLayout,
@@ -87,7 +88,7 @@ class StoryStore:
         values: StoryValues,
         panels_of: Sequence[PanelValues] = (),
         owner: str = "",
-        request: IdempotencyKey | None = None,
+        request: RequestId | None = None,
     ) -> tuple[Story, bool]:
         """Create a story; returns it, and False if the same request has created it before.
 
@@ -169,7 +170,7 @@ class StoryStore:
         values: Sequence[PanelValues],
         after: str | None = None,
         owner: str = "",
-        request: IdempotencyKey | None = None,
+        request: RequestId | None = None,
     ) -> tuple[list[Panel], bool]:
         """Insert panels after the panel ``after``, at the ``"start"``, or by default at the end; see `create`.
 
@@ -190,7 +191,7 @@ class StoryStore:
         return self._panels(story, owner, answer["panels"]), new
 
     def duplicate(
-        self, story: str, panel: str, owner: str = "", request: IdempotencyKey | None = None
+        self, story: str, panel: str, owner: str = "", request: RequestId | None = None
     ) -> tuple[Panel, bool]:
         """Insert a copy of a panel after it, without takes; see `create`. Without a seed it gets the chosen take's."""
 
@@ -314,7 +315,7 @@ class StoryStore:
             delete_responses(connection, self._clock() - keep_s)
 
     def _run_once(
-        self, make: Callable[[sa.Connection], dict[str, Any]], owner: str, request: IdempotencyKey | None
+        self, make: Callable[[sa.Connection], dict[str, Any]], owner: str, request: RequestId | None
     ) -> tuple[dict[str, Any], bool]:
         """Run ``make`` in a transaction; for a repeated request, return its stored response and False instead."""
         while True:
@@ -332,7 +333,7 @@ class StoryStore:
                 continue
             return answer, True
 
-    def _has_response(self, owner: str, request: IdempotencyKey) -> bool:
+    def _has_response(self, owner: str, request: RequestId) -> bool:
         query = sa.select(requests.c.key).where(requests.c.owner == owner, requests.c.key == request.key)
         with self._engine.connect() as connection:
             return connection.execute(query).first() is not None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from components.access.limits import RequestId
 from components.history.generation import Generation, NewGeneration
-from components.stories.idempotency import IdempotencyKey
 from components.stories.panel_plan import PanelPlan
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.takes import PendingTake
@@ -19,7 +19,7 @@ class Stories(Protocol):
     """
 
     async def create(
-        self, values: StoryValues, panels: list[PanelValues], owner: str = "", request: IdempotencyKey | None = None
+        self, values: StoryValues, panels: list[PanelValues], owner: str = "", request: RequestId | None = None
     ) -> tuple[Story, bool]:
         """Create a story; False if the same request has created it before."""
         ...
@@ -42,7 +42,7 @@ class Stories(Protocol):
         values: list[PanelValues],
         after: str | None = None,
         owner: str = "",
-        request: IdempotencyKey | None = None,
+        request: RequestId | None = None,
     ) -> tuple[list[Panel], bool]:
         """Insert panels after the panel ``after``, at the ``"start"``, or by default at the end."""
         ...
@@ -64,7 +64,7 @@ class Stories(Protocol):
         ...
 
     async def duplicate(
-        self, story: str, panel: str, owner: str = "", request: IdempotencyKey | None = None
+        self, story: str, panel: str, owner: str = "", request: RequestId | None = None
     ) -> tuple[Panel, bool]: ...
 
     async def order(self, story: str, panels: list[str], owner: str = "", expected: int | None = None) -> Story: ...
@@ -89,11 +89,11 @@ class Stories(Protocol):
         """The ids of a panel's unfinished jobs."""
         ...
 
-    async def find_response(self, request: IdempotencyKey, owner: str = "") -> Any | None:
+    async def find_response(self, request: RequestId, owner: str = "") -> Any | None:
         """The stored response to a request; raises KeyReusedError if the key was used for another request."""
         ...
 
-    async def store_response(self, request: IdempotencyKey, answer: Any, owner: str = "") -> None: ...
+    async def store_response(self, request: RequestId, answer: Any, owner: str = "") -> None: ...
 
     async def watch(self, story: str, cursor: StoryCursor, wait_s: float, owner: str = "") -> StoryNews | None:
         """The changes since ``cursor``; waits up to ``wait_s`` seconds for one, then returns None."""
@@ -110,7 +110,7 @@ class Stories(Protocol):
         ...
 
     async def import_story(
-        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: IdempotencyKey | None = None
+        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: RequestId | None = None
     ) -> tuple[Story, list[str], bool]:
         """Import a file of `export`; returns the story, and notes on what could not be imported. Raises DataError."""
         ...

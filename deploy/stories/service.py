@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from components.access.limits import RequestId
 from components.characters.store import CharacterStore
 from components.characters.tables import TABLES as CHARACTERS
 from components.config import Config
@@ -30,9 +31,9 @@ from components.stories.export.importing import StoryImporter
 from components.stories.export.long_picture import write_long_picture
 from components.stories.export.pdf import write_pdf
 from components.stories.export.story_file import write_story
-from components.stories.idempotency import IdempotencyKey, find_response, store_response
 from components.stories.panel_plan import PanelPlan
 from components.stories.store import Deleted, StoryStore
+from components.stories.stored_responses import find_response, store_response
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.tables import TABLES
 from components.stories.takes import PendingTake, TakeStore
@@ -86,7 +87,7 @@ class StoryService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def create(
-        self, values: StoryValues, panels: list[PanelValues], owner: str = "", request: IdempotencyKey | None = None
+        self, values: StoryValues, panels: list[PanelValues], owner: str = "", request: RequestId | None = None
     ) -> tuple[Story, bool]:
         return await asyncio.to_thread(self._stories.create, values, panels, owner, request)
 
@@ -113,7 +114,7 @@ class StoryService:
         values: list[PanelValues],
         after: str | None = None,
         owner: str = "",
-        request: IdempotencyKey | None = None,
+        request: RequestId | None = None,
     ) -> tuple[list[Panel], bool]:
         return await asyncio.to_thread(self._stories.add_panels, story, values, after, owner, request)
 
@@ -140,7 +141,7 @@ class StoryService:
         return (await asyncio.to_thread(delete)).jobs
 
     async def duplicate(
-        self, story: str, panel: str, owner: str = "", request: IdempotencyKey | None = None
+        self, story: str, panel: str, owner: str = "", request: RequestId | None = None
     ) -> tuple[Panel, bool]:
         return await asyncio.to_thread(self._stories.duplicate, story, panel, owner, request)
 
@@ -167,8 +168,8 @@ class StoryService:
     async def jobs_of(self, story: str, panel: str, owner: str = "") -> list[str]:
         return await asyncio.to_thread(self._takes.jobs_of, story, panel, owner)
 
-    async def find_response(self, request: IdempotencyKey, owner: str = "") -> Any | None:
-        """See `components.stories.idempotency.find_response`."""
+    async def find_response(self, request: RequestId, owner: str = "") -> Any | None:
+        """See `components.stories.stored_responses.find_response`."""
 
         def read() -> Any | None:
             with self._engine.connect() as connection:
@@ -176,7 +177,7 @@ class StoryService:
 
         return await asyncio.to_thread(read)
 
-    async def store_response(self, request: IdempotencyKey, answer: Any, owner: str = "") -> None:
+    async def store_response(self, request: RequestId, answer: Any, owner: str = "") -> None:
         def store() -> None:
             try:
                 with self._engine.begin() as connection:
@@ -237,7 +238,7 @@ class StoryService:
         return await asyncio.to_thread(export)
 
     async def import_story(
-        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: IdempotencyKey | None = None
+        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: RequestId | None = None
     ) -> tuple[Story, list[str], bool]:
         """See `components.stories.export.importing`; False if the same request has imported it before."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from components.access.limits import RequestId
 from components.characters.tables import TABLES as CHARACTERS
 from components.config import StoriesConfig
 from components.database import open_database
@@ -26,7 +27,6 @@ from components.jobs.store import JobStore
 from components.jobs.tables import TABLES as JOBS
 from components.jobs.tables import jobs
 from components.object_store import open_object_store
-from components.stories.idempotency import IdempotencyKey
 from components.stories.store import StoryStore
 from components.stories.story import RevisionError, Story, StoryCursor, StoryLimitError
 from components.stories.tables import TABLES, panel_jobs, takes
@@ -157,7 +157,7 @@ def test_panels_added_at_the_same_time_all_come_each_at_a_place_of_its_own(shelf
 
 def test_a_key_makes_one_story_however_often_and_at_the_same_time(shelf: Shelf) -> None:
     def create(_: int) -> tuple[str, bool]:
-        story, new = shelf.stories.create({"title": "T"}, [{"prompt": "one"}], "ada", IdempotencyKey("k", "d"))
+        story, new = shelf.stories.create({"title": "T"}, [{"prompt": "one"}], "ada", RequestId("k", "d"))
         return story.id, new
 
     with ThreadPoolExecutor(6) as pool:

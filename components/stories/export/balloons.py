@@ -1,4 +1,4 @@
-"""The geometry of speech balloons, for every format that draws them."""
+"""The geometry of speech balloons, shared by the export formats."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from components.stories.export.story_text import wrap_text
 from components.stories.story import Balloon
 
 Point = tuple[float, float]
-#: Distance of a balloon from the picture's edge, as a share of the font size.
+#: Distance of a balloon from the edge of its image, as a share of the font size.
 _INSET = 0.4
 
 
 @dataclass(frozen=True)
 class BalloonShape:
-    """A balloon in a picture's coordinates, y downwards.
+    """A balloon in the coordinates of its image, y downwards.
 
     Args:
         box: left, top, right and bottom.
@@ -35,7 +35,7 @@ class BalloonShape:
 def balloon_shape(
     balloon: Balloon, width: float, height: float, font_size: float, measure: Callable[[str], float]
 ) -> BalloonShape | None:
-    """Where a balloon is in a picture of a size; None without text.
+    """The shape of a balloon in an image of this size; None without text.
 
     Args:
         measure: the width of a text in ``font_size``.

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from PIL import Image
 
+from components.access.limits import RequestId
 from components.characters.advice import advise
 from components.characters.character import MAX_PICTURES, Reference
 from components.characters.store import CharacterStore
@@ -19,10 +20,10 @@ from components.data.decode import decode_mask, decode_picture
 from components.errors import DataError
 from components.stories.cast import Cast, CastMember, read_cast
 from components.stories.export.archive import ArchivedCharacter, ArchivedPanel, ArchivedTake, StoryArchive
-from components.stories.idempotency import IdempotencyKey, store_response
 from components.stories.panel_plan import generation_digest
 from components.stories.prompts import StoredMention, StoredPrompt, prompt_to_json
 from components.stories.rows import to_json
+from components.stories.stored_responses import store_response
 from components.stories.story import Balloon, PagesLayout, PanelCharacter, StoryLimitError
 from components.stories.tables import panels, stories, takes
 from components.stories.take_files import TakeFiles
@@ -58,7 +59,7 @@ class StoryImporter:
         self._check, self._clock = check, clock
 
     def import_story(
-        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: IdempotencyKey | None = None
+        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: RequestId | None = None
     ) -> tuple[str, list[str]]:
         """Create a story from an archive; returns its id, and notes on what could not be imported.
 
@@ -149,7 +150,7 @@ class StoryImporter:
         owner: str,
         known: Mapping[str, CastMember],
         notes: list[str],
-        request: IdempotencyKey | None,
+        request: RequestId | None,
     ) -> None:
         manifest, now, cast = archive.manifest, self._clock(), Cast(known.values())
         panel_rows: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""A story as one tall PNG: title, then panel below panel with captions and balloons, for reading by scrolling."""
+"""Exports a story as one tall PNG: the title, and the panels below each other with captions and balloons."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from components.provenance.image_files import SOFTWARE
 from components.stories.export.balloons import BalloonShape, balloon_shape
 from components.stories.export.book import Book, BookPanel
-from components.stories.export.origin import book_xmp
+from components.stories.export.book_xmp import book_xmp
 from components.stories.export.story_text import FONT_FILE, shorten, wrap_text
 
 #: Pixels.
 _WIDTH, _MARGIN, _GAP, _SPACE = 1080, 60, 48, 10
 _CAPTION, _TITLE, _STYLE, _BALLOON = 34, 72, 30, 34
 _CAPTION_LINES, _TITLE_LINES = 6, 6
-#: Height in pixels that viewers and Pillow's decoders still open.
+#: Maximum height in pixels that common viewers and Pillow's decoders open.
 _MAX_HEIGHT = 60_000
 
 
@@ -49,11 +49,11 @@ def _title(book: Book) -> Image.Image:
 
 
 def _panel(panel: BookPanel) -> Image.Image:
-    """The picture in the full width, whole, with its balloons, and its caption below it."""
+    """The image in full width with its balloons, and the caption below it."""
     width = _WIDTH - 2 * _MARGIN
     with Image.open(io.BytesIO(panel.picture())) as opened:
         picture = opened.convert("RGB")
-    # Small pictures are enlarged by a whole factor without blur first, as the studio shows them.
+    # Small images are first enlarged by an integer factor without interpolation, as in the studio.
     factor = max(1, width // picture.width)
     picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     height = round(picture.height * width / picture.width)
@@ -88,7 +88,7 @@ def _draw_balloon(draw: ImageDraw.ImageDraw, shape: BalloonShape) -> None:
 
 
 def _text(lines: list[tuple[str, int, str]]) -> Image.Image:
-    """Centred lines below each other, each with its size and colour."""
+    """Centred lines of text, each with its size and colour."""
     heights = [round(size * 1.4) for _, size, _ in lines]
     sheet = Image.new("RGB", (_WIDTH, sum(heights)), "white")
     draw, y = ImageDraw.Draw(sheet), 0
@@ -112,7 +112,7 @@ def _font(size: float) -> ImageFont.FreeTypeFont:
 
 
 def _marks(book: Book) -> PngImagePlugin.PngInfo:
-    """How the pictures were made, as text of the PNG."""
+    """The provenance of the images as text chunks of the PNG."""
     marks = PngImagePlugin.PngInfo()
     marks.add_text("Software", SOFTWARE)
     marks.add_itxt("XML:com.adobe.xmp", book_xmp(book))

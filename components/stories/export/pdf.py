@@ -21,7 +21,7 @@ from reportlab.pdfgen.canvas import Canvas
 from components.provenance.image_files import SOFTWARE
 from components.stories.export.balloons import balloon_shape
 from components.stories.export.book import Book, BookPanel
-from components.stories.export.origin import book_xmp
+from components.stories.export.book_xmp import book_xmp
 from components.stories.export.story_text import FONT_FILE, shorten, wrap_text
 from components.stories.story import Balloon
 
@@ -114,7 +114,7 @@ def _panel(canvas: Canvas, panel: BookPanel, left: float, bottom: float, width: 
 
 
 def _balloon(canvas: Canvas, balloon: Balloon, x: float, y: float, width: float, height: float) -> None:
-    """Draw a balloon, with its tail and centred text, in the image whose lower left corner is at ``x``, ``y``."""
+    """Draw a balloon within its image, whose lower left corner is at ``x``, ``y``."""
     size = min(12.0, max(5.0, width / 28))
     shape = balloon_shape(balloon, width, height, size, lambda text: _width(text, size))
     if shape is None:
@@ -132,7 +132,7 @@ def _balloon(canvas: Canvas, balloon: Balloon, x: float, y: float, width: float,
         path.lineTo(*tip)
         path.lineTo(*other)
         canvas.drawPath(path, stroke=1, fill=1)
-        # The balloon's inside once more, without the lines of the tail in it.
+        # Fill the balloon again: removes the lines of the tail within it.
         canvas.setStrokeColor(white)
         inner = (box[0] + 0.45, box[1] + 0.45, box[2] - 0.9, box[3] - 0.9)
         canvas.roundRect(*inner, shape.radius - 0.45, stroke=0, fill=1)

@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from components.access.limits import RequestId
 from components.config import Config
 from components.errors import RealCustomError
 from components.fingerprint import fingerprint
 from components.jobs.job import NewJob, QueueBusyError, QueueFullError
-from components.stories.idempotency import IdempotencyKey
 from components.stories.panel_plan import PanelPlan
 from components.stories.takes import COLLECTOR, PendingTake
 from deploy.api.error_responses import ApiError
@@ -53,7 +53,7 @@ class PanelJobSubmitter:
     def __init__(self, config: Config, model: str, stories: Stories, jobs: Jobs) -> None:
         self._config, self._model, self._stories, self._jobs = config, model, stories, jobs
 
-    async def submit(self, story: str, wanted: DrawRequest, caller: Caller, key: IdempotencyKey | None) -> DrawResponse:
+    async def submit(self, story: str, wanted: DrawRequest, caller: Caller, key: RequestId | None) -> DrawResponse:
         """Submit jobs for the panels; a panel that cannot be generated is skipped, and the reason stored as its error.
 
         Raises:

@@ -12,11 +12,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
+from components.access.limits import RequestId
 from components.config import Config
 from components.errors import NotFoundError
 from components.fingerprint import fingerprint
 from components.pictures import ThumbnailSize
-from components.stories.idempotency import IdempotencyKey
 from components.stories.story import RevisionError
 from deploy.api.cached_pictures import cached
 from deploy.api.error_responses import ApiError
@@ -229,7 +229,7 @@ def _add_file_routes(router: APIRouter, model: ModelResponse, stories: Stories, 
         """Import a file of ``export?format=story``, from this or another installation."""
         data = await _uploaded(upload)
         digest = hashlib.sha256(data).hexdigest()
-        request = None if idempotency_key is None else IdempotencyKey(idempotency_key, digest)
+        request = None if idempotency_key is None else RequestId(idempotency_key, digest)
         served = model.id, served_model(model, await read_reports(status)).version
         story, notes, new = await stories.import_story(data, caller.owner, served, request)
         response.headers["Location"] = f"/v1/stories/{story.id}"
@@ -298,11 +298,11 @@ async def _uploaded(request: Request) -> bytes:
         return await file.read()
 
 
-def _request(kind: str, body: BaseModel | None, key: str | None) -> IdempotencyKey | None:
+def _request(kind: str, body: BaseModel | None, key: str | None) -> RequestId | None:
     if key is None:
         return None
     content = None if body is None else body.model_dump(mode="json", exclude_unset=True)
-    return IdempotencyKey(key, fingerprint([kind, content]))
+    return RequestId(key, fingerprint([kind, content]))
 
 
 def _expected(if_match: str | None) -> int | None:

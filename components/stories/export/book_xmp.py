@@ -1,4 +1,4 @@
-"""How the pictures of a book were made, as XMP."""
+"""The provenance of a book's images as XMP metadata."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from components.stories.export.book import Book
 
 
 def book_xmp(book: Book) -> str:
-    """The title, and model, version and seed of every picture; the source type says that a model made them."""
+    """XMP with the title, the IPTC source type of generated images, and model, version and seed of every image."""
     made = json.dumps(list(_made(book)))
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
+from components.access.limits import RequestId
 from components.errors import KeyReusedError
 from components.stories.tables import requests
 
 
-class IdempotencyKey(NamedTuple):
-    """The ``Idempotency-Key`` of a request, and the digest of its content."""
-
-    key: str
-    digest: str
-
-
-def find_response(connection: sa.Connection, owner: str, request: IdempotencyKey | None) -> Any | None:
+def find_response(connection: sa.Connection, owner: str, request: RequestId | None) -> Any | None:
     """The stored response to a request; None if there is none.
 
     Raises:
@@ -32,12 +26,10 @@ def find_response(connection: sa.Connection, owner: str, request: IdempotencyKey
     return None if row is None else row.answer
 
 
-def store_response(
-    connection: sa.Connection, owner: str, request: IdempotencyKey | None, answer: Any, now: float
-) -> None:
+def store_response(connection: sa.Connection, owner: str, request: RequestId | None, answer: Any, now: float) -> None:
     """Store a response; raises IntegrityError if a concurrent transaction has stored one for the same key."""
     if request is not None:
-        row = {"owner": owner, "created": now, "answer": answer, **request._asdict()}
+        row = {"owner": owner, "created": now, "answer": answer, **vars(request)}
         connection.execute(requests.insert().values(**row))
 
 
