@@ -3221,7 +3221,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more than `serving.max_upload_bytes` bytes */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
