@@ -29,6 +29,7 @@ ORDER = {
         "database",
         "object_store",
         "face_detector",
+        "tensor_files",
         "checkpoint",
         "content",
         "world",

@@ -63,7 +63,7 @@ def gradients(config: Config, round_to: torch.dtype | None = None) -> tuple[floa
     with torch.no_grad():
         for name, parameter in learner.shared.denoiser.named_parameters():
             frozen = not parameter.requires_grad
-            if parameter.ndim == 1 and frozen or name.endswith("to_v_vision.weight"):
+            if (parameter.ndim == 1 and frozen) or name.endswith("to_v_vision.weight"):
                 parameter += 0.1 * torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
             if frozen and round_to is not None:
                 parameter.copy_(parameter.to(round_to))
