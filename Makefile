@@ -15,8 +15,8 @@ help:  ## List the targets.
 quickstart: $(VENV)/.installed studio-if-reachable  ## Install, then run the whole job on this machine.
 	$(BIN)/realcustom quickstart
 
-test: $(VENV)/.installed-dev studio-if-reachable  ## Run the tests that take seconds.
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev studio-if-reachable  ## Run the tests that take seconds, in two processes.
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev  ## Run the tests that take minutes.
 	$(BIN)/python -m pytest -m slow

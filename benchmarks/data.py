@@ -3,8 +3,8 @@
     python -m benchmarks.data --json
     python -m benchmarks.data --only decode,first_batch --json
 
-The source is the toy world, drawn anew. Every measurement has a process, and a Ray, of its own; the implementations
-compared in a ratio take turns in it. docs/explanation/performance.md says what each figure means.
+The source is a newly rendered toy world. Every measurement runs in its own process with its own Ray; compared
+implementations alternate in it. docs/explanation/performance.md defines the figures.
 ``--json`` prints one object on the last line.
 """
 
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 PARTS = ("decode", "end_to_end", "first_batch", "growth", "nodes")
 #: Rows whose seconds and memory are compared: the first with the last for time, the second with it for memory.
 SIZES = (2_000, 5_000, 20_000)
-#: Rows that one node and two are given.
+#: Rows of the measurements on one node and on two.
 FEW = 4_000
 AIMS = {
     "decode_over_dataloader": "at least 1.0",
@@ -55,7 +55,7 @@ _PHOTOGRAPH, _RESIZED = 512, 256
 
 @dataclass(frozen=True)
 class Job:
-    """What every measurement is told: where pictures lie, how many, and in how many processes."""
+    """Parameters of all measurements: the directory of the images, their number, and the number of processes."""
 
     root: Path
     rows: int
@@ -97,7 +97,7 @@ def decode(job: Job) -> dict[str, Any]:
 
 
 def end_to_end(job: Job) -> dict[str, Any]:
-    """Rows a second from the source to shards, each implementation once, with the start of its workers and encoders."""
+    """Rows per second from the source to shards, once per implementation, including the start of all processes."""
     from benchmarks.loading.script import prepare_by_script
 
     seconds, ours = _prepare(job, "by-ray", job.rows)
@@ -113,19 +113,19 @@ def end_to_end(job: Job) -> dict[str, Any]:
 
 
 def prepared(job: Job) -> dict[str, Any]:
-    """The dataset that `end_to_end` leaves, without the script's."""
+    """Prepare the dataset of `end_to_end` with Ray Data only."""
     return {"seconds": _prepare(job, "by-ray", job.rows)[0]}
 
 
 def growth(job: Job, rows: int) -> dict[str, Any]:
-    """Seconds of preparing so many rows, near-duplicates left out, once Ray is there."""
+    """Seconds of preparing ``rows`` without near-duplicates, after the start of Ray."""
     usual = replace(job, overrides=(*job.overrides, "data.duplicates=reject"))
     seconds, _ = _prepare(usual, f"of-{rows}", rows)
     return {"seconds": seconds}
 
 
 def nodes(job: Job, count: int) -> dict[str, Any]:
-    """Seconds of preparing on ``count`` Ray nodes of a core each, with one curator and one encoder a node."""
+    """Seconds of preparation on ``count`` Ray nodes of one core each, with one curator and one encoder per node."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -162,7 +162,7 @@ def first_batch(job: Job) -> dict[str, Any]:
 
 
 def _prepare(job: Job, name: str, rows: int, address: str | None = None) -> tuple[float, int]:
-    """Prepare the first ``rows``: seconds, and the rows that came out."""
+    """Prepare the first ``rows``; returns the seconds and the number of prepared rows."""
     import ray
 
     from components.cluster import connect
@@ -179,7 +179,7 @@ def _prepare(job: Job, name: str, rows: int, address: str | None = None) -> tupl
 
 
 def apart(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """``measure`` in a process of its own, and the most memory that it and its children held."""
+    """Run ``measure`` in its own process; returns its result and the peak memory of the process and its children."""
     from benchmarks.loading.memory import TreePeak
 
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -191,15 +191,15 @@ def apart(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, 
 
 
 def _told(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """``measure``, with errors that can leave the process; not all of Ray's can."""
+    """``measure``, with errors converted to picklable ones; not all of Ray's are."""
     try:
         return measure(*arguments)
     except Exception as error:
         raise RuntimeError(f"{type(error).__name__}: {error}") from None
 
 
-def draw(job: Job, identities: int, photographs: bool) -> None:
-    """Write the world, lists of its first so many rows and, if they are wanted, photographs to decode."""
+def write_sources(job: Job, identities: int, photographs: bool) -> None:
+    """Write the toy world, lists of its first rows for each size and, if requested, photographs to decode."""
     from components.world.write import PAIRS, write_world
 
     world = load_config("tiny", [f"world.identities={identities}", f"world.output={job.root}/world"]).world
@@ -220,7 +220,7 @@ def _photograph(folder: Path, picture: Path) -> None:
 
 
 def measure(job: Job, only: Sequence[str]) -> dict[str, Any]:
-    """Everything the report says."""
+    """The values of the report."""
     report: dict[str, Any] = {}
     if "decode" in only:
         report |= apart(decode, job)
@@ -253,7 +253,7 @@ def main() -> None:
         overrides = tuple(arguments.set)
         job = Job(Path(work), arguments.rows, arguments.processes, arguments.rounds, overrides)
         most = max(job.rows, *SIZES) if "growth" in arguments.only else job.rows
-        draw(job, -(-most // load_config("tiny").world.pictures_per_identity), "decode" in arguments.only)
+        write_sources(job, -(-most // load_config("tiny").world.pictures_per_identity), "decode" in arguments.only)
         report = measure(job, arguments.only) | {"rows": job.rows, "processes": job.processes, "machine": machine()}
     table = Table("figure", "measured", "aim")
     for name, aim in AIMS.items():

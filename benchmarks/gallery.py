@@ -38,20 +38,20 @@ def main() -> None:
     config = load_config("tiny")
     renderer = GalleryRenderer(config, RealCustomPipeline.from_config(config, arguments.adapter), arguments.seed)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for draw in (
+    for render in (
         renderer.several_subjects,
         renderer.strengths,
         renderer.masks_over_time,
         renderer.one_step,
         renderer.rounds,
     ):
-        path = arguments.output / f"{draw.__name__}.png"
-        draw().save(path)
+        path = arguments.output / f"{render.__name__}.png"
+        render().save(path)
         print(f"wrote {path}")
 
 
 class GalleryRenderer:
-    """Draws with one pipeline, at fixed seeds."""
+    """Generates the images of the gallery with one pipeline, at fixed seeds."""
 
     def __init__(self, config: Config, pipeline: RealCustomPipeline, seed: int) -> None:
         self.config, self.pipeline, self.rng, self.seed = config, pipeline, random.Random(seed), seed
@@ -68,7 +68,7 @@ class GalleryRenderer:
             references = [self._reference(kind) for kind in (first, second)]
             subjects = [self._subject(r, k) for r, k in zip(references, (first, second), strict=True)]
             prompt = f"a {first} and a {second} {place}"
-            stock, ours = self._draw(prompt), self._draw(prompt, subjects)
+            stock, ours = self._generate(prompt), self._generate(prompt, subjects)
             assert ours.masks is not None
             columns.append([*(r.picture for r in references), stock.images[0], ours.images[0], *ours.masks[0]])
         rows = [list(row) for row in zip(*columns, strict=True)]
@@ -83,8 +83,8 @@ class GalleryRenderer:
             subject = self._subject(reference, kind)
             for name in ("face_strength", "body_strength"):
                 swept = [replace(subject, **{name: value}) for value in STRENGTHS]
-                drawn = [self._draw(f"a {kind} in a room", s).images[0] for s in swept]
-                rows.append([reference.picture, *drawn])
+                images = [self._generate(f"a {kind} in a room", s).images[0] for s in swept]
+                rows.append([reference.picture, *images])
                 labels.append(name.replace("_", " "))
         return rows_of_pictures(rows, labels=labels, captions=["reference", *(str(value) for value in STRENGTHS)])
 
@@ -99,10 +99,10 @@ class GalleryRenderer:
         ):
             prompt = f"a {kind} {where}"
             reference = self._reference(kind)
-            drawn = self._draw(prompt, self._subject(reference, kind))
-            assert drawn.mask_history is not None
-            masks = [_grey(drawn.mask_history[step, 0, 0]) for step in steps]
-            rows.append([reference.picture, *masks, drawn.images[0]])
+            result = self._generate(prompt, self._subject(reference, kind))
+            assert result.mask_history is not None
+            masks = [_grey(result.mask_history[step, 0, 0]) for step in steps]
+            rows.append([reference.picture, *masks, result.images[0]])
             labels.append(prompt)
         captions = ["reference", *(f"step {step}" for step in steps), "picture"]
         return rows_of_pictures(rows, labels=labels, captions=captions)
@@ -119,7 +119,7 @@ class GalleryRenderer:
         ):
             reference = self._reference(kind)
             naming = namer.name(prompt, [reference.picture])
-            row += [reference.picture, self._draw(naming.prompt, self._subject(reference, naming.word)).images[0]]
+            row += [reference.picture, self._generate(naming.prompt, self._subject(reference, naming.word)).images[0]]
             captions += [prompt, f"{naming.word} ({naming.how}, {naming.score:.2f})"]
         return rows_of_pictures([row], captions=captions)
 
@@ -131,7 +131,7 @@ class GalleryRenderer:
             row = [reference]
             for place in ("on the beach", "in the snow", "in a room"):
                 subject = Subject(self.pipeline.encode_subject([reference]), kind)
-                picture = self._draw(f"a {kind} in the middle {place}", subject).images[0]
+                picture = self._generate(f"a {kind} in the middle {place}", subject).images[0]
                 row.append(picture)
                 reference = cut_out(picture, subject_mask(picture), self.pipeline.reference_size)
             rows.append(row)
@@ -145,7 +145,7 @@ class GalleryRenderer:
         tokens = self.pipeline.encode_subject([reference.picture])
         return Subject(tokens, word, face=self.pipeline.face_group([reference.face]))
 
-    def _draw(self, prompt: str, subjects: Subjects | None = None) -> RealCustomOutput:
+    def _generate(self, prompt: str, subjects: Subjects | None = None) -> RealCustomOutput:
         return self.pipeline(
             prompt,
             subjects,

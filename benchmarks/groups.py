@@ -2,9 +2,9 @@
 
     python -m benchmarks.groups --json
 
-Each identity is drawn three times at the same seed: with both strengths at 1, without its face group, without its body
-group. Heads and bodies are compared with the real ones by an encoder that conditions nothing. ``--json`` prints one
-object on the last line.
+Of each identity three images are generated at the same seed: with both strengths at 1, without its face group, without
+its body group. Heads and bodies are compared with the real ones by an encoder that conditions nothing. ``--json``
+prints one object on the last line.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.peers.inputs import DenoisingInputs, denoise, toy_inputs
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.plain import PlainPredictor
-from benchmarks.peers.scene import Scene, denoise, toy_scene
 from components.config import Config, GuidanceConfig
 from components.evaluation.statistics import Estimate, mean
 from components.evaluation.toybench import cases
@@ -26,14 +26,14 @@ def mask_agreement(
     Both start from the same noise and diverge from there. Of every prompt the mean over the steps that find
     a mask; of these the mean, with its bootstrap interval.
     """
-    drawn = cases(count, seed, config)
+    test_cases = cases(count, seed, config)
     scores: dict[str, list[np.ndarray]] = {name: [] for name in variants}
     for start in range(0, count, _BATCH):
-        scene = toy_scene(config, drawn[start : start + _BATCH])
-        reference = plain_masks(scene, steps)
+        inputs = toy_inputs(config, test_cases[start : start + _BATCH])
+        reference = plain_masks(inputs, steps)
         for name, guidance in variants.items():
-            found = our_masks(scene, guidance, steps)
-            scores[name].append(overlap(found, reference)[: scene.guidance.steps].mean(0).numpy())
+            found = our_masks(inputs, guidance, steps)
+            scores[name].append(overlap(found, reference)[: inputs.guidance.steps].mean(0).numpy())
     return {name: mean(np.concatenate(parts)) for name, parts in scores.items()}
 
 
@@ -43,25 +43,25 @@ def overlap(masks: Tensor, others: Tensor) -> Tensor:
     return (kept & other).sum((-2, -1)) / (kept | other).sum((-2, -1)).clamp(min=1)
 
 
-def plain_masks(scene: Scene, steps: int) -> Tensor:
+def plain_masks(inputs: DenoisingInputs, steps: int) -> Tensor:
     """The plain schedule's mask of every step, [steps, b, H, W]."""
-    predictor, masks = PlainPredictor(scene), []
+    predictor, masks = PlainPredictor(inputs), []
 
     def keep() -> None:
         assert predictor.mask is not None
         masks.append(predictor.mask[:, 0])
 
-    denoise(scene, predictor, steps, keep)
+    denoise(inputs, predictor, steps, keep)
     return torch.stack(masks)
 
 
-def our_masks(scene: Scene, guidance: GuidanceConfig, steps: int) -> Tensor:
+def our_masks(inputs: DenoisingInputs, guidance: GuidanceConfig, steps: int) -> Tensor:
     """Our mask of every step, [steps, b, H, W]."""
-    predictor, masks = Ours(scene, guidance).predictor(), []
+    predictor, masks = Ours(inputs, guidance).predictor(), []
 
     def keep() -> None:
         assert predictor.masks is not None
         masks.append(predictor.masks[:, 0])
 
-    denoise(scene, predictor, steps, keep)
+    denoise(inputs, predictor, steps, keep)
     return torch.stack(masks)

@@ -13,7 +13,7 @@ _RESET_PEAK = "5"
 
 
 class PeakMemory:
-    """A `with` block whose ``mib`` afterwards is the most memory it held beyond what was held before it.
+    """Context manager; ``mib`` is the peak memory of its block beyond the memory in use before it.
 
     On a GPU that is what torch allocated. On a CPU it is the process's resident memory as Linux counts it, to within
     what the allocator keeps back; elsewhere it stays None.
@@ -40,7 +40,7 @@ class PeakMemory:
 
 
 def _resident_after_reset() -> int | None:
-    """Resident bytes, free ones given back and the peak forgotten; None where the system cannot forget it."""
+    """Resident bytes after freeing unused memory and resetting the peak; None if the system cannot reset it."""
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text(_RESET_PEAK)

@@ -1,9 +1,9 @@
-"""Our implementation on the inputs of tensors recorded from the authors' code, case by case.
+"""Compares this implementation with tensors recorded from the authors' code, on the same inputs, case by case.
 
     python -m benchmarks.parity --golden ../shared/golden
     python -m benchmarks.parity --golden DIR --json
 
-Whatever files of the recordings' format are in the directory are compared: influence masks (``a_*``), projectors
+All recordings in the directory are compared: influence masks (``a_*``), projectors
 (``b_*``), the cross-attention layer (``c_*``), small U-Nets (``d_*``), guided loops (``e_*``), the scheduler (``f_*``)
 and the lists of official parameter names. Exit code 1 if any case is above its tolerance, 2 if there is nothing to
 compare.
@@ -76,7 +76,7 @@ _EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class MaskMode:
-    """A mode of the authors' mask, among them some that the product does not offer.
+    """A mode of the authors' mask, including modes that `GuidanceConfig` does not offer.
 
     Args:
         norm: of the influence quantity; None leaves the mean over the layers as it is.
@@ -136,7 +136,7 @@ class Case:
 
     Args:
         error: largest absolute difference of a value.
-        mismatched: positions, names or list entries that differ, for cases that are compared so.
+        mismatched: number of positions, names or list entries that differ, for cases without an error.
     """
 
     kind: str
@@ -175,7 +175,7 @@ def compare_masks(
 ) -> Case:
     """The mask of ``quantity`` [b, 1, H, W] against the recorded one.
 
-    Where the last positions to be kept tie with positions left out, which of them are kept is open, but not how many.
+    If positions with equal quantities tie at the limit of the scope, any choice of the right number is accepted.
     """
     ours = mode.select(quantity)
     if ours.shape != recorded.shape:
@@ -188,7 +188,7 @@ def compare_masks(
 
 
 def _open_ties(mode: MaskMode, quantity: Tensor) -> Tensor:
-    """Positions whose quantity is exactly the smallest one kept, if not all of those can be kept."""
+    """Positions that tie at the smallest kept quantity, if not all of them are kept."""
     flat = quantity.flatten(1)
     if mode.threshold:
         return torch.zeros_like(quantity, dtype=torch.bool)
@@ -199,7 +199,7 @@ def _open_ties(mode: MaskMode, quantity: Tensor) -> Tensor:
 
 
 def projectors(golden: Path) -> Iterator[Case]:
-    """Projectors by themselves."""
+    """The projectors."""
     for file in sorted(golden.glob("b_projector_*.safetensors")):
         data = _load(file)
         weights = _stripped(data, "sd.")
@@ -292,7 +292,7 @@ class RecordedUNet:
         mask: Tensor | None = None,
         recorder: AttentionRecorder | None = None,
     ) -> Tensor:
-        """The noise prediction of one call, as the authors make it: one condition, unbatched."""
+        """The noise prediction of one condition, unbatched, as in the authors' code."""
         subjects = [] if vision is None else [SubjectAttention(vision, mask=mask)]
         height, width = sample.shape[-2:]
         out: Tensor = self.unet(
@@ -342,7 +342,7 @@ def _unet_calls(model: RecordedUNet, data: dict[str, Tensor], name: str) -> Iter
 
 
 def loops(golden: Path) -> Iterator[Case]:
-    """Whole guided loops from the recorded noise, nothing put right on the way."""
+    """Whole guided loops from the recorded noise, without corrections in between."""
     for file in sorted(golden.glob("e_loop_*.safetensors")):
         named = re.match(r"e_loop_(?P<projector>\w+?)_(\d+)x(\d+)_reuse(?P<reuse>\d+)_(?P<norm>[a-z]+)", file.stem)
         if not named or named["norm"] not in _LOOP_NORMS:
@@ -470,7 +470,7 @@ def compare(golden: Path) -> list[Case]:
 
 
 def report(cases: list[Case]) -> dict[str, Any]:
-    """The comparison as one JSON object: how many cases, which failed, and the worst of each kind."""
+    """The comparison as one JSON object: the number of cases, the failed ones, and the worst of each kind."""
     failures = [asdict(case) for case in cases if not case.ok]
     worst = {
         kind: {
@@ -522,7 +522,7 @@ def _norm(mode: list[str]) -> Norm | None:
 
 
 def _projector_config(weights: dict[str, Tensor], head_dim: int) -> AdapterConfig:
-    """Which projector these parameters are of; the recorded shallow one drops its local views."""
+    """The adapter configuration of these parameters; the recorded shallow projector ignores its local views."""
     return AdapterConfig(
         head_dim=head_dim,
         hidden_dim=len(weights["projector.0.bias"]),
@@ -539,7 +539,7 @@ def _features(inputs: list[Tensor]) -> VisionFeatures:
 
 
 def _record_all(text: Tensor) -> AttentionRecorder:
-    """A recorder of every token as a word of its own."""
+    """A recorder with every token as a separate word."""
     return AttentionRecorder(torch.eye(text.shape[1]).expand(len(text), -1, -1))
 
 

@@ -22,7 +22,7 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from benchmarks.peers.scene import Implementation, Scene, share_weights
+from benchmarks.peers.inputs import DenoisingInputs, Implementation, share_weights
 from benchmarks.sizes import Size
 from components.config import Config, VisionConfig
 from components.model.miniature import build_tokenizer
@@ -33,26 +33,28 @@ from components.model.vision import VisionEncoder
 PROMPT, WORD = "a cat on the beach", "cat"
 
 
-def picture_implementations(scene: Scene, size: Size) -> list[Implementation]:
-    """diffusers' own pipeline and ours with a subject, of the U-Net and adapter of ``scene``."""
-    device = scene.noise.device
-    rest = {"scheduler": type(scene.scheduler).from_config(scene.scheduler.config), "add_watermarker": False}
+def picture_implementations(inputs: DenoisingInputs, size: Size) -> list[Implementation]:
+    """diffusers' pipeline, and this project's with a subject, with the U-Net and adapter of ``inputs``."""
+    device = inputs.noise.device
+    rest = {"scheduler": type(inputs.scheduler).from_config(inputs.scheduler.config), "add_watermarker": False}
     parts = _parts(size, device) | rest
-    stock = StableDiffusionXLPipeline(unet=share_weights(scene.unet), **parts)
-    ours = RealCustomPipeline(unet=share_weights(scene.unet), **parts)
-    ours.set_adapter(scene.adapter, _vision(size).to(device, size.dtype), scene.guidance)
-    return _implementations(stock, ours, Subject(scene.adapter(scene.reference)[0], WORD), scene)
+    stock = StableDiffusionXLPipeline(unet=share_weights(inputs.unet), **parts)
+    ours = RealCustomPipeline(unet=share_weights(inputs.unet), **parts)
+    ours.set_adapter(inputs.adapter, _vision(size).to(device, size.dtype), inputs.guidance)
+    return _implementations(stock, ours, Subject(inputs.adapter(inputs.reference)[0], WORD), inputs)
 
 
-def toy_picture_implementations(config: Config, scene: Scene) -> list[Implementation]:
-    """The same of the miniature that ``config`` names."""
+def toy_picture_implementations(config: Config, inputs: DenoisingInputs) -> list[Implementation]:
+    """The same with the miniature of ``config``."""
     stock = StableDiffusionXLPipeline.from_pretrained(config.model.base)
     ours = RealCustomPipeline.from_config(config)
-    return _implementations(stock, ours, Subject(ours.encode_subject([Image.new("RGB", (64, 64), "red")]), WORD), scene)
+    return _implementations(
+        stock, ours, Subject(ours.encode_subject([Image.new("RGB", (64, 64), "red")]), WORD), inputs
+    )
 
 
 def _implementations(
-    stock: StableDiffusionXLPipeline, ours: RealCustomPipeline, cat: Subject, scene: Scene
+    stock: StableDiffusionXLPipeline, ours: RealCustomPipeline, cat: Subject, inputs: DenoisingInputs
 ) -> list[Implementation]:
     def implementation(
         name: str, pipeline: StableDiffusionXLPipeline, more: Sequence[nn.Module], **subjects: Subject
@@ -61,17 +63,17 @@ def _implementations(
         parts = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
 
         def run(steps: int) -> Tensor:
-            drawn: Tensor = pipeline(
+            images: Tensor = pipeline(
                 PROMPT,
-                height=scene.pixels[0],
-                width=scene.pixels[1],
+                height=inputs.pixels[0],
+                width=inputs.pixels[1],
                 num_inference_steps=steps,
-                guidance_scale=scene.guidance_scale,
+                guidance_scale=inputs.guidance_scale,
                 generator=torch.Generator().manual_seed(0),
                 output_type="pt",
                 **subjects,
             ).images
-            return drawn
+            return images
 
         return Implementation(name, run, [*parts, *more])
 
@@ -116,7 +118,7 @@ def _parts(size: Size, device: torch.device) -> dict[str, Any]:
 
 
 def _vision(size: Size) -> VisionEncoder:
-    """One-layer encoders of the right widths and numbers of patches, to tell what "no subject" is."""
+    """One-layer encoders of the right widths and numbers of patches, to encode the "no subject" image."""
     patch = 14
     side = round(size.vision_tokens**0.5) * patch
     widths: Sequence[int] = (size.vision_channels - size.clip_width // 2, size.clip_width // 2)

@@ -4,9 +4,9 @@
     python -m benchmarks.sampling --size sdxl --json          # on a GPU
     python -m benchmarks.sampling --variants --json           # cost against mask quality of cheaper guidance
 
-Every implementation denoises the same scene on the same U-Net weights in this one process, one after the other, round
-after round; ratios are of median seconds. Masks are compared on the trained miniature. docs/explanation/performance.md
-says what each figure means. ``--json`` prints one object on the last line.
+All implementations denoise the same inputs with the same U-Net weights in one process, alternating in rounds; ratios
+are of median seconds. Masks are compared on the trained miniature. docs/explanation/performance.md defines the figures.
+``--json`` prints one object on the last line.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from rich.table import Table
 from benchmarks.machine import machine
 from benchmarks.masks import mask_agreement
 from benchmarks.memory import PeakMemory
+from benchmarks.peers.inputs import DenoisingInputs, Implementation, random_inputs, toy_inputs
 from benchmarks.peers.ip_adapter import ip_adapter
 from benchmarks.peers.ours import exact, ours
 from benchmarks.peers.plain import plain
-from benchmarks.peers.scene import Implementation, Scene, random_scene, toy_scene
 from benchmarks.peers.stock import stock
 from benchmarks.picture import picture_implementations, toy_picture_implementations
 from benchmarks.sizes import MEDIUM, SDXL, Size
@@ -41,7 +41,7 @@ from components.progress import quiet_libraries
 from workflows.entry import one_line_errors
 
 SIZES: dict[str, Size | None] = {"tiny": None, "medium": MEDIUM, "sdxl": SDXL}
-#: MiB of an implementation's weights and of what it holds besides at its peak.
+#: MiB of an implementation's weights, and of its peak memory beyond them.
 Memory = Mapping[str, float | None]
 #: Figure -> the two implementations whose median seconds it compares.
 RATIOS = {
@@ -68,16 +68,16 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Everything the report says."""
+    """The values of the report."""
     tiny = load_config("tiny", arguments.set)
-    scene, clip_width = build_scene(arguments.size, tiny, arguments.set, arguments.seed)
-    implementations = [stock(scene), ip_adapter(scene, clip_width), plain(scene)]
+    inputs, clip_width = build_inputs(arguments.size, tiny, arguments.set, arguments.seed)
+    implementations = [stock(inputs), ip_adapter(inputs, clip_width), plain(inputs)]
     implementations += [
-        ours(name, scene, variant) for name, variant in guidance_variants(scene.guidance, arguments.variants).items()
+        ours(name, inputs, variant) for name, variant in guidance_variants(inputs.guidance, arguments.variants).items()
     ]
     few = min(arguments.steps, _WARM_UP_STEPS)
-    whole = warm_up(_picture_implementations(arguments.size, tiny, scene), few, scene.noise.device.type)
-    memory = warm_up(implementations, few, scene.noise.device.type)
+    whole = warm_up(_picture_implementations(arguments.size, tiny, inputs), few, inputs.noise.device.type)
+    memory = warm_up(implementations, few, inputs.noise.device.type)
     seconds = time_rounds(implementations, arguments.steps, arguments.repeats)
     report = figures(seconds, memory, whole)
     if arguments.prompts:
@@ -95,28 +95,28 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "size": arguments.size,
         "steps": arguments.steps,
         "repeats": arguments.repeats,
-        "guidance": scene.guidance.model_dump(),
+        "guidance": inputs.guidance.model_dump(),
         "prompts": arguments.prompts,
         "seed": arguments.seed,
         "machine": machine(),
     }
 
 
-def build_scene(size: str, tiny: Config, overrides: Sequence[str], seed: int) -> tuple[Scene, int]:
-    """The scene that is timed, and how wide IP-Adapter's image features are there."""
+def build_inputs(size: str, tiny: Config, overrides: Sequence[str], seed: int) -> tuple[DenoisingInputs, int]:
+    """The inputs of all implementations, and the width of IP-Adapter's image features."""
     shape = SIZES[size]
     if shape is None:
-        return toy_scene(tiny, cases(1, seed, tiny)), _TINY_CLIP_WIDTH
+        return toy_inputs(tiny, cases(1, seed, tiny)), _TINY_CLIP_WIDTH
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if shape is SDXL and device == "cpu":
         raise RealCustomError("--size sdxl needs a GPU: measure --size medium on a CPU")
     sampling = load_config("sdxl", overrides).sampling
-    return random_scene(shape, sampling.guidance, sampling.guidance_scale, device, seed), shape.clip_width
+    return random_inputs(shape, sampling.guidance, sampling.guidance_scale, device, seed), shape.clip_width
 
 
-def _picture_implementations(size: str, tiny: Config, scene: Scene) -> list[Implementation]:
+def _picture_implementations(size: str, tiny: Config, inputs: DenoisingInputs) -> list[Implementation]:
     shape = SIZES[size]
-    return toy_picture_implementations(tiny, scene) if shape is None else picture_implementations(scene, shape)
+    return toy_picture_implementations(tiny, inputs) if shape is None else picture_implementations(inputs, shape)
 
 
 def guidance_variants(guidance: GuidanceConfig, variants: bool = False) -> dict[str, GuidanceConfig]:

@@ -3,9 +3,9 @@
     python -m benchmarks.serving --json
     python -m benchmarks.serving --rounds 0 --soak 600 --json
 
-Both servers have the whole machine, in processes of their own, and take turns: what one is asked, the other is asked
-next. The service fills the processors with replicas, whose pipelines have as many threads each as the plain server's.
-docs/explanation/performance.md says what each figure means. ``--json`` prints one object on the last line.
+Both servers run in their own processes on the whole machine and alternate: each gets the same requests in turn. The
+service has as many replicas as fit, with as many threads per pipeline as the plain server has.
+docs/explanation/performance.md defines the figures. ``--json`` prints one object on the last line.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ AIMS = {
     "stored_character_saves_s": "the more the better",
 }
 _ASKED = ("rounds", "replicas", "threads", "clients", "requests", "preset", "seed")
-#: Steps of a short picture and of a long one, and clients that ask for long ones.
+#: Steps of a short and of a long request, and the number of clients with long ones.
 _STEPS, _LONGS = (4, 50), 4
 
 
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, work: str) -> dict[str, Any]:
-    """Everything the report says; files go to the folder ``work``."""
+    """The values of the report; files are written to ``work``."""
     overrides = [
         f"registry.tracking_uri=sqlite:///{work}/mlflow.db",
         f"registry.artifacts={work}/artifacts",
@@ -100,7 +100,7 @@ async def _compare(url: str, plain_url: str, scene: Scene, arguments: argparse.N
 async def _round(
     ours: Service, plain: Plain, scene: Scene, arguments: argparse.Namespace, steps: int, turn: int
 ) -> Round:
-    """One turn of each measurement; who begins changes from round to round."""
+    """One round of each measurement; the servers alternate in starting it."""
     order: list[Service | Plain] = [ours, plain] if turn % 2 == 0 else [plain, ours]
     rates, shorts, alone = {}, {}, {id(ours): [], id(plain): []}
     for target in order:
@@ -109,7 +109,7 @@ async def _round(
         rates[id(target)] = loaded.rate
     for _ in range(arguments.single):
         for target in order:
-            alone[id(target)].append(await target.draw(turn, steps))
+            alone[id(target)].append(await target.generate(turn, steps))
     for target in order:
         shorts[id(target)] = await short_among_long(target, _LONGS, arguments.shorts, _STEPS)
     for answers in (*alone.values(), *shorts.values()):
@@ -136,10 +136,10 @@ async def _characters(
     stored, uploaded, encoding = [], [], []
     loop = asyncio.get_running_loop()
     for seed in range(repeats):
-        stored.append((await ours.draw(seed, steps)).seconds)
+        stored.append((await ours.generate(seed, steps)).seconds)
         started = loop.time()
         new = await Service.prepare(ours.client, scene)
-        first = await new.draw(seed, steps)
+        first = await new.generate(seed, steps)
         uploaded.append(loop.time() - started)
         encoding.append(first.body["timings"]["subject_s"])
         await new.forget()

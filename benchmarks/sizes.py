@@ -13,7 +13,7 @@ from components.model.official import SDXL_UNET
 
 @dataclass(frozen=True)
 class Size:
-    """An SDXL-shaped U-Net with its adapter, and the lengths of what it is given.
+    """An SDXL-shaped U-Net with its adapter, and the lengths of its inputs.
 
     Args:
         channels: of the U-Net's three levels; heads are 64 wide, as in SDXL.
@@ -49,7 +49,7 @@ class Size:
             "sample_size": self.latent,
             "block_out_channels": self.channels,
             "transformer_layers_per_block": self.transformer_layers,
-            # diffusers keeps the name of its first release: these are numbers of heads
+            # a misnomer in diffusers: these are numbers of heads
             "attention_head_dim": tuple(width // 64 for width in self.channels),
             "cross_attention_dim": self.context_width,
             "addition_time_embed_dim": self.time_id_width,
@@ -57,7 +57,7 @@ class Size:
         }
 
 
-#: SDXL at a fifth of its width and half its picture's side, with 34 of its 70 cross-attention layers, for a CPU.
+#: A fifth of SDXL's width, half its image side and 34 of its 70 cross-attention layers, for a CPU.
 MEDIUM = Size(
     channels=(64, 128, 256),
     transformer_layers=(1, 2, 4),
@@ -74,7 +74,7 @@ MEDIUM = Size(
     dtype=torch.float32,
 )
 
-#: The real one, for a GPU.
+#: SDXL itself, for a GPU.
 SDXL = Size(
     channels=(320, 640, 1280),
     transformer_layers=(1, 2, 10),

@@ -22,7 +22,7 @@ def toy_parser(description: str | None, subjects: int, seed: int) -> argparse.Ar
 
 
 def load_toy(arguments: argparse.Namespace) -> tuple[Config, RealCustomPipeline, Judge]:
-    """The miniature that ``arguments`` name, and its judge."""
+    """The miniature of ``arguments``, and its judge."""
     quiet_libraries()
     config = load_config("tiny", arguments.set)
     assert config.evaluation.encoders is not None

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks.machine import machine
 from benchmarks.toy import load_toy, toy_parser
-from components.evaluation.toybench import cases, draw_pictures, prompts, score_subjects, score_text, subjects_of
+from components.evaluation.toybench import cases, generate_images, prompts, score_subjects, score_text, subjects_of
 from components.model.pipeline import RealCustomPipeline
 from components.pictures import rows_of_pictures
 from workflows.evaluate import scores_table
@@ -54,19 +54,19 @@ def main() -> None:
 
 def _draw(pipeline: RealCustomPipeline, config, directory: Path) -> None:  # type: ignore[no-untyped-def]
     directory.mkdir(parents=True, exist_ok=True)
-    drawn = cases(10, config.seed + 1, config)
-    asked_for, seeds = [c.wanted.prompt for c in drawn], [c.seed for c in drawn]
-    stock, _ = draw_pictures(pipeline, config, asked_for, seeds)
-    ours, masks = draw_pictures(pipeline, config, asked_for, seeds, subjects_of(pipeline, drawn))
+    test_cases = cases(10, config.seed + 1, config)
+    texts, seeds = [c.wanted.prompt for c in test_cases], [c.seed for c in test_cases]
+    stock, _ = generate_images(pipeline, config, texts, seeds)
+    ours, masks = generate_images(pipeline, config, texts, seeds, subjects_of(pipeline, test_cases))
     sheet = rows_of_pictures(
-        [[c.reference for c in drawn], stock, ours, masks],
+        [[c.reference for c in test_cases], stock, ours, masks],
         labels=["reference", "without the character", "with the character", "influence mask"],
-        captions=asked_for,
+        captions=texts,
     )
     sheet.save(directory / "toybench.png")
     plain = [wanted.prompt for wanted in prompts(32, config.seed + 7)]
-    drawn_plain, _ = draw_pictures(pipeline, config, plain, range(32))
-    rows_of_pictures([drawn_plain[i : i + 8] for i in range(0, 32, 8)]).save(directory / "text_only.png")
+    text_only, _ = generate_images(pipeline, config, plain, range(32))
+    rows_of_pictures([text_only[i : i + 8] for i in range(0, 32, 8)]).save(directory / "text_only.png")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python -m benchmarks.tradeoff --json --pictures docs/images
     python -m benchmarks.tradeoff --trained whole=runs/a/adapter "no curriculum=runs/b/adapter" …
 
-RealCustom at its defaults beside other scopes and strengths, binary masks, an influence everywhere (as IP-Adapter's),
-and pseudo-words, on the same unseen identities, prompts and seeds. With ``--trained`` adapters are compared instead
-that were trained equally long, the first with the whole method (docs/explanation/results.md has the commands).
+Compares RealCustom at its defaults with other scopes and strengths, binary masks, masks of 1 everywhere (as in
+IP-Adapter) and pseudo-words, on the same unseen identities, prompts and seeds. ``--trained`` compares adapters that
+were trained equally long instead, the first with the whole method (docs/explanation/results.md has the commands).
 ``--json`` prints one object on the last line.
 """
 
@@ -25,7 +25,7 @@ from components.evaluation.inversion import Inversion
 from components.evaluation.tradeoff import Point, draw_tradeoff, measure, methods, trained_alike
 from components.pictures import rows_of_pictures
 
-#: Settings whose pictures are shown beside each other.
+#: Settings whose images are shown side by side.
 _SHOWN = (
     "reference",
     "without a subject",

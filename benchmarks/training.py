@@ -2,8 +2,8 @@
 
     python -m benchmarks.training --json
 
-A toy world is drawn and prepared; then the implementations take turns, each in a process of its own with one
-thread a worker. docs/explanation/performance.md says what each figure means.
+A toy world is rendered and prepared; then the implementations alternate, each in its own process with one thread per
+worker. docs/explanation/performance.md defines the figures.
 ``--json`` prints one object on the last line.
 """
 
@@ -41,7 +41,7 @@ _WIDTHS = (256, 8192, 32_768, 131_072)
 
 
 def ray_rate(config: Config) -> dict[str, float]:
-    """Samples a second between the first and last metrics of a run over Ray Train, and the share spent waiting."""
+    """Samples per second between the first and last metrics of a Ray Train run, and the share of time spent waiting."""
     from components.registry.tracker import MlflowTracker
     from components.training.journal import Entry
     from components.training.launch import train, training_fingerprint
@@ -58,7 +58,7 @@ def ray_rate(config: Config) -> dict[str, float]:
 
 
 def measure(config: Config, rounds: int) -> dict[str, Any]:
-    """Everything the report says."""
+    """The values of the report."""
     plain, encoding, one, two, waits = [], [], [], [], []
     for turn in range(rounds):
         plain.append(_apart(plain_rate, config))

@@ -35,7 +35,7 @@ def connect(slots: int) -> None:
     count = max(slots, os.cpu_count() or 1)
     logger.info("starting a local Ray with %d CPU slots; set RAY_ADDRESS to use a running cluster", count)
     ray.init(
-        "local",  # neither one that happens to run on this machine, nor the address that one left behind
+        "local",  # not a Ray that already runs on this machine, nor the address file of an earlier one
         num_cpus=count,
         include_dashboard=False,
         log_to_driver=False,

@@ -1,4 +1,4 @@
-"""The database that several processes share: SQLite in a file by default, a server by URL."""
+"""Opens the database that the service's processes share: an SQLite file by default, or a server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 from components.errors import ConfigError
 
 #: Key of the advisory lock for creating tables: in PostgreSQL, "if not exists" does not prevent races.
-_MAKING_TABLES = 0x7263_7461_626C_6573
+_CREATE_LOCK = 0x7263_7461_626C_6573
 
 
 def open_database(directory: Path | str, url: str | None, tables: Iterable[sa.Table]) -> sa.Engine:
@@ -47,7 +47,7 @@ def open_database(directory: Path | str, url: str | None, tables: Iterable[sa.Ta
 def _lock(connection: sa.Connection) -> None:
     """Lock the creation of tables until the transaction ends."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MAKING_TABLES)))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
     elif connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -63,6 +63,6 @@ def _add_columns(connection: sa.Connection, table: sa.Table) -> None:
 
 
 def _share_sqlite(connection: Any, _record: Any) -> None:
-    """Let readers run beside a writer, and let writers wait for each other."""
+    """Allow reads during a write (write-ahead log), and let writers wait for each other."""
     connection.execute("PRAGMA busy_timeout = 30000")
     connection.execute("PRAGMA journal_mode = WAL")

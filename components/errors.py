@@ -13,7 +13,8 @@ class RealCustomError(Exception):
     ├── ArtifactError     a model directory that is missing, half-written or of another identity
     ├── TrainingError     a training that was stopped before its last step
     ├── RegistryError     an unknown model, version or alias
-    └── NotFoundError     a character that does not exist (or belongs to another owner)
+    ├── NotFoundError     a character that does not exist (or belongs to another owner)
+    └── KeyReusedError    an idempotency key that stands for another request
     """
 
 
@@ -36,3 +37,7 @@ class RegistryError(RealCustomError): ...
 
 
 class NotFoundError(RealCustomError): ...
+
+
+class KeyReusedError(RealCustomError):
+    """The idempotency key was used for another request, or too often."""

@@ -11,8 +11,8 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -132,13 +132,15 @@ class RemoteObjectStore:
             raise ConfigError(f"{url} cannot be opened: {error} (its protocol needs a package of fsspec's)") from None
 
     def write(self, name: str, content: bytes) -> None:
-        self._filesystem.pipe_file(self._path(name), content)
+        with _as_os_errors():
+            self._filesystem.pipe_file(self._path(name), content)
 
     def read(self, name: str) -> bytes:
-        return bytes(self._filesystem.cat_file(self._path(name)))
+        with _as_os_errors():
+            return bytes(self._filesystem.cat_file(self._path(name)))
 
     def discard(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), _as_os_errors():
             self._filesystem.rm_file(self._path(name))
 
     def names(self, folder: str = "") -> list[str]:
@@ -163,6 +165,17 @@ class RemoteObjectStore:
 
     def _path(self, name: str) -> str:
         return f"{fsspec.core.url_to_fs(self._url)[1].rstrip('/')}/{name}"
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """Raise what the library of an object store raises as an OSError, as a file system does."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"the object store does not answer: {type(error).__name__}") from error
 
 
 def _write(path: Path, content: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What a person sees of a run whose libraries write into a log file."""
+"""Redirects the output of libraries to a log file, while progress stays in the terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _redirected: list[Terminal] = []
 
 
 def progress_stream() -> TextIO:
-    """Where progress is shown: stderr, also while it is redirected."""
+    """The stream for progress bars: the terminal's stderr, also while stderr is redirected."""
     return _redirected[-1].err if _redirected else sys.stderr
 
 
@@ -37,7 +37,7 @@ def output_in_log(log: Path) -> Iterator[Terminal]:
     """Redirect stdout and stderr of this process and its child processes to the file ``log``, which is overwritten.
 
     File descriptors are redirected, since Ray writes with native code too. Progress bars and the log lines of this
-    project still reach the terminal; other text does through the `Terminal` that is yielded.
+    project still reach the terminal; other text has to be written to the `Terminal` that is yielded.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -72,7 +72,7 @@ def _redirect(descriptor: int, target: int) -> Iterator[None]:
 
 @contextmanager
 def _handling(handler: logging.Handler) -> Iterator[None]:
-    """Add ``handler`` to the root logger, in the format of the handlers that it has."""
+    """Add ``handler`` to the root logger, with the formatter of its existing handlers."""
     root = logging.getLogger()
     handler.setFormatter(next((each.formatter for each in root.handlers), None))
     root.addHandler(handler)

@@ -1,4 +1,4 @@
-"""Loops that the parts of the service run in their event loop."""
+"""Periodic background work of the deployments in their event loop."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ log = logging.getLogger(__name__)
 
 
 async def repeat(part: str, work: Callable[[], Awaitable[bool]], pause: Callable[[], Awaitable[None]]) -> None:
-    """Call ``work`` for ever; ``pause`` after a call that found nothing to do or raised.
+    """Call ``work`` in an endless loop, and ``pause`` after a call that returned False or raised.
 
     Args:
-        part: the part of the service, for its log line.
+        part: name of the part of the service, for log lines.
     """
     while True:
         try:
@@ -28,11 +28,11 @@ async def repeat(part: str, work: Callable[[], Awaitable[bool]], pause: Callable
             await pause()
 
 
-async def poll(look: Callable[[], T | None], wait_s: float, interval_s: float) -> T | None:
-    """Call ``look`` in a thread every ``interval_s`` seconds until it returns something; None after ``wait_s``."""
+async def poll(read: Callable[[], T | None], wait_s: float, interval_s: float) -> T | None:
+    """Call ``read`` in a thread every ``interval_s`` seconds until it returns a value; None after ``wait_s``."""
     deadline = time.monotonic() + wait_s
     while True:
-        found = await asyncio.to_thread(look)
+        found = await asyncio.to_thread(read)
         left = deadline - time.monotonic()
         if found is not None or left <= 0:
             return found

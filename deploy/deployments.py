@@ -63,7 +63,7 @@ class GatewayDeployment:
         generator = cast(Generator, RemoteGenerator(self._generator))
         status = cast(ReplicaStatus, RemoteHandle(self._status))
         stories = cast(Stories, RemoteHandle(self._stories))
-        return create_app(self._config, self._model, characters, generator, jobs, status, stories)
+        return create_app(self._config, self._model, characters, generator, jobs, stories, status)
 
 
 class GeneratorDeployment(ModelVersions):

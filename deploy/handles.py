@@ -7,15 +7,18 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from components.characters.character import Character
 from components.characters.character_rows import CharacterRows
 from components.errors import RealCustomError
-from deploy.interfaces.errors import BusyError, UnavailableError
+from deploy.interfaces.errors import BusyError, ReplicaDiedError, UnavailableError
+
+_RESTARTED = "a part of the service was restarted; try again"
 
 
 class RemoteHandle:
@@ -45,7 +48,7 @@ class RemoteGenerator(RemoteHandle):
     async def stream(self, *arguments: Any) -> AsyncGenerator[Any, None]:
         response = self._handle.options(stream=True).stream.remote(*arguments)
         try:
-            with _original_errors():
+            with _original_errors(ReplicaDiedError):
                 async for event in response:
                     yield event
         except BaseException:  # also GeneratorExit, when the consumer stops early
@@ -75,15 +78,21 @@ class RemoteCharacters(RemoteHandle):
 
 
 @contextmanager
-def _original_errors() -> Iterator[None]:
-    """Raise this project's and the database's exceptions unwrapped, and Ray's as `UnavailableError`."""
+def _original_errors(died: type[UnavailableError] = UnavailableError) -> Iterator[None]:
+    """Raise this project's, the database's and the store's exceptions unwrapped, and Ray's as `UnavailableError`.
+
+    Args:
+        died: raised if the replica died.
+    """
     try:
         yield
     except BackPressureError:
         raise BusyError("too many requests are waiting; try again later") from None
-    except (RayActorError, DeploymentUnavailableError):
-        raise UnavailableError("a part of the service was restarted; try again") from None
+    except (ActorUnavailableError, DeploymentUnavailableError):
+        raise UnavailableError(_RESTARTED) from None
+    except RayActorError:
+        raise died(_RESTARTED) from None
     except RayTaskError as error:
-        if isinstance(error.cause, RealCustomError | OperationalError | InterfaceError):
+        if isinstance(error.cause, RealCustomError | OperationalError | InterfaceError | PoolTimeoutError | OSError):
             raise error.cause from None
         raise

@@ -15,6 +15,7 @@ import pytest
 from components.config import Config, load_config
 from components.model.miniature import MiniatureLayout
 from components.pretraining.untrained import save_untrained
+from tests.browser.needs import missing
 from tests.fixtures.postgres import postgres_server, postgres_url
 from tests.fixtures.s3 import s3_bucket, s3_server
 
@@ -30,6 +31,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if (why := missing()) is not None:
+        terminalreporter.write_line(f"tests/browser is skipped: {why}")
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def main() -> None:
 def interface(config: Config) -> dict[str, Any]:
     """The OpenAPI document; no part of the service is needed for it."""
     nobody = cast(Any, object())
-    return create_app(config, ModelResponse(id="", version=""), nobody, nobody, nobody, None, nobody).openapi()
+    return create_app(config, ModelResponse(id="", version=""), nobody, nobody, nobody, nobody).openapi()
 
 
 def page(document: Schema) -> str:

@@ -9,7 +9,7 @@ from tools.api_page import interface
 
 
 def document() -> str:
-    """The document as JSON, as it is where keys are asked for."""
+    """The JSON of the document of a service that requires API keys."""
     found = interface(load_config("tiny", ["serving.access.keys=required"]))
     return json.dumps(found, indent=1, sort_keys=True) + "\n"
 

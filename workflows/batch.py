@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.batch.run import draw_table
+from components.batch.run import generate_table
 from components.config import Config
 
 
 def run(config: Config, table: str, output: Path) -> None:
     """Generate every row of ``table`` into the folder ``output``, and print how many succeeded and how many failed."""
-    report = draw_table(config, table, output)
-    print(f"{report.rows} rows: {report.done} done ({report.drawn} generated now), {report.failed} failed")
+    report = generate_table(config, table, output)
+    print(f"{report.rows} rows: {report.done} done ({report.generated} generated now), {report.failed} failed")
     print(f"wrote {report.results}")

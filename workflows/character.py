@@ -13,29 +13,50 @@ from rich.text import Text
 
 from workflows.entry import one_line_errors
 from workflows.service import LOCAL, ServiceUrl, connect, find
+from workflows.subject_region import BOX_HELP, MASK_HELP, mask_paths, read_boxes
 
 app = typer.Typer(help="Characters of a running service.", no_args_is_help=True)
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE...", help="One to four images of the character (PNG, JPEG or WebP).")
+]
+Boxes = Annotated[
+    list[str] | None, typer.Option("--box", metavar="BOX", help=f"{BOX_HELP} Repeatable: one for each image, in order.")
+]
+Masks = Annotated[
+    list[str] | None,
+    typer.Option("--mask", metavar="PATH", help=f"{MASK_HELP} Repeatable: one for each image, in order."),
+]
 Who = Annotated[str, typer.Argument(metavar="CHARACTER", help="Id or name of the character.")]
 
 
 @app.command("create")
 def create(
     name: Annotated[str, typer.Argument(help="Name of the character; prompts can mention it as @name.")],
-    pictures: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="One to four images of the character (PNG, JPEG or WebP).")
-    ],
+    pictures: Images,
     description: Annotated[str, typer.Option(help="Description, for example: a red robot with a hat.")] = "",
     word: Annotated[
         str | None, typer.Option(help="Word that names it in prompts. Default: the noun of the description.")
     ] = None,
+    box: Boxes = None,
+    mask: Masks = None,
     url: ServiceUrl = LOCAL,
 ) -> None:
     """Create a character from images; print its id, and advice on the images."""
     with one_line_errors(), connect(url) as client:
-        created = client.characters.create(name, pictures, description, word)
+        created = client.characters.create(name, pictures, description, word, read_boxes(box), mask_paths(mask))
     print(created.id)
     print(f"prompts can mention it as @{name}, or by the word {created.target_word!r}", file=sys.stderr)
     for sentence in created.advice:
+        print(sentence, file=sys.stderr)
+
+
+@app.command("add")
+def add(who: Who, pictures: Images, box: Boxes = None, mask: Masks = None, url: ServiceUrl = LOCAL) -> None:
+    """Add images to a character, which has at most four; print advice on them."""
+    with one_line_errors(), connect(url) as client:
+        identifier = find(client, who).id
+        changed = client.characters.add_pictures(identifier, pictures, read_boxes(box), mask_paths(mask))
+    for sentence in changed.advice:
         print(sentence, file=sys.stderr)
 
 

@@ -16,7 +16,8 @@ from components.config import presets as known_presets
 from workflows import character, key, story
 from workflows.entry import launch, one_line_errors
 from workflows.options import ConfigFile, Overrides, Preset, Settings
-from workflows.service import URL, draw
+from workflows.service import URL, generate_image
+from workflows.subject_region import BOX_HELP, MASK_HELP, read_box
 
 app = typer.Typer(
     help="Subject-driven image generation: prepare data, train an adapter, register it, and generate with a subject.",
@@ -148,6 +149,8 @@ def generate(
         typer.Option(metavar="PATH", help="Generate every row of this .jsonl, .csv or .parquet file instead."),
     ] = None,
     reference: Annotated[Path | None, typer.Option(metavar="PATH", help="Image of the subject.")] = None,
+    box: Annotated[str | None, typer.Option(metavar="BOX", help=BOX_HELP)] = None,
+    mask: Annotated[Path | None, typer.Option(metavar="PATH", help=MASK_HELP.replace(", or none", ""))] = None,
     word: Annotated[
         str | None,
         typer.Option(help="Word that names the subject. Omit it to detect or insert one."),
@@ -177,14 +180,26 @@ def generate(
         return
     if prompt is None:
         raise typer.BadParameter("give a prompt, or a --table", param_hint="--prompt")
-    request = {"prompt": prompt, "reference": reference, "word": word, "output": output or Path("picture.png")}
+    if reference is None and (box is not None or mask is not None):
+        raise typer.BadParameter(
+            "it says where the subject of the --reference is: give one", param_hint="--box, --mask"
+        )
+    with one_line_errors():
+        region = {"box": None if box is None else read_box(box), "mask": mask}
+    request = {
+        "prompt": prompt,
+        "reference": reference,
+        "word": word,
+        "output": output or Path("picture.png"),
+        **region,
+    }
     if url is not None:
         if overrides or config_file:
             raise typer.BadParameter(
                 "the service has its own configuration", param_hint="--set" if overrides else "--config"
             )
         with one_line_errors():
-            draw(url, **request, seed=seed, characters=character or [])  # type: ignore[arg-type]
+            generate_image(url, **request, seed=seed, characters=character or [])  # type: ignore[arg-type]
         return
     if character:
         raise typer.BadParameter("characters belong to a service: give its --url", param_hint="--character")
@@ -203,6 +218,21 @@ def serve(
 ) -> None:
     """Serve a registered model on this machine until Ctrl-C."""
     _stage("serve", Settings(preset, config_file, overrides), model=model)
+
+
+@app.command()
+def studio(
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="models:/name@alias or models:/name/version. Default: as configured."),
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open the studio in this machine's browser.")] = True,
+    preset: Preset = None,
+    config_file: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Serve a registered model on this machine and open the studio in a browser, until Ctrl-C."""
+    _stage("studio", Settings(preset, config_file, overrides), model=model, browser=browser)
 
 
 @app.command()

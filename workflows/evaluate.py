@@ -69,7 +69,7 @@ def _show(outcome: Outcome) -> None:
             cells = (dreambench.as_text(row.cells[name]) for name in table.metrics)
             shown.add_row(row.name, *cells, dreambench.BY_OTHERS if row.by_others else "")
         console.print(shown)
-    console.print(f"{outcome.drawn} of {len(outcome.rows)} images generated now, {outcome.scored} scored now")
+    console.print(f"{outcome.generated} of {len(outcome.rows)} images generated now, {outcome.scored} scored now")
     for name in (PICTURES, GALLERY):
         console.print(str(outcome.directory / name), soft_wrap=True)
 

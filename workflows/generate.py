@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from components.config import Config
-from components.data.decode import decode_picture
-from components.data.region import subject_mask
+from components.data.decode import decode_mask, decode_with_alpha
+from components.data.region import find_mask
+from components.data.schema import Box
 from components.errors import DataError, WordError
 from components.model.naming import WordNamer
 from components.model.subjects import Subject
@@ -25,8 +26,12 @@ def run(
     word: str | None = None,
     output: Path = Path("picture.png"),
     seed: int = 0,
+    box: Box | None = None,
+    mask: Path | None = None,
 ) -> None:
     """Generate ``prompt`` into ``output``, with the subject of ``reference`` in the place of ``word``.
+
+    The subject is where ``mask``, a picture of the reference's size, is white, or else in ``box``.
 
     Without ``word`` it is detected by the reference, or generated and inserted into the prompt (one-step mode); it is
     printed.
@@ -40,35 +45,47 @@ def run(
         raise WordError("word needs a reference: give an image of the subject that it names")
     if word is not None:
         require_word(prompt, word)
-    picture = None if reference is None else _read(reference, config.data.max_pixels)
+    subject_on_white = None if reference is None else _read(reference, box, mask, config)
     pipeline = versions.load_pipeline(config, f"models:/{config.registry.model}@{config.registry.alias}")
     subject = None
-    if picture is not None:
-        cutout = cut_out(picture, subject_mask(picture), pipeline.reference_size)
+    if subject_on_white is not None:
+        cutout = cut_out(*subject_on_white, pipeline.reference_size)
         if word is None:
             naming = WordNamer.from_config(config.model, config.naming).name(prompt, [cutout])
             prompt, word = naming.prompt, naming.word
             print(f"word {naming} of {prompt!r}")
         subject = Subject(pipeline.encode_subject([cutout]), word)
-    drawn = pipeline(
+    result = pipeline(
         prompt,
         subjects=subject,
         **config.sampling.arguments,
         generator=torch.Generator().manual_seed(seed),
     )
     partial = output.with_name(f".{output.name}.partial")
-    drawn.images[0].save(partial, format="PNG")
+    result.images[0].save(partial, format="PNG")
     partial.replace(output)
     print(f"wrote {output}")
 
 
-def _read(reference: Path, max_pixels: int) -> Image.Image:
+def _read(reference: Path, box: Box | None, mask: Path | None, config: Config) -> tuple[Image.Image, Image.Image]:
+    """The reference, and the mask of its subject."""
     try:
-        return decode_picture(reference.read_bytes(), max_pixels)
+        decoded = decode_with_alpha(reference.read_bytes(), config.data.max_pixels)
     except OSError:
         raise DataError(f"reference {reference} cannot be read: give the path of an image") from None
     except DataError as error:
         raise DataError(f"reference {reference}: {error}") from None
+    size = decoded.picture.size
+    if mask is not None:
+        try:
+            return decoded.picture, decode_mask(mask.read_bytes(), size, config.data.max_pixels)
+        except OSError:
+            raise DataError(f"mask {mask} cannot be read: give the path of an image") from None
+        except DataError as error:
+            raise DataError(f"{error}; give an image of {size[0]}x{size[1]} pixels, white on the subject") from None
+    if box is not None and not (0 <= box[0] < box[2] <= size[0] and 0 <= box[1] < box[3] <= size[1]):
+        raise DataError(f"box: not inside the reference of {size[0]}x{size[1]} pixels; write left,top,right,bottom")
+    return decoded.picture, find_mask(decoded, config.data.region, box)
 
 
 if __name__ == "__main__":

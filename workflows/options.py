@@ -34,7 +34,7 @@ Overrides = Annotated[
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says about the configuration."""
+    """The configuration options of the command line."""
 
     preset: str | None = None
     file: Path | None = None

@@ -5,7 +5,6 @@ A stage whose result exists returns at once: an interrupted run continues, and a
 
 from __future__ import annotations
 
-import base64
 import io
 import logging
 import shutil
@@ -16,23 +15,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import ray
 from PIL import Image
 from rich.console import Console
 
+from components.client import Client
+from components.client.fields import Options
 from components.cluster import connect
 from components.config import Config
 from components.errors import ConfigError
 from components.evaluation.toybench import Case, cases, score_subjects
 from components.judges.judge import Judge
-from components.pictures import rows_of_pictures
+from components.pictures import rows_of_pictures, to_png
 from components.registry import promotion, versions
 from components.registry.tracker import MlflowTracker
 from components.terminal import output_in_log
 from components.training.launch import train, training_fingerprint
 from components.world.write import write_world
 from workflows.evaluate import scores_table
+from workflows.example_story import make_example
 from workflows.prepare import prepare_and_log
 
 logger = logging.getLogger(__name__)
@@ -93,8 +94,9 @@ def _run(config: Config, encoders: str, keep: bool, console: Console) -> None:
         with _stage(console, f"5/6 serve {uri}, create characters and generate over HTTP"):
             url = app.start(config, uri)
             chosen = cases(config.quickstart.showcase, config.seed + 1, config)
-            with httpx.Client(base_url=url, timeout=config.serving.request_timeout_s) as client:
+            with Client(url) as client:
                 shown = [_show(client, config, case) for case in chosen]
+                make_example(client, config)
             picture = _save(config, chosen, shown)
         if not keep:
             app.stop()
@@ -106,7 +108,7 @@ def _run(config: Config, encoders: str, keep: bool, console: Console) -> None:
         for line in _ending(config, picture, time.monotonic() - began, keep):
             console.print(line, soft_wrap=True)
         if keep:
-            console.print(f"serving at {url} until you press Ctrl-C", soft_wrap=True)
+            console.print(f"serving at {url}, the studio at {url}/studio/, until you press Ctrl-C", soft_wrap=True)
             while True:
                 time.sleep(1)
     finally:
@@ -128,7 +130,10 @@ def _ending(config: Config, picture: Path, seconds: float, keep: bool) -> list[s
         ]
     else:
         lines += ["next: `realcustom --help`"]
-    return lines if keep else [*lines, "`realcustom quickstart --keep` leaves the service running at the end"]
+    if keep:
+        return lines
+    lines += ["`realcustom studio` opens the example story in a browser"]
+    return [*lines, "`realcustom quickstart --keep` leaves the service running at the end"]
 
 
 def _trained(config: Config) -> versions.ModelVersion:
@@ -143,33 +148,14 @@ def _trained(config: Config) -> versions.ModelVersion:
     return versions.register(config, trained.adapter, trained.run_id, {"fingerprint": fingerprint}, tracker.store)
 
 
-def _show(client: httpx.Client, config: Config, case: Case) -> Shown:
+def _show(client: Client, config: Config, case: Case) -> Shown:
     """Create a character from an unseen identity, then generate its prompt without and with it."""
-    created = client.post(
-        "/v1/characters",
-        files={"pictures": ("reference.png", _png(case.reference), "image/png")},
-        data={"name": case.identity.kind, "target_word": case.identity.kind},
-    )
-    created.raise_for_status()
-    character = created.json()["id"]
-    request = {
-        "prompt": case.wanted.prompt,
-        "seed": case.seed,
-        "size": f"{config.sampling.width}x{config.sampling.height}",
-    }
-    stock = client.post("/v1/images/generations", json=request)
-    stock.raise_for_status()
-    ours = client.post(
-        "/v1/images/generations", json=request | {"characters": [{"id": character}], "return_masks": True}
-    )
-    ours.raise_for_status()
-    drawn = ours.json()["data"][0]
-    return Shown(
-        case.reference,
-        _picture(stock.json()["data"][0]["b64_json"]),
-        _picture(drawn["b64_json"]),
-        _picture(drawn["masks_b64_json"][0]),
-    )
+    kind = case.identity.kind
+    character = client.characters.create(kind, to_png(case.reference), target_word=kind)
+    asked: Options = {"seed": case.seed, "size": f"{config.sampling.width}x{config.sampling.height}"}
+    [stock] = client.generate(case.wanted.prompt, **asked)
+    [ours] = client.generate(case.wanted.prompt, [character], **asked | {"return_masks": True})
+    return Shown(case.reference, _image(stock.data), _image(ours.data), _image(ours.masks[0]))
 
 
 def _save(config: Config, chosen: list[Case], shown: list[Shown]) -> Path:
@@ -195,14 +181,8 @@ def _stage(console: Console, name: str) -> Iterator[None]:
     console.print(f"   {time.monotonic() - began:.0f} s")
 
 
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _picture(encoded: str) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(encoded)))
+def _image(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from components.client import Character, Choice, Client, Pictures
+from components.data.schema import Box
 from components.errors import DataError, NotFoundError
 
 #: Environment variable of the key, since other users can read command lines.
@@ -38,7 +39,7 @@ def find(client: Client, who: str) -> Character:
     return found[0]
 
 
-def draw(
+def generate_image(
     url: str,
     prompt: str,
     characters: Sequence[str] = (),
@@ -46,8 +47,12 @@ def draw(
     word: str | None = None,
     output: Path = Path("picture.png"),
     seed: int = 0,
+    box: Box | None = None,
+    mask: Path | None = None,
 ) -> None:
     """Generate ``prompt`` into ``output`` with the service: with its ``characters``, or the subject of ``reference``.
+
+    ``box`` and ``mask`` say where the subject of the reference is.
 
     Raises:
         DataError: both are given, or ``output`` is not named as a PNG, JPEG or WebP file.
@@ -59,18 +64,18 @@ def draw(
         raise DataError("reference: give a reference or characters, not both")
     with connect(url) as client:
         if reference is not None:
-            drawn = client.edit(reference, prompt, word, seed=seed, output_format=kind)
+            pictures = client.edit(reference, prompt, word, [box], [mask], seed=seed, output_format=kind)
         else:
             chosen = [Choice(find(client, who).id, word) for who in characters]
-            drawn = client.generate(prompt, chosen, seed=seed, output_format=kind)
-    drawn[0].save(output.with_name(f".{output.name}.partial")).replace(output)
-    _tell(drawn)
+            pictures = client.generate(prompt, chosen, seed=seed, output_format=kind)
+    pictures[0].save(output.with_name(f".{output.name}.partial")).replace(output)
+    _print_notes(pictures)
     print(f"wrote {output}")
 
 
-def _tell(drawn: Pictures) -> None:
+def _print_notes(pictures: Pictures) -> None:
     """Print what the response says besides the image."""
-    if drawn.revised_prompt is not None:
-        print(f"revised prompt: {drawn.revised_prompt!r}")
-    for note in drawn.notes:
+    if pictures.revised_prompt is not None:
+        print(f"revised prompt: {pictures.revised_prompt!r}")
+    for note in pictures.notes:
         print(f"note: {note}")

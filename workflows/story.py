@@ -23,12 +23,12 @@ Which = Annotated[str, typer.Argument(metavar="STORY", help="Its id or its title
 
 @app.command("new")
 def new(
-    script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="A text file, a line a panel; - reads stdin.")],
+    script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="A text file, one panel per line; - reads stdin.")],
     title: Annotated[str | None, typer.Option(help="By default the file's name.")] = None,
-    style: Annotated[str, typer.Option(help="Goes into the prompt of every panel.")] = "",
+    style: Annotated[str, typer.Option(help="Appended to the prompt of every panel.")] = "",
     url: ServiceUrl = LOCAL,
 ) -> None:
-    """Create a story of a script whose lines may mention characters as @name, and print its id."""
+    """Create a story from a script whose lines may mention characters as @name, and print its id."""
     with one_line_errors(), connect(url) as client:
         text = _read(script)
         created = client.stories.create(title or (script.stem if str(script) != "-" else "Story"), text, style)
@@ -74,15 +74,20 @@ def export(
     which: Which,
     to: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="book.pdf, book.cbz, pictures.zip, or story.zip for another installation."),
+        typer.Option(
+            metavar="FILE",
+            help="book.pdf, book.cbz, pictures.zip, a tall story.png, or story.zip to import elsewhere.",
+        ),
     ],
     url: ServiceUrl = LOCAL,
 ) -> None:
-    """Write a story to a file; the name says which kind."""
+    """Export a story to a file; its name determines the format."""
     with one_line_errors(), connect(url) as client:
         kind = export_format(to)
         if kind is None:
-            raise DataError("--to: name it .pdf, .cbz, pictures.zip (its PNG files) or story.zip (to import elsewhere)")
+            raise DataError(
+                "--to: name it .pdf, .cbz, .png, pictures.zip (its PNG files) or story.zip (to import elsewhere)"
+            )
         data = client.stories.export(find(client, which).id, kind)
         partial = to.with_name(f".{to.name}.partial")
         partial.write_bytes(data)
@@ -92,10 +97,10 @@ def export(
 
 @app.command("import")
 def import_story(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `export --to story.zip` has written.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of `export --to story.zip`.")],
     url: ServiceUrl = LOCAL,
 ) -> None:
-    """Open a story of another installation, print its id, and say what could not be brought."""
+    """Import a story of another installation, print its id, and what could not be imported."""
     with one_line_errors(), connect(url) as client:
         story = client.stories.import_file(file)
     print(story.id)
@@ -131,13 +136,13 @@ def _read(script: Path) -> str:
 
 
 def _wait(client: Client, story: str, sent: set[str], numbers: dict[str, int]) -> int:
-    """Tell of each panel when it is drawn; returns how many could not be."""
-    told: set[str] = set()
+    """Print the result of each panel when its jobs end; returns the number of failed panels."""
+    printed: set[str] = set()
     failed = 0
     for state in client.stories.wait(story):
         for panel in state.panels:
-            if panel.id in sent - told and panel.job is None:
-                told.add(panel.id)
+            if panel.id in sent - printed and panel.job is None:
+                printed.add(panel.id)
                 failed += panel.error is not None
                 result = "drawn" if panel.error is None else panel.error["message"]
                 print(f"panel {numbers.get(panel.id, '?')}: {result}", file=sys.stderr)

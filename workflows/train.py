@@ -9,7 +9,7 @@ from components.training.launch import train
 
 
 def run(config: Config) -> None:
-    """Train, register, and say under which version."""
+    """Train and register an adapter, and print its version."""
     tracker = MlflowTracker(config)
     trained = train(config, tracker)
     tags = {"fingerprint": trained.fingerprint}

@@ -1,6 +1,6 @@
 """Training as a plain PyTorch script: one process, one loop, rows in memory.
 
-The model, the objective and the optimizer are this project's, so that a ratio tells what the way of running them costs.
+Model, objective and optimizer are this project's, so a ratio measures the overhead of the training loop.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _STEPS = 3
 
 
 def memory_by_rank(config: Config, hidden_dim: int, sharding: str) -> dict[str, Any]:
-    """Parameters of an adapter with so wide a projector, and MiB that each of two workers held at most."""
+    """The number of parameters of an adapter with this projector width, and the peak MiB of each of two workers."""
     training = config.training.model_copy(
         update={"workers": 2, "sharding": sharding, "batch_size": 2, "shuffle_rows": 2}
     )

@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 from components.data.decode import decode_picture
 
 _MAX_PIXELS = 50_000_000
-#: Pictures that cross from one process to another at a time, either way.
+#: Images per block or batch that is passed between processes.
 _BATCH = 64
 
 
 def shrink(file: str, side: int) -> NDArray[np.uint8]:
-    """A picture file as [side, side, 3]."""
+    """Decode an image file to [side, side, 3]."""
     picture = decode_picture(Path(file).read_bytes(), _MAX_PIXELS)
     return np.asarray(picture.resize((side, side), Image.Resampling.LANCZOS))
 
@@ -46,7 +46,7 @@ class _Pictures(Dataset[NDArray[np.uint8]]):
 
 
 def ray_data(files: Sequence[str], side: int, processes: int) -> Callable[[], int]:
-    """A pass over ``files`` with Ray Data, block by block; says how many pictures arrived."""
+    """Decode ``files`` with Ray Data, block by block; returns the number of images."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = _BATCH * side * side * 3  # a batch is a block, and is copied once
@@ -69,7 +69,7 @@ def ray_data(files: Sequence[str], side: int, processes: int) -> Callable[[], in
 
 
 def data_loader(files: Sequence[str], side: int, processes: int) -> Callable[[], int]:
-    """The same with torch's `DataLoader`, whose workers stay between passes."""
+    """The same with torch's `DataLoader` with persistent workers."""
     loader = DataLoader(
         _Pictures(files, side),
         batch_size=_BATCH,
@@ -85,7 +85,7 @@ def data_loader(files: Sequence[str], side: int, processes: int) -> Callable[[],
 
 
 def take_turns(readers: dict[str, Callable[[], int]], expected: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of ``rounds`` passes each, after an untimed one that starts every process."""
+    """Seconds of ``rounds`` alternating passes, after an untimed one that starts all processes."""
     seconds: dict[str, list[float]] = {name: [] for name in readers}
     for turn in range(rounds + 1):
         for name, run in readers.items():

@@ -10,7 +10,7 @@ _MIB = 2**20
 
 
 class TreePeak:
-    """A `with` block whose ``mib`` afterwards is the most that process ``pid`` and its descendants held at a time.
+    """Context manager; ``mib`` is the peak memory of process ``pid`` and its descendants.
 
     Proportional set sizes are added, as Linux knows them, so that Ray's object store, which many processes map,
     counts once.
@@ -45,4 +45,4 @@ def _held(process: psutil.Process) -> int:
     try:
         return int(process.memory_full_info().pss)
     except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return 0  # it ended while it was looked at
+        return 0  # it has ended

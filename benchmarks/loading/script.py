@@ -1,7 +1,7 @@
 """Preparation as a plain PyTorch script: a `DataLoader` curates row by row, the main process encodes.
 
-It calls this project's own functions for every picture, caption and shard. What it lacks is what a pipeline adds: a
-picture that several rows show is read, cut out and encoded for each of them, and nothing survives an interruption.
+It calls this project's functions for every image, caption and shard, without the features of a pipeline: an image in
+several rows is read, cut out and encoded for each of them, and an interrupted run starts again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from components.data.units import MarkedRow, Unit
 
 @dataclass
 class _Packed:
-    """Curated rows, their pixels as tensors, which workers hand over through shared memory."""
+    """Curated rows with pixels as tensors, which workers pass through shared memory."""
 
     jobs: list[MarkedRow]
     rows: list[Row]
@@ -50,7 +50,7 @@ class _Rows(Dataset[tuple[MarkedRow, Curated]]):
 
 
 def prepare_by_script(config: Config, directory: Path, processes: int) -> int:
-    """Prepare ``config.data.source`` into shards below ``directory``, in so many processes; returns the rows."""
+    """Prepare ``config.data.source`` into shards below ``directory``; returns the number of rows."""
     work = plan_work(config, read_source(config.data))
     settings = CurateSettings.of(config, work.source.store)
     loader = DataLoader(
@@ -70,7 +70,7 @@ def prepare_by_script(config: Config, directory: Path, processes: int) -> int:
 
 
 def _pack(batch: list[tuple[MarkedRow, Curated]]) -> _Packed:
-    """Rows side by side, nothing shared among them."""
+    """Collate rows, without sharing values between them."""
     rows, views, cutouts = [], [], []
     for _, curated in batch:
         for row in curated.rows:

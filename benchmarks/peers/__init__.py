@@ -1,4 +1,5 @@
-"""Compared methods of generating the same image: stock diffusers, its IP-Adapter, the plain schedule, and ours.
+"""The compared implementations: stock diffusers, its IP-Adapter, the paper's schedule unoptimized, and this project's.
 
-All of them denoise one `Scene` on the same weights. A module says what it computes and recomputes.
+All of them denoise the same `DenoisingInputs` with the same U-Net weights. Each module describes what its
+implementation computes once and what in every step.
 """

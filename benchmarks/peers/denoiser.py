@@ -1,8 +1,8 @@
-"""The noise prediction of one conditioning that is denoised alone.
+"""Noise prediction for a single request, with the denoiser of the service.
 
 In the first `GuidanceConfig.steps` steps the influence masks are computed, from the attention maps of a text-only call
-(paper section 3.3) or of the conditional rows of the previous step. The keys and values of vision and text tokens
-do not change between steps and are computed once.
+(paper section 3.3) or of the conditional rows of the previous step. The keys and values of vision and text tokens do
+not change between steps and are computed once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from components.model.prompt_conditioning import PromptConditioning
 
 
 class Denoiser(PromptConditioning):
-    """A `PromptConditioning` with a U-Net of its own.
+    """A `PromptConditioning` that calls its own U-Net, as a batch of one request.
 
     Args:
         unet: with a `RealCustomAdapter` attached, if there are subjects.

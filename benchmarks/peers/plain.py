@@ -1,9 +1,9 @@
-"""The paper's schedule without optimizations: three U-Net calls of one prompt in each step, without caches.
+"""The paper's schedule without optimizations: three U-Net calls with one prompt each in each step, without caches.
 
-A text-only call finds the mask (in the first `GuidanceConfig.steps` steps), one call predicts with the reference, one
-with a black picture. Every call projects its features, computes text and vision keys and values, and holds the
-float32 attention maps of all words, heads and layers, as the authors' code does. What it computes is the reference
-that faster ways are held against.
+A text-only call computes the mask (in the first `GuidanceConfig.steps` steps), one call predicts with the reference,
+one with a black image. Every call projects its features, computes text and vision keys and values, and holds the
+float32 attention maps of all words, heads and layers, as the authors' code does. Faster implementations are
+compared with its results.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
-from benchmarks.peers.scene import Implementation, Scene, denoise, share_weights
+from benchmarks.peers.inputs import DenoisingInputs, Implementation, denoise, share_weights
 from components.model.attention import VisionKeyValues, layer_size
 from components.model.text import TextFeatures
 from components.model.vision import VisionFeatures
@@ -25,7 +25,7 @@ _EPSILON = 1e-6
 
 @dataclass
 class _Call:
-    """What the layers of one U-Net call share: the subject, and the maps [b, heads, t, h, w] they leave behind."""
+    """State shared by the layers of one U-Net call: the subject's inputs, and the recorded maps [b, heads, t, h, w]."""
 
     latent_size: tuple[int, int]
     tokens: Tensor | None = None
@@ -60,67 +60,69 @@ class PlainAttnProcessor:
 
 
 class PlainPredictor:
-    """The guided prediction; ``mask`` [b, 1, H, W] is the last one found."""
+    """The guided noise prediction; ``mask`` [b, 1, H, W] is the last one computed."""
 
-    def __init__(self, scene: Scene) -> None:
-        if scene.guidance.norm != "min_max_per_channel":
+    def __init__(self, inputs: DenoisingInputs) -> None:
+        if inputs.guidance.norm != "min_max_per_channel":
             raise ValueError("the plain schedule knows guidance.norm=min_max_per_channel only")
-        self.scene, self.unet = scene, share_weights(scene.unet)
+        self.inputs, self.unet = inputs, share_weights(inputs.unet)
         self.mask: Tensor | None = None
         processors: dict[str, object] = {}
         for name in self.unet.attn_processors:
-            layer = scene.adapter.layers[name.removesuffix(".processor").replace(".", "/")] if "attn2" in name else None
+            layer = (
+                inputs.adapter.layers[name.removesuffix(".processor").replace(".", "/")] if "attn2" in name else None
+            )
             processors[name] = AttnProcessor2_0() if layer is None else PlainAttnProcessor(layer)
         self._layers = [p for p in processors.values() if isinstance(p, PlainAttnProcessor)]
-        self.unet.set_attn_processor(processors)  # which empties the dictionary
+        self.unet.set_attn_processor(processors)  # empties the dictionary
 
     def __call__(self, latents: Tensor, timestep: Tensor, step: int) -> Tensor:
-        scene = self.scene
-        if step < scene.guidance.steps or self.mask is None:
-            _, maps = self._predict(latents, timestep, scene.prompt, None)
+        inputs = self.inputs
+        if step < inputs.guidance.steps or self.mask is None:
+            _, maps = self._predict(latents, timestep, inputs.prompt, None)
             self.mask = self._find_mask(maps)
-        conditional, _ = self._predict(latents, timestep, scene.prompt, scene.reference)
-        unconditional, _ = self._predict(latents, timestep, scene.negative, scene.absent)
-        return unconditional + scene.guidance_scale * (conditional - unconditional)
+        conditional, _ = self._predict(latents, timestep, inputs.prompt, inputs.reference)
+        unconditional, _ = self._predict(latents, timestep, inputs.negative, inputs.absent)
+        return unconditional + inputs.guidance_scale * (conditional - unconditional)
 
     def _predict(
         self, latents: Tensor, timestep: Tensor, text: TextFeatures, features: VisionFeatures | None
     ) -> tuple[Tensor, list[Tensor]]:
-        """One call for b pictures: the prediction [b, 4, h, w], and every layer's maps [b, heads, t, h', w']."""
-        call = _Call(self.scene.size)
+        """One U-Net call for b images: the prediction [b, 4, h, w], and each layer's maps [b, heads, t, h', w']."""
+        call = _Call(self.inputs.size)
         if features is not None:
             assert self.mask is not None
-            call.tokens = self.scene.adapter(features).expand(len(latents), -1, -1)
-            call.mask = self.mask * self.scene.guidance.quantity
+            call.tokens = self.inputs.adapter(features).expand(len(latents), -1, -1)
+            call.mask = self.mask * self.inputs.guidance.quantity
         for layer in self._layers:
             layer.call = call
         predicted = self.unet(
             latents,
             timestep,
             encoder_hidden_states=text.tokens,
-            added_cond_kwargs={"text_embeds": text.pooled, "time_ids": self.scene.time_ids},
+            added_cond_kwargs={"text_embeds": text.pooled, "time_ids": self.inputs.time_ids},
             return_dict=False,
         )[0]
         return predicted, call.maps
 
     def _find_mask(self, maps: list[Tensor]) -> Tensor:
-        """The target word's share: mean over heads, sum over its tokens, mean over layers; the best positions stay."""
-        size = tuple(-(-side // 2) for side in self.scene.size)
-        words = self.scene.words[:, :, None, None].float()
+        """Mask of the target word's attention: mean of heads, sum of its tokens, mean of layers, top positions."""
+        size = tuple(-(-side // 2) for side in self.inputs.size)
+        words = self.inputs.words[:, :, None, None].float()
         of_word = [(m.mean(1) * words).sum(1, keepdim=True) for m in maps]
         layers = [_stretch(F.interpolate(m, size, mode="bilinear", align_corners=False)) for m in of_word]
         quantity = _stretch(torch.cat(layers, 1).mean(1, keepdim=True)).flatten(1)
-        top = quantity.topk(max(1, int(quantity.shape[1] * self.scene.guidance.scope)), dim=1)
+        top = quantity.topk(max(1, int(quantity.shape[1] * self.inputs.guidance.scope)), dim=1)
         mask = torch.zeros_like(quantity).scatter(1, top.indices, top.values)
-        return mask.view(-1, 1, *size).to(self.scene.noise.dtype)
+        return mask.view(-1, 1, *size).to(self.inputs.noise.dtype)
 
 
-def plain(scene: Scene) -> Implementation:
-    """The plain implementation."""
-    unet_and_adapter = (scene.unet, scene.adapter)
+def plain(inputs: DenoisingInputs) -> Implementation:
+    """The implementation of this module."""
+    unet_and_adapter = (inputs.unet, inputs.adapter)
 
     def run(steps: int) -> Tensor:
-        return denoise(scene, PlainPredictor(scene), steps)
+        return denoise(inputs, PlainPredictor(inputs), steps)
 
     return Implementation("plain", run, unet_and_adapter)
 

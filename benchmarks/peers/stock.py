@@ -1,4 +1,4 @@
-"""SDXL with guidance and without a subject, by diffusers' pipeline: both prompts in one batch, fused attention."""
+"""SDXL without a subject, with diffusers' pipeline: both prompts of the guidance in one batch, fused attention."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from torch import Tensor
 
-from benchmarks.peers.scene import Implementation, Scene, share_weights
+from benchmarks.peers.inputs import DenoisingInputs, Implementation, share_weights
 
 
-def stock(scene: Scene) -> Implementation:
-    """diffusers' `StableDiffusionXLPipeline`, given encoded prompts, up to the last latents."""
-    unet = share_weights(scene.unet)
-    pipeline = pipeline_of(unet, scene)
-    return Implementation("stock", lambda steps: run_pipeline(pipeline, scene, steps), [unet])
+def stock(inputs: DenoisingInputs) -> Implementation:
+    """diffusers' `StableDiffusionXLPipeline` from encoded prompts to the final latents."""
+    unet = share_weights(inputs.unet)
+    pipeline = make_pipeline(unet, inputs)
+    return Implementation("stock", lambda steps: run_pipeline(pipeline, inputs, steps), [unet])
 
 
-def pipeline_of(unet: UNet2DConditionModel, scene: Scene) -> StableDiffusionXLPipeline:
-    """A pipeline of a U-Net and a scheduler alone."""
+def make_pipeline(unet: UNet2DConditionModel, inputs: DenoisingInputs) -> StableDiffusionXLPipeline:
+    """A pipeline of a U-Net and a scheduler, without the other components."""
     pipeline = StableDiffusionXLPipeline(
         vae=None,
         text_encoder=None,
@@ -27,7 +27,7 @@ def pipeline_of(unet: UNet2DConditionModel, scene: Scene) -> StableDiffusionXLPi
         tokenizer=None,
         tokenizer_2=None,
         unet=unet,
-        scheduler=type(scene.scheduler).from_config(scene.scheduler.config),
+        scheduler=type(inputs.scheduler).from_config(inputs.scheduler.config),
         add_watermarker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
@@ -35,18 +35,18 @@ def pipeline_of(unet: UNet2DConditionModel, scene: Scene) -> StableDiffusionXLPi
 
 
 @torch.no_grad()
-def run_pipeline(pipeline: StableDiffusionXLPipeline, scene: Scene, steps: int, **more: Any) -> Tensor:
-    """The last latents [b, 4, h, w] of ``scene``'s prompts."""
+def run_pipeline(pipeline: StableDiffusionXLPipeline, inputs: DenoisingInputs, steps: int, **more: Any) -> Tensor:
+    """The final latents [b, 4, h, w] for the prompts of ``inputs``."""
     latents: Tensor = pipeline(
-        prompt_embeds=scene.prompt.tokens,
-        pooled_prompt_embeds=scene.prompt.pooled,
-        negative_prompt_embeds=scene.negative.tokens,
-        negative_pooled_prompt_embeds=scene.negative.pooled,
-        height=scene.pixels[0],
-        width=scene.pixels[1],
-        latents=scene.noise,
+        prompt_embeds=inputs.prompt.tokens,
+        pooled_prompt_embeds=inputs.prompt.pooled,
+        negative_prompt_embeds=inputs.negative.tokens,
+        negative_pooled_prompt_embeds=inputs.negative.pooled,
+        height=inputs.pixels[0],
+        width=inputs.pixels[1],
+        latents=inputs.noise,
         num_inference_steps=steps,
-        guidance_scale=scene.guidance_scale,
+        guidance_scale=inputs.guidance_scale,
         output_type="latent",
         **more,
     ).images

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-#: Statuses that an overloaded service may answer with.
+#: Allowed statuses of an overloaded service.
 ALLOWED = frozenset({200, 202, 429, 503})
 #: Share of the samples of memory that are the warm-up, and those at the end that are compared with the next as many.
 _SHARE = 0.2
@@ -24,7 +24,7 @@ class Round:
         our_shorts, plain_shorts: of short requests among long ones.
         our_alone: of a request that is alone, on our service.
         bare: of the bare pipeline's call of the same pictures.
-        stored, uploaded: of a picture with a stored character; of creating one and drawing it.
+        stored, uploaded: of a picture with a stored character; of creating one and generating with it.
         encoding: of these, what encoding the reference took.
     """
 
@@ -40,7 +40,7 @@ class Round:
 
 
 def figures(rounds: Sequence[Round]) -> dict[str, Any]:
-    """Everything but the soak."""
+    """The figures of the report, except those of the soak test."""
     ours, plain = ([getattr(r, name) for r in rounds] for name in ("ours", "plain"))
     short = percentile(_all(r.our_shorts for r in rounds), 0.99)
     plain_short = percentile(_all(r.plain_shorts for r in rounds), 0.99)
@@ -72,7 +72,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def growth(samples: Sequence[float]) -> float:
-    """By what share the last fifth exceeds the fifth that follows the warm-up."""
+    """Relative growth from the first fifth after the warm-up to the last fifth."""
     size = max(1, int(len(samples) * _SHARE))
     return median(samples[-size:]) / median(samples[size : 2 * size] or samples[:1]) - 1
 
@@ -80,7 +80,7 @@ def growth(samples: Sequence[float]) -> float:
 def soak_figures(
     statuses: Iterable[int], jobs: Iterable[str], memory: Sequence[float], capacity: float, rate: float
 ) -> dict[str, Any]:
-    """What a soak has shown.
+    """The figures of a soak test.
 
     Args:
         statuses: of all answers.

@@ -11,31 +11,31 @@ from itertools import count
 from benchmarks.service.server_process import Answer, Target
 
 Send = Callable[[int], Awaitable[Answer]]
-#: Long requests are there this long before the first short one.
+#: Seconds between the first long request and the first short one.
 _AHEAD_S = 1.0
 
 
 @dataclass(frozen=True)
 class LoadResult:
-    """Answers of clients that kept a server busy, and how many seconds that took."""
+    """Responses of concurrent clients, and the seconds until the last one."""
 
     answers: list[Answer]
     seconds: float
 
     @property
     def rate(self) -> float:
-        """Pictures a second."""
+        """Images per second."""
         return sum(answer.status == 200 for answer in self.answers) / self.seconds
 
 
 async def keep_busy(target: Target, clients: int, requests: int, steps: int) -> LoadResult:
-    """``clients`` send ``requests`` together, each its next one as soon as it has an answer."""
+    """Closed loop: ``clients`` send ``requests`` in total, each its next one after a response."""
     seeds = iter(range(requests))
     answers: list[Answer] = []
 
     async def client() -> None:
         for seed in seeds:
-            answers.append(await target.draw(seed, steps))
+            answers.append(await target.generate(seed, steps))
 
     started = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
@@ -43,7 +43,7 @@ async def keep_busy(target: Target, clients: int, requests: int, steps: int) -> 
 
 
 async def short_among_long(target: Target, longs: int, shorts: int, steps: tuple[int, int]) -> list[Answer]:
-    """Answers of one client that sends ``shorts`` short requests while ``longs`` others keep long ones going.
+    """Responses to ``shorts`` short requests of one client while ``longs`` others send long ones continuously.
 
     Args:
         steps: of a short request, and of a long one.
@@ -53,12 +53,12 @@ async def short_among_long(target: Target, longs: int, shorts: int, steps: tuple
 
     async def long() -> None:
         while not enough.is_set():
-            await target.draw(next(seeds), steps[1])
+            await target.generate(next(seeds), steps[1])
 
     background = [asyncio.create_task(long()) for _ in range(longs)]
     await asyncio.sleep(_AHEAD_S)
     try:
-        return [await target.draw(next(seeds), steps[0]) for _ in range(shorts)]
+        return [await target.generate(next(seeds), steps[0]) for _ in range(shorts)]
     finally:  # so that the next measurement starts with an idle server
         enough.set()
         await asyncio.gather(*background)

@@ -43,7 +43,7 @@ class PlainRequest(BaseModel):
 
 
 def create_app(config: Config, pipeline: RealCustomPipeline) -> FastAPI:
-    """``POST /subjects`` encodes a reference and keeps its tokens; ``POST /pictures`` draws with one that is kept."""
+    """``POST /subjects`` encodes and stores a reference; ``POST /pictures`` generates with a stored one."""
     app = FastAPI()
     turn = asyncio.Lock()  # first come, first served
     kept: list[torch.Tensor] = []
@@ -53,15 +53,15 @@ def create_app(config: Config, pipeline: RealCustomPipeline) -> FastAPI:
         kept.append(pipeline.encode_subject([cut_out(picture, subject_mask(picture), pipeline.reference_size)]))
         return len(kept) - 1
 
-    def draw(request: PlainRequest) -> dict[str, Any]:
+    def generate(request: PlainRequest) -> dict[str, Any]:
         settings = config.sampling.arguments | {"num_inference_steps": request.steps}
         subject = Subject(kept[request.subject], request.word)
         noise = torch.Generator().manual_seed(request.seed)
         started = time.perf_counter()
-        drawn = pipeline(request.prompt, subjects=subject, **settings, generator=noise)
+        result = pipeline(request.prompt, subjects=subject, **settings, generator=noise)
         bare_s = time.perf_counter() - started
         buffer = io.BytesIO()
-        drawn.images[0].save(buffer, "PNG")
+        result.images[0].save(buffer, "PNG")
         return {"b64_json": base64.b64encode(buffer.getvalue()).decode(), "bare_s": bare_s}
 
     @app.post("/subjects")
@@ -72,7 +72,7 @@ def create_app(config: Config, pipeline: RealCustomPipeline) -> FastAPI:
     @app.post("/pictures")
     async def create_picture(request: PlainRequest) -> dict[str, Any]:
         async with turn:
-            return await asyncio.to_thread(draw, request)
+            return await asyncio.to_thread(generate, request)
 
     return app
 

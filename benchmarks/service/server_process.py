@@ -20,13 +20,13 @@ from PIL import Image
 from components.config import load_config
 from components.registry import tracking, versions
 
-#: Seconds that a server may take to end, and any request.
+#: Time limits in seconds of a server's shutdown, and of a request.
 _SHUTDOWN_TIMEOUT_S, _TIMEOUT_S = 60.0, 600.0
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What every request draws: a prompt with the word of the subject of ``reference``."""
+    """The prompt of all requests, its target word, and the subject's reference."""
 
     prompt: str
     word: str
@@ -41,7 +41,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Answer:
-    """How a request ended: status 0 is no answer at all. ``body`` is JSON, without pictures."""
+    """The response to a request: status 0 if there is none. ``body`` is the JSON without images."""
 
     status: int
     seconds: float
@@ -49,9 +49,9 @@ class Answer:
 
 
 class Target(Protocol):
-    """A server that draws a scene."""
+    """A server that generates images of a scene."""
 
-    async def draw(self, seed: int, steps: int) -> Answer: ...
+    async def generate(self, seed: int, steps: int) -> Answer: ...
 
 
 class Plain:
@@ -66,13 +66,13 @@ class Plain:
         answer = await client.post("/subjects", json={"picture": picture})
         return cls(client, scene, answer.raise_for_status().json())
 
-    async def draw(self, seed: int, steps: int) -> Answer:
+    async def generate(self, seed: int, steps: int) -> Answer:
         asked = {"prompt": self._scene.prompt, "word": self._scene.word, "subject": self._subject}
         return await send(self._client, "/pictures", asked | {"seed": seed, "steps": steps})
 
 
 class Service:
-    """Our service; draws with a stored ``character``."""
+    """This project's service, with a stored ``character``."""
 
     def __init__(self, client: httpx.AsyncClient, scene: Scene, character: str) -> None:
         self.client, self._scene, self._character = client, scene, character
@@ -83,11 +83,11 @@ class Service:
         answer = await client.post("/v1/characters", data=form, files={"pictures": ("reference.png", scene.png)})
         return cls(client, scene, answer.raise_for_status().json()["id"])
 
-    async def draw(self, seed: int, steps: int) -> Answer:
+    async def generate(self, seed: int, steps: int) -> Answer:
         return await send(self.client, "/v1/images/generations", self._order(seed, steps))
 
     async def submit(self, seed: int, steps: int) -> Answer:
-        """A job in place of a request that waits."""
+        """Submit a job instead of a synchronous request."""
         return await send(self.client, "/v1/jobs", self._order(seed, steps) | {"partial_images": 0})
 
     async def forget(self) -> None:
@@ -117,7 +117,7 @@ def open_client(url: str) -> httpx.AsyncClient:
 
 @contextmanager
 def running(module: str, preset: str, overrides: Sequence[str], threads: int) -> Iterator[tuple[str, int]]:
-    """A server in a process; its URL and the process's id."""
+    """A server process; yields its URL and process id."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"OMP_NUM_THREADS": str(threads), "RAY_AUTH_MODE": "disabled"}
     command = [sys.executable, "-m", module, preset, *overrides]

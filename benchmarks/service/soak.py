@@ -14,21 +14,21 @@ from benchmarks.service.server_process import Service
 
 logger = logging.getLogger(__name__)
 
-#: Steps of every picture: few, so that there are many.
+#: Steps of each image.
 _STEPS = 4
-#: One arrival of so many is a job.
+#: One of this many arrivals is a job.
 _JOBS = 4
-#: Requests and clients that the service's capacity is measured with.
+#: Requests and clients of the measurement of the capacity.
 _MEASURED, _CLIENTS = 64, 8
 _OVERLOAD = 2.0
-#: Seconds between two looks at the memory, and at jobs; and that the last jobs may take.
+#: Seconds between samples of memory and of jobs, and the time limit of the last jobs.
 _LOOK_S, _DRAIN_S = 2.0, 600.0
-#: What Ray names the processes that serve.
+#: Prefix of the names of Ray's serving processes.
 _PROCESSES = ("ray::ServeReplica", "ray::ProxyActor", "ray::ServeController")
 
 
 async def soak(service: Service, process: int, seconds: float) -> dict[str, Any]:
-    """Overload the service that ``process`` has started, and look at it."""
+    """Overload the service of ``process``, and measure it."""
     await keep_busy(service, _CLIENTS, _MEASURED, _STEPS)
     capacity = (await keep_busy(service, _CLIENTS, _MEASURED, _STEPS)).rate
     rate = _OVERLOAD * capacity
@@ -39,7 +39,7 @@ async def soak(service: Service, process: int, seconds: float) -> dict[str, Any]
     def sends(number: int) -> Send:
         if number % _JOBS == 0:
             return lambda seed: service.submit(seed, _STEPS)
-        return lambda seed: service.draw(seed, _STEPS)
+        return lambda seed: service.generate(seed, _STEPS)
 
     answers = await arrivals(sends, rate, seconds)
     ended = await _ends(service, [answer.body["id"] for answer in answers if answer.status == 202])
@@ -49,7 +49,7 @@ async def soak(service: Service, process: int, seconds: float) -> dict[str, Any]
 
 
 async def _ends(service: Service, jobs: list[str]) -> list[str]:
-    """How each job has ended; whatever it is by now if it takes too long."""
+    """The final status of each job, or its current one after a time limit."""
     logger.info("soak: %d jobs were accepted", len(jobs))
     states = dict.fromkeys(jobs, "unknown")
     open_jobs = set(jobs)

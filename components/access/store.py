@@ -40,7 +40,21 @@ spending = sa.Table(
     sa.Column("day", sa.Integer, primary_key=True),
     sa.Column("spent", sa.BigInteger, nullable=False),
 )
-TABLES = (_keys, spending)
+#: Charges of requests with an idempotency key. ``uses`` counts the requests with the key; ``open`` those of them that
+#: were delivered or still may be.
+request_charges = sa.Table(
+    "api_key_request_charges",
+    _metadata,
+    sa.Column("key", sa.String(16), primary_key=True),
+    sa.Column("request", sa.String(255), primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("day", sa.Integer, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("open", sa.Integer, nullable=False),
+    sa.Column("uses", sa.Integer, nullable=False),
+    sa.Column("created", sa.Float(53), nullable=False, index=True),
+)
+TABLES = (_keys, spending, request_charges)
 
 
 class KeyStore:

@@ -14,8 +14,8 @@ from components.batch.row import BatchRow, SubjectRow
 from components.characters.character import SubjectTokens
 from components.characters.store import CharacterStore
 from components.config import Config
-from components.data.decode import decode_picture
-from components.data.region import subject_mask
+from components.data.decode import decode_with_alpha
+from components.data.region import find_mask
 from components.data.source_files import SourceFiles
 from components.engine import request as engine
 from components.engine.budget import measure_budget
@@ -119,10 +119,10 @@ class Renderer:
     def _read_cut_out(self, reference: str) -> Image.Image:
         data = self._config.data
         try:
-            picture = decode_picture(self._store.read(reference, data.max_bytes), data.max_pixels)
+            decoded = decode_with_alpha(self._store.read(reference, data.max_bytes), data.max_pixels)
         except DataError as error:
             raise DataError(f"reference: {error}") from None
-        return cut_out(picture, subject_mask(picture), self._pipeline.reference_size)
+        return cut_out(decoded.picture, find_mask(decoded, data.region), self._pipeline.reference_size)
 
     def _encode(self, references: tuple[str, ...]) -> Tensor:
         return self._pipeline.encode_subject([self._cut_out(reference) for reference in references]).cpu()

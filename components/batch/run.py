@@ -1,4 +1,4 @@
-"""`draw_table`: renders a table of prompts; every row gets an image or the reason of its failure.
+"""`generate_table`: generates the images of a table of prompts; every row gets an image or the reason of its failure.
 
 table -> rows -> rows without a result -> a pool of processes -> results.parquet
 """
@@ -39,19 +39,19 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class TableReport:
-    """The outcome of a table: ``rows`` = ``done`` + ``failed``; this run rendered ``drawn`` of the done ones."""
+    """The outcome of a table: ``rows`` = ``done`` + ``failed``; this run generated ``generated`` of the done ones."""
 
     results: Path
     rows: int
     done: int
     failed: int
-    drawn: int
+    generated: int
 
 
-def draw_table(
+def generate_table(
     config: Config, place: str | Path, output: Path, registry: str = "components.registry.versions"
 ) -> TableReport:
-    """Render every row of the table at ``place`` into ``output`` with the registered model.
+    """Generate every row of the table at ``place`` into ``output`` with the registered model.
 
     A row that fails is listed with its reason and does not stop the run; the next run tries it again. Images of the
     same row, references and model are reused.
@@ -74,14 +74,14 @@ def draw_table(
             results.make()
             missing = [task for task in tasks if not results.has(task.row.id, task.mark)]
             if len(missing) < len(table.order):
-                logger.info("generate: rendering %d of %d rows", len(missing), len(table.order))
-            _draw(config, missing, results, (model, registry, table.store))
+                logger.info("generate: %d of %d rows", len(missing), len(table.order))
+            _generate(config, missing, results, (model, registry, table.store))
             rows = _results(table, {task.row.id: task.mark for task in tasks}, results)
             _write(rows, results.root / RESULTS)
     done = sum(row["status"] == "done" for row in rows)
-    redrawn = {task.row.id for task in missing}
-    drawn = sum(row["status"] == "done" and row["id"] in redrawn for row in rows)
-    return TableReport(output / RESULTS, len(rows), done, len(rows) - done, drawn)
+    attempted = {task.row.id for task in missing}
+    generated = sum(row["status"] == "done" and row["id"] in attempted for row in rows)
+    return TableReport(output / RESULTS, len(rows), done, len(rows) - done, generated)
 
 
 def _tasks(config: Config, table: PromptTable, model: tuple[str, str]) -> list[Task]:
@@ -94,8 +94,8 @@ def _tasks(config: Config, table: PromptTable, model: tuple[str, str]) -> list[T
     ]
 
 
-def _draw(config: Config, tasks: Sequence[Task], results: RowResults, arguments: tuple[Any, ...]) -> None:
-    """Render ``tasks`` in a pool of processes with a pipeline each; a process that dies is restarted."""
+def _generate(config: Config, tasks: Sequence[Task], results: RowResults, arguments: tuple[Any, ...]) -> None:
+    """Generate ``tasks`` in a pool of processes with a pipeline each; a process that dies is restarted."""
     if not tasks:
         return
     batch, threads = config.batch, config.serving.generator_threads

@@ -21,6 +21,10 @@ _PLAIN = 0.05
 _SHARE = 0.1
 #: A mask of more than this share means that subject and background could not be told apart.
 _EVERYTHING = 0.98
+_NOT_FOUND = (
+    "No subject stands out from the background: use a picture of the subject alone, or say where it is with a box or "
+    "a mask."
+)
 #: Size in pixels of the filter that grows the mask, so that the subject's own edge is not background.
 _EDGE = 7
 
@@ -44,23 +48,34 @@ class Advice:
     sentences: tuple[str, ...]
 
 
-def advise(picture: Image.Image, mask: Image.Image, reference_size: int, face_found: bool | None = None) -> Advice:
+def advise(
+    picture: Image.Image,
+    mask: Image.Image,
+    reference_size: int,
+    face_found: bool | None = None,
+    searched: tuple[int, int, int, int] | None = None,
+    stated: bool = False,
+) -> Advice:
     """Measure a picture and give advice.
 
     Args:
         picture: RGB.
         mask: L of the same size, 255 on the subject; a full or empty mask means that no subject was found.
         reference_size: side in pixels of the model's reference input.
+        searched: the box in which the subject was searched for; by default the whole picture. A mask that fills it
+            means that the subject could not be told from the background.
+        stated: the mask was not found but came with the picture.
     """
     pixels, share = subject_pixels(mask), subject_share(mask)
     sharp, uneven = sharpness(picture, mask), clutter(picture, mask)
-    sentences = _sentences(pixels, share, sharp, uneven, reference_size)
+    if not stated and not 0 < subject_share(mask.crop(searched) if searched else mask) < _EVERYTHING:
+        sentences = [_NOT_FOUND]
+    else:
+        sentences = _sentences(pixels, share, sharp, uneven, reference_size)
     return Advice(*picture.size, pixels, share, sharp, uneven, face_found, tuple(sentences))
 
 
 def _sentences(pixels: int, share: float, sharp: float, uneven: float, reference_size: int) -> list[str]:
-    if not 0 < share < _EVERYTHING:
-        return ["No subject stands out from the background: use a picture of the subject alone."]
     advice = []
     if pixels < reference_size:
         advice.append(f"The subject is {pixels} pixels large: at least {reference_size} would show its details.")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from components.client.fields import Choice, Options, PictureLike, choices, files
+from components.client.fields import Box, Choice, Options, PictureLike, box_field, choices, files, mask_files
 from components.client.pages import pages
 from components.client.responses import Character, Job, JobEvent, Pictures
 from components.client.stories import Stories
@@ -41,16 +41,20 @@ class Client:
         image: PictureLike | Sequence[PictureLike],
         prompt: str,
         target_word: str | None = None,
+        boxes: Sequence[Box | None] = (),
+        masks: Sequence[PictureLike | None] = (),
         **options: Unpack[Options],
     ) -> Pictures:
         """Generate images of a prompt with the subject of reference images, which the service does not store.
 
         Args:
             target_word: the word of the prompt that names the subject; by default the service detects one.
+            boxes, masks: as in `Characters.create`.
         """
-        fields: dict[str, Any] = {"prompt": prompt, "target_word": target_word, **options}
+        fields: dict[str, Any] = {"prompt": prompt, "target_word": target_word, **box_field(boxes), **options}
         form = {name: value for name, value in fields.items() if value is not None}
-        return Pictures.of(self._transport.json("POST", "/v1/images/edits", data=form, files=files("image", image)))
+        sent = files("image", image) + mask_files(masks)
+        return Pictures.of(self._transport.json("POST", "/v1/images/edits", data=form, files=sent))
 
     def close(self) -> None:
         self._transport.close()
@@ -76,13 +80,32 @@ class Characters:
         pictures: PictureLike | Sequence[PictureLike],
         description: str = "",
         target_word: str | None = None,
+        boxes: Sequence[Box | None] = (),
+        masks: Sequence[PictureLike | None] = (),
     ) -> Character:
-        """Create a character from one to four pictures; its word defaults to the head noun of the description."""
-        form = {"name": name, "description": description}
+        """Create a character from one to four pictures; its word defaults to the head noun of the description.
+
+        Args:
+            boxes: where each picture's subject is: left, top, right, bottom in its pixels, upright; None to detect it.
+            masks: likewise pictures of the same size, white where the subject is. A mask wins over a box.
+        """
+        form = {"name": name, "description": description, **box_field(boxes)}
         if target_word is not None:
             form["target_word"] = target_word
-        created = self._transport.json("POST", "/v1/characters", data=form, files=files("pictures", pictures))
-        return Character.of(created)
+        sent = files("pictures", pictures) + mask_files(masks)
+        return Character.of(self._transport.json("POST", "/v1/characters", data=form, files=sent))
+
+    def add_pictures(
+        self,
+        identifier: str,
+        pictures: PictureLike | Sequence[PictureLike],
+        boxes: Sequence[Box | None] = (),
+        masks: Sequence[PictureLike | None] = (),
+    ) -> Character:
+        """Add pictures to a character, which has at most four; ``boxes`` and ``masks`` as in `create`."""
+        sent = files("pictures", pictures) + mask_files(masks)
+        path = f"/v1/characters/{identifier}/pictures"
+        return Character.of(self._transport.json("POST", path, data=box_field(boxes), files=sent))
 
     def get(self, identifier: str) -> Character:
         return Character.of(self._transport.json("GET", f"/v1/characters/{identifier}"))

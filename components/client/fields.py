@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from components.errors import DataError
 
 #: A picture's file, or its bytes.
 PictureLike = str | Path | bytes
+
+
+#: Left, top, right, bottom in pixels of a picture.
+Box = tuple[int, int, int, int]
 
 
 class Options(TypedDict, total=False):
@@ -58,6 +63,20 @@ def files(field: str, pictures: PictureLike | Sequence[PictureLike]) -> list[tup
     """
     several = [pictures] if isinstance(pictures, str | Path | bytes) else pictures
     return [(field, (f"picture-{index}", _read(picture))) for index, picture in enumerate(several)]
+
+
+def box_field(boxes: Sequence[Box | None]) -> dict[str, str]:
+    """Boxes as a field of a form; nothing without any."""
+    return {"boxes": json.dumps(list(boxes))} if boxes else {}
+
+
+def mask_files(masks: Sequence[PictureLike | None]) -> list[tuple[str, tuple[str, bytes]]]:
+    """Masks as files of a form, each under the number of its picture.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    return [(f"masks[{i}]", (f"mask-{i}", _read(mask))) for i, mask in enumerate(masks) if mask is not None]
 
 
 def _read(picture: PictureLike) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 from components.client.transport import Transport
 
-#: Rows asked for at a time.
+#: Rows per request.
 _PAGE = 100
 
 

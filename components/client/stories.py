@@ -1,4 +1,4 @@
-"""Stories that the service keeps: panels, drawing them, and books of them."""
+"""Client of the stories: create and edit panels, generate their images, export books."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from components.client.pages import pages
 from components.client.responses import Response
 from components.client.transport import Transport
 
-ExportFormat = Literal["pdf", "cbz", "zip", "story"]
+ExportFormat = Literal["pdf", "cbz", "zip", "png", "story"]
 
 
 @dataclass(frozen=True)
 class Take(Response):
-    """A picture that was drawn for a panel, and what it was drawn with."""
+    """An image generated for a panel, and the inputs of its generation."""
 
     id: str
     #: Path of the PNG.
@@ -40,13 +40,13 @@ class Panel(Response):
     prompt: str
     caption: str = ""
     chosen: str | None = None
-    #: It would be drawn otherwise now than the chosen take was, or there is none.
+    #: The chosen take was generated with other values, or no take is chosen.
     dirty: bool = True
     hidden: bool = False
     takes: tuple[Take, ...] = ()
-    #: What is being drawn: ``id``, ``status``, ``step`` of ``total``.
+    #: The unfinished job: ``id``, ``status``, ``step`` of ``total``.
     job: dict[str, Any] | None = None
-    #: Why nothing was drawn: ``message``, ``param`` and ``code``.
+    #: Why the last generation failed: ``message``, ``param`` and ``code``.
     error: dict[str, Any] | None = None
 
     @classmethod
@@ -66,7 +66,7 @@ class Story(Response):
     created: int = 0
     etag: str = ""
     panels: tuple[Panel, ...] = ()
-    #: What an import could not bring.
+    #: What could not be imported.
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -77,20 +77,20 @@ class Story(Response):
 
 @dataclass(frozen=True)
 class Drawing:
-    """What was sent to be drawn: ids of panels and their jobs, and of panels that were skipped, with the reason."""
+    """The submitted jobs as (id of the panel, id of the job), and the skipped panels with the reasons."""
 
     jobs: list[tuple[str, str]]
     skipped: dict[str, str]
 
 
 class Stories:
-    """Stories that the service keeps."""
+    """The stories of the caller."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     def create(self, title: str, script: str = "", style: str = "", **fields: Any) -> Story:
-        """Create a story of a script, a line a panel; lines may mention characters as ``@name``."""
+        """Create a story from a script, one panel per line; lines may mention characters as ``@name``."""
         body = {"title": title, "script": script, "style": style, **fields}
         return Story.of(self._transport.json("POST", "/v1/stories", _once(), json=body))
 
@@ -112,32 +112,32 @@ class Stories:
     def add_panels(
         self, identifier: str, panels: Sequence[dict[str, Any]], after: str | None = None
     ) -> Sequence[Panel]:
-        """Add panels at the end, or behind the panel ``after``."""
+        """Add panels at the end, or after the panel ``after``."""
         body = {"panels": list(panels), "after": after}
         answer = self._transport.json("POST", f"/v1/stories/{identifier}/panels", _once(), json=body)
         return [Panel.of(panel) for panel in answer["data"]]
 
     def change_panel(self, identifier: str, panel: str, **fields: Any) -> Panel:
-        """Change what is given of a panel."""
+        """Change the given fields of a panel."""
         return Panel.of(self._transport.json("PATCH", f"/v1/stories/{identifier}/panels/{panel}", json=fields))
 
     def delete_panel(self, identifier: str, panel: str) -> None:
         self._transport.json("DELETE", f"/v1/stories/{identifier}/panels/{panel}")
 
     def order(self, identifier: str, panels: Sequence[str]) -> Story:
-        """Put all panels into an order."""
+        """Reorder all panels."""
         body = {"panels": list(panels)}
         return Story.of(self._transport.json("PUT", f"/v1/stories/{identifier}/order", json=body))
 
     def draw(self, identifier: str, panels: Sequence[str] | None = None, n: int = 1) -> Drawing:
-        """Have panels drawn, each ``n`` times; by default those whose picture is not what it would be now."""
+        """Submit jobs for ``n`` images of each panel; by default of those that are dirty and not hidden."""
         body: dict[str, Any] = {"n": n} | ({} if panels is None else {"panels": list(panels)})
         answer = self._transport.json("POST", f"/v1/stories/{identifier}/draw", _once(), json=body)
         jobs = [(each["panel"], each["job"]) for each in answer["data"]]
         return Drawing(jobs, {each["panel"]: each["reason"] for each in answer["skipped"]})
 
     def wait(self, identifier: str, timeout_s: float | None = None, look_every_s: float = 1.0) -> Iterator[Story]:
-        """The story every so often, until nothing of it is being drawn.
+        """Yield the story every ``look_every_s`` seconds until it has no unfinished job.
 
         Raises:
             TimeoutError: that takes longer than ``timeout_s`` seconds.
@@ -157,11 +157,11 @@ class Stories:
         return self._transport.bytes("GET", take.picture)
 
     def export(self, identifier: str, kind: ExportFormat) -> bytes:
-        """The story as a file: ``pdf``, ``cbz``, ``zip`` of its pictures, or ``story`` for another installation."""
+        """The story as a file: ``pdf``, ``cbz``, ``zip`` of its images, a tall ``png``, or ``story`` to import."""
         return self._transport.bytes("GET", f"/v1/stories/{identifier}/export", params={"format": kind})
 
     def import_file(self, file: PictureLike) -> Story:
-        """Open what ``export(…, "story")`` has written; ``notes`` say what could not be brought.
+        """Import a file of ``export(…, "story")``; ``notes`` say what could not be imported.
 
         Raises:
             DataError: the file cannot be read.
@@ -171,11 +171,13 @@ class Stories:
 
 
 def export_format(path: Path) -> ExportFormat | None:
-    """The format that a file's name asks for; a ZIP whose name has ``pictures`` in it is one of pictures."""
+    """The export format for a file's name; a ZIP whose name contains ``pictures`` is one of images."""
     if path.suffix.lower() == ".pdf":
         return "pdf"
     if path.suffix.lower() == ".cbz":
         return "cbz"
+    if path.suffix.lower() == ".png":
+        return "png"
     if path.suffix.lower() == ".zip":
         return "zip" if "picture" in path.stem.lower() else "story"
     return None

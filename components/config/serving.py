@@ -25,7 +25,12 @@ class JobsConfig(Section):
     concurrency: int = Field(4, ge=1)
     """Jobs that a worker replica processes at the same time."""
     max_attempts: int = Field(3, ge=1)
-    """Maximum number of attempts at a job before it fails."""
+    """Maximum number of attempts at a job before it fails. A failure of the infrastructure is no attempt."""
+    give_up_s: float = Field(3600, gt=0)
+    """Seconds for which a job outlasts failures of the infrastructure (no generator, database or store) before it
+    fails."""
+    max_crashes: int = Field(2, ge=1)
+    """Number of workers and generators that may die while they process a job; then it fails."""
     timeout_s: float = Field(3600, gt=0)
     """Maximum duration of an attempt in seconds."""
     lease_s: float = Field(30, gt=0)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from components.errors import DataError
 
@@ -76,16 +76,19 @@ def decode_with_alpha(data: bytes, max_pixels: int, formats: Sequence[str] = FOR
             return _decoded(upright)
 
 
-def decode_mask(data: bytes, size: tuple[int, int], max_pixels: int) -> Image.Image:
-    """Decode a mask (L, 255 on the subject) for a picture of ``size``.
+def decode_mask(data: bytes, size: tuple[int, int], max_pixels: int, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """Decode a mask (L, 255 on the subject) for a picture of ``size``. What is transparent is not the subject.
 
     Raises:
         DataError: as `decode_picture`, or the mask is of another size or empty.
     """
     try:
-        mask = decode_picture(data, max_pixels).convert("L").point(_binary)
+        decoded = decode_with_alpha(data, max_pixels, formats)
     except DataError as error:
         raise DataError(f"mask: {error}") from None
+    mask = decoded.picture.convert("L").point(_binary)
+    if decoded.mask is not None:
+        mask = ImageChops.darker(mask, decoded.mask)
     if mask.size != size:
         raise DataError("mask: not of the picture's size")
     if mask.getbbox() is None:

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from components.data.decode import Decoded
 from components.data.schema import Box
 from components.errors import ConfigError
+from components.pictures import clip_mask
 
 #: Width of the border that is background when no box is given, as a share of the picture's sides.
 BORDER = 0.04
@@ -37,6 +39,19 @@ def region_finder(kind: Literal["grabcut", "rembg"]) -> RegionFinder:
         ConfigError: the extra ``rembg`` is not installed.
     """
     return subject_mask if kind == "grabcut" else NetworkRegion(_rembg_session())
+
+
+def find_mask(decoded: Decoded, kind: Literal["grabcut", "rembg"], box: Box | None = None) -> Image.Image:
+    """Mask of the subject (L, 255 on it) inside ``box``: of the alpha channel, or found as `data.region` says.
+
+    Raises:
+        ConfigError: as `region_finder`.
+    """
+    if decoded.mask is not None:
+        mask = decoded.mask if box is None else clip_mask(decoded.mask, box)
+        if mask.getbbox() is not None:
+            return mask
+    return region_finder(kind)(decoded.picture, box)
 
 
 class Session(Protocol):

@@ -15,7 +15,7 @@ from components.data.aspect_buckets import Bucket, buckets, choose_bucket
 from components.data.crop import crop_to
 from components.data.decode import decode_mask, decode_with_alpha
 from components.data.duplicates import picture_hash
-from components.data.region import region_finder
+from components.data.region import find_mask
 from components.data.schema import AnnotatedSubject, Box
 from components.data.source_files import SourceFiles
 from components.errors import DataError
@@ -103,9 +103,10 @@ def load_subject(subject: AnnotatedSubject, settings: CurateSettings) -> LoadedS
     """
     most = settings.max_pixels
     try:
-        picture, alpha = decode_with_alpha(_read(subject["image"], settings), most)
+        decoded = decode_with_alpha(_read(subject["image"], settings), most)
     except DataError as error:
         raise PictureRejected("decode", str(error)) from None
+    picture = decoded.picture
     for name, box in (("box", subject["box"]), ("head_box", subject["head_box"])):
         if box and (box[2] > picture.width or box[3] > picture.height):
             raise PictureRejected("region", f"{name}: it leaves the picture")
@@ -115,8 +116,7 @@ def load_subject(subject: AnnotatedSubject, settings: CurateSettings) -> LoadedS
         except DataError as error:
             raise PictureRejected("region", str(error)) from None
     else:
-        box = as_tuple(subject["box"])
-        mask = alpha if alpha is not None and box is None else region_finder(settings.region)(picture, box)
+        mask = find_mask(decoded, settings.region, as_tuple(subject["box"]))
     head_box = as_tuple(subject["head_box"])
     if head_box is None and settings.find_faces:
         head_box = _face_detector()(picture)

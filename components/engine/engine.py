@@ -18,7 +18,15 @@ import torch
 from components.engine.engine_state import EngineState
 from components.engine.future import ImageFuture, Picture
 from components.engine.policy import early_end
-from components.engine.request import ClosedError, DenoisingState, Phase, Pipeline, Request, StepProgress
+from components.engine.request import (
+    ClosedError,
+    DenoisingState,
+    Phase,
+    Pipeline,
+    Request,
+    StepProgress,
+    StuckError,
+)
 from components.engine.request_queue import RequestQueue
 from components.engine.stats import Stats
 from components.engine.step import advance, begin
@@ -26,6 +34,7 @@ from components.engine.step import advance, begin
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_GIVEN_UP = "the engine was given up"
 
 
 class Engine:
@@ -104,10 +113,17 @@ class Engine:
         return True
 
     def abandon(self) -> None:
-        """Refuse new requests and fail the others with ClosedError, for a pipeline whose call does not return."""
+        """Refuse new requests and fail the others, for a pipeline whose call does not return.
+
+        Requests that wait fail with ClosedError, those that may be the reason with StuckError.
+        """
         self._abandoned = True
-        for future in self._state.abandon():
-            self._state.end(future, Phase.FAILED, ClosedError("the engine was given up"))
+        unfinished = self._state.abandon()
+        begun = sum(future.phase is not Phase.QUEUED for future in unfinished)
+        for future in unfinished:
+            waits = future.phase is Phase.QUEUED
+            error = ClosedError(_GIVEN_UP) if waits else StuckError(_GIVEN_UP, alone=begun == 1)
+            self._state.end(future, Phase.FAILED, error)
 
     @torch.inference_mode()  # cheaper than no_grad: 4 % of a step of the miniature on a CPU
     def _work(self) -> None:

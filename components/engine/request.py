@@ -101,6 +101,14 @@ class ClosedError(RealCustomError):
     """The engine is closed or closing."""
 
 
+class StuckError(ClosedError):
+    """The engine was given up while it worked on the request; ``alone`` if it worked on no other one."""
+
+    def __init__(self, message: str, alone: bool) -> None:
+        super().__init__(message, alone)
+        self.alone = alone
+
+
 class FullError(RealCustomError):
     """The queue has no room for the requests."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from components.config import Config
 from components.evaluation.statistics import Estimate, mean
-from components.evaluation.toybench import draw_pictures
+from components.evaluation.toybench import generate_images
 from components.judges.judge import Judge
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
@@ -55,7 +55,7 @@ def score_groups(pipeline: RealCustomPipeline, judge: Judge, config: Config, cou
         scenes = [sample_scene(rng, identity, "held_out", plain) for _ in range(2)]
         real.append([render(scene, config.world.picture_size).picture for scene in scenes])
     generated = {
-        name: draw_pictures(
+        name: generate_images(
             pipeline,
             config,
             prompts,

@@ -102,13 +102,13 @@ def subjects_of(pipeline: RealCustomPipeline, test_cases: Sequence[Case]) -> lis
     return [Subject(pipeline.encode_subject([case.reference]), case.wanted.kind) for case in test_cases]
 
 
-def draw_pictures(
+def generate_images(
     pipeline: RealCustomPipeline,
     config: Config,
     prompts: Sequence[str],
     seeds: Sequence[int],
     subjects: Sequence[Subject] | None = None,
-    description: str = "draw",
+    description: str = "generate",
 ) -> tuple[list[Image.Image], list[Image.Image]]:
     """One image for each prompt, with its subject if ``subjects`` are given; returns images and influence masks."""
     pictures: list[Image.Image] = []
@@ -145,7 +145,7 @@ def score_text(pipeline: RealCustomPipeline, judge: Judge, config: Config, count
     """Text control of the base model, over ``count`` prompts."""
     wanted = prompts(count, seed)
     texts = [w.prompt for w in wanted]
-    pictures, _ = draw_pictures(pipeline, config, texts, range(seed, seed + count), description="text only")
+    pictures, _ = generate_images(pipeline, config, texts, range(seed, seed + count), description="text only")
     checked = judge.check(pictures, wanted)
     has_position = np.array([w.position is not None for w in wanted])
     return TextScores(*(mean(v.astype(float)) for v in (checked.kind, checked.place, checked.position[has_position])))
@@ -156,8 +156,8 @@ def measure_subjects(pipeline: RealCustomPipeline, judge: Judge, config: Config,
     test_cases = cases(count, seed, config)
     wanted, seeds = [c.wanted for c in test_cases], [c.seed for c in test_cases]
     texts = [w.prompt for w in wanted]
-    stock, _ = draw_pictures(pipeline, config, texts, seeds, description="stock")
-    ours, masks = draw_pictures(pipeline, config, texts, seeds, subjects_of(pipeline, test_cases), "with the subject")
+    stock, _ = generate_images(pipeline, config, texts, seeds, description="stock")
+    ours, masks = generate_images(pipeline, config, texts, seeds, subjects_of(pipeline, test_cases), "with the subject")
     similarity = SubjectSimilarity(judge, test_cases)
     return Measured(
         stock_similarity=similarity(stock),

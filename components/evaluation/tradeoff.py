@@ -17,7 +17,7 @@ from PIL import Image
 from components.config import Config, GuidanceConfig
 from components.evaluation.inversion import Inversion, pseudo_word
 from components.evaluation.statistics import Estimate, bootstrap, mean
-from components.evaluation.toybench import Case, SubjectSimilarity, cases, draw_pictures, mask_iou, subjects_of
+from components.evaluation.toybench import Case, SubjectSimilarity, cases, generate_images, mask_iou, subjects_of
 from components.judges.judge import Judge
 from components.model.pipeline import RealCustomPipeline
 from components.progress import track
@@ -122,12 +122,12 @@ def _draw(
         ]
         return pictures, []
     if method.guidance is None:
-        return draw_pictures(pipeline, config, texts, seeds, description=description)
+        return generate_images(pipeline, config, texts, seeds, description=description)
     if method.adapter is not None:
         pipeline = RealCustomPipeline.from_config(config, adapter=method.adapter)
     before, pipeline.guidance = pipeline.guidance, method.guidance
     try:
-        return draw_pictures(pipeline, config, texts, seeds, subjects_of(pipeline, test_cases), description)
+        return generate_images(pipeline, config, texts, seeds, subjects_of(pipeline, test_cases), description)
     finally:
         pipeline.guidance = before
 

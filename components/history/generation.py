@@ -1,4 +1,4 @@
-"""A generation: one picture that was drawn for an owner, for a story or by itself."""
+"""A generation: one generated image in an owner's history."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from components.errors import NotFoundError
 
 
 class GenerationNotFoundError(NotFoundError):
-    """There is no such generation, it is another owner's, or its time is over."""
+    """There is no such generation, it belongs to another owner, or it has expired."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One row; ``story`` and ``panel`` are set where it is a take. Ids sort by age behind their first hyphen."""
+    """One row; ``story`` and ``panel`` are set if it is a take. Ids sort by age after their first hyphen."""
 
     id: str
     created: float
@@ -31,7 +31,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class NewGeneration:
-    """A picture that is to be kept; ``settings`` lack the names of their characters."""
+    """An image to save; the characters in ``settings`` have no names yet."""
 
     picture: bytes
     width: int

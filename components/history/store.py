@@ -1,7 +1,7 @@
-"""Everything that was drawn for an owner, newest first: takes of stories, and generations that are kept by themselves.
+"""The history of an owner, newest first: takes of stories, and images saved on request.
 
-A generation is a row and a folder of files, ``<id>/picture`` as it was drawn and ``<id>/<size>.webp``. It is kept for a
-time, unless its owner deletes it before; takes live as long as their stories.
+A saved image is a row and a folder of files, ``<id>/picture`` as generated and ``<id>/<size>.webp``. It expires after
+``serving.stories.history_keep_s``; takes are kept as long as their stories.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _COLUMNS = ("id", "created", "width", "height", "seed", "model", "model_version"
 
 
 class HistoryStore:
-    """Methods that take an id raise GenerationNotFoundError, also where it is another owner's.
+    """Methods that take an id raise GenerationNotFoundError, also if it belongs to another owner.
 
     Args:
         engine: of a database that has `TABLES`, and those of stories and characters.
@@ -68,21 +68,21 @@ class HistoryStore:
         self._engine, self._blobs, self._stories = engine, blobs, stories
         self._limits, self._clock, self._takes = limits, clock, TakeFiles(blobs)
 
-    def refuse_more(self, owner: str) -> None:
-        """Raise StoryLimitError where the owner's pictures take as much room as they may."""
+    def check_quota(self, owner: str) -> None:
+        """Raise StoryLimitError if the owner's images use all of their quota."""
         used = sum(self._used(table, owner) for table in (takes, generations))
         if used >= self._limits.max_takes_bytes:
             limit = f"your pictures take {self._limits.max_takes_bytes:,} bytes, which is all you have"
             raise StoryLimitError(f"{limit}: delete takes, stories or generations first")
 
-    def keep(self, drawn: Sequence[NewGeneration], owner: str = "") -> list[str]:
-        """Keep pictures; their ids."""
-        if not drawn:
+    def save(self, images: Sequence[NewGeneration], owner: str = "") -> list[str]:
+        """Save images; returns their ids."""
+        if not images:
             return []
         with self._engine.connect() as connection:
             cast = read_cast(connection, owner)
         rows: list[dict[str, Any]] = []
-        for each in drawn:
+        for each in images:
             identifier = new_id(_KIND)
             self._blobs.write(f"{identifier}/picture", each.picture)
             settings = dict(each.settings)
@@ -107,7 +107,12 @@ class HistoryStore:
         character: str | None = None,
         story: str | None = None,
     ) -> list[Generation]:
-        """Up to ``limit`` generations, newest first, older than the id ``after`` (deleted or not)."""
+        """Up to ``limit`` generations, newest first, older than the id ``after``, which may be deleted.
+
+        Args:
+            character: id of a character in the settings.
+            story: only takes of this story.
+        """
         before = None if after is None else _age(_checked(after))
         found: list[Generation] = []
         with self._engine.connect() as connection:
@@ -134,7 +139,7 @@ class HistoryStore:
         return _read(row)
 
     def picture(self, identifier: str, owner: str = "") -> bytes:
-        """The file as it was drawn."""
+        """The image file as generated."""
         found = self.get(identifier, owner)
         if found.story is not None:
             return self._takes.picture(found.story, identifier)
@@ -152,7 +157,7 @@ class HistoryStore:
         return read_or_make(self._blobs, name, lambda: thumbnail(self.picture(identifier, owner), size))
 
     def delete(self, identifier: str, owner: str = "") -> None:
-        """Delete a generation or a take, and all of its files."""
+        """Delete a saved image or a take, and its files."""
         found = self.get(identifier, owner)
         if found.story is not None:
             self._stories.delete_take(found.story, identifier, owner)
@@ -163,7 +168,7 @@ class HistoryStore:
         self._blobs.clear(identifier)
 
     def sweep(self, older_than_s: float = 3600) -> int:
-        """Delete generations whose time is over, and files without rows; returns how many of both."""
+        """Delete expired images, and files without rows; returns the number of both."""
         over = generations.c.created < self._clock() - self._limits.history_keep_s
         with self._engine.begin() as connection:
             gone = list(connection.execute(generations.delete().where(over).returning(generations.c.id)).scalars())
@@ -195,7 +200,7 @@ def _checked(identifier: str) -> str:
 
 
 def _age(identifier: str) -> str:
-    """What ids sort by."""
+    """The part of an id by which ids sort."""
     return identifier.partition("-")[2]
 
 

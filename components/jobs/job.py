@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from components.access.limits import Cost
 from components.errors import NotFoundError, RealCustomError
 
 
@@ -19,10 +20,6 @@ class QueueFullError(RealCustomError):
 
 class QueueBusyError(RealCustomError):
     """All owners together have as many queued jobs as allowed; a later submission may be accepted."""
-
-
-class KeyReusedError(RealCustomError):
-    """The idempotency key was used for another request."""
 
 
 class State(StrEnum):
@@ -83,6 +80,8 @@ class NewJob:
     key: str | None = None
     webhook: str | None = None
     collector: str | None = None
+    #: What the job is charged when it is accepted, and refunded if it fails; None charges nothing.
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)

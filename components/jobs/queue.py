@@ -3,6 +3,9 @@
 When a worker dies, its lease expires and another worker starts the job again. If the first worker was only slow, its
 token is outdated and its result is dropped. A job is executed at least once and ends exactly once.
 
+A job that a worker or a generator has died with is suspected of having killed it, and so are all jobs that were
+processed beside it. Only one suspected job is processed at a time, so that a second death accuses no other job.
+
     queued ──► running ──► done, failed, cancelled
        ▲          │
        └──────────┘  the lease expired, or the worker released the job
@@ -21,7 +24,12 @@ import sqlalchemy as sa
 
 from components.jobs.job import JobProgress, Lease, LeaseStatus, Preview, State
 from components.jobs.result_files import ResultFiles
-from components.jobs.tables import drop_previews, ending, held, jobs, previews, swap
+from components.jobs.tables import drop_previews, ending, held, jobs, previews, refund_job, swap
+
+#: Limits of the seconds before a job is tried again after a failure of the infrastructure.
+_SHORTEST_DELAY_S, _LONGEST_DELAY_S = 1.0, 120.0
+#: Seconds before a job is tried again with which a generator has died: until then it is known which ones are alive.
+_SUSPECTED_DELAY_S = 5.0
 
 
 class JobQueue:
@@ -30,8 +38,10 @@ class JobQueue:
     Args:
         engine: of a database that has the tables of `components.jobs.tables`.
         lease_s: seconds until the lease of a worker expires that does not renew it.
-        max_attempts: how often a job may be started.
+        max_attempts: how often a job may fail.
         clock: seconds since 1970.
+        max_crashes: how many workers and generators may die with a job before it fails.
+        give_up_s: seconds for which a job is postponed while the infrastructure fails.
     """
 
     def __init__(
@@ -41,9 +51,13 @@ class JobQueue:
         lease_s: float,
         max_attempts: int,
         clock: Callable[[], float] = time.time,
+        *,
+        max_crashes: int = 2,
+        give_up_s: float = 3600,
     ) -> None:
         self._engine, self._results, self._clock = engine, results, clock
         self._lease_s, self._max_attempts = lease_s, max_attempts
+        self._max_crashes, self._give_up_s = max_crashes, give_up_s
 
     def claim(self) -> Lease | None:
         """Lease the next job: the oldest of the owner with the fewest running jobs. None if no job is available."""
@@ -57,12 +71,14 @@ class JobQueue:
                 taken = swap(connection, row, **after)
                 if taken:
                     drop_previews(connection, row["id"])
+                if taken and after["state"] is State.FAILED:
+                    refund_job(connection, row["id"])
             if taken and after["state"] is State.RUNNING:
                 return Lease(row["id"], after["token"], row["payload"], after["attempts"])
 
     def renew(self, lease: Lease, progress: JobProgress | None = None, seen: Iterable[Preview] = ()) -> LeaseStatus:
         """Renew the lease, and store progress and previews."""
-        steps = {} if progress is None else vars(progress)
+        steps = {} if progress is None else vars(progress) | {"trouble_since": None}
         renewed = jobs.update().where(held(lease))
         renewed = renewed.values(lease_until=self._clock() + self._lease_s, revision=jobs.c.revision + 1, **steps)
         with self._engine.begin() as connection:
@@ -102,15 +118,39 @@ class JobQueue:
         """End a job that its owner has cancelled; False if it was not cancelled or the lease was lost."""
         return self._end(lease, held(lease) & jobs.c.cancelling, ending(State.CANCELLED, self._clock()))
 
-    def fail(self, lease: Lease, error: dict[str, Any]) -> bool:
+    def fail(self, lease: Lease, error: dict[str, Any], *, refunded: bool = True) -> bool:
         """End a job with a permanent error; False if the lease was lost."""
-        return self._end(lease, held(lease), ending(State.FAILED, self._clock()) | {"error": error})
+        values = ending(State.FAILED, self._clock()) | {"error": error}
+        return self._end(lease, held(lease), values, refunded=refunded)
 
     def retry(self, lease: Lease, reason: str, delay_s: float = 0.0) -> bool:
         """Return a job to the queue after a failed attempt; the failure of the last attempt ends the job."""
         if lease.attempt >= self._max_attempts:
             return self.fail(lease, _given_up(lease.attempt, reason))
         return self._requeue(lease, lease.attempt, delay_s)
+
+    def postpone(self, lease: Lease, reason: str) -> bool:
+        """Return a job to the queue because the infrastructure has failed, without counting the attempt.
+
+        Each wait is as long as the trouble has lasted, up to two minutes; after ``give_up_s`` the job fails.
+        """
+        now = self._clock()
+        with self._engine.connect() as connection:
+            since = connection.execute(sa.select(jobs.c.trouble_since).where(held(lease))).scalar()
+        lasted_s = 0.0 if since is None else now - since
+        if lasted_s > self._give_up_s:
+            message = f"given up after {lasted_s:.0f} s: {reason}"
+            return self.fail(lease, {"message": message, "param": None, "code": "gave_up"})
+        delay_s = min(max(lasted_s, _SHORTEST_DELAY_S), _LONGEST_DELAY_S)
+        return self._requeue(lease, lease.attempt - 1, delay_s, trouble_since=now if since is None else since)
+
+    def suspect(self, lease: Lease, reason: str, *, certain: bool = False) -> bool:
+        """Return a job to the queue with which a generator has died; one death too many, or a certain one, ends it."""
+        with self._engine.connect() as connection:
+            before = connection.execute(sa.select(jobs.c.crashes).where(held(lease))).scalar() or 0
+        if certain or before + 1 >= self._max_crashes:
+            return self.fail(lease, _killed(before + 1, reason))
+        return self._requeue(lease, lease.attempt, _SUSPECTED_DELAY_S, crashes=before + 1)
 
     def release(self, lease: Lease, delay_s: float = 0.0) -> bool:
         """Return a job to the queue without counting the attempt."""
@@ -125,41 +165,62 @@ class JobQueue:
         """The new values of a job that no worker holds."""
         if row["cancelling"]:
             return ending(State.CANCELLED, now)
+        died = row["state"] == State.RUNNING
+        crashes = row["crashes"] + died
+        if died and crashes >= self._max_crashes:
+            return ending(State.FAILED, now) | {"error": _killed(crashes, "the worker died"), "crashes": crashes}
         if row["attempts"] >= self._max_attempts:
             return ending(State.FAILED, now) | {"error": _given_up(row["attempts"], "the worker died")}
         return {
             "state": State.RUNNING,
             "started": now if row["started"] is None else row["started"],
             "attempts": row["attempts"] + 1,
+            "crashes": crashes,
             "token": secrets.token_hex(16),
             "lease_until": now + self._lease_s,
             "step": 0,
             "pictures_done": 0,
         }
 
-    def _requeue(self, lease: Lease, attempts: int, delay_s: float) -> bool:
-        values = {"state": State.QUEUED, "attempts": attempts, "not_before": self._clock() + delay_s}
+    def _requeue(self, lease: Lease, attempts: int, delay_s: float, **others: Any) -> bool:
+        values = {"state": State.QUEUED, "attempts": attempts, "not_before": self._clock() + delay_s} | others
         values |= {"lease_until": None, "step": 0, "pictures_done": 0}
         return self._end(lease, held(lease) & ~jobs.c.cancelling, values) or self.cancelled(lease)
 
-    def _end(self, lease: Lease, condition: sa.ColumnElement[bool], values: dict[str, Any]) -> bool:
+    def _end(
+        self, lease: Lease, condition: sa.ColumnElement[bool], values: dict[str, Any], *, refunded: bool = False
+    ) -> bool:
         changed = jobs.update().where(condition).values(revision=jobs.c.revision + 1, **values)
         with self._engine.begin() as connection:
             ended = connection.execute(changed).rowcount == 1
             if ended:
                 drop_previews(connection, lease.job)
+            if ended and refunded:
+                refund_job(connection, lease.job)
         return ended
 
 
 def _claimable(now: float) -> sa.Select[Any]:
-    """The row of the next job that no worker holds, skipping rows that another transaction has locked."""
+    """The row of the next job that no worker holds, skipping rows that another transaction has locked.
+
+    A suspected job is left out while another one is processed.
+    """
     busy = sa.select(jobs.c.owner, sa.func.count().label("running"))
     busy_owners = busy.where(jobs.c.state == State.RUNNING, jobs.c.lease_until >= now).group_by(jobs.c.owner).subquery()
     waits = (jobs.c.state == State.QUEUED) & (jobs.c.not_before <= now)
     abandoned = (jobs.c.state == State.RUNNING) & (jobs.c.lease_until < now)
-    query = sa.select(jobs).outerjoin(busy_owners, busy_owners.c.owner == jobs.c.owner).where(waits | abandoned)
+    others = jobs.alias()
+    suspects = sa.select(others.c.id).where(others.c.crashes > 0, others.c.state == State.RUNNING)
+    no_suspect = (waits | abandoned) & ~suspects.where(others.c.lease_until >= now).exists()
+    unsuspected = waits & (jobs.c.crashes == 0)
+    query = sa.select(jobs).outerjoin(busy_owners, busy_owners.c.owner == jobs.c.owner).where(unsuspected | no_suspect)
     query = query.order_by(sa.func.coalesce(busy_owners.c.running, 0), jobs.c.id).limit(1)
     return query.with_for_update(of=jobs, skip_locked=True)
+
+
+def _killed(crashes: int, reason: str) -> dict[str, Any]:
+    message = f"given up because {crashes} {'process' if crashes == 1 else 'processes'} died with it: {reason}"
+    return {"message": message, "param": None, "code": "process_killed"}
 
 
 def _given_up(attempts: int, reason: str) -> dict[str, Any]:

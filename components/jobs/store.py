@@ -15,11 +15,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from components.access.limits import ChargeRecord, charge, quota_error
+from components.errors import KeyReusedError
 from components.jobs.job import (
     Job,
     JobNotFoundError,
     JobUpdate,
-    KeyReusedError,
     NewJob,
     Preview,
     QueueBusyError,
@@ -28,7 +29,7 @@ from components.jobs.job import (
     State,
 )
 from components.jobs.result_files import ResultFiles
-from components.jobs.tables import drop_previews, ending, jobs, previews, read_job, swap
+from components.jobs.tables import drop_previews, ending, jobs, previews, read_job, refund_job, swap
 
 #: The form of ids; they sort by age.
 ID = r"^job-[0-9a-f]{28}$"
@@ -60,7 +61,10 @@ class JobStore:
     def submit(self, new: NewJob) -> tuple[Job, bool]:
         """Add a job and return it with True; or, for a repeated request, return the existing job with False.
 
+        The job is there if and only if it was charged.
+
         Raises:
+            QuotaError: it costs more than what the key has left today.
             QueueFullError: the owner has as many queued jobs as allowed.
             QueueBusyError: all owners together have as many queued jobs as allowed.
             KeyReusedError: the key was used for another request.
@@ -72,14 +76,17 @@ class JobStore:
         identifier = f"job-{int(now * 1e9):016x}{secrets.token_hex(6)}"
         try:
             with self._engine.begin() as connection:
-                accepted = connection.execute(self._insert(identifier, new, now)).first()
+                record = None if new.cost is None else charge(connection, new.cost, now)
+                if new.cost is not None and record is None:
+                    raise quota_error(new.cost, now)
+                accepted = connection.execute(self._insert(identifier, new, now, record)).first()
+                if accepted is None:
+                    raise self._refusal(connection, new.owner)
         except IntegrityError:  # the same key at the same time
             known = self.known(new)
             if known is None:
                 raise
             return known, False
-        if accepted is None:
-            raise self._refusal(new.owner)
         return self.get(identifier, new.owner), True
 
     def known(self, new: NewJob) -> Job | None:
@@ -131,7 +138,10 @@ class JobStore:
         return self._results.read(row["id"], row["token"]) if row["state"] == State.DONE else None
 
     def cancel(self, identifier: str, owner: str = "") -> Job | None:
-        """Cancel a job: at once if queued, at its next step if running. One that has ended is deleted (None)."""
+        """Cancel a job: at once if queued, at its next step if running. One that has ended is deleted (None).
+
+        A job that was never started is refunded.
+        """
         while True:
             with self._engine.begin() as connection:
                 row = self._row(connection, identifier, owner)
@@ -142,6 +152,8 @@ class JobStore:
                 elif state is State.QUEUED:
                     done = swap(connection, row, **ending(State.CANCELLED, self._clock()))
                     drop_previews(connection, row["id"])
+                    if done and row["started"] is None:
+                        refund_job(connection, row["id"])
                 else:
                     done = row["cancelling"] or swap(connection, row, cancelling=True)
             if done and state.final:
@@ -176,7 +188,7 @@ class JobStore:
             self._discard(row)
         return len(rows) + self._results.sweep(self._tokens())
 
-    def _insert(self, identifier: str, new: NewJob, now: float) -> sa.Executable:
+    def _insert(self, identifier: str, new: NewJob, now: float, record: ChargeRecord | None) -> sa.Executable:
         """One statement that inserts the job if the queue is not full, and then returns its id.
 
         On a database server, concurrent transactions do not see each other and may exceed the limit.
@@ -197,9 +209,13 @@ class JobStore:
             "not_before": now,
             "attempts": 0,
             "cancelling": False,
+            "crashes": 0,
             "webhook_url": new.webhook,
             "webhook_attempts": 0,
             "collector": new.collector,
+            "charged_key": record and record.key,
+            "charged_day": record and record.day,
+            "charged_amount": record and record.amount,
         }
         row = sa.select(*(sa.literal(value, jobs.c[name].type) for name, value in values.items()))
         row = row.where(_queued().scalar_subquery() < self._max_queued)
@@ -207,9 +223,8 @@ class JobStore:
             row = row.where(_queued(new.owner).scalar_subquery() < self._max_owned)
         return jobs.insert().from_select(list(values), row).returning(jobs.c.id)
 
-    def _refusal(self, owner: str) -> QueueFullError | QueueBusyError:
-        with self._engine.connect() as connection:
-            own = connection.execute(_queued(owner)).scalar_one()
+    def _refusal(self, connection: sa.Connection, owner: str) -> QueueFullError | QueueBusyError:
+        own = connection.execute(_queued(owner)).scalar_one()
         if not owner or own >= min(self._max_owned, self._max_queued):
             return QueueFullError("too many jobs are waiting; try again later")
         return QueueBusyError("too many jobs of others are waiting; try again later")

@@ -10,6 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from components.access.limits import ChargeRecord, refund
+from components.access.store import spending
 from components.jobs.job import Job, JobProgress, Lease, State, Webhook
 
 _metadata = sa.MetaData()
@@ -47,6 +49,14 @@ jobs = sa.Table(
     sa.Column("webhook_error", sa.Text),
     # The part of the service that has yet to take the result.
     sa.Column("collector", sa.String(16)),
+    # When the infrastructure began to fail this job; null again when a generator works on it.
+    sa.Column("trouble_since", sa.Float(53)),
+    # How many workers and generators have died while they worked on it.
+    sa.Column("crashes", sa.Integer, nullable=False, server_default="0"),
+    # The API key that was charged for the job, the day, and the pixel-steps; all null if there is nothing to refund.
+    sa.Column("charged_key", sa.String(16)),
+    sa.Column("charged_day", sa.Integer),
+    sa.Column("charged_amount", sa.BigInteger),
     sa.UniqueConstraint("owner", "idempotency_key"),
     sa.Index("jobs_by_state", "state", "owner"),
     sa.Index("jobs_by_webhook", "webhook_state", "webhook_at"),
@@ -62,7 +72,8 @@ previews = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("png", sa.LargeBinary, nullable=False),
 )
-TABLES = (jobs, previews)
+#: With the spending of API keys: a job and its charge are one transaction.
+TABLES = (jobs, previews, spending)
 
 
 def swap(connection: sa.Connection, row: sa.RowMapping, **values: Any) -> bool:
@@ -89,6 +100,16 @@ def ending(state: State, now: float) -> dict[str, Any]:
         "webhook_state": webhook_state,
         "webhook_at": now,
     }
+
+
+def refund_job(connection: sa.Connection, job: str) -> None:
+    """Refund what a job was charged; a second call does nothing."""
+    charged = (jobs.c.charged_key, jobs.c.charged_day, jobs.c.charged_amount)
+    query = sa.select(*charged).where(jobs.c.id == job, jobs.c.charged_key.is_not(None)).with_for_update()
+    row = connection.execute(query).first()
+    if row is not None:
+        refund(connection, ChargeRecord(*row))
+        connection.execute(jobs.update().where(jobs.c.id == job).values({column: None for column in charged}))
 
 
 def drop_previews(connection: sa.Connection, job: str) -> None:

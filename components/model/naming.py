@@ -1,10 +1,10 @@
-"""One-step mode: the target word of a prompt that comes with a reference but without a word.
+"""Finds the target word for a prompt and a reference without one.
 
     namer = WordNamer.from_config(config.model, config.naming)
     naming = namer.name("sitting on the beach", [cutout])   # 'robot', generated: "a robot sitting on the beach"
 
-SigLIP says how likely a picture shows what a text says. The phrase of the prompt that fits the reference best is
-*detected*; if none fits, the best class noun of a vocabulary is *generated* and put into the prompt.
+SigLIP scores how well the phrases of the prompt match the reference. The best phrase is *detected*; if its score is
+below the threshold, the best noun of a vocabulary is *generated* and inserted into the prompt.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from components.errors import ArtifactError, ConfigError
 from components.model.phrases import candidate_phrases, insert_noun, spelled_in, with_article
 from components.model.words import singulars, split_words
 
-#: A pair of words must fit this much better (in logits) than a single one: "sofa", not "comfortable sofa".
+#: Logits by which a phrase of two words must exceed one of a single word: "sofa", not "comfortable sofa".
 _PAIR_MARGIN = 1.0
-#: Texts embedded at a time.
+#: Texts per forward pass.
 _BATCH = 256
 
 
 @dataclass(frozen=True)
 class Naming:
-    """Which word stands for a reference.
+    """The target word of a reference.
 
     Args:
-        word: the target word as ``prompt`` spells it.
+        word: as spelled in ``prompt``.
         score: SigLIP's probability, in [0, 1], that the reference shows it.
-        how: ``detected`` in the prompt, or ``generated`` and put into it.
-        prompt: the prompt to draw, which holds ``word``.
+        how: ``detected`` in the prompt, or ``generated`` and inserted into it.
+        prompt: the prompt that contains ``word``.
     """
 
     word: str
@@ -54,18 +54,18 @@ class Naming:
 
 
 class WordNamer:
-    """Finds or makes the target word of a prompt with both towers of SigLIP."""
+    """Detects or generates the target word of a prompt with SigLIP's image and text towers."""
 
     def __init__(
         self, siglip: SiglipModel, tokenizer: PreTrainedTokenizerBase, config: NamingConfig, nouns: Sequence[str]
     ) -> None:
         self.siglip, self.tokenizer, self.config = siglip.requires_grad_(False).eval(), tokenizer, config
-        #: What a reference may be called when the prompt does not say it: singular nouns.
+        #: Singular nouns to choose from if no phrase of the prompt matches.
         self.nouns = list(nouns)
 
     @classmethod
     def from_config(cls, model: ModelConfig, naming: NamingConfig) -> WordNamer:
-        """Load SigLIP with its text tower and tokenizer from a hub name or directory.
+        """Load SigLIP with its text tower and tokenizer.
 
         Raises:
             ArtifactError: SigLIP or its tokenizer cannot be loaded.
@@ -82,54 +82,54 @@ class WordNamer:
         return cls(siglip.to(device if model.device == "auto" else model.device), tokenizer, naming, nouns)
 
     def name(self, prompt: str, pictures: Sequence[Image.Image]) -> Naming:
-        """The word of ``prompt`` that stands for the subject of ``pictures``, or a new one.
+        """Detect the word for the subject of ``pictures`` in ``prompt``, or generate one.
 
         Args:
-            prompt: what is to be drawn; may be empty.
+            prompt: may be empty.
             pictures: at least one RGB cut-out on white, all of one subject.
 
         Raises:
-            ValueError: no picture.
+            ValueError: ``pictures`` is empty.
         """
-        seen = self._see(pictures)
+        images = self._encode_images(pictures)
         phrases = candidate_phrases(prompt)
-        logits = [self._fit(phrase, seen) for phrase in phrases]
+        logits = [self._phrase_logit(phrase, images) for phrase in phrases]
         if phrases:
             margins = [_PAIR_MARGIN * (len(split_words(phrase)) - 1) for phrase in phrases]
             best = max(range(len(phrases)), key=lambda i: logits[i] - margins[i])
             score = _probability(logits[best])
             if score >= self.config.threshold:
                 return Naming(phrases[best], score, "detected", prompt)
-        fits = self._logits(self._vocabulary, seen)
-        noun, score = self.nouns[int(fits.argmax())], _probability(float(fits.max()))
+        noun_logits = self._logits(self._vocabulary, images)
+        noun, score = self.nouns[int(noun_logits.argmax())], _probability(float(noun_logits.max()))
         spelled = spelled_in(prompt, noun)
-        if spelled:  # a poor fit, but nothing else fits better
+        if spelled:  # below the threshold, but no other noun scores higher
             return Naming(spelled, score, "detected", prompt)
         return Naming(noun, score, "generated", insert_noun(noun, prompt))
 
     def scores(self, nouns: Sequence[str], pictures: Sequence[Image.Image]) -> list[float]:
-        """The probability, in [0, 1], of each of ``nouns`` for what ``pictures`` show."""
-        fits = self._logits(self._read(nouns), self._see(pictures))
-        return [_probability(fit) for fit in fits.tolist()]
+        """The probability, in [0, 1], that ``pictures`` show each of ``nouns``."""
+        logits = self._logits(self._encode_nouns(nouns), self._encode_images(pictures))
+        return [_probability(logit) for logit in logits.tolist()]
 
-    def _fit(self, phrase: str, seen: Tensor) -> float:
-        """How well ``phrase``, or a singular of it, fits (logit)."""
+    def _phrase_logit(self, phrase: str, images: Tensor) -> float:
+        """The best logit of ``phrase`` and its possible singulars."""
         *before, head = (word.text for word in split_words(phrase))
         forms = [" ".join([*before, form]) for form in [head, *sorted(singulars(head))]]
-        return float(self._logits(self._read(forms), seen).max())
+        return float(self._logits(self._encode_nouns(forms), images).max())
 
-    def _logits(self, said: Tensor, seen: Tensor) -> Tensor:
-        """[n] of texts [n, templates, d] and pictures [p, d]: the mean over templates and pictures."""
-        similar = torch.einsum("ntd,pd->n", said, seen) / (said.shape[1] * len(seen))
-        return similar * self.siglip.logit_scale.exp() + self.siglip.logit_bias
+    def _logits(self, texts: Tensor, images: Tensor) -> Tensor:
+        """Logits [n] of texts [n, templates, d] and images [p, d]: from the mean cosine over templates and images."""
+        similarity = torch.einsum("ntd,pd->n", texts, images) / (texts.shape[1] * len(images))
+        return similarity * self.siglip.logit_scale.exp() + self.siglip.logit_bias
 
     @cached_property
     def _vocabulary(self) -> Tensor:
-        return self._read(self.nouns)
+        return self._encode_nouns(self.nouns)
 
     @torch.no_grad()
-    def _read(self, nouns: Sequence[str]) -> Tensor:
-        """Unit vectors [n, templates, d] of every template about every noun."""
+    def _encode_nouns(self, nouns: Sequence[str]) -> Tensor:
+        """Unit embeddings [n, templates, d] of every noun in every template."""
         texts = [template.replace("{noun}", with_article(noun)) for noun in nouns for template in self.config.templates]
         length = self.config.text_tokens
         ids = self.tokenizer(
@@ -141,10 +141,10 @@ class WordNamer:
         return F.normalize(torch.cat(vectors), dim=-1).unflatten(0, (len(nouns), -1))
 
     @torch.no_grad()
-    def _see(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Unit vectors [p, d]."""
+    def _encode_images(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Unit embeddings [p, d]."""
         if not pictures:
-            raise ValueError("a word is named after at least one picture")
+            raise ValueError("pictures: give at least one")
         side = self.siglip.config.vision_config.image_size
         sized = [p.convert("RGB").resize((side, side), Image.Resampling.BICUBIC) for p in pictures]
         pixels = torch.from_numpy(np.stack([np.asarray(p) for p in sized])).permute(0, 3, 1, 2)
@@ -153,10 +153,10 @@ class WordNamer:
 
 
 def read_nouns(path: Path) -> list[str]:
-    """The lines of a text file, one noun each; empty lines and lines that begin with # are skipped.
+    """Read a text file with one noun per line; empty lines and lines that start with # are skipped.
 
     Raises:
-        ConfigError: the file cannot be read, or holds no noun.
+        ConfigError: the file cannot be read, or contains no noun.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,6 +1,6 @@
-"""The authors' release: its weights, turned into an adapter directory, and the sampler it was made for.
+"""Converts the authors' released weights to an adapter directory, and defines the scheduler they were released with.
 
-Nothing of the file is trusted: it is read without unpickling code, and every name and shape must be the expected one.
+The file is untrusted: it is read without unpickling code, and all names and shapes are checked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from components.config import AdapterConfig, ConditioningConfig
 from components.errors import ArtifactError
 from components.model.adapter import RealCustomAdapter
 
-#: SDXL base's U-Net, where it differs from diffusers' defaults.
+#: Configuration of SDXL base's U-Net, as far as it differs from diffusers' defaults.
 SDXL_UNET: dict[str, Any] = {
     "sample_size": 128,
     "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
@@ -35,18 +35,19 @@ SDXL_UNET: dict[str, Any] = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
-#: Channels of SigLIP so400m and DINOv2 large together.
+#: Channels of SigLIP so400m and DINOv2 large, concatenated.
 VISION_CHANNELS = 1152 + 1024
-#: What the release was trained with.
+#: Conditioning that the released weights were trained with.
 CONDITIONING = ConditioningConfig(text_pooling="unprojected", scheduler="realcustom")
-_NAMED = 8
+#: Most names that an error message lists.
+_MAX_LISTED = 8
 
 
 class OfficialScheduler(DPMSolverSinglestepScheduler):
-    """Second-order single-step DPM-Solver++ as the authors run it.
+    """Second-order single-step DPM-Solver++ as in the authors' code.
 
-    Timesteps are *trailing* (999, 959, ... 39 for 25 steps) and the orders 1, 1, 2, 1, 2, ... The last step is of first
-    order to sigma 0, so that the final sample is the last predicted x0, which is what the authors decode.
+    The timesteps are *trailing* (999, 959, ... 39 for 25 steps), the orders 1, 1, 2, 1, 2, ... The last step is of
+    first order to sigma 0: the final sample is the last predicted x0, which the authors decode.
     """
 
     def set_timesteps(
@@ -56,7 +57,7 @@ class OfficialScheduler(DPMSolverSinglestepScheduler):
         mu: float | None = None,
         timesteps: list[int] | None = None,
     ) -> None:
-        """Choose ``num_inference_steps`` trailing timesteps, or the given ``timesteps``."""
+        """Set ``num_inference_steps`` trailing timesteps, or the given ``timesteps``."""
         if timesteps is None and num_inference_steps is not None:
             total = self.config.num_train_timesteps
             spaced = np.arange(total, 0, -total / num_inference_steps)[:num_inference_steps]
@@ -64,13 +65,13 @@ class OfficialScheduler(DPMSolverSinglestepScheduler):
         super().set_timesteps(num_inference_steps, device=device, mu=mu, timesteps=timesteps)
 
     def get_order_list(self, num_inference_steps: int) -> list[int]:
-        """1, 1, 2, 1, 2, ... and 1 at the end."""
+        """The orders 1, 1, 2, 1, 2, ..., with 1 at the end."""
         orders = [1, *(1 + i % 2 for i in range(num_inference_steps - 1))]
         return [*orders[:-1], 1]
 
 
 def official_scheduler() -> OfficialScheduler:
-    """The sampler of the release, on SDXL's noise schedule; `set_timesteps(n)` does the rest."""
+    """The scheduler of the release with SDXL's noise schedule."""
     return OfficialScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
@@ -91,17 +92,17 @@ def convert(
     vision_channels: int = VISION_CHANNELS,
     sizes: AdapterConfig = AdapterConfig(),
 ) -> RealCustomAdapter:
-    """Turn released weights into an adapter directory.
+    """Convert released weights to an adapter directory.
 
     Args:
-        source: a ``.pth`` or ``.safetensors`` file of named tensors, highres or shallow.
+        source: a ``.pth`` or ``.safetensors`` file of named tensors, with the highres or the shallow projector.
         target: the directory to write.
         unet: configuration of the U-Net that the weights belong to.
         vision_channels: width of the vision features.
-        sizes: the projector's widths; its kind is read off the file.
+        sizes: widths of the projector; its kind is derived from the names in the file.
 
     Raises:
-        ArtifactError: the file is none, or a parameter is missing, unexpected or of another shape.
+        ArtifactError: the file cannot be read, or a parameter is missing, unexpected or of another shape.
     """
     tensors = read_tensors(Path(source))
     config = sizes.model_copy(update=_projector_of(tensors))
@@ -114,10 +115,10 @@ def convert(
 
 
 def read_tensors(source: Path) -> dict[str, Tensor]:
-    """The named tensors of a ``.safetensors`` or torch file.
+    """Read the named tensors of a ``.safetensors`` or torch file.
 
     Raises:
-        ArtifactError: the file is missing, damaged, or holds anything but named tensors.
+        ArtifactError: the file is missing or damaged, or contains anything but named tensors.
     """
     if not source.is_file():
         raise ArtifactError(f"{source} does not exist: name the released .pth or .safetensors file")
@@ -125,7 +126,7 @@ def read_tensors(source: Path) -> dict[str, Tensor]:
         if source.suffix == ".safetensors":
             return load_file(source)
         tensors = torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # which one depends on how the file is damaged
+    except Exception as error:  # the type depends on the damage
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(f"{source} is no file of weights: {first}") from None
     if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) for v in tensors.values()):
@@ -140,7 +141,7 @@ def _cached_meta_unet(config: tuple[tuple[str, Any], ...]) -> UNet2DConditionMod
 
 
 def meta_unet(config: Mapping[str, Any] = SDXL_UNET) -> UNet2DConditionModel:
-    """A U-Net of that configuration without storage: names and shapes only."""
+    """A U-Net of this configuration on the meta device: names and shapes, without storage."""
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
     return _cached_meta_unet(tuple(sorted(frozen.items())))
 
@@ -148,13 +149,13 @@ def meta_unet(config: Mapping[str, Any] = SDXL_UNET) -> UNet2DConditionModel:
 def meta_adapter(
     unet: UNet2DConditionModel, vision_channels: int = VISION_CHANNELS, config: AdapterConfig = AdapterConfig()
 ) -> RealCustomAdapter:
-    """The release's adapter for ``unet`` without storage."""
+    """The released adapter for ``unet`` on the meta device."""
     with torch.device("meta"):
         return RealCustomAdapter.for_unet(unet, vision_channels, config, None, CONDITIONING)
 
 
 def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """What keeps ``found`` from being ``expected``, one sentence a kind; empty if nothing does."""
+    """Differences in names and shapes, one sentence for each kind; empty if there are none."""
     missing = [k for k in expected if k not in found]
     unexpected = [k for k in found if k not in expected]
     misshaped = [
@@ -167,12 +168,12 @@ def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
 
 
 def _projector_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Which projector the names are those of; the released code drops the shallow one's local views."""
+    """The adapter configuration that the names belong to; the released code ignores the shallow one's local views."""
     shallow = any(".min_attention2." in name or ".projector2." in name for name in tensors)
     adaptive = any(name.endswith(".scale_value.value") for name in tensors)
     kind = {"projector": "shallow", "shallow_fusion": "code"} if shallow else {"projector": "highres"}

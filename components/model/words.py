@@ -1,8 +1,8 @@
-"""Target words: the positions of the subject's word in a prompt, as characters and as tokens.
+"""Finds the target word in a prompt, as character spans and as token positions.
 
-A word matches whole words only ("cat" is not in "category"), whatever its case, in singular or plural, and may be a
-phrase of several words. Hyphens separate words as spaces do ("teddy-bear" is "teddy bear"), a possessive ending is
-ignored ("the cat's hat" holds "cat"), and accents match however they are encoded.
+A target word is one word or a phrase. It matches whole words only ("cat" does not match "category"), in any case, in
+singular or plural. Hyphens separate words as spaces do ("teddy-bear" matches "teddy bear"), possessive endings are
+ignored ("the cat's hat" contains "cat"), and text is compared in Unicode normalization form C.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 Span = tuple[int, int]
 
-#: Endings of nouns whose plural follows no rule; compounds follow their last part (snowman, werewolf, grandchild).
+#: Irregular plurals by the ending of the noun, so that compounds match (snowman, werewolf, grandchild).
 _IRREGULAR = {
     "calf": "calves",
     "child": "children",
@@ -52,15 +52,16 @@ _IRREGULAR = {
     "wife": "wives",
     "wolf": "wolves",
 }
-_HISSING = ("s", "x", "z", "ch", "sh", "o")
+#: Endings of nouns with a plural in -es.
+_SIBILANTS = ("s", "x", "z", "ch", "sh", "o")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _POSSESSIVE = re.compile(r"['’]s$", re.IGNORECASE)
-#: What may stand between the words of one phrase: spaces and hyphens, but no comma or full stop.
+#: Separators within a phrase: spaces and hyphens, but no comma or full stop.
 _WITHIN_PHRASE = re.compile(r"[\s‐‑-]*")
 
 
 class Word(NamedTuple):
-    """A word of a text: its comparable form, and its characters ``start:end`` there."""
+    """A word of a text: its `folded` form, and its span ``start:end``."""
 
     text: str
     start: int
@@ -68,8 +69,8 @@ class Word(NamedTuple):
 
 
 def split_words(text: str) -> list[Word]:
-    """The words of ``text`` in order, without possessive endings, folded to one case and one encoding of accents."""
-    # Combining marks belong to the letter before them, which `\w` does not know.
+    """The words of ``text`` in order, `folded` and without possessive endings."""
+    # `\w` does not match combining marks, which belong to the letter before them.
     letters = "".join("a" if unicodedata.category(c).startswith("M") else c for c in text)
     words = []
     for match in _WORD.finditer(letters):
@@ -79,26 +80,26 @@ def split_words(text: str) -> list[Word]:
 
 
 def folded(text: str) -> str:
-    """``text`` in one case and one encoding of accents, so that it can be compared."""
+    """``text`` for comparison: case-folded, in Unicode normalization form C."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def adjacent(text: str, first: Word, second: Word) -> bool:
-    """Whether nothing but spaces and hyphens parts two words of ``text``."""
+    """Whether two words of ``text`` are separated by spaces and hyphens only."""
     return _WITHIN_PHRASE.fullmatch(text, first.end, second.start) is not None
 
 
 def find_word(prompt: str, word: str) -> list[Span]:
-    """Character spans (start, end) of every occurrence of ``word`` in ``prompt``, empty if there is none."""
+    """Character spans (start, end) of all occurrences of ``word`` in ``prompt``."""
     parts = [part.text for part in split_words(word)]
     return [(window[0].start, window[-1].end) for window in _phrases(prompt, len(parts)) if _is_phrase(window, parts)]
 
 
 def require_word(prompt: str, word: str) -> list[Span]:
-    """Like `find_word`.
+    """Like `find_word`, but requires an occurrence.
 
     Raises:
-        WordError: the prompt does not hold ``word``; the message lists near matches.
+        WordError: ``prompt`` does not contain ``word``; the message suggests similar words.
     """
     spans = find_word(prompt, word)
     if spans:
@@ -113,15 +114,15 @@ def require_word(prompt: str, word: str) -> list[Span]:
 def token_mask(tokenizers: CLIPTokenizer | Sequence[CLIPTokenizer], prompt: str, word: str) -> Tensor:
     """Float [tokens]: 1 at every token of ``word`` in the padded ``prompt``, else 0.
 
-    A prompt that is longer than the tokenizers' limit is cut off, as in diffusers, and a warning says how much is lost.
-    Prompts themselves are never logged.
+    A prompt beyond the tokenizers' limit is truncated, as in diffusers, with a warning that gives the number of dropped
+    characters; prompts are never logged.
 
     Args:
-        tokenizers: one, or the two of SDXL: a position of its text context joins what both encoders say there, so
-            both must tokenize the prompt equally (their padding may differ).
+        tokenizers: one, or the two of SDXL: SDXL concatenates the hidden states of both text encoders at each position,
+            so both must tokenize the prompt equally (padding may differ).
 
     Raises:
-        WordError: the word is not in the prompt, or only in the part that is cut off.
+        WordError: the word is not in the prompt, or only in the truncated part.
         ArtifactError: the tokenizers split the prompt differently.
     """
     tokenizers = tokenizers if isinstance(tokenizers, Sequence) else [tokenizers]
@@ -141,23 +142,23 @@ def token_mask(tokenizers: CLIPTokenizer | Sequence[CLIPTokenizer], prompt: str,
 
 
 def dropped_text(tokenizer: CLIPTokenizer, prompt: str) -> str:
-    """The end of ``prompt`` beyond the limit of ``tokenizer``, empty if there is none."""
+    """The part of ``prompt`` beyond the limit of ``tokenizer``; may be empty."""
     offsets = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
-    return prompt[offsets[room][0] :].strip() if len(offsets) > room else ""
+    limit = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
+    return prompt[offsets[limit][0] :].strip() if len(offsets) > limit else ""
 
 
 def same_noun(a: str, b: str) -> bool:
-    """Whether two lower-case nouns are equal up to singular and plural."""
+    """Whether two lower-case nouns are equal, or one may be the plural of the other."""
     return a == b or a in plurals(b) or b in plurals(a)
 
 
 def plurals(noun: str) -> set[str]:
-    """What the plural of a lower-case ``noun`` may be; some forms may be no word ("mongeese")."""
+    """Possible plurals of a lower-case ``noun``, including forms that do not exist ("mongeese")."""
     if len(noun) < 2:
         return set()
     forms = {noun + "s"}
-    if noun.endswith(_HISSING):
+    if noun.endswith(_SIBILANTS):
         forms.add(noun + "es")
     if noun.endswith("y") and noun[-2] not in "aeiou":
         forms.add(noun[:-1] + "ies")
@@ -165,26 +166,26 @@ def plurals(noun: str) -> set[str]:
 
 
 def singulars(noun: str) -> set[str]:
-    """What the singular of a lower-case ``noun`` may be, empty if it is no plural; some may be no word ("len")."""
+    """Possible singulars of a lower-case ``noun``, including forms that do not exist ("len"); empty for no plural."""
     stems = {noun[:-1], noun[:-2], noun[:-3] + "y"}
     stems |= {noun.removesuffix(many) + one for one, many in _IRREGULAR.items() if noun.endswith(many)}
     return {stem for stem in stems if noun in plurals(stem)}
 
 
 def _phrases(text: str, length: int) -> list[list[Word]]:
-    """Every run of ``length`` words with nothing but spaces and hyphens between them."""
+    """All sequences of ``length`` words that are separated by spaces and hyphens only."""
     words = split_words(text)
     windows = [words[i : i + length] for i in range(len(words) - length + 1)] if length else []
     return [w for w in windows if all(adjacent(text, a, b) for a, b in pairwise(w))]
 
 
 def _is_phrase(window: Sequence[Word], parts: Sequence[str]) -> bool:
-    """Whether the words are ``parts``, the last of them up to singular and plural."""
+    """Whether the words equal ``parts``; the last one may be singular or plural."""
     return [w.text for w in window[:-1]] == list(parts[:-1]) and same_noun(window[-1].text, parts[-1])
 
 
 def _padded_offsets(tokenizer: CLIPTokenizer, prompt: str) -> list[Span]:
-    """Characters of each token as the text encoder reads them; (x, x) for tokens that stand for no text."""
+    """Character span of each token of the padded prompt; (x, x) for special and padding tokens."""
     length = tokenizer.model_max_length
     encoding = tokenizer(prompt, padding="max_length", truncation=True, max_length=length, return_offsets_mapping=True)
     offsets: list[Span] = encoding["offset_mapping"]

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from components.config import Config, PretrainingConfig
-from components.evaluation.toybench import TextScores, draw_pictures, prompts, score_text
+from components.evaluation.toybench import TextScores, generate_images, prompts, score_text
 from components.files import replacing
 from components.judges.identity_model import save_identity
 from components.judges.judge import Judge
@@ -125,9 +125,9 @@ def measure(config: Config, pictures: Path | None = None) -> TextScores:
     count, seed = config.pretraining.quality_prompts, config.evaluation.seed
     if pictures is not None:
         wanted = [w.prompt for w in prompts(32, seed)]
-        drawn, _ = draw_pictures(pipeline, config, wanted, range(32), description="grid")
+        images, _ = generate_images(pipeline, config, wanted, range(32), description="grid")
         pictures.parent.mkdir(parents=True, exist_ok=True)
-        grid = [drawn[i : i + 8] for i in range(0, 32, 8)]
+        grid = [images[i : i + 8] for i in range(0, 32, 8)]
         rows_of_pictures(grid).save(pictures)
     return score_text(pipeline, judge, config, count, seed)
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from components.config import SamplingConfig
 from components.data.decode import decode_with_alpha
-from components.data.region import region_finder
+from components.data.region import find_mask
 from components.errors import ConfigError, DataError
 from components.model.naming import WordNamer
 from components.model.pipeline import RealCustomPipeline
@@ -121,8 +121,7 @@ class PictureModel(PythonModel):
             decoded = decode_with_alpha(reference, data.max_pixels)
         except DataError as error:
             raise DataError(f"{row.place('reference')}: {error}") from None
-        mask = decoded.mask or region_finder(data.region)(decoded.picture, None)
-        return cut_out(decoded.picture, mask, self._pipeline.reference_size)
+        return cut_out(decoded.picture, find_mask(decoded, data.region), self._pipeline.reference_size)
 
     @cached_property
     def _namer(self) -> WordNamer:

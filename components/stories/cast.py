@@ -1,4 +1,4 @@
-"""The characters of an owner as their stories see them: ids, present names and words."""
+"""The characters that an owner's stories can mention: ids, current names and target words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.stories.mention_syntax import mentionable
 
 @dataclass(frozen=True)
 class CastMember:
-    """A character: its id, its name, the word that stands for it in prompts, and the revision of its pictures."""
+    """A character: ``word`` is its target word, ``revision`` that of its reference images."""
 
     id: str
     name: str
@@ -23,7 +23,7 @@ class CastMember:
 
 
 class Cast:
-    """All characters of an owner, by id and by name; a name counts in any case."""
+    """All characters of an owner, by id and by name; names are compared without case."""
 
     def __init__(self, members: Iterable[CastMember] = ()) -> None:
         self._by_id = {member.id: member for member in members}
@@ -38,17 +38,17 @@ class Cast:
         return list(self._by_id.values())
 
     def named(self, name: str) -> list[CastMember]:
-        """The characters of that name."""
+        """All characters with this name."""
         return self._by_name.get(folded(mentionable(name)), [])
 
-    def only(self, name: str) -> CastMember | None:
-        """The only character of that name; none if there are several."""
+    def unique(self, name: str) -> CastMember | None:
+        """The character with this name; None if there is none or more than one."""
         found = self.named(name)
         return found[0] if len(found) == 1 else None
 
 
 def read_cast(connection: sa.Connection, owner: str) -> Cast:
-    """The characters that ``owner`` has now."""
+    """The current characters of ``owner``."""
     columns = (characters.c.id, characters.c.name, characters.c.target_word, characters.c.revision)
     rows = connection.execute(sa.select(*columns).where(characters.c.owner == owner))
     return Cast(CastMember(*row) for row in rows)

@@ -1,6 +1,6 @@
-"""Mentions in a text: ``@rob meets @"Ada Lovelace"``.
+"""The syntax of mentions: ``@rob meets @"Ada Lovelace"``.
 
-An ``@`` within a word, as in an e-mail address, is no mention.
+An ``@`` within a word, as in an e-mail address, is not a mention.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LONGEST = 100
 
 @dataclass(frozen=True)
 class Mention:
-    """A name in a prompt, in its characters ``start:end``, the ``@`` and quotation marks included."""
+    """A name mentioned in a prompt; ``start:end`` is its span, including the ``@`` and quotation marks."""
 
     name: str
     start: int
@@ -38,10 +38,10 @@ def replace_mentions(prompt: str, mentions: Sequence[Mention], words: Sequence[s
 
 
 def write_mention(name: str, following: str | None = "") -> str:
-    """How a prompt mentions ``name``: ``@name``, or ``@"name"`` where the name or what follows needs it.
+    """The mention of ``name``: ``@name``, or ``@"name"`` if the name or the following text requires quotation marks.
 
     Args:
-        following: the text after it; None is another mention.
+        following: the text after the mention; None if another mention follows.
     """
     name = mentionable(name)
     if _BARE.fullmatch(name) and following is not None and not re.match(r"\w|-\w", following):
@@ -50,5 +50,5 @@ def write_mention(name: str, following: str | None = "") -> str:
 
 
 def mentionable(name: str) -> str:
-    """``name`` without what no mention can hold: quotation marks, outer spaces and more than 100 characters."""
+    """``name`` as the syntax can hold it: without quotation marks and outer spaces, at most 100 characters."""
     return name.replace('"', "'")[:_LONGEST].strip() or "?"

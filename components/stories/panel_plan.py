@@ -1,4 +1,4 @@
-"""What a panel would be drawn as: its prompt in words, its characters, and the digest that tells changes of them."""
+"""The inputs of a panel's generation: prompt, characters, size, seeds, and their digest."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from components.fingerprint import fingerprint
 from components.stories.cast import Cast, CastMember
-from components.stories.prompts import StoredMention, StoredPrompt, meaning, render_prompt, speak_prompt
+from components.stories.prompts import StoredMention, StoredPrompt, expand_mentions, render_prompt, resolve_mention
 from components.stories.story import PanelCharacter
 
-#: Characters that a picture can show.
+#: Most subjects in one image.
 MAX_CHARACTERS = 4
 _EMPTY = {"message": "prompt: write what the panel shows", "param": "prompt", "code": "empty_prompt"}
 
 
 @dataclass(frozen=True)
-class DrawnCharacter:
-    """A character of a drawing: the word that stands for it in the prompt, and how strongly it acts."""
+class PlannedCharacter:
+    """A character to condition on: its target word in the prompt, and its strengths."""
 
     id: str
     name: str
@@ -30,21 +30,22 @@ class DrawnCharacter:
 
 
 @dataclass(frozen=True)
-class PanelDrawing:
-    """What is to be drawn for a panel.
+class PanelPlan:
+    """The inputs of a panel's generation.
 
     Args:
-        sent: the prompt as it was written, with the style line.
-        prompt: the same, with words in place of mentions.
-        seeds: of each variation; None is any.
-        error: why it cannot be drawn: ``message``, ``param`` and ``code``.
-        busy: a job is drawing just this.
+        prompt_with_mentions: the panel's prompt and the story's style.
+        prompt: the same, with target words in place of mentions.
+        seeds: one per variation; None for a random one.
+        digest: see `generation_digest`.
+        error: why no image can be generated: ``message``, ``param`` and ``code``.
+        busy: an unfinished job has the same digest.
     """
 
     panel: str
-    sent: str
+    prompt_with_mentions: str
     prompt: str
-    characters: tuple[DrawnCharacter, ...]
+    characters: tuple[PlannedCharacter, ...]
     size: str
     seeds: tuple[int | None, ...]
     digest: str
@@ -52,23 +53,23 @@ class PanelDrawing:
     busy: bool = False
 
 
-def drawing_digest(
+def generation_digest(
     prompt: StoredPrompt, characters: Iterable[PanelCharacter], size: str, with_characters: bool, style: str, cast: Cast
 ) -> str:
-    """The same for everything that draws the same picture, but for its seed."""
+    """Digest of everything that determines the image, except the seed."""
     mentions = [part for part in prompt if isinstance(part, StoredMention)]
     keys = [_key(mention, cast) for mention in mentions]
     settings = {character.id: character for character in characters}
-    acting = {
+    strengths = {
         key: [chosen.strength, chosen.face_strength, chosen.body_strength]
         for key in keys
         for chosen in [settings.get(key, PanelCharacter(key))]
     }
-    said = [part if isinstance(part, str) else {"mention": _key(part, cast)} for part in prompt]
-    return fingerprint([said, style, size, with_characters, acting if with_characters else {}])
+    parts = [part if isinstance(part, str) else {"mention": _key(part, cast)} for part in prompt]
+    return fingerprint([parts, style, size, with_characters, strengths if with_characters else {}])
 
 
-def plan_drawing(
+def plan_panel(
     panel: str,
     prompt: StoredPrompt,
     characters: Sequence[PanelCharacter],
@@ -77,25 +78,25 @@ def plan_drawing(
     style: str,
     seeds: tuple[int | None, ...],
     cast: Cast,
-) -> PanelDrawing:
-    """What a panel is drawn as, or why it cannot be."""
-    digest = drawing_digest(prompt, characters, size, with_characters, style, cast)
-    sent = _styled(render_prompt(prompt, cast)[0], style)
-    spoken = _styled(speak_prompt(prompt, lambda mention: _word(mention, cast)), style)
+) -> PanelPlan:
+    """Plan the generation of a panel; `PanelPlan.error` is set if it is not possible."""
+    digest = generation_digest(prompt, characters, size, with_characters, style, cast)
+    prompt_with_mentions = _styled(render_prompt(prompt, cast)[0], style)
+    expanded = _styled(expand_mentions(prompt, lambda mention: _word(mention, cast)), style)
     settings = {character.id: character for character in characters}
-    drawn: dict[str, DrawnCharacter] = {}
+    planned: dict[str, PlannedCharacter] = {}
     error = None if prompt else _EMPTY
     if with_characters:
-        for mention, shown in zip(_mentions(prompt), render_prompt(prompt, cast)[1], strict=True):
-            member = meaning(mention, cast)
+        for mention, rendered in zip(_mentions(prompt), render_prompt(prompt, cast)[1], strict=True):
+            member = resolve_mention(mention, cast)
             if member is None:
-                error = error or _unknown(mention, shown.start, cast)
+                error = error or _unknown(mention, rendered.start, cast)
             else:
-                drawn.setdefault(member.id, _drawn(member, settings.get(member.id, PanelCharacter(member.id))))
-    if len(drawn) > MAX_CHARACTERS:
+                planned.setdefault(member.id, _planned(member, settings.get(member.id, PanelCharacter(member.id))))
+    if len(planned) > MAX_CHARACTERS:
         message = f"prompt: at most {MAX_CHARACTERS} characters can be in one picture: mention fewer"
         error = error or {"message": message, "param": "prompt", "code": "too_many_characters"}
-    return PanelDrawing(panel, sent, spoken, tuple(drawn.values()), size, seeds, digest, error)
+    return PanelPlan(panel, prompt_with_mentions, expanded, tuple(planned.values()), size, seeds, digest, error)
 
 
 def _mentions(prompt: StoredPrompt) -> list[StoredMention]:
@@ -103,13 +104,13 @@ def _mentions(prompt: StoredPrompt) -> list[StoredMention]:
 
 
 def _key(mention: StoredMention, cast: Cast) -> str:
-    """What a mention means: the character, also where it is gone, or the name."""
-    member = meaning(mention, cast)
+    """Identity of a mention: the character's id, kept after its deletion, else the name."""
+    member = resolve_mention(mention, cast)
     return member.id if member is not None else mention.character or f"@{mention.name.casefold()}"
 
 
 def _word(mention: StoredMention, cast: Cast) -> str:
-    member = meaning(mention, cast)
+    member = resolve_mention(mention, cast)
     return mention.name if member is None else member.word
 
 
@@ -117,9 +118,9 @@ def _styled(prompt: str, style: str) -> str:
     return f"{prompt}, {style}" if prompt and style else prompt
 
 
-def _drawn(member: CastMember, chosen: PanelCharacter) -> DrawnCharacter:
+def _planned(member: CastMember, chosen: PanelCharacter) -> PlannedCharacter:
     strengths = chosen.strength, chosen.face_strength, chosen.body_strength
-    return DrawnCharacter(member.id, member.name, member.word, member.revision, *strengths)
+    return PlannedCharacter(member.id, member.name, member.word, member.revision, *strengths)
 
 
 def _unknown(mention: StoredMention, start: int, cast: Cast) -> dict[str, Any]:

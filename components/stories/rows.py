@@ -1,4 +1,4 @@
-"""Reads stories, panels and takes from their rows, with the jobs that are drawing panels."""
+"""Reads stories, panels, takes and the jobs of panels from their rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from components.jobs.job import State
 from components.jobs.tables import jobs
 from components.stories.cast import Cast
-from components.stories.panel_plan import drawing_digest
-from components.stories.prompts import StoredPrompt, render_prompt, unpack_prompt
+from components.stories.panel_plan import generation_digest
+from components.stories.prompts import StoredPrompt, prompt_from_json, render_prompt
 from components.stories.story import (
     Balloon,
     PagesLayout,
@@ -22,10 +22,9 @@ from components.stories.story import (
     PanelCharacter,
     PanelJob,
     Story,
-    StoryNotFoundError,
     Take,
 )
-from components.stories.tables import checked_story, panel_jobs, panels, stories, takes
+from components.stories.tables import checked, not_found, panel_jobs, panels, stories, takes
 
 _ACTIVE = (State.QUEUED, State.RUNNING)
 _TAKE = ("id", "panel", "created", "width", "height", "seed", "model", "model_version", "settings", "digest", "masks")
@@ -35,7 +34,7 @@ _PANEL = ("id", "revision", "changed", "caption", "size", "seed", "seed_locked",
 
 @contextmanager
 def snapshot(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A connection whose queries all see the same state: of a job that becomes a take meanwhile, one or the other."""
+    """A connection whose queries read one snapshot: a job collected meanwhile is read either as job or as take."""
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN")
@@ -48,23 +47,23 @@ def story_row(connection: sa.Connection, identifier: str, owner: str) -> sa.RowM
     """The row of an owner's story.
 
     Raises:
-        StoryNotFoundError: there is none.
+        StoryNotFoundError: the owner has no such story.
     """
-    mine = (stories.c.id == checked_story(identifier)) & (stories.c.owner == owner)
+    mine = (stories.c.id == checked("story", identifier)) & (stories.c.owner == owner)
     row = connection.execute(sa.select(stories).where(mine)).mappings().first()
     if row is None:
-        raise StoryNotFoundError("there is no such story; list the existing ones")
+        raise not_found("story")
     return row
 
 
 def panel_rows(connection: sa.Connection, story: str, changed_after: int = -1) -> list[sa.RowMapping]:
-    """The rows of a story's panels in order, of those that have changed since."""
+    """The rows of a story's panels in order, of those whose ``changed`` is above ``changed_after``."""
     query = sa.select(panels).where(panels.c.story == story, panels.c.changed > changed_after)
     return list(connection.execute(query.order_by(panels.c.position)).mappings())
 
 
 def read_stories(connection: sa.Connection, rows: Iterable[sa.RowMapping]) -> list[Story]:
-    """Stories without panels."""
+    """Stories, without their panels."""
     rows = list(rows)
     among = [row["id"] for row in rows]
     count = sa.select(panels.c.story, sa.func.count()).where(panels.c.story.in_(among)).group_by(panels.c.story)
@@ -89,10 +88,10 @@ def read_stories(connection: sa.Connection, rows: Iterable[sa.RowMapping]) -> li
 def read_panels(
     connection: sa.Connection, story: sa.RowMapping, rows: Collection[sa.RowMapping], cast: Cast
 ) -> list[Panel]:
-    """Panels with their takes and jobs; ``rows`` are those of one story."""
-    drawn = read_takes(connection, story["id"], [row["id"] for row in rows])
+    """The panels of ``rows``, with their takes and jobs; all belong to ``story``."""
+    takes_by_panel = read_takes(connection, story["id"], [row["id"] for row in rows])
     active = read_jobs(connection, story)
-    return [_panel(row, story["style"], drawn[row["id"]], active.get(row["id"], ()), cast) for row in rows]
+    return [_panel(row, story["style"], takes_by_panel[row["id"]], active.get(row["id"], ()), cast) for row in rows]
 
 
 def read_takes(connection: sa.Connection, story: str, among: Collection[str]) -> Mapping[str, list[Take]]:
@@ -111,7 +110,7 @@ def read_take(row: sa.RowMapping) -> Take:
 
 
 def active_jobs(story: str) -> sa.Select[Any]:
-    """The jobs of a story's panels that have not ended, or have and are not collected yet."""
+    """Selects the jobs of a story's panels that are unfinished or not yet collected."""
     same = (jobs.c.owner == panel_jobs.c.owner) & (jobs.c.idempotency_key == panel_jobs.c.key)
     columns = (panel_jobs.c.panel, panel_jobs.c.digest, jobs.c.id, jobs.c.state, jobs.c.revision)
     columns = (*columns, jobs.c.step, jobs.c.total)  # type: ignore[assignment]
@@ -120,7 +119,7 @@ def active_jobs(story: str) -> sa.Select[Any]:
 
 
 def read_jobs(connection: sa.Connection, story: sa.RowMapping) -> dict[str, list[sa.RowMapping]]:
-    """The rows of `active_jobs` by panel; what is being drawn comes first."""
+    """The rows of `active_jobs` by panel; running jobs come before queued ones."""
     found: dict[str, list[sa.RowMapping]] = defaultdict(list)
     for row in connection.execute(active_jobs(story["id"])).mappings():
         found[row["panel"]].append(row)
@@ -128,39 +127,40 @@ def read_jobs(connection: sa.Connection, story: sa.RowMapping) -> dict[str, list
 
 
 def stored_prompt(row: sa.RowMapping) -> StoredPrompt:
-    return unpack_prompt(row["prompt"])
+    return prompt_from_json(row["prompt"])
 
 
 def stored_characters(row: sa.RowMapping) -> tuple[PanelCharacter, ...]:
     return tuple(PanelCharacter(**character) for character in row["characters"])
 
 
-def packed(values: Iterable[PanelCharacter | Balloon]) -> list[dict[str, Any]]:
+def to_json(values: Iterable[PanelCharacter | Balloon]) -> list[dict[str, Any]]:
+    """The value of a JSON column."""
     return [asdict(value) for value in values]
 
 
 def panel_digest(row: sa.RowMapping, style: str, cast: Cast) -> str:
-    """Of what the panel would be drawn as."""
+    """The `generation_digest` of a panel's current values."""
     settings = (stored_characters(row), row["size"], row["with_characters"])
-    return drawing_digest(stored_prompt(row), *settings, style, cast)
+    return generation_digest(stored_prompt(row), *settings, style, cast)
 
 
 def is_dirty(row: sa.RowMapping, chosen: Take | None, digest: str) -> bool:
-    """Whether a panel would be drawn otherwise than its chosen take was."""
-    moved = row["seed_locked"] and row["seed"] is not None and chosen is not None and chosen.seed != row["seed"]
-    return chosen is None or chosen.digest != digest or moved
+    """Whether a panel's current values differ from those its chosen take was generated with."""
+    reseeded = row["seed_locked"] and row["seed"] is not None and chosen is not None and chosen.seed != row["seed"]
+    return chosen is None or chosen.digest != digest or reseeded
 
 
-def _panel(row: sa.RowMapping, style: str, drawn: list[Take], active: Collection[sa.RowMapping], cast: Cast) -> Panel:
+def _panel(row: sa.RowMapping, style: str, found: list[Take], active: Collection[sa.RowMapping], cast: Cast) -> Panel:
     prompt, mentions = render_prompt(stored_prompt(row), cast)
-    chosen = next((take for take in drawn if take.id == row["chosen"]), None)
+    chosen = next((take for take in found if take.id == row["chosen"]), None)
     return Panel(
         **{name: row[name] for name in _PANEL},
         prompt=prompt,
         mentions=mentions,
         characters=stored_characters(row),
         balloons=tuple(Balloon(**balloon) for balloon in row["balloons"]),
-        takes=tuple(drawn),
+        takes=tuple(found),
         job=_job(active),
         dirty=is_dirty(row, chosen, panel_digest(row, style, cast)),
         error=row["error"],

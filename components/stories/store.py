@@ -1,8 +1,8 @@
-"""Stories and their panels: created, read, edited, put in order, deleted.
+"""The store of stories and their panels: create, read, edit, order, delete.
 
-All of it is rows; the takes' pictures are files, see `components.stories.takes`. Several processes, and with a database
-server several machines, may use one store at the same time: each edit is one transaction that begins with the story's
-row, and an edit that names an outdated revision changes nothing.
+Stories and panels are rows; the images of takes are files, see `components.stories.takes`. Several processes, and with
+a database server several machines, may use one store at the same time: each edit is one transaction that first updates
+the story's row, and an edit with an outdated revision changes nothing.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from sqlalchemy.exc import IntegrityError
 from components.characters.tables import new_id
 from components.config import StoriesConfig
 from components.jobs.tables import previews
-from components.stories.answers import RequestKey, forget_answers, keep_answer, known_answer
 from components.stories.cast import Cast, read_cast
-from components.stories.prompts import pack_prompt, parse_prompt, refresh_names
+from components.stories.idempotency import IdempotencyKey, delete_responses, find_response, store_response
+from components.stories.prompts import parse_prompt, prompt_to_json, update_names
 from components.stories.rows import (
     active_jobs,
-    packed,
     panel_rows,
     read_panels,
     read_stories,
     snapshot,
     stored_prompt,
     story_row,
+    to_json,
 )
 from components.stories.story import (
     OrderMismatchError,
@@ -47,9 +47,8 @@ from components.stories.story import (
     TakeNotFoundError,
 )
 from components.stories.tables import (
-    checked_panel,
-    checked_story,
-    checked_take,
+    checked,
+    not_found,
     panel_jobs,
     panels,
     requests,
@@ -58,22 +57,22 @@ from components.stories.tables import (
 )
 
 T = TypeVar("T")
-#: Fields of a panel that are kept as they come.
-_PLAIN = ("caption", "size", "seed", "seed_locked", "hidden", "with_characters")
-#: Fields that decide what is drawn: whoever edits one has read why it was not.
-_DRAWN = frozenset({"prompt", "characters", "size", "with_characters"})
+#: Fields of a panel that are stored unconverted.
+_UNCONVERTED = ("caption", "size", "seed", "seed_locked", "hidden", "with_characters")
+#: Inputs of the generation: editing one clears the error of the last generation.
+_INPUTS = frozenset({"prompt", "characters", "size", "with_characters"})
 
 
 class Deleted(NamedTuple):
-    """What is left to be seen to when rows are gone: jobs to cancel, and takes whose files nobody needs."""
+    """What deleted rows leave behind: jobs to cancel, and takes whose files are to be removed."""
 
     jobs: list[str]
     takes: list[str]
 
 
 class StoryStore:
-    """Methods that take an id raise StoryNotFoundError, PanelNotFoundError or TakeNotFoundError, also where it is
-    another owner's.
+    """Methods that take an id raise StoryNotFoundError, PanelNotFoundError or TakeNotFoundError, also if it belongs to
+    another owner.
 
     Args:
         engine: of a database that has `components.stories.tables.TABLES`, and those of characters and jobs.
@@ -88,13 +87,13 @@ class StoryStore:
         values: StoryValues,
         panels_of: Sequence[PanelValues] = (),
         owner: str = "",
-        request: RequestKey | None = None,
+        request: IdempotencyKey | None = None,
     ) -> tuple[Story, bool]:
-        """Create a story; or find the one that the same request has made, and say False.
+        """Create a story; returns it, and False if the same request has created it before.
 
         Raises:
-            StoryLimitError: the owner has as many stories as may be, or these are too many panels.
-            KeyReusedError: the request's key stands for another request.
+            StoryLimitError: the owner has the most stories allowed, or there are too many panels.
+            KeyReusedError: the key was used for another request.
         """
 
         def create(connection: sa.Connection) -> dict[str, Any]:
@@ -109,14 +108,14 @@ class StoryStore:
             self._insert_panels(connection, identifier, 1, panels_of, 0, read_cast(connection, owner))
             return {"story": identifier}
 
-        answer, new = self._once(create, owner, request)
+        answer, new = self._run_once(create, owner, request)
         return self.get(answer["story"], owner), new
 
     def page(self, limit: int = 20, after: str | None = None, owner: str = "") -> list[Story]:
-        """Up to ``limit`` of an owner's stories without panels, newest first, older than the id ``after``."""
+        """Up to ``limit`` of an owner's stories, without panels, newest first, older than the id ``after``."""
         query = sa.select(stories).where(stories.c.owner == owner).order_by(stories.c.id.desc()).limit(limit)
         if after is not None:
-            query = query.where(stories.c.id < checked_story(after))
+            query = query.where(stories.c.id < checked("story", after))
         with self._engine.connect() as connection:
             return read_stories(connection, connection.execute(query).mappings())
 
@@ -127,7 +126,7 @@ class StoryStore:
             cast, rows = read_cast(connection, owner), panel_rows(connection, identifier)
             (story,) = read_stories(connection, [row])
             found = tuple(read_panels(connection, row, rows, cast))
-        self._refresh(rows, cast)
+        self._update_names(rows, cast)
         return Story(**vars(story) | {"panels": found})
 
     def get_panel(self, story: str, panel: str, owner: str = "") -> Panel:
@@ -142,7 +141,7 @@ class StoryStore:
         """Edit a story's own values.
 
         Raises:
-            RevisionError: ``expected`` is not its revision any more.
+            RevisionError: ``expected`` is outdated.
         """
         row: dict[str, Any] = dict(values)
         if "pages" in values:
@@ -155,11 +154,11 @@ class StoryStore:
         """Delete a story's rows.
 
         Raises:
-            RevisionError: ``expected`` is not its revision any more.
+            RevisionError: ``expected`` is outdated.
         """
         with self._engine.begin() as connection:
             self._touch(connection, identifier, owner, expected, edited=True)
-            left = self._drop(connection, identifier, sa.true())
+            left = self._delete_takes_and_jobs(connection, identifier, sa.true())
             connection.execute(panels.delete().where(panels.c.story == identifier))
             connection.execute(stories.delete().where(stories.c.id == identifier))
         return left
@@ -170,13 +169,13 @@ class StoryStore:
         values: Sequence[PanelValues],
         after: str | None = None,
         owner: str = "",
-        request: RequestKey | None = None,
+        request: IdempotencyKey | None = None,
     ) -> tuple[list[Panel], bool]:
-        """Add panels behind the panel ``after``, at the ``"start"``, or by default at the end.
+        """Insert panels after the panel ``after``, at the ``"start"``, or by default at the end; see `create`.
 
         Raises:
-            StoryLimitError: there would be too many.
-            KeyReusedError: the request's key stands for another request.
+            StoryLimitError: the story would have too many panels.
+            KeyReusedError: the key was used for another request.
         """
 
         def add(connection: sa.Connection) -> dict[str, Any]:
@@ -187,18 +186,18 @@ class StoryStore:
             cast = read_cast(connection, owner)
             return {"panels": self._insert_panels(connection, story, row["changes"], values, at, cast)}
 
-        answer, new = self._once(add, owner, request)
+        answer, new = self._run_once(add, owner, request)
         return self._panels(story, owner, answer["panels"]), new
 
     def duplicate(
-        self, story: str, panel: str, owner: str = "", request: RequestKey | None = None
+        self, story: str, panel: str, owner: str = "", request: IdempotencyKey | None = None
     ) -> tuple[Panel, bool]:
-        """Put a panel with the same values, without takes, behind a panel; its seed is the chosen take's."""
+        """Insert a copy of a panel after it, without takes; see `create`. Without a seed it gets the chosen take's."""
 
         def duplicate(connection: sa.Connection) -> dict[str, Any]:
             row = self._touch(connection, story, owner, edited=True)
             original = _panel_row(connection, story, panel)
-            self._refuse_more_panels(connection, story, 1)
+            self._check_panel_limit(connection, story, 1)
             later = (panels.c.story == story) & (panels.c.position > original["position"])
             connection.execute(panels.update().where(later).values(position=panels.c.position + 1))
             seed = sa.select(takes.c.seed).where(takes.c.id == original["chosen"]).scalar_subquery()
@@ -209,7 +208,7 @@ class StoryStore:
             connection.execute(panels.insert().values(**copy))
             return {"panels": [copy["id"]]}
 
-        answer, new = self._once(duplicate, owner, request)
+        answer, new = self._run_once(duplicate, owner, request)
         return self._panels(story, owner, answer["panels"])[0], new
 
     def change_panel(
@@ -221,16 +220,16 @@ class StoryStore:
         expected: int | None = None,
         chosen: str | None = None,
     ) -> Panel:
-        """Edit a panel, and choose one of its takes.
+        """Edit a panel and optionally choose one of its takes.
 
         Raises:
-            RevisionError: ``expected`` is not the panel's revision any more.
+            RevisionError: ``expected`` is outdated.
             TakeNotFoundError: the panel has no such take.
         """
         with self._engine.begin() as connection:
             touched = self._touch(connection, story, owner)
             row = _panel_row(connection, story, panel)
-            _expect(row, expected, touched["revision"])
+            _check_revision(row, expected, touched["revision"])
             changed = self._panel_values(values, read_cast(connection, owner), row)
             if chosen is not None:
                 changed |= {"chosen": _take_row(connection, panel, chosen)["id"], "chosen_at": self._clock()}
@@ -238,31 +237,31 @@ class StoryStore:
             if locked and changed.get("seed", row["seed"]) is None:
                 shown = changed.get("chosen", row["chosen"])
                 changed["seed"] = connection.execute(sa.select(takes.c.seed).where(takes.c.id == shown)).scalar()
-            if _DRAWN & changed.keys():
+            if _INPUTS & changed.keys():
                 changed["error"] = None
             changed |= {"revision": row["revision"] + 1, "changed": touched["changes"]}
             connection.execute(panels.update().where(panels.c.id == panel).values(**changed))
         return self.get_panel(story, panel, owner)
 
     def delete_panel(self, story: str, panel: str, owner: str = "", expected: int | None = None) -> Deleted:
-        """Delete a panel with its takes' rows.
+        """Delete the rows of a panel and its takes.
 
         Raises:
-            RevisionError: ``expected`` is not the panel's revision any more.
+            RevisionError: ``expected`` is outdated.
         """
         with self._engine.begin() as connection:
             touched = self._touch(connection, story, owner, edited=True)
-            _expect(_panel_row(connection, story, panel), expected, touched["revision"])
-            left = self._drop(connection, story, panel_jobs.c.panel == panel, takes.c.panel == panel)
+            _check_revision(_panel_row(connection, story, panel), expected, touched["revision"])
+            left = self._delete_takes_and_jobs(connection, story, panel_jobs.c.panel == panel, takes.c.panel == panel)
             connection.execute(panels.delete().where(panels.c.id == panel))
         return left
 
     def order(self, story: str, identifiers: Sequence[str], owner: str = "", expected: int | None = None) -> Story:
-        """Put all panels into an order.
+        """Reorder all panels.
 
         Raises:
-            OrderMismatchError: it does not name each panel once.
-            RevisionError: ``expected`` is not the story's revision any more.
+            OrderMismatchError: ``identifiers`` does not contain each panel once.
+            RevisionError: ``expected`` is outdated.
         """
         with self._engine.begin() as connection:
             self._touch(connection, story, owner, expected, edited=True)
@@ -275,13 +274,13 @@ class StoryStore:
         return self.get(story, owner)
 
     def delete_take(self, story: str, take: str, owner: str = "") -> None:
-        """Delete a take's row; where it was chosen, the newest other one takes its place."""
+        """Delete a take's row; if it was chosen, the newest remaining take is chosen instead."""
         with self._engine.begin() as connection:
             touched = self._touch(connection, story, owner)
-            mine = (takes.c.id == checked_take(take)) & (takes.c.story == story)
+            mine = (takes.c.id == checked("take", take)) & (takes.c.story == story)
             row = connection.execute(sa.select(takes.c.panel).where(mine)).first()
             if row is None:
-                raise TakeNotFoundError("the story has no such take; look at the existing ones")
+                raise not_found("take")
             connection.execute(takes.delete().where(mine))
             newest = sa.select(sa.func.max(takes.c.id)).where(takes.c.panel == row.panel).scalar_subquery()
             was = (panels.c.id == row.panel) & (panels.c.chosen == take)
@@ -290,7 +289,7 @@ class StoryStore:
             connection.execute(changed)
 
     def news(self, story: str, cursor: StoryCursor, owner: str = "") -> StoryNews | None:
-        """What has changed since ``cursor``, if anything has."""
+        """The changes since ``cursor``; None if there are none."""
         with snapshot(self._engine) as connection:
             row = story_row(connection, story, owner)
             active = connection.execute(active_jobs(story)).mappings().all()
@@ -310,30 +309,30 @@ class StoryStore:
             )
 
     def sweep(self, keep_s: float) -> None:
-        """Forget what was answered to requests with keys more than ``keep_s`` seconds ago."""
+        """Delete responses to requests with keys that are older than ``keep_s`` seconds."""
         with self._engine.begin() as connection:
-            forget_answers(connection, self._clock() - keep_s)
+            delete_responses(connection, self._clock() - keep_s)
 
-    def _once(
-        self, make: Callable[[sa.Connection], dict[str, Any]], owner: str, request: RequestKey | None
+    def _run_once(
+        self, make: Callable[[sa.Connection], dict[str, Any]], owner: str, request: IdempotencyKey | None
     ) -> tuple[dict[str, Any], bool]:
-        """What ``make`` comes to in a transaction; or did before, for the same request, and False."""
+        """Run ``make`` in a transaction; for a repeated request, return its stored response and False instead."""
         while True:
             with self._engine.connect() as connection:
-                known = known_answer(connection, owner, request)
+                known = find_response(connection, owner, request)
             if known is not None:
                 return known, False
             try:
                 with self._engine.begin() as connection:
                     answer = make(connection)
-                    keep_answer(connection, owner, request, answer, self._clock())
+                    store_response(connection, owner, request, answer, self._clock())
             except IntegrityError:
-                if request is None or not self._answered(owner, request):
+                if request is None or not self._has_response(owner, request):
                     raise
                 continue
             return answer, True
 
-    def _answered(self, owner: str, request: RequestKey) -> bool:
+    def _has_response(self, owner: str, request: IdempotencyKey) -> bool:
         query = sa.select(requests.c.key).where(requests.c.owner == owner, requests.c.key == request.key)
         with self._engine.connect() as connection:
             return connection.execute(query).first() is not None
@@ -347,8 +346,8 @@ class StoryStore:
         edited: bool = False,
         values: Mapping[str, Any] = {},
     ) -> sa.RowMapping:
-        """Count a change of a story, which others wait for until the transaction ends; the row that comes of it."""
-        mine = (stories.c.id == checked_story(story)) & (stories.c.owner == owner)
+        """Increment a story's ``changes``, which locks its row until the transaction ends; returns the updated row."""
+        mine = (stories.c.id == checked("story", story)) & (stories.c.owner == owner)
         if expected is not None:
             mine &= stories.c.revision == expected
         counted: dict[str, Any] = {"changes": stories.c.changes + 1, "updated": self._clock()}
@@ -357,14 +356,14 @@ class StoryStore:
         update = stories.update().where(mine).values(**counted, **values).returning(stories)
         row = connection.execute(update).mappings().first()
         if row is None:
-            present = story_row(connection, story, owner)["revision"]
-            raise RevisionError("the story has changed since you read it; read it again", present)
+            current = story_row(connection, story, owner)["revision"]
+            raise RevisionError("the story has changed since you read it; read it again", current)
         return row
 
     def _insert_panels(
         self, connection: sa.Connection, story: str, changes: int, values: Sequence[PanelValues], at: int, cast: Cast
     ) -> list[str]:
-        self._refuse_more_panels(connection, story, len(values))
+        self._check_panel_limit(connection, story, len(values))
         rows: list[dict[str, Any]] = [
             {"id": new_id("panel"), "story": story, "position": at + index, "revision": 1, "changed": changes}
             | {"chosen": None, "chosen_at": 0.0, "error": None}
@@ -375,39 +374,39 @@ class StoryStore:
             connection.execute(panels.insert(), rows)
         return [row["id"] for row in rows]
 
-    def _refuse_more_panels(self, connection: sa.Connection, story: str, more: int) -> None:
+    def _check_panel_limit(self, connection: sa.Connection, story: str, more: int) -> None:
         count = sa.select(sa.func.count()).where(panels.c.story == story).select_from(panels)
         if connection.execute(count).scalar_one() + more > self._limits.max_panels:
             raise StoryLimitError(f"a story has at most {self._limits.max_panels} panels")
 
     def _panel_values(self, values: PanelValues, cast: Cast, before: sa.RowMapping | None = None) -> dict[str, Any]:
-        """The values of a row."""
-        row: dict[str, Any] = {name: value for name, value in values.items() if name in _PLAIN}
+        """Values of a panel as columns of its row; ``before`` is the present row."""
+        row: dict[str, Any] = {name: value for name, value in values.items() if name in _UNCONVERTED}
         if "prompt" in values:
             old = () if before is None else stored_prompt(before)
-            row["prompt"] = pack_prompt(parse_prompt(values["prompt"], cast, old))
+            row["prompt"] = prompt_to_json(parse_prompt(values["prompt"], cast, old))
         if "characters" in values:
-            row["characters"] = packed(values["characters"])
+            row["characters"] = to_json(values["characters"])
         if "balloons" in values:
-            row["balloons"] = packed(values["balloons"])
+            row["balloons"] = to_json(values["balloons"])
         return row
 
-    def _drop(
+    def _delete_takes_and_jobs(
         self,
         connection: sa.Connection,
         story: str,
         of_jobs: sa.ColumnElement[bool],
         of_takes: sa.ColumnElement[bool] | None = None,
     ) -> Deleted:
-        """Delete rows of takes and of jobs that draw."""
-        drawing = [row["id"] for row in connection.execute(active_jobs(story).where(of_jobs)).mappings()]
+        """Delete the rows of takes and panel jobs that the conditions select."""
+        active = [row["id"] for row in connection.execute(active_jobs(story).where(of_jobs)).mappings()]
         connection.execute(panel_jobs.delete().where(panel_jobs.c.story == story, of_jobs))
         mine = (takes.c.story == story) & (sa.true() if of_takes is None else of_takes)
-        drawn = list(connection.execute(takes.delete().where(mine).returning(takes.c.id)).scalars())
-        return Deleted(drawing, drawn)
+        deleted = list(connection.execute(takes.delete().where(mine).returning(takes.c.id)).scalars())
+        return Deleted(active, deleted)
 
     def _panels(self, story: str, owner: str, identifiers: Iterable[str]) -> list[Panel]:
-        """Panels in the order of their ids' list."""
+        """The panels with these ids, in the same order; those deleted meanwhile are left out."""
         wanted = list(identifiers)
         with snapshot(self._engine) as connection:
             row = story_row(connection, story, owner)
@@ -417,11 +416,11 @@ class StoryStore:
             raise PanelNotFoundError("the panels of this request have been deleted since")
         return [found[identifier] for identifier in wanted if identifier in found]
 
-    def _refresh(self, rows: Iterable[sa.RowMapping], cast: Cast) -> None:
-        """Keep the names that characters have now, for when one of them is deleted."""
+    def _update_names(self, rows: Iterable[sa.RowMapping], cast: Cast) -> None:
+        """Store the current names of mentioned characters, which are shown after a character is deleted."""
         stale = []
         for row in rows:
-            fresh = pack_prompt(refresh_names(stored_prompt(row), cast))
+            fresh = prompt_to_json(update_names(stored_prompt(row), cast))
             if fresh != row["prompt"]:
                 stale.append({"panel": row["id"], "read": row["revision"], "fresh": fresh})
         if stale:
@@ -444,24 +443,24 @@ _EMPTY: PanelValues = {
 
 
 def _panel_row(connection: sa.Connection, story: str, panel: str) -> sa.RowMapping:
-    query = sa.select(panels).where(panels.c.id == checked_panel(panel), panels.c.story == story)
+    query = sa.select(panels).where(panels.c.id == checked("panel", panel), panels.c.story == story)
     row = connection.execute(query).mappings().first()
     if row is None:
-        raise PanelNotFoundError("the story has no such panel; look at the existing ones")
+        raise not_found("panel")
     return row
 
 
 def _take_row(connection: sa.Connection, panel: str, take: str) -> sa.RowMapping:
-    query = sa.select(takes).where(takes.c.id == checked_take(take), takes.c.panel == panel)
+    query = sa.select(takes).where(takes.c.id == checked("take", take), takes.c.panel == panel)
     row = connection.execute(query).mappings().first()
     if row is None:
         raise TakeNotFoundError("chosen: the panel has no such take; look at the existing ones")
     return row
 
 
-def _expect(row: sa.RowMapping, expected: int | None, present: int) -> None:
+def _check_revision(row: sa.RowMapping, expected: int | None, revision: int) -> None:
     if expected is not None and row["revision"] != expected:
-        raise RevisionError("the panel has changed since you read it; read it again", present)
+        raise RevisionError("the panel has changed since you read it; read it again", revision)
 
 
 def _position_after(connection: sa.Connection, story: str, after: str | None) -> int:
@@ -476,7 +475,7 @@ def _position_after(connection: sa.Connection, story: str, after: str | None) ->
 def _previews(
     connection: sa.Connection, moved: Sequence[sa.RowMapping], cursor: StoryCursor
 ) -> tuple[StoryPreview, ...]:
-    """The previews of jobs that are newer than a cursor."""
+    """The previews of ``moved`` jobs that are newer than the cursor."""
     of = {job["id"]: job["panel"] for job in moved}
     query = sa.select(previews).where(previews.c.job.in_(of)).order_by(previews.c.revision)
     rows = connection.execute(query).mappings().all() if of else []

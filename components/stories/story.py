@@ -1,4 +1,4 @@
-"""What a story is: panels in order, the takes drawn for each, and the errors of what is not there or has changed."""
+"""The types of stories, panels and takes, and their errors."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class OrderMismatchError(RealCustomError):
 
 
 class StoryLimitError(RealCustomError):
-    """The owner has as many stories, panels or bytes of pictures as the configuration allows."""
+    """The configured limit of an owner's stories, panels or image bytes is reached."""
 
 
 class RevisionError(RealCustomError):
-    """A story or a panel has changed since it was read; ``revision`` is the present one of the story."""
+    """A story or a panel has changed since it was read; ``revision`` is the story's current one."""
 
     def __init__(self, message: str, revision: int) -> None:
         super().__init__(message, revision)
@@ -43,7 +43,7 @@ class RevisionError(RealCustomError):
 
 @dataclass(frozen=True)
 class PagesLayout:
-    """How an export lays panels out on pages."""
+    """Page layout of an export."""
 
     panels_per_page: int = 4
     title_page: bool = True
@@ -63,7 +63,7 @@ class Balloon:
 
 @dataclass(frozen=True)
 class PanelCharacter:
-    """How strongly a mentioned character acts in a panel."""
+    """The strengths of a mentioned character in a panel."""
 
     id: str
     strength: float = 1.0
@@ -72,7 +72,7 @@ class PanelCharacter:
 
 
 class PanelValues(TypedDict, total=False):
-    """What people edit of a panel. The prompt mentions characters by name."""
+    """The editable values of a panel. The prompt mentions characters by name."""
 
     prompt: str
     caption: str
@@ -86,7 +86,7 @@ class PanelValues(TypedDict, total=False):
 
 
 class StoryValues(TypedDict, total=False):
-    """What people edit of a story."""
+    """The editable values of a story."""
 
     title: str
     style: str
@@ -96,7 +96,7 @@ class StoryValues(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class PromptMention:
-    """A mention in a rendered prompt, in its characters ``start:end``; without ``character`` the name is unknown."""
+    """A mention in a rendered prompt; ``start:end`` is its span, ``character`` None if the name is unknown."""
 
     name: str
     character: str | None
@@ -106,7 +106,7 @@ class PromptMention:
 
 @dataclass(frozen=True)
 class Take:
-    """A picture that was drawn for a panel, and everything it was drawn with. Ids sort by age."""
+    """An image generated for a panel, and the inputs of its generation. Ids sort by age."""
 
     id: str
     panel: str
@@ -119,19 +119,19 @@ class Take:
     #: ``prompt``, ``revised_prompt``, ``characters``, ``size``, ``negative_prompt``, ``steps``, ``guidance_scale`` and
     #: ``scheduler``.
     settings: dict[str, Any]
-    #: Of the settings that a panel compares its own with.
+    #: See `components.stories.panel_plan.generation_digest`.
     digest: str
-    #: Influence masks, one a character.
+    #: Number of influence masks, one per character.
     masks: int
 
 
 @dataclass(frozen=True)
 class PanelJob:
-    """The job that is drawing a panel, or the next one that will.
+    """The running job of a panel, or else its next queued one.
 
     Args:
         step: of ``total`` steps.
-        left: jobs of the panel that have not ended, this one included.
+        left: number of unfinished jobs of the panel, this one included.
     """
 
     id: str
@@ -144,12 +144,12 @@ class PanelJob:
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel as its owner sees it, its mentions written with the characters' present names."""
+    """One panel; the mentions in its prompt have the characters' current names."""
 
     id: str
-    #: Grows with every edit; neither a job nor a take changes it.
+    #: Incremented by every edit, not by jobs and takes.
     revision: int
-    #: The story's `Story.changes` when anything of the panel changed last.
+    #: The value of `Story.changes` at the panel's last change.
     changed: int
     prompt: str
     mentions: tuple[PromptMention, ...]
@@ -165,9 +165,9 @@ class Panel:
     #: Newest first.
     takes: tuple[Take, ...]
     job: PanelJob | None
-    #: What would be drawn now differs from the chosen take, or nothing is chosen.
+    #: The chosen take was generated with other values, or no take is chosen.
     dirty: bool
-    #: Why nothing was drawn last time: ``message``, ``param`` and ``code``.
+    #: Why the last generation failed: ``message``, ``param`` and ``code``.
     error: dict[str, Any] | None
 
     @property
@@ -177,29 +177,29 @@ class Panel:
 
 @dataclass(frozen=True)
 class Story:
-    """One story; ``panels`` are in order, and left out of lists. Ids sort by age."""
+    """One story; ``panels`` are in order, and empty in lists of stories. Ids sort by age."""
 
     id: str
     owner: str
     created: float
     updated: float
-    #: Grows with every edit of the story's own values and of which panels it has in which order.
+    #: Incremented by edits of the story's own values, and by adding, deleting and reordering panels.
     revision: int
-    #: Grows with every change of anything in the story.
+    #: Incremented by every change of the story, its panels and takes.
     changes: int
     title: str
     style: str
     language: str
     pages: PagesLayout
     panel_count: int
-    #: The take that stands for the story in a list.
+    #: The id of the take that is the cover in lists.
     cover: str | None
     panels: tuple[Panel, ...] = ()
 
 
 @dataclass(frozen=True)
 class StoryPreview:
-    """What a panel's picture looks like in the making, as a small PNG."""
+    """Preview of a panel's unfinished image, as a small PNG."""
 
     panel: str
     job: str
@@ -209,7 +209,7 @@ class StoryPreview:
 
 @dataclass(frozen=True)
 class StoryCursor:
-    """What somebody who watches a story has seen: its changes, and the revisions of jobs that run."""
+    """Position in the changes of a story: ``changes`` seen, and the revisions of its active jobs."""
 
     changes: int = 0
     jobs: dict[str, int] = field(default_factory=dict)
@@ -217,7 +217,7 @@ class StoryCursor:
 
 @dataclass(frozen=True)
 class StoryNews:
-    """What has changed since a cursor: the story itself (without panels) and its order, panels, previews."""
+    """The changes since a cursor: the story (without panels) and its order, changed panels, previews."""
 
     cursor: StoryCursor
     story: Story | None

@@ -1,15 +1,17 @@
-"""The rows of stories, panels, takes and of the jobs that draw panels.
+"""The tables of stories, panels, takes and the jobs of panels.
 
-A change of anything in a story begins with an update of the story's row, which counts the change and makes writers of
-one story wait for each other.
+Every write to a story starts with an update of the story's row: it increments ``changes`` and serializes concurrent
+writers of one story.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import sqlalchemy as sa
 
+from components.errors import NotFoundError
 from components.stories.story import PanelNotFoundError, StoryNotFoundError, TakeNotFoundError
 
 _metadata = sa.MetaData()
@@ -22,7 +24,7 @@ stories = sa.Table(
     sa.Column("updated", sa.Float(53), nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("changes", sa.Integer, nullable=False),
-    # The value of `changes` when the story's own values or its order changed last.
+    # The value of `changes` at the last change of the story's own values or its order.
     sa.Column("changed", sa.Integer, nullable=False),
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("style", sa.Text, nullable=False),
@@ -37,9 +39,9 @@ panels = sa.Table(
     sa.Column("story", sa.String(48), nullable=False),
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
-    # The value of the story's `changes` when anything of the panel changed last.
+    # The value of the story's `changes` at the panel's last change.
     sa.Column("changed", sa.Integer, nullable=False),
-    # See `components.stories.prompts.pack_prompt`.
+    # See `components.stories.prompts.prompt_to_json`.
     sa.Column("prompt", sa.JSON, nullable=False),
     sa.Column("caption", sa.Text, nullable=False),
     sa.Column("characters", sa.JSON, nullable=False),
@@ -50,7 +52,7 @@ panels = sa.Table(
     sa.Column("balloons", sa.JSON, nullable=False),
     sa.Column("with_characters", sa.Boolean, nullable=False),
     sa.Column("chosen", sa.String(48)),
-    # Seconds since 1970: takes that were drawn earlier are not chosen by themselves.
+    # Seconds since 1970: a take that was requested earlier is not chosen automatically.
     sa.Column("chosen_at", sa.Float(53), nullable=False),
     sa.Column("error", sa.JSON(none_as_null=True)),
     sa.Index("story_panels_by_story", "story", "position"),
@@ -58,7 +60,7 @@ panels = sa.Table(
 takes = sa.Table(
     "story_takes",
     _metadata,
-    # Made of the job's id and the picture's number in it: a job that is collected twice makes the same takes.
+    # Derived from the job's id and the image's index: collecting a job twice gives the same takes.
     sa.Column("id", sa.String(48), primary_key=True),
     sa.Column("story", sa.String(48), nullable=False),
     sa.Column("panel", sa.String(48), nullable=False),
@@ -76,7 +78,7 @@ takes = sa.Table(
     sa.Index("story_takes_by_panel", "story", "panel", "id"),
     sa.Index("story_takes_by_owner", "owner", "id"),
 )
-#: Jobs whose pictures become takes, from before they are submitted until they are collected.
+#: Jobs whose images become takes, from before their submission until they are collected.
 panel_jobs = sa.Table(
     "story_jobs",
     _metadata,
@@ -86,14 +88,14 @@ panel_jobs = sa.Table(
     sa.Column("story", sa.String(48), nullable=False),
     sa.Column("panel", sa.String(48), nullable=False),
     sa.Column("created", sa.Float(53), nullable=False),
-    # When the panel was sent to be drawn, and which variation of that it is.
+    # Time of the generation request, and index of the variation in it.
     sa.Column("drawn", sa.Float(53), nullable=False),
     sa.Column("variation", sa.Integer, nullable=False),
     sa.Column("settings", sa.JSON, nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Index("story_jobs_by_story", "story", "panel"),
 )
-#: What was answered to requests with an idempotency key.
+#: Responses to requests with an idempotency key.
 requests = sa.Table(
     "story_requests",
     _metadata,
@@ -105,28 +107,36 @@ requests = sa.Table(
 )
 TABLES = (stories, panels, takes, panel_jobs, requests)
 
-_STORY, _PANEL, _TAKE = (re.compile(pattern) for pattern in (r"story-\w{28}", r"panel-\w{28}", r"take-\w{30}"))
+Kind = Literal["story", "panel", "take"]
+_IDS: dict[Kind, re.Pattern[str]] = {
+    "story": re.compile(r"story-\w{28}", re.ASCII),
+    "panel": re.compile(r"panel-\w{28}", re.ASCII),
+    "take": re.compile(r"take-\w{30}", re.ASCII),
+}
+_ERRORS: dict[Kind, tuple[type[NotFoundError], str]] = {
+    "story": (StoryNotFoundError, "there is no such story; list the existing ones"),
+    "panel": (PanelNotFoundError, "the story has no such panel; look at the existing ones"),
+    "take": (TakeNotFoundError, "the story has no such take; look at the existing ones"),
+}
 
 
-def checked_story(identifier: str) -> str:
-    """The id, which is no path and holds nothing that a database would refuse."""
-    if not (_STORY.fullmatch(identifier) and identifier.isascii()):
-        raise StoryNotFoundError("there is no such story; list the existing ones")
-    return identifier
+def not_found(kind: Kind) -> NotFoundError:
+    """The error of an id without a row."""
+    error, message = _ERRORS[kind]
+    return error(message)
 
 
-def checked_panel(identifier: str) -> str:
-    if not (_PANEL.fullmatch(identifier) and identifier.isascii()):
-        raise PanelNotFoundError("the story has no such panel; look at the existing ones")
-    return identifier
+def checked(kind: Kind, identifier: str) -> str:
+    """Validate the form of an identifier, which then is safe in file names and queries, and return it.
 
-
-def checked_take(identifier: str) -> str:
-    if not (_TAKE.fullmatch(identifier) and identifier.isascii()):
-        raise TakeNotFoundError("the story has no such take; look at the existing ones")
+    Raises:
+        StoryNotFoundError, PanelNotFoundError, TakeNotFoundError: the form is invalid.
+    """
+    if _IDS[kind].fullmatch(identifier) is None:
+        raise not_found(kind)
     return identifier
 
 
 def take_id(job: str, index: int) -> str:
-    """The id of picture number ``index`` of a job; it sorts by the job's age."""
+    """The id of the take of image number ``index`` of a job; it sorts by the job's age."""
     return f"take-{job.rpartition('-')[2]}{index:02x}"

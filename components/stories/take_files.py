@@ -1,8 +1,8 @@
-"""The files of takes: pictures and masks, never changed, and thumbnails.
+"""The files of takes: images and masks, which never change, and thumbnails.
 
-<story>/<take>.png                     as drawn, with its marks
-<story>/<take>.mask-<i>.png            L, the influence of a character
-<story>/<take>.<size>.webp             a thumbnail, made when it is first asked for
+<story>/<take>.png                     the generated image with its provenance metadata
+<story>/<take>.mask-<i>.png            influence mask of a character, mode L
+<story>/<take>.<size>.webp             a thumbnail, made on first access
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 
 from components.object_store import ObjectStore, read_or_make
 from components.pictures import ThumbnailSize, thumbnail
-from components.stories.story import TakeNotFoundError
+from components.stories.tables import not_found
 
 
 class TakeFiles:
-    """Methods raise TakeNotFoundError for what is not there."""
+    """Reads raise TakeNotFoundError if there is no such file."""
 
     def __init__(self, blobs: ObjectStore) -> None:
         self._blobs = blobs
@@ -52,4 +52,4 @@ class TakeFiles:
         try:
             return self._blobs.read(name)
         except FileNotFoundError:
-            raise TakeNotFoundError("the story has no such take; look at the existing ones") from None
+            raise not_found("take") from None

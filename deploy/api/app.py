@@ -26,7 +26,7 @@ from deploy.status.replica_status import ReplicaStatus
 
 
 def _larger_bodies(config: Config) -> dict[str, int]:
-    """Paths whose bodies may be larger than others'."""
+    """Paths with a body limit of their own, in bytes."""
     return {"/v1/stories/import": config.serving.stories.max_import_bytes}
 
 
@@ -36,16 +36,15 @@ def create_app(
     characters: Characters,
     generator: Generator,
     jobs: Jobs,
+    stories: Stories,
     status: ReplicaStatus | None = None,
-    stories: Stories | None = None,
 ) -> FastAPI:
-    """The application over its parts.
+    """Create the application.
 
     Args:
         config: defaults (``sampling``) and limits (``serving``) of requests.
         model: the served model.
         status: the reports of the replicas; by default an empty one.
-        stories: None leaves the routes of stories and of the history out.
     """
     status = status or ReplicaStatus()
     retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
@@ -66,9 +65,8 @@ def create_app(
     app.include_router(image_routes(config, model.id, characters, generator, stories), dependencies=security)
     app.include_router(edit_routes(config, model.id, characters, generator, stories), dependencies=security)
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=security)
-    if stories is not None:
-        app.include_router(story_routes(config, model, stories, jobs, status), dependencies=security)
-        app.include_router(history_routes(stories), dependencies=security)
+    app.include_router(story_routes(config, model, stories, jobs, status), dependencies=security)
+    app.include_router(history_routes(stories), dependencies=security)
     app.include_router(studio_routes())
     install_openapi(app)
     return app

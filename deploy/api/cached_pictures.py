@@ -1,13 +1,19 @@
-"""Pictures that browsers keep."""
+"""Image responses with HTTP caching."""
 
 from __future__ import annotations
 
 from fastapi import Request, Response
 
 
-def cached(request: Request, tag: str, data: bytes, kind: str, lasting: bool = True) -> Response:
-    """A picture that browsers keep: for ever where it never changes, otherwise as long as ``tag`` stays the same."""
-    control = "private, max-age=31536000, immutable" if lasting else "private, no-cache"
+def cached(request: Request, tag: str, data: bytes, kind: str, immutable: bool = True) -> Response:
+    """A response with an image and its ETag, or 304 if the client has it.
+
+    Args:
+        tag: changes whenever ``data`` does.
+        kind: media type.
+        immutable: the image at this URL never changes; otherwise clients revalidate it on every use.
+    """
+    control = "private, max-age=31536000, immutable" if immutable else "private, no-cache"
     headers = {
         "ETag": f'"{tag}"',
         "Cache-Control": control,

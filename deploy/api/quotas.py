@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Annotated
@@ -13,13 +15,20 @@ from fastapi import Depends, Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.access.key import ApiKey
-from components.access.limits import ChargeRecord, UsageLedger
+from components.access.limits import ChargeRecord, Cost, QuotaError, RequestId, UsageLedger, quota_error
 from components.content import ContentError
+from deploy.api.disconnects import ClientDisconnectedError
 from deploy.api.error_responses import ApiError
 from deploy.interfaces.errors import UnavailableError
 from deploy.interfaces.requests import GenerationRequest
 
 log = logging.getLogger(__name__)
+#: Seconds between the attempts at a refund while the database does not answer.
+_REFUND_PAUSES_S = (0.5, 2.0, 10.0, 30.0, 60.0, 120.0)
+#: Seconds for which a response waits for a refund; after that the refund goes on without it.
+_REFUND_WAIT_S = 1.0
+#: Tasks that outlive their request; the event loop itself holds tasks weakly.
+_background: set[asyncio.Task[None]] = set()
 
 
 @dataclass(frozen=True)
@@ -31,53 +40,78 @@ class Caller:
     key: ApiKey | None = None
     usage: UsageLedger | None = field(default=None, repr=False)
 
-    async def charge(self, request: GenerationRequest) -> Charge:
-        """Charge a request's pixel-steps to the key, if the key has a daily limit.
-
-        Call it after all checks of the request, and use the result as a context manager around the generation.
+    def cost(self, request: GenerationRequest) -> Cost | None:
+        """What a request costs the key; None if the key has no daily limit.
 
         Raises:
-            ApiError: the request exceeds what is left of the day's limit, or the limit itself.
-            UnavailableError: the database does not answer.
+            ApiError: the request exceeds the daily limit itself.
         """
         limit = None if self.key is None else self.key.limits.pixel_steps_per_day
-        if self.key is None or self.usage is None or limit is None:
-            return Charge()
+        if self.key is None or limit is None:
+            return None
         amount = request.width * request.height * request.steps * len(request.seeds)
         if amount > limit:
             raise ApiError(400, f"this is {amount:,} pixel-steps, and the key has {limit:,} a day", code="beyond_quota")
+        return Cost(self.key.id, amount, limit)
+
+    async def charge(self, request: GenerationRequest, repeatable: RequestId | None = None) -> Charge:
+        """Charge a request's pixel-steps to the key, if the key has a daily limit.
+
+        Call it after the checks of the request and before anything is computed for it, and use the result as a context
+        manager around everything else, including the response.
+
+        Args:
+            repeatable: of a request with an idempotency key; its repetitions are not charged again.
+
+        Raises:
+            ApiError: the request exceeds what is left of the day's limit, or the limit itself.
+            KeyReusedError: the idempotency key was used for another request.
+            UnavailableError: the database does not answer.
+        """
+        cost = self.cost(request)
+        if cost is None or self.usage is None:
+            return Charge()
+        charging = asyncio.create_task(
+            asyncio.to_thread(self.usage.charge, cost.key, cost.amount, cost.limit, repeatable)
+        )
         try:
-            record = await asyncio.to_thread(self.usage.charge, self.key.id, amount, limit)
+            record = await asyncio.shield(charging)
+        except asyncio.CancelledError:  # the thread charges all the same
+            _run_in_background(_undo(self.usage, charging))
+            raise
         except SQLAlchemyError as error:
             log.error("quotas: %s", type(error).__name__)
             raise UnavailableError("quotas cannot be checked at the moment; try again") from None
         if record is None:
-            # OpenAI's client retries every 429 at once, unless this header tells it not to.
-            headers = {"Retry-After": str(math.ceil(self.usage.day_ends_in())), "X-Should-Retry": "false"}
-            message = f"of the key's {limit:,} pixel-steps a day (UTC) fewer than {amount:,} are left"
-            raise ApiError(429, message, code="insufficient_quota", headers=headers)
+            raise quota_refusal(quota_error(cost, time.time()))
         return Charge(self.usage, record)
 
 
 class Charge:
     """The pixel-steps charged for a request.
 
-    As a context manager it refunds them if the block raises. It does not if the content policy refuses a generated
-    image or the client disconnects, because images were generated or may have been.
+    As a context manager it refunds them if the block fails or is cancelled, as by the service's time limit. It does not
+    if the content policy refuses a generated image or the client disconnects, because images were generated or may have
+    been.
     """
 
     def __init__(self, usage: UsageLedger | None = None, record: ChargeRecord | None = None) -> None:
         self._usage, self._record = usage, record
 
+    def keep(self) -> None:
+        """Make the charge final: the images are on their way to the client."""
+        self._record = None
+
     async def refund(self) -> None:
-        """Take the charge back; a second call does nothing."""
+        """Take the charge back; a second call does nothing. A refund that the database delays goes on by itself."""
         usage, record, self._record = self._usage, self._record, None
-        if usage is None or record is None:
-            return
-        try:
-            await asyncio.to_thread(usage.refund, record)
-        except SQLAlchemyError as error:
-            log.error("quotas: %s: key %s stays charged", type(error).__name__, record.key)
+        if usage is not None and record is not None:
+            await asyncio.wait({_run_in_background(_refund(usage, record))}, timeout=_REFUND_WAIT_S)
+
+    async def settle(self, error: BaseException) -> None:
+        """Take the charge back if ``error``, which has ended the request, is none of the client's."""
+        if not isinstance(error, ContentError | ClientDisconnectedError):
+            await self.refund()
 
     async def __aenter__(self) -> Charge:
         return self
@@ -85,8 +119,44 @@ class Charge:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, ContentError):
-            await self.refund()
+        if error is not None:
+            await self.settle(error)
+
+
+def quota_refusal(error: QuotaError) -> ApiError:
+    """The response to a request that costs more than what is left of the day's limit."""
+    # OpenAI's client retries every 429 at once, unless this header tells it not to.
+    headers = {"Retry-After": str(math.ceil(error.retry_after_s)), "X-Should-Retry": "false"}
+    return ApiError(429, str(error), code="insufficient_quota", headers=headers)
+
+
+async def _refund(usage: UsageLedger, record: ChargeRecord) -> None:
+    for pause_s in (*_REFUND_PAUSES_S, None):
+        try:
+            await asyncio.to_thread(usage.refund, record)
+            return
+        except SQLAlchemyError as error:
+            if pause_s is None:
+                log.error("quotas: %s: key %s stays charged", type(error).__name__, record.key)
+            else:
+                await asyncio.sleep(pause_s)
+
+
+async def _undo(usage: UsageLedger, charging: asyncio.Task[ChargeRecord | None]) -> None:
+    """Refund a charge that nobody waits for any more."""
+    try:
+        record = await charging
+    except Exception:
+        return  # nothing was charged
+    if record is not None:
+        await _refund(usage, record)
+
+
+def _run_in_background(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    task = asyncio.create_task(work)
+    _background.add(task)
+    task.add_done_callback(_background.discard)
+    return task
 
 
 def current_caller(request: Request) -> Caller:

@@ -32,6 +32,28 @@ def decode_json(value: Any) -> Any:
         raise ValueError("must be a JSON list") from None
 
 
+def decode_boxes(value: Any) -> Any:
+    """Decode boxes of a form: one field with a JSON list of boxes, or a field for each box, empty for none."""
+    if isinstance(value, str):
+        return decode_json(value)
+    if not isinstance(value, list) or not any(isinstance(item, str) for item in value):
+        return value
+    decoded = [decode_json(item) if item else None for item in value]
+    whole = len(decoded) == 1 and isinstance(decoded[0], list) and not all(_is_number(x) for x in decoded[0])
+    return decoded[0] if whole else decoded
+
+
+def decode_masks(value: Any) -> Any:
+    """Decode masks: base64 in JSON, files in a form; an empty one is none."""
+    if not isinstance(value, list):
+        return value
+    return [decode_base64(item) if item else None for item in value]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
 class StrictRequest(BaseModel):
     """Base class of request bodies: unknown fields are refused."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -20,16 +20,26 @@ class EventStreamResponse(StreamingResponse):
 
     Args:
         first: an event that was awaited before the response started, so that its error could be a status code.
+        on_cancel: awaited if the response is cancelled, which a disconnect of the client does not do.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None], first: bytes | None = None) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        first: bytes | None = None,
+        on_cancel: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(_chain(first, events), media_type="text/event-stream", headers=headers)
-        self._events = events
+        self._events, self._on_cancel = events, on_cancel
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+        except asyncio.CancelledError:
+            if self._on_cancel is not None:
+                await self._on_cancel()
+            raise
         finally:
             await self._events.aclose()
 

@@ -1,4 +1,4 @@
-"""The studio's page: built files, served below ``/studio/`` under a policy that lets nothing else in."""
+"""Serves the built studio below ``/studio/``, with a strict Content-Security-Policy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from components.config import PACKAGE_ROOT
+from components.errors import ConfigError
 from deploy.api.error_responses import ApiError
 
 log = logging.getLogger(__name__)
-#: Where the build leaves the page.
+#: Output directory of the studio's build.
 DIST = PACKAGE_ROOT / "studio" / "dist"
-#: Scripts, fonts and requests of this origin alone. Component libraries set style attributes, which no hash can allow.
+#: Allows scripts, fonts and requests of this origin only. Component libraries set style attributes, which hashes do not
+#: cover: inline styles are allowed.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -40,12 +42,12 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Vary": "Accept-Encoding",
 }
-#: What the build names after its content, so that it never changes.
+#: Prefix of files that the build names after a hash of their content.
 _HASHED = "assets/"
 _INDEX = "index.html"
-#: Types that compress.
+#: Media types that are compressed.
 _TEXT = ("text/", "application/javascript", "application/json", "image/svg+xml", "application/manifest+json")
-#: As browsers want them, whatever this machine's own table says.
+#: Media types by suffix, in place of the operating system's table.
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _TYPES |= {".html": "text/html; charset=utf-8", ".woff2": "font/woff2", ".webmanifest": "application/manifest+json"}
 
@@ -53,14 +55,14 @@ _TYPES |= {".html": "text/html; charset=utf-8", ".woff2": "font/woff2", ".webman
 @dataclass(frozen=True)
 class _File:
     data: bytes
-    #: Compressed, where that pays.
-    packed: bytes | None
+    #: Compressed content; None if it is not smaller.
+    gzipped: bytes | None
     kind: str
     tag: str
 
 
 class StudioFiles:
-    """The built page in memory: about a megabyte, and no path of a request ever reaches the disk."""
+    """The files of the built studio, held in memory (about 1 MB): paths of requests are never opened on disk."""
 
     def __init__(self, folder: Path) -> None:
         self._files = {
@@ -70,28 +72,34 @@ class StudioFiles:
             log.warning("the studio's page is not built: run `make studio`; the service runs without it")
 
     def answer(self, path: str, request: Request) -> Response:
-        """A file; for the page's own addresses, which have no ending, its index.
+        """The response for a file; for a path without a suffix, a route of the single-page application, its index.
 
         Raises:
-            ApiError: there is no such file, or the page is not built.
+            ApiError: there is no such file, or the studio is not built.
         """
         name = path if path in self._files or "." in path.rpartition("/")[2] else _INDEX
         file = self._files.get(name)
         if file is None:
             missing = _INDEX not in self._files
-            told = "the studio's page is not built here: run `make studio`" if missing else "there is no such file"
-            raise ApiError(404, told, code="studio_not_built" if missing else "not_found")
-        lasting = "public, max-age=31536000, immutable" if name.startswith(_HASHED) else "no-cache"
-        headers = _HEADERS | {"ETag": file.tag, "Cache-Control": lasting}
+            message = "the studio's page is not built here: run `make studio`" if missing else "there is no such file"
+            raise ApiError(404, message, code="studio_not_built" if missing else "not_found")
+        cache_control = "public, max-age=31536000, immutable" if name.startswith(_HASHED) else "no-cache"
+        headers = _HEADERS | {"ETag": file.tag, "Cache-Control": cache_control}
         if file.tag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
             return Response(status_code=304, headers=headers)
-        if file.packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
-            return Response(file.packed, media_type=file.kind, headers=headers | {"Content-Encoding": "gzip"})
+        if file.gzipped is not None and "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(file.gzipped, media_type=file.kind, headers=headers | {"Content-Encoding": "gzip"})
         return Response(file.data, media_type=file.kind, headers=headers)
 
 
+def require_built(folder: Path = DIST) -> None:
+    """Raise ConfigError if the page is not built."""
+    if not (folder / _INDEX).is_file():
+        raise ConfigError("the studio's page is not built here: run `make studio`")
+
+
 def studio_routes(folder: Path = DIST) -> APIRouter:
-    """``/studio/``, and ``/`` for browsers."""
+    """The routes under ``/studio/``, and the redirect from ``/`` for browsers."""
     router, files = APIRouter(include_in_schema=False), StudioFiles(folder)
 
     @router.api_route("/", methods=["GET", "HEAD"])
@@ -114,6 +122,6 @@ def studio_routes(folder: Path = DIST) -> APIRouter:
 def _read(path: Path) -> _File:
     data = path.read_bytes()
     kind = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    packed = gzip.compress(data, mtime=0) if kind.startswith(_TEXT) else None
-    smaller = packed if packed is not None and len(packed) < len(data) else None
+    gzipped = gzip.compress(data, mtime=0) if kind.startswith(_TEXT) else None
+    smaller = gzipped if gzipped is not None and len(gzipped) < len(data) else None
     return _File(data, smaller, kind, f'"{hashlib.sha256(data).hexdigest()[:32]}"')

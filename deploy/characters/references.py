@@ -13,14 +13,17 @@ from components.characters.character import Reference
 from components.characters.target_word import TargetWord, stated_word
 from components.config import Config
 from components.content import ContentCheck
-from components.data.region import subject_mask
+from components.data.decode import Decoded
+from components.data.region import find_mask
 from components.data.schema import Box
 from components.errors import DataError, WordError
 from components.face_detector import FaceDetector
 from components.model.naming import WordNamer
 from components.pictures import CutOut, cut_out, cut_out_with_face
 from deploy.characters.uploads import UploadReader
+from deploy.interfaces.errors import StatedRegionError
 from deploy.interfaces.protocols import Namer
+from deploy.interfaces.requests import StatedRegion
 
 
 class ReferenceReader:
@@ -41,21 +44,32 @@ class ReferenceReader:
         self._read = UploadReader(config.serving, content)
         #: Side in pixels of a cut-out as the model sees it.
         self.size = 2 * config.vision.view_size
+        self._region = config.data.region
         self._detector = FaceDetector() if config.serving.find_faces else None
         if namer is None and config.serving.find_words:
             namer = partial(WordNamer.from_config, config.model, config.naming)
         self._make_namer = namer
 
-    def read(self, uploads: Sequence[bytes], field: str, faces: Sequence[Box | None] = ()) -> list[Reference]:
-        """The references of the images in a request's ``field``; face boxes that are not in ``faces`` are detected.
+    def read(
+        self,
+        uploads: Sequence[bytes],
+        field: str,
+        faces: Sequence[Box | None] = (),
+        regions: Sequence[StatedRegion] = (),
+    ) -> list[Reference]:
+        """The references of the images in a request's ``field``; faces and regions that are not given are detected.
 
         Raises:
             DataError: an image cannot be read, or a face box is not inside its image.
+            StatedRegionError: a box or mask does not fit its image.
             ContentError: the content policy refuses an image.
         """
         pictures = [self._read(data, f"{field}[{i}]") for i, data in enumerate(uploads)]
-        pairs = list(zip_longest(pictures, faces[: len(pictures)]))
-        return [self._reference(picture, face, f"faces[{i}]") for i, (picture, face) in enumerate(pairs)]
+        for region in regions[len(pictures) :]:
+            surplus = "boxes" if region.mask is None else "masks"
+            raise StatedRegionError(f"{surplus}: more than there are pictures; send one for each, in the same order")
+        given = zip_longest(pictures, faces[: len(pictures)], regions)
+        return [self._reference(*each, index) for index, each in enumerate(given)]
 
     def cut_out(self, reference: Reference) -> CutOut:
         """The cut-out as the model sees it."""
@@ -80,17 +94,30 @@ class ReferenceReader:
         assert self._make_namer is not None
         return self._make_namer()
 
-    def _reference(self, picture: Image.Image, given: Box | None, field: str) -> Reference:
-        mask, face, face_found = subject_mask(picture), given, None if given is None else True
-        if given is not None:
-            _check(given, picture, field)
+    def _reference(self, upload: Decoded, face: Box | None, region: StatedRegion | None, index: int) -> Reference:
+        picture, face_found = upload.picture, None if face is None else True
+        if face is not None:
+            _check(face, picture, f"faces[{index}]", DataError)
         elif self._detector is not None:
             face = self._detector(picture)
             face_found = face is not None
-        return Reference(picture, mask, face, advise(picture, mask, self.size, face_found))
+        mask, box, stated = self._mask(upload, region or StatedRegion(), index)
+        advice = advise(picture, mask, self.size, face_found, box, stated)
+        return Reference(picture, mask, face, advice)
+
+    def _mask(self, upload: Decoded, region: StatedRegion, index: int) -> tuple[Image.Image, Box | None, bool]:
+        """The mask of the subject, the box in which it was searched for, and whether it came with the image."""
+        if region.mask is not None:
+            return self._read.mask(region.mask, upload.picture.size, f"masks[{index}]"), None, True
+        if region.box is not None:
+            _check(region.box, upload.picture, f"boxes[{index}]", StatedRegionError)
+        return find_mask(upload, self._region, region.box), region.box, upload.mask is not None
 
 
-def _check(box: Box, picture: Image.Image, field: str) -> None:
+def _check(box: Box, picture: Image.Image, field: str, error: type[DataError]) -> None:
     x0, y0, x1, y1 = box
     if not (0 <= x0 < x1 <= picture.width and 0 <= y0 < y1 <= picture.height):
-        raise DataError(f"{field}: not a box x0, y0, x1, y1 in pixels inside its picture")
+        raise error(
+            f"{field}: not a box inside its picture; write left, top, right, bottom in pixels of the upright picture, "
+            "or null"
+        )

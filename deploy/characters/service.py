@@ -1,12 +1,13 @@
-"""The characters part: stores characters made of uploaded images. Knows nothing of HTTP or Serve."""
+"""Stores characters made of uploaded images. Independent of HTTP and Serve."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from components.characters.candidates import Candidate, Candidates, CandidateStore
 from components.characters.character import MAX_PICTURES, Character, CharacterCutOuts, Reference, SubjectTokens
+from components.characters.description import propose_description
 from components.characters.store import CharacterStore
 from components.config import Config
 from components.content import ContentCheck
@@ -14,7 +15,7 @@ from components.data.schema import Box
 from components.pictures import thumbnail, to_png
 from deploy.characters.references import ReferenceReader
 from deploy.interfaces.protocols import Namer
-from deploy.interfaces.requests import UploadedSubject
+from deploy.interfaces.requests import StatedRegion, UploadedSubject
 
 
 class CharacterService:
@@ -42,19 +43,23 @@ class CharacterService:
         pictures: list[bytes],
         faces: list[Box | None],
         owner: str = "",
+        regions: Sequence[StatedRegion] = (),
     ) -> Character:
-        """Store a character of the subject that the images show; missing face boxes are detected.
+        """Store a character of the subject that the images show.
+
+        Missing face boxes and regions are detected; an empty description is proposed from the word and the colours.
 
         Raises:
-            DataError: an image cannot be read.
+            DataError: an image cannot be read, or a box or mask does not fit its image.
             ContentError: the content policy refuses an image.
             WordError: there is neither a word nor a description with one, and words are not detected.
         """
 
         def create() -> Character:
-            references = self._reader.read(pictures, "pictures", faces)
+            references = self._reader.read(pictures, "pictures", faces, regions)
             word = self._reader.word(target_word, description, references)
-            return self._store.create(name, description, word, references, owner)
+            described = description or propose_description(references, word.word)
+            return self._store.create(name, described, word, references, owner)
 
         return await asyncio.to_thread(create)
 
@@ -73,7 +78,12 @@ class CharacterService:
         return await asyncio.to_thread(self._store.describe, identifier, name, description, target_word, owner)
 
     async def add_pictures(
-        self, identifier: str, pictures: list[bytes], faces: list[Box | None], owner: str = ""
+        self,
+        identifier: str,
+        pictures: list[bytes],
+        faces: list[Box | None],
+        owner: str = "",
+        regions: Sequence[StatedRegion] = (),
     ) -> Character:
         """Add images to a character, as in `create`.
 
@@ -85,7 +95,7 @@ class CharacterService:
 
         def add() -> Character:
             self._store.get(identifier, owner)
-            references = self._reader.read(pictures, "pictures", faces)
+            references = self._reader.read(pictures, "pictures", faces, regions)
             return self._store.add_pictures(identifier, references, MAX_PICTURES, owner)
 
         return await asyncio.to_thread(add)
@@ -112,7 +122,9 @@ class CharacterService:
     async def delete(self, identifier: str, owner: str = "") -> None:
         await asyncio.to_thread(self._store.delete, identifier, owner)
 
-    async def cut_out_uploads(self, pictures: list[bytes], field: str) -> UploadedSubject:
+    async def cut_out_uploads(
+        self, pictures: list[bytes], field: str, regions: Sequence[StatedRegion] = ()
+    ) -> UploadedSubject:
         """The subject of images that are not stored.
 
         Raises:
@@ -121,7 +133,8 @@ class CharacterService:
         """
 
         def cut_out() -> UploadedSubject:
-            cut_outs = [self._reader.cut_out(reference) for reference in self._reader.read(pictures, field)]
+            references = self._reader.read(pictures, field, (), regions)
+            cut_outs = [self._reader.cut_out(reference) for reference in references]
             return UploadedSubject(tuple(to_png(c.picture) for c in cut_outs), tuple(c.face for c in cut_outs))
 
         return await asyncio.to_thread(cut_out)

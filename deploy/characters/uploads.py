@@ -6,8 +6,9 @@ from PIL import Image
 
 from components.config import ServingConfig
 from components.content import ContentCheck, ContentError, input_check
-from components.data.decode import TooLargeError, decode_picture
+from components.data.decode import Decoded, TooLargeError, decode_mask, decode_with_alpha
 from components.errors import DataError
+from deploy.interfaces.errors import StatedRegionError
 
 #: Pillow's names of the accepted formats. No other decoder is run on uploaded bytes.
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -24,8 +25,8 @@ class UploadReader:
         self._max_pixels = config.max_upload_pixels
         self._check = check or input_check(config.content)
 
-    def __call__(self, data: bytes, field: str) -> Image.Image:
-        """The image in RGB, rotated as its EXIF data say.
+    def __call__(self, data: bytes, field: str) -> Decoded:
+        """The image in RGB, rotated as its EXIF data say, with the mask of its alpha channel.
 
         Args:
             field: its place in the request, for error messages.
@@ -35,14 +36,27 @@ class UploadReader:
                 pixels.
             ContentError: the content policy refuses it.
         """
-        picture = self._decode(data, field)
-        if self._check is not None and not self._check(picture):
+        decoded = self._decode(data, field)
+        if self._check is not None and not self._check(decoded.picture):
             raise ContentError(f"{field}: refused by the content policy of this service")
-        return picture
+        return decoded
 
-    def _decode(self, data: bytes, field: str) -> Image.Image:
+    def mask(self, data: bytes, size: tuple[int, int], field: str) -> Image.Image:
+        """The mask (L, 255 on the subject) of an image of ``size``.
+
+        Raises:
+            StatedRegionError: it cannot be read, or is of another size or empty.
+        """
         try:
-            return decode_picture(data, self._max_pixels, FORMATS)
+            return decode_mask(data, size, self._max_pixels, FORMATS)
+        except DataError as error:
+            reason = str(error).removeprefix("mask: ")
+            remedy = "send a still PNG of the upright picture's size, white where the subject is, or null"
+            raise StatedRegionError(f"{field}: {reason}; {remedy}") from None
+
+    def _decode(self, data: bytes, field: str) -> Decoded:
+        try:
+            return decode_with_alpha(data, self._max_pixels, FORMATS)
         except TooLargeError:
             raise DataError(f"{field}: more than {self._max_pixels:,} pixels") from None
         except DataError as error:

@@ -1,4 +1,4 @@
-"""The generator part: generation requests in, images out. Knows nothing of HTTP or Serve.
+"""Executes generation requests. Independent of HTTP and Serve.
 
 A request for n images becomes n requests to the denoising engine, one a seed. All of them share its steps; an image
 does not depend on what else is in the batch.
@@ -30,7 +30,14 @@ from components.pictures import to_png
 from components.provenance.image_files import GenerationParameters, PictureWriter
 from deploy.generator.running_request import RequestProgress, RunningRequest
 from deploy.generator.subject_resolver import Encoder, ResolvedSubjects, SubjectResolver
-from deploy.interfaces.errors import BusyError, OwnerLimitError, UnavailableError, UnsupportedRequestError
+from deploy.interfaces.errors import (
+    BusyError,
+    OwnerLimitError,
+    ReplicaDiedError,
+    TimeLimitError,
+    UnavailableError,
+    UnsupportedRequestError,
+)
 from deploy.interfaces.protocols import Namer, SubjectSource
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GeneratedImage, GenerationEvent, GenerationResult
@@ -163,10 +170,12 @@ class GenerationService:
             raise OwnerLimitError(message, self._retry_after_s) from None
         except FullError:
             raise BusyError("too many images are waiting; try again later", self._retry_after_s) from None
+        except engine.StuckError as error:
+            raise ReplicaDiedError("the generator made no progress with it", error.alone) from None
         except ClosedError:
             raise UnavailableError("a part of the service is being restarted; try again") from None
         except ExpiredError:
-            raise UnavailableError("the images were not done in time; try again later", self._retry_after_s) from None
+            raise TimeLimitError("the images were not done in time; try again later", self._retry_after_s) from None
         finally:
             for future in futures:  # if one image failed, the others are of no use
                 future.cancel()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from components.access.limits import QuotaError
 from components.characters.candidates import CandidateNotFoundError
 from components.characters.character import PictureCountError, PictureNotFoundError
 from components.content import ContentError
-from components.errors import DataError, NotFoundError, RealCustomError, WordError
+from components.errors import DataError, KeyReusedError, NotFoundError, RealCustomError, WordError
 from components.history.generation import GenerationNotFoundError
-from components.jobs.job import JobNotFoundError, KeyReusedError, QueueBusyError, QueueFullError
+from components.jobs.job import JobNotFoundError, QueueBusyError, QueueFullError
 from components.stories.export.book import NothingToExportError
 from components.stories.story import (
     OrderMismatchError,
@@ -32,12 +33,36 @@ class UnsupportedRequestError(RealCustomError):
         return self.message
 
 
+class StatedRegionError(DataError):
+    """A box or a mask does not fit its image; the message begins with its place, such as ``boxes[1]``."""
+
+    @property
+    def param(self) -> str:
+        return str(self).partition(":")[0].partition("[")[0]
+
+
 class UnavailableError(RealCustomError):
     """The service cannot take the request now; a retry may succeed, after ``retry_after_s`` seconds if known."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class ReplicaDiedError(UnavailableError):
+    """The replica died while it worked on the request, perhaps because of it.
+
+    Args:
+        alone: it worked on nothing else, and was replaced because it made no progress.
+    """
+
+    def __init__(self, message: str, alone: bool = False) -> None:
+        super().__init__(message)
+        self.alone = alone
+
+
+class TimeLimitError(UnavailableError):
+    """The images were not done within the request's time limit."""
 
 
 class BusyError(UnavailableError):
@@ -76,6 +101,7 @@ _DETAILS: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     PictureCountError: (409, "pictures", "picture_count"),
     NotFoundError: (404, None, "character_not_found"),
     KeyReusedError: (409, "Idempotency-Key", "idempotency_key_reused"),
+    QuotaError: (429, None, "insufficient_quota"),
     QueueFullError: (429, None, "queue_full"),
     QueueBusyError: (503, None, "overloaded"),
     OwnerLimitError: (429, None, "queue_full"),
@@ -88,6 +114,8 @@ def describe_error(error: Exception) -> ErrorDetails:
     """The details that a client is shown; an unexpected error becomes 500 without its message."""
     if isinstance(error, UnsupportedRequestError):
         return ErrorDetails(400, str(error), error.param, "invalid_order")
+    if isinstance(error, StatedRegionError):
+        return ErrorDetails(400, str(error), error.param, "invalid_region")
     for kind, (status, param, code) in _DETAILS.items():
         if isinstance(error, kind):
             return ErrorDetails(status, str(error), param, code)

@@ -12,7 +12,7 @@ from components.characters.character import Character, CharacterCutOuts, Subject
 from components.data.schema import Box
 from components.jobs.job import Job, JobUpdate, NewJob
 from components.model.naming import Naming
-from deploy.interfaces.requests import GenerationRequest, UploadedSubject
+from deploy.interfaces.requests import GenerationRequest, StatedRegion, UploadedSubject
 from deploy.interfaces.results import GenerationEvent, GenerationResult
 
 
@@ -27,7 +27,10 @@ class Characters(Protocol):
         pictures: list[bytes],
         faces: list[Box | None],
         owner: str = "",
-    ) -> Character: ...
+        regions: Sequence[StatedRegion] = (),
+    ) -> Character:
+        """Store a character of the subject that the images show, where ``regions`` or the images say that it is."""
+        ...
 
     async def page(self, limit: int, after: str | None, owner: str = "") -> list[Character]: ...
 
@@ -37,7 +40,9 @@ class Characters(Protocol):
         """The owner's characters of that name; case is ignored."""
         ...
 
-    async def cut_out_uploads(self, pictures: list[bytes], field: str) -> UploadedSubject:
+    async def cut_out_uploads(
+        self, pictures: list[bytes], field: str, regions: Sequence[StatedRegion] = ()
+    ) -> UploadedSubject:
         """Cut the subject out of images without storing them; DataError for an image that cannot be read."""
         ...
 
@@ -48,7 +53,12 @@ class Characters(Protocol):
         ...
 
     async def add_pictures(
-        self, identifier: str, pictures: list[bytes], faces: list[Box | None], owner: str = ""
+        self,
+        identifier: str,
+        pictures: list[bytes],
+        faces: list[Box | None],
+        owner: str = "",
+        regions: Sequence[StatedRegion] = (),
     ) -> Character: ...
 
     async def remove_picture(self, identifier: str, picture: str, owner: str = "") -> Character: ...

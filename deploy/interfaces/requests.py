@@ -11,6 +11,19 @@ from components.provenance.image_files import Output
 
 
 @dataclass(frozen=True)
+class StatedRegion:
+    """Where the subject of an uploaded image is, as far as the client says so; a mask wins over a box.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels of the upright image.
+        mask: an image file of its size, white on the subject.
+    """
+
+    box: tuple[int, int, int, int] | None = None
+    mask: bytes | None = None
+
+
+@dataclass(frozen=True)
 class UploadedSubject:
     """A subject whose images came with the request and are not stored.
 

@@ -1,27 +1,27 @@
-"""What the service's other parts ask of the one that keeps stories."""
+"""The protocol of the stories service."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
 from components.history.generation import Generation, NewGeneration
-from components.stories.answers import RequestKey
-from components.stories.panel_plan import PanelDrawing
+from components.stories.idempotency import IdempotencyKey
+from components.stories.panel_plan import PanelPlan
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.takes import PendingTake
 
 
 class Stories(Protocol):
-    """Keeps stories, their panels and takes (see `components.stories`).
+    """Stores stories, panels and takes (see `components.stories`) and the history (see `components.history`).
 
-    Methods that take an id raise StoryNotFoundError, PanelNotFoundError or TakeNotFoundError, also where it is another
-    owner's; those that take an expected revision raise RevisionError where it is outdated.
+    Methods that take an id raise StoryNotFoundError, PanelNotFoundError or TakeNotFoundError, also if it belongs to
+    another owner; those that take an expected revision raise RevisionError if it is outdated.
     """
 
     async def create(
-        self, values: StoryValues, panels: list[PanelValues], owner: str = "", request: RequestKey | None = None
+        self, values: StoryValues, panels: list[PanelValues], owner: str = "", request: IdempotencyKey | None = None
     ) -> tuple[Story, bool]:
-        """Create a story; False where the same request has created it before."""
+        """Create a story; False if the same request has created it before."""
         ...
 
     async def page(self, limit: int, after: str | None, owner: str = "") -> list[Story]: ...
@@ -33,7 +33,7 @@ class Stories(Protocol):
     ) -> Story: ...
 
     async def delete(self, identifier: str, owner: str = "", expected: int | None = None) -> list[str]:
-        """Returns the jobs that are drawing for it."""
+        """Delete a story; returns the ids of its unfinished jobs."""
         ...
 
     async def add_panels(
@@ -42,9 +42,9 @@ class Stories(Protocol):
         values: list[PanelValues],
         after: str | None = None,
         owner: str = "",
-        request: RequestKey | None = None,
+        request: IdempotencyKey | None = None,
     ) -> tuple[list[Panel], bool]:
-        """Add panels behind the panel ``after``, at the ``"start"``, or by default at the end."""
+        """Insert panels after the panel ``after``, at the ``"start"``, or by default at the end."""
         ...
 
     async def get_panel(self, story: str, panel: str, owner: str = "") -> Panel: ...
@@ -60,41 +60,43 @@ class Stories(Protocol):
     ) -> Panel: ...
 
     async def delete_panel(self, story: str, panel: str, owner: str = "", expected: int | None = None) -> list[str]:
-        """Returns the jobs that are drawing it."""
+        """Delete a panel; returns the ids of its unfinished jobs."""
         ...
 
     async def duplicate(
-        self, story: str, panel: str, owner: str = "", request: RequestKey | None = None
+        self, story: str, panel: str, owner: str = "", request: IdempotencyKey | None = None
     ) -> tuple[Panel, bool]: ...
 
     async def order(self, story: str, panels: list[str], owner: str = "", expected: int | None = None) -> Story: ...
 
-    async def plan(self, story: str, panels: list[str] | None, n: int, owner: str = "") -> list[PanelDrawing]:
-        """What panels would be drawn as; by default all that are dirty and shown."""
+    async def plan(self, story: str, panels: list[str] | None, n: int, owner: str = "") -> list[PanelPlan]:
+        """Plan ``n`` images of each panel; by default of all that are dirty and not hidden."""
         ...
 
-    async def begin(self, story: str, pending: list[PendingTake], owner: str = "") -> None:
-        """Name the jobs that are about to be submitted: what they draw becomes takes."""
+    async def register_jobs(self, story: str, pending: list[PendingTake], owner: str = "") -> None:
+        """Register jobs before their submission, so that their images become takes."""
         ...
 
-    async def abandon(self, keys: list[str], owner: str = "") -> None:
-        """Jobs that were named were refused."""
+    async def unregister_jobs(self, keys: list[str], owner: str = "") -> None:
+        """Remove the registration of jobs whose submission failed."""
         ...
 
-    async def note(self, story: str, errors: dict[str, dict[str, Any]], owner: str = "") -> None:
-        """Say at panels why they are not drawn."""
+    async def record_errors(self, story: str, errors: dict[str, dict[str, Any]], owner: str = "") -> None:
+        """Store the errors of panels for which no job was submitted."""
         ...
 
-    async def jobs_of(self, story: str, panel: str, owner: str = "") -> list[str]: ...
-
-    async def answered(self, request: RequestKey, owner: str = "") -> Any | None:
-        """What the same request was answered with, if it was."""
+    async def jobs_of(self, story: str, panel: str, owner: str = "") -> list[str]:
+        """The ids of a panel's unfinished jobs."""
         ...
 
-    async def keep_answer(self, request: RequestKey, answer: Any, owner: str = "") -> None: ...
+    async def find_response(self, request: IdempotencyKey, owner: str = "") -> Any | None:
+        """The stored response to a request; raises KeyReusedError if the key was used for another request."""
+        ...
+
+    async def store_response(self, request: IdempotencyKey, answer: Any, owner: str = "") -> None: ...
 
     async def watch(self, story: str, cursor: StoryCursor, wait_s: float, owner: str = "") -> StoryNews | None:
-        """What is newer than ``cursor``; None if within ``wait_s`` seconds nothing is."""
+        """The changes since ``cursor``; waits up to ``wait_s`` seconds for one, then returns None."""
         ...
 
     async def picture(self, story: str, take: str, owner: str = "") -> bytes: ...
@@ -104,31 +106,31 @@ class Stories(Protocol):
     async def thumbnail(self, story: str, take: str, size: int, owner: str = "") -> bytes: ...
 
     async def export(self, story: str, kind: str, pages: PagesLayout | None = None, owner: str = "") -> bytes:
-        """A story as a file: ``pdf``, ``cbz``, ``zip`` or ``story``; raises NothingToExportError without pictures."""
+        """A story as a file: ``pdf``, ``cbz``, ``zip`` or ``story``; raises NothingToExportError without images."""
         ...
 
     async def import_story(
-        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: RequestKey | None = None
+        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: IdempotencyKey | None = None
     ) -> tuple[Story, list[str], bool]:
-        """Open what `export` has written; what could not be brought is said. Raises DataError for anything else."""
+        """Import a file of `export`; returns the story, and notes on what could not be imported. Raises DataError."""
         ...
 
-    async def refuse_more(self, owner: str = "") -> None:
-        """Raise StoryLimitError where the owner's pictures take as much room as they may."""
+    async def check_quota(self, owner: str = "") -> None:
+        """Raise StoryLimitError if the owner's images use all of their quota."""
         ...
 
-    async def keep(self, drawn: list[NewGeneration], owner: str = "") -> list[str]:
-        """Keep pictures in the history; their ids."""
+    async def save_generations(self, images: list[NewGeneration], owner: str = "") -> list[str]:
+        """Save images in the history; returns their ids."""
         ...
 
     async def history(
         self, limit: int, after: str | None, owner: str = "", character: str | None = None, story: str | None = None
     ) -> list[Generation]: ...
 
-    async def kept_picture(self, identifier: str, owner: str = "") -> bytes: ...
+    async def generation_picture(self, identifier: str, owner: str = "") -> bytes: ...
 
-    async def kept_thumbnail(self, identifier: str, size: int, owner: str = "") -> bytes: ...
+    async def generation_thumbnail(self, identifier: str, size: int, owner: str = "") -> bytes: ...
 
-    async def delete_kept(self, identifier: str, owner: str = "") -> None: ...
+    async def delete_generation(self, identifier: str, owner: str = "") -> None: ...
 
     async def delete_take(self, story: str, take: str, owner: str = "") -> None: ...

@@ -1,7 +1,6 @@
-"""The jobs part: stores jobs, executes them, sends their webhooks and deletes old ones.
+"""Stores jobs, executes them, sends their webhooks and deletes old ones. Independent of HTTP and Serve.
 
-Knows nothing of HTTP or Serve. Its whole state is in the database and the object store, so that a new replica continues
-the work of one that died.
+All state is in the database and the object store: after a crash a new replica continues.
 """
 
 from __future__ import annotations
@@ -46,7 +45,9 @@ class JobService:
         engine = open_database(config.serving.store, config.serving.database, TABLES)
         results = ResultFiles(below(config.serving.store, "jobs"))
         self._store = JobStore(engine, results, limits.max_queued, max_owned=limits.max_queued_per_owner)
-        self._worker = JobWorker(JobQueue(engine, results, limits.lease_s, limits.max_attempts), generator, limits)
+        trouble = {"max_crashes": limits.max_crashes, "give_up_s": limits.give_up_s}
+        queue = JobQueue(engine, results, limits.lease_s, limits.max_attempts, **trouble)
+        self._worker = JobWorker(queue, generator, limits)
         webhooks = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
         self._webhooks = WebhookSender(webhooks, limits) if limits.webhook_origins else None
         self._submitted = asyncio.Event()

@@ -6,28 +6,35 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import aclosing
-from typing import Any, TypeVar
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from components.config import JobsConfig
+from components.content import ContentError
 from components.errors import RealCustomError
 from components.jobs.job import JobProgress, Lease, LeaseStatus, Preview
 from components.jobs.queue import JobQueue
-from deploy.interfaces.errors import BusyError, UnavailableError, describe_error
+from deploy.interfaces.errors import BusyError, ReplicaDiedError, TimeLimitError, UnavailableError, describe_error
 from deploy.interfaces.protocols import Generator
 from deploy.interfaces.requests import JobPayload
 from deploy.interfaces.responses import image_response
 from deploy.interfaces.results import GenerationResult
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _OUTDATED = {"message": "another version of the service has written this job: submit it again", "code": "outdated"}
 #: A lease is renewed this many times in its duration, even without progress.
 _RENEWALS = 3
+#: Maximum seconds between two attempts to store an outcome.
+_LONGEST_PAUSE_S = 30.0
+#: What a generator raises whose database or store does not answer.
+_DATABASE_ERRORS, _STORE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError), (OSError,)
+_NOT_STORED = {"message": "the result could not be stored", "param": None, "code": "gave_up"}
 
 
 class _PendingUpdates:
@@ -52,30 +59,48 @@ class JobWorker:
 
     async def run_next(self) -> bool:
         """Execute the next job; False if none is queued. Cancelling this puts the job back into the queue."""
-        lease = await asyncio.to_thread(self._queue.claim)
+        lease = await self._claim()
         if lease is None:
             return False
         started = time.monotonic()
         try:
             job = JobPayload.from_json(lease.payload)
         except ValidationError:
-            await self._retry_database(self._queue.fail, lease, _OUTDATED)
+            await self._settle(lease, self._queue.fail, lease, _OUTDATED)
             return True
         updates = _PendingUpdates()
         generation = asyncio.create_task(self._generate(job, updates))
         try:
             lease_status = await self._hold_lease(lease, generation, updates)
             if lease_status is LeaseStatus.CANCELLED:
-                await self._retry_database(self._queue.cancelled, lease)
+                await self._settle(lease, self._queue.cancelled, lease)
             elif lease_status is LeaseStatus.HELD:
                 await self._store_outcome(lease, job, generation, started)
         except asyncio.CancelledError:
-            await asyncio.to_thread(self._queue.release, lease)
+            await self._release(lease)
             raise
         finally:
             generation.cancel()
             await asyncio.gather(generation, return_exceptions=True)
         return True
+
+    async def _claim(self) -> Lease | None:
+        claim = asyncio.create_task(asyncio.to_thread(self._queue.claim))
+        try:
+            return await asyncio.shield(claim)
+        except asyncio.CancelledError:  # the thread claims a job all the same
+            with suppress(SQLAlchemyError):
+                lease = await claim
+                if lease is not None:
+                    await self._release(lease)
+            raise
+
+    async def _release(self, lease: Lease) -> None:
+        """Put the job back into the queue; if that fails, another worker takes it over when the lease has expired."""
+        try:
+            await asyncio.to_thread(self._queue.release, lease)
+        except SQLAlchemyError as error:
+            log.warning("job %s: it cannot be released: %s", lease.job, type(error).__name__)
 
     async def _generate(self, job: JobPayload, updates: _PendingUpdates) -> GenerationResult:
         """Generate the job's images.
@@ -94,7 +119,7 @@ class JobWorker:
                     else:
                         updates.progress = event
         except TimeoutError:
-            raise UnavailableError("the generator does not answer") from None
+            raise TimeLimitError("the generator does not answer") from None
         if result is None:
             raise UnavailableError("the generator ended its stream without a result")
         return result
@@ -102,7 +127,10 @@ class JobWorker:
     async def _hold_lease(
         self, lease: Lease, generation: asyncio.Task[GenerationResult], updates: _PendingUpdates
     ) -> LeaseStatus:
-        """Renew the lease until the images are done, or the job was cancelled or lost."""
+        """Renew the lease until the images are done, or the job was cancelled or lost.
+
+        While the database does not answer, the generation goes on: no other worker can take the job over.
+        """
         renewed = time.monotonic()
         while True:
             await asyncio.wait({generation}, timeout=self._limits.tick_s)
@@ -118,9 +146,7 @@ class JobWorker:
                     lease_status = await asyncio.to_thread(self._queue.lease_status, lease)
             except SQLAlchemyError as error:
                 log.warning("job %s: the database does not answer: %s", lease.job, type(error).__name__)
-                lease_status = (
-                    LeaseStatus.HELD if time.monotonic() - renewed < self._limits.lease_s else LeaseStatus.LOST
-                )
+                continue
             if lease_status is not LeaseStatus.HELD:
                 return lease_status
 
@@ -131,37 +157,73 @@ class JobWorker:
         error = UnavailableError("the generation was interrupted") if generation.cancelled() else generation.exception()
         if error is None:
             response = await asyncio.to_thread(_response, job, generation.result(), time.monotonic() - started)
-            await self._retry_database(self._queue.finish, lease, response)
+            await self._settle(lease, self._queue.finish, lease, response)
         elif isinstance(error, BusyError):
-            await self._retry_database(self._queue.release, lease, self._delay_s(lease))
-        elif isinstance(error, UnavailableError):
+            await self._settle(lease, self._queue.release, lease, self._delay_s(lease))
+        elif isinstance(error, ReplicaDiedError):
             log.warning("job %s, attempt %d: %s", lease.job, lease.attempt, error)
-            await self._retry_database(self._queue.retry, lease, str(error), self._delay_s(lease))
+            await self._settle(lease, partial(self._queue.suspect, certain=error.alone), lease, str(error))
+        elif isinstance(error, TimeLimitError):
+            log.warning("job %s, attempt %d: %s", lease.job, lease.attempt, error)
+            await self._settle(lease, self._queue.retry, lease, str(error), self._delay_s(lease))
+        elif (reason := _trouble(error)) is not None:
+            log.warning("job %s is postponed: %s", lease.job, reason)
+            await self._settle(lease, self._queue.postpone, lease, reason)
         elif isinstance(error, RealCustomError):
             shown = describe_error(error)
             details = {"message": shown.message, "param": shown.param, "code": shown.code}
-            await self._retry_database(self._queue.fail, lease, details)
+            # As for images that a client waits for: what the content policy refuses was generated.
+            fail = partial(self._queue.fail, refunded=not isinstance(error, ContentError))
+            await self._settle(lease, fail, lease, details)
         else:
             log.error("job %s, attempt %d: %s", lease.job, lease.attempt, type(error).__name__)
-            await self._retry_database(self._queue.retry, lease, "internal error", self._delay_s(lease))
+            await self._settle(lease, self._queue.retry, lease, "internal error", self._delay_s(lease))
 
     def _delay_s(self, lease: Lease) -> float:
         """Seconds before the next attempt: exponential backoff."""
         return self._limits.tick_s * float(2**lease.attempt)
 
-    async def _retry_database(self, change: Callable[..., T], *arguments: Any) -> T:
-        """Call ``change`` in a thread until the database answers, at most as long as a lease lasts.
+    async def _settle(self, lease: Lease, change: Callable[..., bool], *arguments: Any) -> None:
+        """Call ``change`` in a thread until the database and the store answer, and renew the lease meanwhile.
 
-        After that the lease has expired, and another worker executes the job again.
+        Gives up when another worker has the job, or after ``give_up_s``, when the job fails if the database answers.
         """
-        deadline = time.monotonic() + self._limits.lease_s
+        deadline, pause_s = time.monotonic() + self._limits.give_up_s, self._limits.tick_s
         while True:
             try:
-                return await asyncio.to_thread(change, *arguments)
-            except SQLAlchemyError:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(self._limits.tick_s)
+                await asyncio.to_thread(change, *arguments)
+                return
+            except Exception as error:  # what an object store raises depends on its library
+                log.warning("job %s: its outcome cannot be stored: %s", lease.job, type(error).__name__)
+            if time.monotonic() > deadline:
+                await asyncio.to_thread(self._queue.fail, lease, _NOT_STORED)
+                return
+            if not await self._keep_lease(lease, pause_s):
+                return
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _keep_lease(self, lease: Lease, seconds: float) -> bool:
+        """Renew the lease for ``seconds``; False if another worker has the job."""
+        end = time.monotonic() + seconds
+        while True:
+            with suppress(SQLAlchemyError):
+                if await asyncio.to_thread(self._queue.renew, lease) is LeaseStatus.LOST:
+                    return False
+            left = end - time.monotonic()
+            if left <= 0:
+                return True
+            await asyncio.sleep(min(left, self._limits.lease_s / _RENEWALS))
+
+
+def _trouble(error: BaseException) -> str | None:
+    """What is wrong with the infrastructure; None if ``error`` is another one."""
+    if isinstance(error, UnavailableError):
+        return str(error)
+    if isinstance(error, _DATABASE_ERRORS):
+        return "the database does not answer"
+    # A missing file stays missing.
+    absent = isinstance(error, FileNotFoundError)
+    return "the store does not answer" if isinstance(error, _STORE_ERRORS) and not absent else None
 
 
 def _response(job: JobPayload, result: GenerationResult, total_s: float) -> bytes:

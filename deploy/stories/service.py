@@ -1,6 +1,6 @@
-"""The stories part: keeps stories, collects what jobs have drawn for them. Knows nothing of HTTP or Serve.
+"""Stores stories and the history, and collects the results of panel jobs. Independent of HTTP and Serve.
 
-All it knows is in the database and beside it: another in its place goes on where it died.
+All state is in the database and the object store: after a crash a new replica continues.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from components.history.store import HistoryStore
 from components.jobs.result_files import ResultFiles
 from components.jobs.tables import TABLES as JOBS
 from components.object_store import below, open_object_store
-from components.stories.answers import RequestKey, keep_answer, known_answer
-from components.stories.export.book import book_of
+from components.stories.export.book import make_book
 from components.stories.export.comic import write_cbz, write_pictures
 from components.stories.export.importing import StoryImporter
+from components.stories.export.long_picture import write_long_picture
 from components.stories.export.pdf import write_pdf
 from components.stories.export.story_file import write_story
-from components.stories.panel_plan import PanelDrawing
+from components.stories.idempotency import IdempotencyKey, find_response, store_response
+from components.stories.panel_plan import PanelPlan
 from components.stories.store import Deleted, StoryStore
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.tables import TABLES
@@ -38,13 +39,13 @@ from components.stories.takes import PendingTake, TakeStore
 from deploy.background import poll, repeat
 
 log = logging.getLogger(__name__)
-_WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures}
-#: Seconds between two looks for what is to be swept away.
+_WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures, "png": write_long_picture}
+#: Seconds between two sweeps.
 _SWEEP_S = 60.0
 
 
 class StoryService:
-    """`Stories` over a `StoryStore` and a `TakeStore`. Database and files are seen to in threads."""
+    """Implements `Stories` with a `StoryStore`, a `TakeStore` and a `HistoryStore`; blocking calls run in threads."""
 
     def __init__(self, config: Config) -> None:
         place = config.serving.store
@@ -68,16 +69,16 @@ class StoryService:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to collect, in the running event loop."""
+        """Start the background tasks in the running event loop."""
         works = ((self._takes.collect, self._jobs.tick_s), (self._sweep, _SWEEP_S))
         loops = [repeat("stories", partial(asyncio.to_thread, work), partial(asyncio.sleep, s)) for work, s in works]
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def check(self) -> None:
-        """Raise if the work has stopped."""
+        """Raise RuntimeError if a background task has ended."""
         for task in self._tasks:
             if task.done():
-                raise RuntimeError("nobody collects the pictures of stories any more")
+                raise RuntimeError("a background task of the stories has ended")
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -85,7 +86,7 @@ class StoryService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def create(
-        self, values: StoryValues, panels: list[PanelValues], owner: str = "", request: RequestKey | None = None
+        self, values: StoryValues, panels: list[PanelValues], owner: str = "", request: IdempotencyKey | None = None
     ) -> tuple[Story, bool]:
         return await asyncio.to_thread(self._stories.create, values, panels, owner, request)
 
@@ -100,9 +101,9 @@ class StoryService:
 
     async def delete(self, identifier: str, owner: str = "", expected: int | None = None) -> list[str]:
         def delete() -> Deleted:
-            left = self._stories.delete(identifier, owner, expected)
+            deleted = self._stories.delete(identifier, owner, expected)
             self._takes.files.clear(identifier)
-            return left
+            return deleted
 
         return (await asyncio.to_thread(delete)).jobs
 
@@ -112,7 +113,7 @@ class StoryService:
         values: list[PanelValues],
         after: str | None = None,
         owner: str = "",
-        request: RequestKey | None = None,
+        request: IdempotencyKey | None = None,
     ) -> tuple[list[Panel], bool]:
         return await asyncio.to_thread(self._stories.add_panels, story, values, after, owner, request)
 
@@ -132,62 +133,58 @@ class StoryService:
 
     async def delete_panel(self, story: str, panel: str, owner: str = "", expected: int | None = None) -> list[str]:
         def delete() -> Deleted:
-            left = self._stories.delete_panel(story, panel, owner, expected)
-            self._takes.files.discard(story, left.takes)
-            return left
+            deleted = self._stories.delete_panel(story, panel, owner, expected)
+            self._takes.files.discard(story, deleted.takes)
+            return deleted
 
         return (await asyncio.to_thread(delete)).jobs
 
     async def duplicate(
-        self, story: str, panel: str, owner: str = "", request: RequestKey | None = None
+        self, story: str, panel: str, owner: str = "", request: IdempotencyKey | None = None
     ) -> tuple[Panel, bool]:
         return await asyncio.to_thread(self._stories.duplicate, story, panel, owner, request)
 
     async def order(self, story: str, panels: list[str], owner: str = "", expected: int | None = None) -> Story:
         return await asyncio.to_thread(self._stories.order, story, panels, owner, expected)
 
-    async def plan(self, story: str, panels: list[str] | None, n: int, owner: str = "") -> list[PanelDrawing]:
-        def plan() -> list[PanelDrawing]:
-            found = self._takes.plan(story, panels, n, owner)
-            self._history.refuse_more(owner)
-            return found
+    async def plan(self, story: str, panels: list[str] | None, n: int, owner: str = "") -> list[PanelPlan]:
+        def plan() -> list[PanelPlan]:
+            plans = self._takes.plan(story, panels, n, owner)
+            self._history.check_quota(owner)
+            return plans
 
         return await asyncio.to_thread(plan)
 
-    async def begin(self, story: str, pending: list[PendingTake], owner: str = "") -> None:
-        await asyncio.to_thread(self._takes.begin, story, pending, owner)
+    async def register_jobs(self, story: str, pending: list[PendingTake], owner: str = "") -> None:
+        await asyncio.to_thread(self._takes.register_jobs, story, pending, owner)
 
-    async def abandon(self, keys: list[str], owner: str = "") -> None:
-        await asyncio.to_thread(self._takes.abandon, keys, owner)
+    async def unregister_jobs(self, keys: list[str], owner: str = "") -> None:
+        await asyncio.to_thread(self._takes.unregister_jobs, keys, owner)
 
-    async def note(self, story: str, errors: dict[str, dict[str, Any]], owner: str = "") -> None:
-        await asyncio.to_thread(self._takes.note, story, errors, owner)
+    async def record_errors(self, story: str, errors: dict[str, dict[str, Any]], owner: str = "") -> None:
+        await asyncio.to_thread(self._takes.record_errors, story, errors, owner)
 
     async def jobs_of(self, story: str, panel: str, owner: str = "") -> list[str]:
         return await asyncio.to_thread(self._takes.jobs_of, story, panel, owner)
 
-    async def answered(self, request: RequestKey, owner: str = "") -> Any | None:
-        """What the same request was answered with, if it was.
+    async def find_response(self, request: IdempotencyKey, owner: str = "") -> Any | None:
+        """See `components.stories.idempotency.find_response`."""
 
-        Raises:
-            KeyReusedError: the key stands for another request.
-        """
-
-        def look() -> Any | None:
+        def read() -> Any | None:
             with self._engine.connect() as connection:
-                return known_answer(connection, owner, request)
+                return find_response(connection, owner, request)
 
-        return await asyncio.to_thread(look)
+        return await asyncio.to_thread(read)
 
-    async def keep_answer(self, request: RequestKey, answer: Any, owner: str = "") -> None:
-        def keep() -> None:
+    async def store_response(self, request: IdempotencyKey, answer: Any, owner: str = "") -> None:
+        def store() -> None:
             try:
                 with self._engine.begin() as connection:
-                    keep_answer(connection, owner, request, answer, time.time())
-            except sa.exc.IntegrityError:  # the same request was answered at the same time
-                log.debug("a request was answered twice")
+                    store_response(connection, owner, request, answer, time.time())
+            except sa.exc.IntegrityError:  # a concurrent request with the same key
+                log.debug("a response to this idempotency key is stored already")
 
-        await asyncio.to_thread(keep)
+        await asyncio.to_thread(store)
 
     async def watch(self, story: str, cursor: StoryCursor, wait_s: float, owner: str = "") -> StoryNews | None:
         return await poll(partial(self._stories.news, story, cursor, owner), wait_s, self._jobs.tick_s)
@@ -221,29 +218,32 @@ class StoryService:
         await asyncio.to_thread(delete)
 
     async def export(self, story: str, kind: str, pages: PagesLayout | None = None, owner: str = "") -> bytes:
-        """A story as a file: ``pdf``, ``cbz``, ``zip`` (of its pictures) or ``story`` (for another installation).
+        """A story as a file.
+
+        Args:
+            kind: ``pdf``, ``cbz``, ``zip`` (of its images), ``png`` (one tall image) or ``story`` (to import).
 
         Raises:
-            NothingToExportError: it has no picture.
+            NothingToExportError: no visible panel has an image.
         """
 
         def export() -> bytes:
             if kind == "story":
                 return write_story(self._engine, self._takes.files, self._characters, story, owner)
             read = partial(self._takes.files.picture, story)
-            book = book_of(self._stories.get(story, owner), read, pages)
+            book = make_book(self._stories.get(story, owner), read, pages)
             return _WRITERS[kind](book)
 
         return await asyncio.to_thread(export)
 
     async def import_story(
-        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: RequestKey | None = None
+        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: IdempotencyKey | None = None
     ) -> tuple[Story, list[str], bool]:
-        """See `components.stories.export.importing`; False where the same request has imported it before."""
+        """See `components.stories.export.importing`; False if the same request has imported it before."""
 
-        def bring() -> tuple[Story, list[str], bool]:
+        def import_once() -> tuple[Story, list[str], bool]:
             with self._engine.connect() as connection:
-                known = known_answer(connection, owner, request)
+                known = find_response(connection, owner, request)
             if known is not None:
                 return self._stories.get(known["story"], owner), known["notes"], False
             try:
@@ -251,29 +251,29 @@ class StoryService:
             except sa.exc.IntegrityError:
                 if request is None:
                     raise
-                return bring()  # the same request was answered at the same time
+                return import_once()  # a concurrent request with the same key
             return self._stories.get(story, owner), notes, True
 
-        return await asyncio.to_thread(bring)
+        return await asyncio.to_thread(import_once)
 
-    async def refuse_more(self, owner: str = "") -> None:
-        await asyncio.to_thread(self._history.refuse_more, owner)
+    async def check_quota(self, owner: str = "") -> None:
+        await asyncio.to_thread(self._history.check_quota, owner)
 
-    async def keep(self, drawn: list[NewGeneration], owner: str = "") -> list[str]:
-        return await asyncio.to_thread(self._history.keep, drawn, owner)
+    async def save_generations(self, images: list[NewGeneration], owner: str = "") -> list[str]:
+        return await asyncio.to_thread(self._history.save, images, owner)
 
     async def history(
         self, limit: int, after: str | None, owner: str = "", character: str | None = None, story: str | None = None
     ) -> list[Generation]:
         return await asyncio.to_thread(self._history.page, limit, after, owner, character, story)
 
-    async def kept_picture(self, identifier: str, owner: str = "") -> bytes:
+    async def generation_picture(self, identifier: str, owner: str = "") -> bytes:
         return await asyncio.to_thread(self._history.picture, identifier, owner)
 
-    async def kept_thumbnail(self, identifier: str, size: int, owner: str = "") -> bytes:
+    async def generation_thumbnail(self, identifier: str, size: int, owner: str = "") -> bytes:
         return await asyncio.to_thread(self._history.thumbnail, identifier, size, owner)
 
-    async def delete_kept(self, identifier: str, owner: str = "") -> None:
+    async def delete_generation(self, identifier: str, owner: str = "") -> None:
         await asyncio.to_thread(self._history.delete, identifier, owner)
 
     def _sweep(self) -> bool:

@@ -41,7 +41,7 @@ def test_components_import_no_entry_point() -> None:
 
 def test_deploy_and_workflows_do_not_import_each_other() -> None:
     assert _violations("deploy", {"workflows", "benchmarks"}) == []
-    serving = frozenset({"workflows.quickstart", "workflows.serve"})
+    serving = frozenset({"workflows.quickstart", "workflows.serve", "workflows.studio"})
     assert _violations("workflows", {"deploy", "benchmarks"}, serving) == []
 
 

@@ -32,6 +32,7 @@ ALLOWED = {
     "generate": "images of prompts",
     "key": "API keys",
     "story": "stories",
+    "studio": "the studio: the files of its page, and the command that opens it",
     "prepare": "preparation of a dataset",
     # The toy world and the storybook, each with its miniature
     "base": "the base model of a miniature",

@@ -25,7 +25,7 @@ from components.batch.ray_stage import RenderRows, Task, task_block
 from components.batch.renderer import Renderer
 from components.batch.row import BatchRow, read_row
 from components.batch.row_results import PictureFacts, RowResults
-from components.batch.run import draw_table
+from components.batch.run import generate_table
 from components.characters.character import Reference
 from components.characters.store import CharacterStore
 from components.config import PACKAGE_ROOT, Config, SamplingConfig, load_config
@@ -44,6 +44,7 @@ from components.provenance.image_files import (
     Output,
     PictureWriter,
 )
+from tests.fakes.pipeline import FakePipeline
 from tests.fixtures.faults import family, kill_all
 from tests.fixtures.tolerances import LEVEL
 
@@ -262,6 +263,23 @@ def test_a_word_is_found_where_none_is_given(config: Config, pipeline: RealCusto
     assert len(drawn.words) == 1 and drawn.words[0] in drawn.prompt
 
 
+def test_transparency_says_where_the_subject_of_a_reference_is(tmp_path: Path) -> None:
+    layered = Image.new("RGBA", (160, 160), (255, 0, 0, 255))
+    layered.paste((0, 0, 255, 0), (0, 0, 160, 100))
+    layered.paste((0, 0, 255, 255), (60, 20, 100, 60))
+    layered.save(tmp_path / "a.png")
+    config = load_config("tiny", [f"serving.store={tmp_path}/store", "serving.pixel_budget=8192"])
+    pipeline = FakePipeline()
+    seen: list[Image.Image] = []
+    encode = pipeline.encode_subject
+    pipeline.encode_subject = lambda pictures: seen.extend(pictures) or encode(pictures)  # type: ignore[method-assign]
+    renderer = Renderer(config, pipeline, SourceFiles.at(tmp_path))
+    renderer.render(read_row({"prompt": "a robot", "word": "robot", "reference": "a.png"}, "a", SAMPLING))
+    renderer.close()
+    mask = layered.getchannel("A")
+    assert seen[0].tobytes() == cut_out(layered.convert("RGB"), mask, pipeline.reference_size).tobytes()
+
+
 def mixed(folder: Path) -> Path:
     """Six rows; three of them cannot be drawn."""
     photograph(folder / "rob.png")
@@ -283,8 +301,8 @@ def mixed(folder: Path) -> Path:
 def test_poisoned_rows_are_kept_with_their_reasons_and_resumed(tmp_path: Path, ray_cluster: None) -> None:
     table, output = mixed(tmp_path), tmp_path / "out"
     config = load_config("tiny", ["sampling.steps=2", f"serving.store={tmp_path}/store", "serving.pixel_budget=8192"])
-    report = draw_table(config, table, output, FAKES)
-    assert (report.rows, report.done, report.failed, report.drawn) == (6, 3, 3, 3)
+    report = generate_table(config, table, output, FAKES)
+    assert (report.rows, report.done, report.failed, report.generated) == (6, 3, 3, 3)
     rows = results(output)
     assert [row["status"] for row in rows.values()] == ["done", "failed", "done", "failed", "failed", "done"]
     reasons = [row["reason"] for row in rows.values() if row["status"] == "failed"]
@@ -294,14 +312,14 @@ def test_poisoned_rows_are_kept_with_their_reasons_and_resumed(tmp_path: Path, r
     before = {file.name: file.stat().st_mtime_ns for file in (output / "pictures").iterdir()}
 
     photograph(tmp_path / "broken.png", "blue")  # mended
-    report = draw_table(config, table, output, FAKES)
-    assert (report.done, report.failed, report.drawn) == (4, 2, 1), "only what was missing is drawn"
+    report = generate_table(config, table, output, FAKES)
+    assert (report.done, report.failed, report.generated) == (4, 2, 1), "only what was missing is drawn"
     after = {file.name: file.stat().st_mtime_ns for file in (output / "pictures").iterdir()}
     assert {name: after[name] for name in before} == before
 
     photograph(tmp_path / "rob.png", "black")  # another reference is another picture
-    report = draw_table(config, table, output, FAKES)
-    assert (report.done, report.drawn) == (4, 1)
+    report = generate_table(config, table, output, FAKES)
+    assert (report.done, report.generated) == (4, 1)
     assert (output / results(output)["000001"]["picture"]).exists()
 
 
@@ -311,7 +329,7 @@ def test_a_row_that_kills_its_process_is_found_and_costs_no_other(tmp_path: Path
     rows[3]["prompt"] = "a deadly bird"
     table = write_jsonl(tmp_path / "rows.jsonl", rows)
     config = load_config("tiny", ["sampling.steps=2", "serving.pixel_budget=8192"])
-    report = draw_table(config, table, tmp_path / "out", FAKES)
+    report = generate_table(config, table, tmp_path / "out", FAKES)
     assert (report.rows, report.done, report.failed) == (8, 7, 1)
     assert "died 3 times" in results(tmp_path / "out")["000004"]["reason"]
 
@@ -348,7 +366,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     table = write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "a bird"}])
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / ".lock"), pytest.raises(DataError, match="another run"):
-        draw_table(load_config("tiny"), table, tmp_path / "out", FAKES)
+        generate_table(load_config("tiny"), table, tmp_path / "out", FAKES)
 
 
 def test_generate_takes_a_prompt_or_a_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from benchmarks import sampling
 from benchmarks.masks import our_masks, overlap, plain_masks
 from benchmarks.memory import PeakMemory
 from benchmarks.peers.denoiser import Denoiser
+from benchmarks.peers.inputs import DenoisingInputs, denoise, random_inputs, share_weights, toy_inputs
 from benchmarks.peers.ip_adapter import ip_adapter
 from benchmarks.peers.ours import Ours, exact
 from benchmarks.peers.plain import plain
-from benchmarks.peers.scene import Scene, denoise, random_scene, share_weights, toy_scene
 from benchmarks.peers.stock import stock
 from benchmarks.sizes import MEDIUM, SDXL, Size
 from components.config import AdapterConfig, Config, GuidanceConfig
@@ -25,57 +25,57 @@ STEPS = 4
 
 
 @pytest.fixture
-def scene(config: Config) -> Scene:
-    drawn = toy_scene(config, cases(2, 0, config))
+def inputs(config: Config) -> DenoisingInputs:
+    drawn = toy_inputs(config, cases(2, 0, config))
     return replace(drawn, guidance=GuidanceConfig(scope=0.25, steps=2, source="separate", absent="all"))
 
 
-def rounding(scene: Scene, latents: torch.Tensor, steps: int) -> float:
+def rounding(inputs: DenoisingInputs, latents: torch.Tensor, steps: int) -> float:
     """How far another order of sums may move ``latents``: far less than a subject does."""
-    allowed = drawing_error(scene.unet, latents, steps, scene.guidance_scale)
+    allowed = drawing_error(inputs.unet, latents, steps, inputs.guidance_scale)
     assert allowed < 1e-3 * max(1.0, float(latents.abs().max()))
     return allowed
 
 
-def test_exact_mode_equals_the_plain_schedule(scene: Scene) -> None:
-    ours = Ours(scene, exact(scene.guidance)).run(STEPS)
-    assert (ours - plain(scene).run(STEPS)).abs().max() < rounding(scene, ours, STEPS)
-    assert not torch.allclose(ours, stock(scene).run(STEPS), atol=1e-2), "the subject changes nothing"
+def test_exact_mode_equals_the_plain_schedule(inputs: DenoisingInputs) -> None:
+    ours = Ours(inputs, exact(inputs.guidance)).run(STEPS)
+    assert (ours - plain(inputs).run(STEPS)).abs().max() < rounding(inputs, ours, STEPS)
+    assert not torch.allclose(ours, stock(inputs).run(STEPS), atol=1e-2), "the subject changes nothing"
 
 
-def test_exact_masks_are_the_plain_masks_and_are_kept_after_their_steps(scene: Scene) -> None:
-    reference = plain_masks(scene, STEPS)
-    assert overlap(our_masks(scene, exact(scene.guidance), STEPS), reference).min() > 0.95
+def test_exact_masks_are_the_plain_masks_and_are_kept_after_their_steps(inputs: DenoisingInputs) -> None:
+    reference = plain_masks(inputs, STEPS)
+    assert overlap(our_masks(inputs, exact(inputs.guidance), STEPS), reference).min() > 0.95
     assert reference.shape == (STEPS, 2, 8, 8)
     assert not torch.equal(reference[0], reference[1])
     assert torch.equal(reference[1], reference[-1])
 
 
-def test_all_peers_walk_the_same_way_as_stock_diffusers(scene: Scene) -> None:
+def test_all_peers_walk_the_same_way_as_stock_diffusers(inputs: DenoisingInputs) -> None:
     denoiser = Denoiser(
-        share_weights(scene.unet),
-        scene.negative + scene.prompt,
-        scene.time_ids.repeat(2, 1),
-        scene.size,
-        scene.guidance_scale,
+        share_weights(inputs.unet),
+        inputs.negative + inputs.prompt,
+        inputs.time_ids.repeat(2, 1),
+        inputs.size,
+        inputs.guidance_scale,
     )
-    latents = denoise(scene, denoiser, STEPS)
-    assert (latents - stock(scene).run(STEPS)).abs().max() < rounding(scene, latents, STEPS)
+    latents = denoise(inputs, denoiser, STEPS)
+    assert (latents - stock(inputs).run(STEPS)).abs().max() < rounding(inputs, latents, STEPS)
 
 
-def test_the_ip_adapter_acts_and_leaves_the_other_peers_alone(scene: Scene) -> None:
-    before = stock(scene).run(2)
-    with_image = ip_adapter(scene, 32).run(2)
+def test_the_ip_adapter_acts_and_leaves_the_other_peers_alone(inputs: DenoisingInputs) -> None:
+    before = stock(inputs).run(2)
+    with_image = ip_adapter(inputs, 32).run(2)
     assert with_image.isfinite().all()
     assert not torch.allclose(with_image, before, atol=1e-2)
-    assert torch.equal(stock(scene).run(2), before)
+    assert torch.equal(stock(inputs).run(2), before)
 
 
-def test_a_twin_shares_weights_but_no_processors(scene: Scene) -> None:
-    other = share_weights(scene.unet)
-    scene.adapter.attach(other)
-    assert {p.data_ptr() for p in other.parameters()} == {p.data_ptr() for p in scene.unet.parameters()}
-    assert not any("Subject" in type(p).__name__ for p in scene.unet.attn_processors.values())
+def test_a_twin_shares_weights_but_no_processors(inputs: DenoisingInputs) -> None:
+    other = share_weights(inputs.unet)
+    inputs.adapter.attach(other)
+    assert {p.data_ptr() for p in other.parameters()} == {p.data_ptr() for p in inputs.unet.parameters()}
+    assert not any("Subject" in type(p).__name__ for p in inputs.unet.attn_processors.values())
 
 
 def test_medium_has_sdxl_structure_and_34_cross_attention_layers() -> None:
@@ -89,7 +89,7 @@ def test_medium_has_sdxl_structure_and_34_cross_attention_layers() -> None:
     assert len(layers(SDXL)) == 70
 
 
-def test_a_random_scene_runs_through_every_peer() -> None:
+def test_a_random_input_runs_through_every_peer() -> None:
     small = replace(
         MEDIUM,
         channels=(64, 64, 64),
@@ -100,7 +100,7 @@ def test_a_random_scene_runs_through_every_peer() -> None:
         vision_channels=64,
         adapter=AdapterConfig(head_dim=32, hidden_dim=64),
     )
-    drawn = random_scene(small, GuidanceConfig(steps=1), 3.5, "cpu", seed=0)
+    drawn = random_inputs(small, GuidanceConfig(steps=1), 3.5, "cpu", seed=0)
     ours = Ours(drawn, exact(drawn.guidance)).run(2)
     assert (ours - plain(drawn).run(2)).abs().max() < rounding(drawn, ours, 2)
     assert ours.shape == stock(drawn).run(2).shape == ip_adapter(drawn, small.clip_width).run(2).shape == (1, 4, 16, 16)

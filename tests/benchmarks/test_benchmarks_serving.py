@@ -87,7 +87,7 @@ class Queue:
     def __init__(self) -> None:
         self.turn, self.most, self.open, self.seen = asyncio.Lock(), 0, 0, []
 
-    async def draw(self, seed: int, steps: int) -> Answer:
+    async def generate(self, seed: int, steps: int) -> Answer:
         started = time.perf_counter()
         self.open += 1
         self.most = max(self.most, self.open)

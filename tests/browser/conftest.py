@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.service import configured, miniature, missing
+from tests.browser.needs import missing
+from tests.browser.service import configured, miniature
 from tests.fakes.service_process import running
 
 if TYPE_CHECKING:
@@ -20,11 +21,6 @@ MISSING = missing()
 if MISSING is not None and os.environ.get("CI"):
     raise pytest.UsageError(f"tests/browser: {MISSING}")
 collect_ignore_glob = [] if MISSING is None else ["test_*.py"]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if MISSING is not None:
-        terminalreporter.write_line(f"tests/browser is skipped: {MISSING}")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.browser.service import CHROMIUM, FLAGS
+from tests.browser.needs import CHROMIUM, FLAGS
 
 Language = Literal["en", "zh"]
 Theme = Literal["light", "dark"]
@@ -89,7 +89,7 @@ class Screen:
         settle(page)
         for step, target in self.steps:
             getattr(page.locator(target).first, step)()
-        settle(page)
+            settle(page)
 
 
 SCREENS = (

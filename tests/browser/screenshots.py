@@ -11,8 +11,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
+from tests.browser.needs import missing
 from tests.browser.screens import SCREENS, Language, Theme, browser, make_example, opened, settle
-from tests.browser.service import configured, miniature, missing
+from tests.browser.service import configured, miniature
 
 PLACE = Path("docs/images/studio")
 

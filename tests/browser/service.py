@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 
 from components.config import Config, load_config
@@ -13,25 +12,9 @@ from components.model.naming import WordNamer
 from components.model.pipeline import RealCustomPipeline
 from components.provenance.image_files import ModelName
 from components.provenance.manifests import picture_writer
-from deploy.api.studio import DIST
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
 from tests.fakes.service_process import QUICK, running
-
-#: Debian's; a browser of Playwright's own would have to be downloaded.
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-background-networking"]
-
-
-def missing() -> str | None:
-    """What these tests need and is not here, as a sentence."""
-    if find_spec("playwright") is None:
-        return "playwright is not installed: pip install playwright"
-    if not CHROMIUM.exists():
-        return f"{CHROMIUM} is not installed: apt-get install chromium"
-    if not (DIST / "index.html").exists():
-        return "the studio is not built: make studio"
-    return None
 
 
 def configured(store: Path, *overrides: str) -> Config:

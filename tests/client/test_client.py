@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from components.client import Choice, Client, ServiceError
@@ -79,6 +79,34 @@ def test_one_step_pictures(client: Client) -> None:
     assert client.edit([photograph(), photograph("blue")], "a cat", target_word="cat").target_words == ["cat"]
     with pytest.raises(DataError, match="cannot be read"):
         client.edit("missing.png", "a robot")
+
+
+def two_discs(folder: Path) -> tuple[Path, Path]:
+    """A red disc on the left and a blue one on the right, and the mask of the blue one."""
+    picture, mask = Image.new("RGB", (240, 160), "lightgreen"), Image.new("L", (240, 160))
+    ImageDraw.Draw(picture).ellipse((20, 40, 100, 120), fill="red")
+    for each, color in ((picture, "blue"), (mask, 255)):
+        ImageDraw.Draw(each).ellipse((140, 40, 220, 120), fill=color)
+    picture.save(folder / "two.png")
+    mask.save(folder / "mask.png")
+    return folder / "two.png", folder / "mask.png"
+
+
+def test_regions_are_sent_with_pictures(client: Client, url: str, tmp_path: Path) -> None:
+    picture, mask = two_discs(tmp_path)
+    box = (10, 30, 110, 130)
+    made = client.characters.create(
+        "Two", [picture, picture], target_word="robot", boxes=[box, None], masks=[None, mask]
+    )
+    client.characters.add_pictures(made.id, picture, masks=[mask.read_bytes()])
+    pictures = httpx.get(f"{url}/v1/characters/{made.id}").json()["pictures"]
+    middles = [opened(httpx.get(url + each["cutout"]).content).convert("RGB").getpixel((32, 32)) for each in pictures]
+    assert middles == [(255, 0, 0), (0, 0, 255), (0, 0, 255)]
+    for region, color in (({"boxes": [box]}, (255, 0, 0)), ({"masks": [mask]}, (0, 0, 255))):
+        drawn = client.edit(picture, "a robot", "robot", size="64x64", **region)  # type: ignore[arg-type]
+        assert opened(drawn[0].data).getpixel((32, 32)) == color
+    with pytest.raises(ServiceError, match=r"boxes\[0\]"):
+        client.edit(picture, "a robot", "robot", boxes=[(0, 0, 999, 10)])
 
 
 def test_jobs(client: Client) -> None:
@@ -185,6 +213,24 @@ def test_commands_speak_to_a_service(url: str, tmp_path: Path, monkeypatch: pyte
     run("character", "rename", "rob", "Bob", "--url", url)
     run("character", "delete", "bob", "--url", url)
     assert identifier not in run("character", "list", "--url", url).stdout
+
+
+def test_commands_say_where_the_subject_is(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    two_discs(tmp_path)
+    monkeypatch.setenv("REALCUSTOM_URL", url)
+    named = ["--word", "robot", "--box", "10,30,110,130", "--box", "none", "--mask", "none", "--mask", "mask.png"]
+    identifier = run("character", "create", "Two", "two.png", "two.png", *named).stdout.split()[0]
+    run("character", "add", "two", "two.png", "--box", "10,30,110,130")
+    pictures = httpx.get(f"{url}/v1/characters/{identifier}").json()["pictures"]
+    middles = [opened(httpx.get(url + each["cutout"]).content).convert("RGB").getpixel((32, 32)) for each in pictures]
+    assert middles == [(255, 0, 0), (0, 0, 255), (255, 0, 0)]
+    for region, color in ((["--box", "10,30,110,130"], (255, 0, 0)), (["--mask", "mask.png"], (0, 0, 255))):
+        run("generate", "--prompt", "a robot", "--word", "robot", "--reference", "two.png", *region)
+        assert Image.open("picture.png").getpixel((32, 32)) == color
+    bad = run("character", "create", "Two", "two.png", "--word", "robot", "--box", "10,30,110", code=2)
+    assert "--box 10,30,110" in bad.stderr and "left,top,right,bottom" in bad.stderr
+    assert "--reference" in run("generate", "--prompt", "x", "--box", "1,2,3,4", code=2).stderr
 
 
 def test_commands_end_in_one_line(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

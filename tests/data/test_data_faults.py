@@ -238,6 +238,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_error_and_room_is_all_it_needs(
     undisturbed: Prepared, overrides: list[str], small_disk: Path
 ) -> None:

@@ -216,6 +216,7 @@ def states(directory: Path) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in directory.glob("*.json")}
 
 
+@pytest.mark.slow
 def test_new_rows_are_encoded_and_no_others(
     poisoned: Config, prepared: Prepared, rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -322,6 +323,7 @@ def test_dataset_of_another_schema_is_prepared_anew(
 
 
 @pytest.mark.skipif(not DREAMBENCH.is_dir(), reason=f"the photographs of DreamBench are not at {DREAMBENCH}")
+@pytest.mark.slow
 def test_every_photograph_is_kept_or_listed(miniature: MiniatureLayout, tmp_path: Path, ray_cluster: None) -> None:
     config = configure(miniature, tmp_path, "data.format=dreambench", f"data.source={DREAMBENCH}")
     directory = prepare(config).directory

@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw
 from components.data.aspect_buckets import Bucket
 from components.data.crop import crop_to
 from components.data.curate import Curated, curate
-from components.data.decode import decode_mask, decode_picture
+from components.data.decode import Decoded, decode_mask, decode_picture
 from components.data.plan import SPLITS, plan_rows, split_of
-from components.data.region import subject_mask
+from components.data.region import find_mask, subject_mask
 from components.data.schema import SourceRow
 from components.data.source_files import SourceFiles
 from components.data.subject_image import CurateSettings
@@ -232,6 +232,12 @@ def test_masks_that_say_nothing_about_the_picture_are_refused(mask: Image.Image,
         decode_mask(encoded(mask), (64, 64), PIXELS)
 
 
+def test_what_is_transparent_in_a_mask_is_not_the_subject() -> None:
+    mask = Image.new("RGBA", (64, 64))
+    mask.paste("white", (10, 20, 30, 40))
+    assert decode_mask(encoded(mask), (64, 64), PIXELS).getbbox() == (10, 20, 30, 40)
+
+
 # -- regions
 
 
@@ -264,6 +270,17 @@ def test_box_in_which_nothing_stands_out_is_kept_whole() -> None:
 
 def test_box_around_the_whole_picture_is_no_error() -> None:
     assert subject_mask(disc(), (0, 0, 120, 120)).getbbox() == (0, 0, 120, 120)
+
+
+def test_transparency_goes_before_colours_and_a_box_before_what_lies_outside_it() -> None:
+    alpha = Image.new("L", (120, 120))
+    for box in ((10, 10, 50, 50), (70, 70, 110, 110)):
+        alpha.paste(255, box)
+    layered = Decoded(disc(), alpha)
+    assert find_mask(layered, "grabcut").tobytes() == alpha.tobytes()
+    assert find_mask(layered, "grabcut", (60, 60, 120, 120)).getbbox() == (70, 70, 110, 110)
+    assert find_mask(layered, "grabcut", (50, 0, 120, 60)).tobytes() == subject_mask(disc(), (50, 0, 120, 60)).tobytes()
+    assert find_mask(Decoded(disc(), None), "grabcut").tobytes() == subject_mask(disc()).tobytes()
 
 
 def test_region_is_the_same_every_time() -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import openai
@@ -31,6 +31,7 @@ from deploy.generator.service import GenerationService
 from deploy.interfaces.errors import UnavailableError
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GenerationResult
+from deploy.interfaces.stories import Stories
 from deploy.jobs.service import JobService
 from tests.fakes.pipeline import FakePipeline
 from tests.fakes.service_process import running
@@ -87,7 +88,8 @@ def service(config: Config) -> Iterator[Service]:
     model = ModelResponse(id="realcustom-tiny", version="7")
 
     def gateway() -> TestClient:
-        return TestClient(create_app(config, model, characters, generator, jobs), raise_server_exceptions=False)
+        app = create_app(config, model, characters, generator, jobs, cast(Stories, None))
+        return TestClient(app, raise_server_exceptions=False)
 
     store = KeyStore(open_database(config.serving.store, None, TABLES))
     yield Service(config, store, generator, gateway(), gateway)
@@ -252,7 +254,8 @@ def test_without_keys_everybody_is_one_caller(tmp_path: Path) -> None:
     characters = CharacterService(config)
     model = ModelResponse(id="realcustom-tiny", version="7")
     generator = GenerationService(FakePipeline(), characters)
-    open_app = create_app(config, model, characters, generator, JobService(config, generator))
+    jobs = JobService(config, generator)
+    open_app = create_app(config, model, characters, generator, jobs, cast(Stories, None))
     assert draw(TestClient(open_app), {}).status_code == 200
     assert "securitySchemes" not in TestClient(open_app).get("/openapi.json").json().get("components", {})
 
@@ -334,7 +337,7 @@ def test_a_queue_that_is_full_costs_nothing(service: Service, monkeypatch: pytes
     )
     jobs = JobService(small, service.generator)
     model = ModelResponse(id="realcustom-tiny", version="7")
-    client = TestClient(create_app(small, model, CharacterService(small), service.generator, jobs))
+    client = TestClient(create_app(small, model, CharacterService(small), service.generator, jobs, cast(Stories, None)))
     assert [submit(client, headers).status_code for _ in range(3)] == [202, 429, 429]
     assert service.spent() == [SMALL]
 

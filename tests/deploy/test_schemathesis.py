@@ -32,7 +32,7 @@ NOBODY = cast(Any, None)
 #: What the service says of itself, for which it needs none of its parts.
 INTERFACE = schemathesis.openapi.from_asgi(
     "/openapi.json",
-    create_app(load_config("tiny", SMALL), MODEL, NOBODY, NOBODY, NOBODY, None, cast(Any, object())),
+    create_app(load_config("tiny", SMALL), MODEL, NOBODY, NOBODY, NOBODY, NOBODY),
     config=SchemathesisConfig(seed=1),
 ).exclude(path="/readyz")  # whose 503 says that no replica has reported
 #: Operations that were asked for something that they gave.
@@ -53,7 +53,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
     config = load_config("tiny", [f"serving.store={store}", "serving.access.keys=required", *SMALL])
     characters = CharacterService(config)
     generator = GenerationService(FakePipeline(), characters, namer=FakeNamer)
-    app = create_app(config, MODEL, characters, generator, JobService(config, generator), None, StoryService(config))
+    app = create_app(config, MODEL, characters, generator, JobService(config, generator), StoryService(config))
     _, key = KeyStore(open_database(store, None, TABLES)).create("ada", "test", [Scope.ADMIN], KeyLimits())
     return Service(app, {"Authorization": f"Bearer {key}"})
 

@@ -20,7 +20,6 @@ from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
 from deploy.interfaces.errors import UnavailableError
-from deploy.interfaces.protocols import Jobs
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GenerationResult
 from tests.fakes.pipeline import READ_WORDS, FakePipeline
@@ -46,8 +45,9 @@ def client(config: Config, pipeline: FakePipeline) -> Iterator[TestClient]:
 
 
 def client_of(config: Config, characters: Any, generator: Any) -> TestClient:
-    model, jobs = ModelResponse(id="realcustom-tiny", version="7"), cast(Jobs, None)  # jobs have tests of their own
-    app = create_app(config, model, characters, generator, jobs)
+    model = ModelResponse(id="realcustom-tiny", version="7")
+    untested = cast(Any, None)  # jobs and stories have tests of their own
+    app = create_app(config, model, characters, generator, untested, untested)
     return TestClient(app, raise_server_exceptions=False)
 
 

@@ -34,7 +34,6 @@ from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
 from deploy.handles import RemoteCharacters
 from deploy.interfaces.errors import BusyError
-from deploy.interfaces.protocols import Jobs
 from tests.fakes.pipeline import FakePipeline
 from tests.fakes.service_process import running
 from tests.fixtures import error_envelope
@@ -68,8 +67,10 @@ def client(config: Config) -> TestClient:
 def client_of(config: Config, characters: CharacterService | None = None, generator: Any = None) -> TestClient:
     characters = characters or CharacterService(config)
     generator = generator or GenerationService(FakePipeline(), characters)
-    model, jobs = ModelResponse(id="realcustom-tiny", version="7"), cast(Jobs, None)  # jobs have tests of their own
-    return TestClient(create_app(config, model, characters, generator, jobs), raise_server_exceptions=False)
+    model = ModelResponse(id="realcustom-tiny", version="7")
+    untested = cast(Any, None)  # jobs and stories have tests of their own
+    app = create_app(config, model, characters, generator, untested, untested)
+    return TestClient(app, raise_server_exceptions=False)
 
 
 def photograph(color: str = "red", side: int = 240, blur: float = 0) -> bytes:
@@ -179,6 +180,12 @@ def test_a_word_is_given_described_or_detected(plain: Config) -> None:
         ("robot", "description"),
         ("ball", "detected"),
     ]
+
+
+def test_a_description_is_proposed_where_none_is_given(client: TestClient) -> None:
+    made = create(client, "red", description="", target_word="robot")
+    assert made["description"].endswith("robot") and made["word_source"] == "given"
+    assert create(client, "red", target_word="robot")["description"] == "a red robot with a hat"
 
 
 def test_names_descriptions_and_words_change(client: TestClient) -> None:

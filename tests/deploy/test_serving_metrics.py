@@ -129,7 +129,7 @@ class Refusing:
 def refused(config: Config, *errors: Exception, status: ReplicaStatus | None = None) -> tuple[list[Any], str]:
     """The answers to requests that fail with ``errors``, and the page afterwards."""
     model = ModelResponse(id=MODEL, version="7")
-    app = create_app(config, model, CharacterService(config), Refusing(*errors), None, status)  # type: ignore[arg-type]
+    app = create_app(config, model, CharacterService(config), Refusing(*errors), None, None, status)  # type: ignore[arg-type]
     with TestClient(app, raise_server_exceptions=False) as client:
         answers = [client.post("/v1/images/generations", json={"prompt": "a robot"}) for _ in errors]
         return answers, client.get("/metrics").text

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import httpx
@@ -40,6 +40,7 @@ from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GenerationResult
+from deploy.interfaces.stories import Stories
 from deploy.jobs.service import JobService
 from tests.data.test_data_fuzz import SEEDS, encoded, noise
 from tests.fakes.pipeline import FakePipeline
@@ -67,7 +68,7 @@ def service(
     characters = CharacterService(config, content=inputs)
     generator = generator or GenerationService(FakePipeline(), characters, content=outputs)
     jobs = JobService(config, generator)
-    return create_app(config, MODEL, characters, generator, jobs), jobs
+    return create_app(config, MODEL, characters, generator, jobs, cast(Stories, None)), jobs
 
 
 @pytest.fixture
@@ -525,7 +526,8 @@ def test_the_whole_service_with_the_real_detector(config: Config) -> None:
     config = config.model_copy(update={"serving": config.serving.model_copy(update={"content": content})})
     characters = CharacterService(config)
     generator = GenerationService(FakePipeline(), characters, content=output_check(content))
-    client = TestClient(create_app(config, MODEL, characters, generator, JobService(config, generator)))
+    jobs = JobService(config, generator)
+    client = TestClient(create_app(config, MODEL, characters, generator, jobs, cast(Stories, None)))
     refused = upload(client, PORTRAIT.read_bytes())
     assert refused.status_code == 400 and error(refused)["code"] == "content_policy"
     assert upload(client, photograph()).status_code == 201

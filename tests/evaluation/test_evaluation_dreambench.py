@@ -323,7 +323,7 @@ def test_the_whole_protocol_with_published_encoders(
         evaluate_dreambench(configured(config, source, dino=str(dino / "no"), clip=str(clip)), adapter)
     config = configured(config, source, dino=str(dino), clip=str(clip))
     outcome = evaluate_dreambench(config, adapter)
-    assert (outcome.drawn, outcome.scored) == (0, 4)  # what was drawn before the error has stayed
+    assert (outcome.generated, outcome.scored) == (0, 4)  # what was drawn before the error has stayed
     table = pq.read_table(outcome.directory / PICTURES)
     metrics = ["dino_whole", "clip_i_whole", "dino_masked", "clip_i_masked", "clip_t"]
     assert table.column_names == ["subject", "prompt", "text", "word", "seed", "live", "picture", *metrics]
@@ -351,7 +351,7 @@ def test_the_whole_protocol_with_published_encoders(
     # Again: nothing is redone. As scores for promotion: cases are pictures, groups are subjects.
     before = files_of(outcome)
     again = evaluate_dreambench(config, adapter)
-    assert (again.drawn, again.scored, again.rows, again.tables) == (0, 0, outcome.rows, outcome.tables)
+    assert (again.generated, again.scored, again.rows, again.tables) == (0, 0, outcome.rows, outcome.tables)
     assert files_of(outcome) == before
     scores = measure(config, adapter)
     assert set(scores.groups) == {"mug", "rex"} and len(set(scores.cases)) == 4
@@ -366,20 +366,20 @@ def test_only_what_depends_on_a_change_is_done_again(
     first = evaluate_dreambench(configured(config, source, **named), adapter)
     before = files_of(first)
     other = evaluate_dreambench(configured(config, source), adapter)
-    assert (other.drawn, other.scored) == (0, 4)  # other judges look at the same pictures
+    assert (other.generated, other.scored) == (0, 4)  # other judges look at the same pictures
     assert other.metrics == ("toy_identity_whole", "toy_identity_masked", "toy_text")
     bench = DreamBenchConfig(source=source, seeds=2, subjects=1, prompts=2)
     more = evaluate_dreambench(configured(config, source, **named, dreambench=bench), adapter)
-    assert (more.drawn, more.scored, len(more.rows)) == (2, 2, 4)
+    assert (more.generated, more.scored, len(more.rows)) == (2, 2, 4)
     influence = bench.model_copy(update={"mask": "influence"})
     masked = evaluate_dreambench(configured(config, source, **named, dreambench=influence), adapter)
-    assert (masked.drawn, masked.scored) == (0, 4)
+    assert (masked.generated, masked.scored) == (0, 4)
     assert [row["dino_whole"] for row in masked.rows] == [row["dino_whole"] for row in more.rows]
     assert [row["dino_masked"] for row in masked.rows] != [row["dino_masked"] for row in more.rows]
     assert before.items() <= files_of(first).items()
     sampling = config.sampling.model_copy(update={"guidance_scale": 2.0})
     changed = configured(config, source, **named).model_copy(update={"sampling": sampling})
-    assert evaluate_dreambench(changed, adapter).drawn == 4
+    assert evaluate_dreambench(changed, adapter).generated == 4
 
 
 @ray.remote(num_cpus=0)
@@ -414,7 +414,7 @@ from components.config import Config
 from components.evaluation.dreambench.run import evaluate_dreambench
 
 outcome = evaluate_dreambench(Config.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
-print(outcome.drawn, outcome.scored)
+print(outcome.generated, outcome.scored)
 """
 
 
@@ -443,7 +443,7 @@ def test_a_killed_driver_goes_on_where_it_was(
     kept = {file: file.stat().st_mtime_ns for file in pictures.glob("*/pictures/*/*.png")}
     assert 3 <= len(kept) < 15
     outcome = evaluate_dreambench(config, adapter)
-    assert outcome.drawn == 15 - len(kept)
+    assert outcome.generated == 15 - len(kept)
     assert kept.items() <= {file: file.stat().st_mtime_ns for file in pictures.glob("*/pictures/*/*.png")}.items()
     calm = config.evaluation.model_copy(update={"output": tmp_path / "calm"})
     assert evaluate_dreambench(config.model_copy(update={"evaluation": calm}), adapter).rows == outcome.rows

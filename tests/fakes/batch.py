@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from components.batch.run import draw_table
+from components.batch.run import generate_table
 from components.config import Config, load_config
 from components.model.generation_request import GenerationRequest
 from tests.fakes.pipeline import FakePipeline, FakeState
@@ -34,8 +34,8 @@ def load_pipeline(config: Config, uri: str) -> KillablePipeline:
 
 
 def main(table: str, output: str, *overrides: str) -> None:
-    report = draw_table(load_config("tiny", overrides), table, Path(output), "tests.fakes.batch")
-    print(report.rows, report.done, report.failed, report.drawn)
+    report = generate_table(load_config("tiny", overrides), table, Path(output), "tests.fakes.batch")
+    print(report.rows, report.done, report.failed, report.generated)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ async def running_service(config: Config) -> AsyncIterator[RunningService]:
     if config.serving.rollout.poll_s:
         read = partial(read_aliases, config, registry, MODEL, "champion")
         tasks.append(asyncio.create_task(follow_aliases(generator, read, config.serving.rollout.poll_s)))
-    app = create_app(config, ModelResponse(id=MODEL, version="7"), characters, generator, jobs, status, stories)
+    app = create_app(config, ModelResponse(id=MODEL, version="7"), characters, generator, jobs, stories, status)
     transport = httpx.ASGITransport(app)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://service", timeout=30) as client:

@@ -39,7 +39,7 @@ async def serve(config: Config, listening: socket.socket, server: uvicorn.Server
     generator = generator or GenerationService(FakePipeline(), characters, write=write, namer=FakeNamer)
     jobs, stories = JobService(config, generator), StoryService(config)
     model = ModelResponse(id="realcustom-tiny", version="7")
-    server.config.app = create_app(config, model, characters, generator, jobs, None, stories)
+    server.config.app = create_app(config, model, characters, generator, jobs, stories)
     jobs.start()
     stories.start()
     try:

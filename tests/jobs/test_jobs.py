@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from components.errors import ConfigError
+from components.errors import ConfigError, KeyReusedError
 from components.jobs.job import (
     JobNotFoundError,
     JobProgress,
-    KeyReusedError,
     Preview,
     QueueBusyError,
     QueueFullError,
@@ -81,12 +80,13 @@ def test_a_lease_that_ran_out_is_another_workers(stores: JobStores, tmp_path: Pa
 
 def test_attempts_are_bounded_however_they_end(stores: JobStores) -> None:
     died, gave_up = stores.submit(), stores.submit()
+    queue = JobQueue(stores.engine, stores.files, LEASE_S, ATTEMPTS, stores.clock, max_crashes=9)
     for _ in range(ATTEMPTS):
-        leases = {lease.job: lease for lease in (stores.queue.claim(), stores.queue.claim()) if lease}
-        assert stores.queue.retry(leases[gave_up], "the generator was restarted", delay_s=1)
+        leases = {lease.job: lease for lease in (queue.claim(), queue.claim()) if lease}
+        assert queue.retry(leases[gave_up], "internal error", delay_s=1)
         stores.clock.now += LEASE_S + 1
-    assert stores.queue.claim() is None
-    for job, reason in ((died, "the worker died"), (gave_up, "the generator was restarted")):
+    assert queue.claim() is None
+    for job, reason in ((died, "the worker died"), (gave_up, "internal error")):
         found = stores.store.get(job)
         assert (found.state, found.attempts) == ("failed", ATTEMPTS)
         assert found.error == {"message": f"given up after 3 attempts: {reason}", "param": None} | {

@@ -141,7 +141,7 @@ class Archive:
 
     def keep(self, owner: str = "", color: str = "red") -> str:
         settings: dict[str, Any] = {"prompt": "p", "characters": []}
-        return self.store.keep([NewGeneration(picture(color), 64, 64, 1, "m", "7", settings)], owner)[0]
+        return self.store.save([NewGeneration(picture(color), 64, 64, 1, "m", "7", settings)], owner)[0]
 
 
 @pytest.fixture
@@ -178,13 +178,13 @@ def test_room_is_counted_by_owner(archive: Archive) -> None:
     while True:
         archive.keep("ada")
         try:
-            archive.store.refuse_more("ada")
+            archive.store.check_quota("ada")
         except StoryLimitError:
             break
     assert sum(1 for _ in archive.store.page(100, owner="ada")) * len(picture("red")) >= 10_000
-    archive.store.refuse_more("bob")
+    archive.store.check_quota("bob")
     archive.store.delete(archive.store.page(owner="ada")[0].id, "ada")
-    archive.store.refuse_more("ada")
+    archive.store.check_quota("ada")
 
 
 def test_only_ids_of_its_own_are_asked_for(archive: Archive) -> None:

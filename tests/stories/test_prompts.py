@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.stories.cast import Cast, CastMember
-from components.stories.panel_plan import drawing_digest, plan_drawing
+from components.stories.panel_plan import generation_digest, plan_panel
 from components.stories.prompts import (
     StoredMention,
-    pack_prompt,
+    expand_mentions,
     parse_prompt,
-    refresh_names,
+    prompt_from_json,
+    prompt_to_json,
     render_prompt,
-    speak_prompt,
-    unpack_prompt,
+    update_names,
 )
 from components.stories.script import split_script
 from components.stories.story import PanelCharacter
@@ -38,7 +38,7 @@ PIECES = st.one_of(
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_a_prompt_comes_back_as_it_was_kept(text: str) -> None:
     kept = parse_prompt(text, CAST)
-    assert unpack_prompt(pack_prompt(kept)) == kept
+    assert prompt_from_json(prompt_to_json(kept)) == kept
     shown, mentions = render_prompt(kept, CAST)
     assert [shown[m.start : m.end][0] for m in mentions] == ["@"] * len(mentions)
     again = parse_prompt(shown, CAST)
@@ -51,7 +51,7 @@ def test_a_prompt_comes_back_as_it_was_kept(text: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(NAMES), st.text(min_size=1, max_size=30).map(str.strip).filter(bool), st.text(max_size=10))
 def test_a_renaming_is_followed_and_can_be_saved_again(old: str, new: str, rest: str) -> None:
-    member = cast_of(old).only(old)
+    member = cast_of(old).unique(old)
     assert member is not None
     kept = (StoredMention(old, member.id), f" {rest}")
     renamed = Cast([CastMember(member.id, new, "robot", 1)])
@@ -59,7 +59,7 @@ def test_a_renaming_is_followed_and_can_be_saved_again(old: str, new: str, rest:
     assert mentions[0].character == member.id
     again = parse_prompt(shown, renamed, kept)
     assert isinstance(again[0], StoredMention) and again[0].character == member.id
-    assert render_prompt(refresh_names(kept, renamed), Cast())[0] == shown, "the last name outlives the character"
+    assert render_prompt(update_names(kept, renamed), Cast())[0] == shown, "the last name outlives the character"
 
 
 def test_a_name_in_a_script_without_spaces_ends_where_a_known_name_does() -> None:
@@ -67,7 +67,7 @@ def test_a_name_in_a_script_without_spaces_ends_where_a_known_name_does() -> Non
     assert kept == (StoredMention("小明", "char-2"), "在海滩上, ", StoredMention("小红不在", None))
     shown, mentions = render_prompt(kept, CAST)
     assert shown == '@"小明"在海滩上, @小红不在' and shown[mentions[0].start : mentions[0].end] == '@"小明"'
-    assert speak_prompt(kept[:2], lambda _: "boy") == "boy 在海滩上, "
+    assert expand_mentions(kept[:2], lambda _: "boy") == "boy 在海滩上, "
 
 
 def test_two_of_one_name_mean_what_they_meant() -> None:
@@ -85,30 +85,30 @@ def test_an_unknown_name_means_who_is_given_it_later() -> None:
 
 def test_a_digest_tells_what_would_draw_another_picture() -> None:
     prompt = parse_prompt("@rob waves", CAST)
-    plain = drawing_digest(prompt, [], "auto", True, "", CAST)
+    plain = generation_digest(prompt, [], "auto", True, "", CAST)
     renamed = Cast([CastMember("char-0", "Robert", "robot", 1)])
-    assert drawing_digest(prompt, [], "auto", True, "", renamed) == plain
-    assert drawing_digest(prompt, [], "auto", True, "", Cast()) == plain, "a deleted character changes no picture"
-    assert drawing_digest(prompt, [PanelCharacter("char-0")], "auto", True, "", CAST) == plain
-    assert drawing_digest(prompt, [PanelCharacter("char-1", 2.0)], "auto", True, "", CAST) == plain, "not mentioned"
+    assert generation_digest(prompt, [], "auto", True, "", renamed) == plain
+    assert generation_digest(prompt, [], "auto", True, "", Cast()) == plain, "a deleted character changes no picture"
+    assert generation_digest(prompt, [PanelCharacter("char-0")], "auto", True, "", CAST) == plain
+    assert generation_digest(prompt, [PanelCharacter("char-1", 2.0)], "auto", True, "", CAST) == plain, "not mentioned"
     others = [
-        drawing_digest(prompt, [PanelCharacter("char-0", face_strength=0.5)], "auto", True, "", CAST),
-        drawing_digest(prompt, [], "64x64", True, "", CAST),
-        drawing_digest(prompt, [], "auto", False, "", CAST),
-        drawing_digest(prompt, [], "auto", True, "ink", CAST),
-        drawing_digest(parse_prompt("@rob sings", CAST), [], "auto", True, "", CAST),
+        generation_digest(prompt, [PanelCharacter("char-0", face_strength=0.5)], "auto", True, "", CAST),
+        generation_digest(prompt, [], "64x64", True, "", CAST),
+        generation_digest(prompt, [], "auto", False, "", CAST),
+        generation_digest(prompt, [], "auto", True, "ink", CAST),
+        generation_digest(parse_prompt("@rob sings", CAST), [], "auto", True, "", CAST),
     ]
     assert len({plain, *others}) == 1 + len(others)
 
 
 def test_what_is_drawn_has_words_for_names_and_the_style() -> None:
     prompt = parse_prompt('@rob waves to @"ada lovelace" and @rob', CAST)
-    plan = plan_drawing("panel", prompt, [PanelCharacter("char-1", 0.5)], "auto", True, "ink", (None,), CAST)
+    plan = plan_panel("panel", prompt, [PanelCharacter("char-1", 0.5)], "auto", True, "ink", (None,), CAST)
     assert plan.error is None and plan.prompt == "word0 waves to word1 and word0, ink"
-    assert plan.sent == '@Rob waves to @"Ada Lovelace" and @Rob, ink'
+    assert plan.prompt_with_mentions == '@Rob waves to @"Ada Lovelace" and @Rob, ink'
     assert [(each.id, each.strength) for each in plan.characters] == [("char-0", 1.0), ("char-1", 0.5)]
     crowd = parse_prompt('@rob @"ada lovelace" @小明 @zoë @r2-d2', CAST)
-    plan = plan_drawing("panel", crowd, [], "auto", True, "", (None,), CAST)
+    plan = plan_panel("panel", crowd, [], "auto", True, "", (None,), CAST)
     assert plan.error is not None and plan.error["code"] == "too_many_characters"
 
 

@@ -16,13 +16,15 @@ import pypdf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageChops
 
 from components.config import Config, load_config
 from components.errors import DataError
 from components.stories.export.archive import StoryArchive
+from components.stories.export.balloons import balloon_shape
 from components.stories.export.pdf import cells
 from components.stories.export.story_text import shorten, wrap_text
+from components.stories.story import Balloon
 from tests.fakes.service_process import QUICK, running
 from tests.fixtures.error_envelope import error
 from tests.stories.conftest import character, create, draw, drawn
@@ -52,6 +54,43 @@ def book(client: httpx.Client) -> dict[str, Any]:
         client.patch(f"/v1/stories/{story['id']}/panels/{panel['id']}", json=change)
     draw(client, story["id"], panels=[panel["id"] for panel in story["panels"]])
     return drawn(client, story["id"])
+
+
+def test_a_long_picture_shows_every_panel_with_its_text(client: httpx.Client, book: dict[str, Any]) -> None:
+    answer = export(client, book["id"], "png")
+    assert answer.headers["content-type"] == "image/png"
+    with Image.open(io.BytesIO(answer.content)) as opened:
+        assert "trainedAlgorithmicMedia" in opened.text["XML:com.adobe.xmp"]
+        sheet = opened.convert("RGB")
+    assert sheet.width == 1080 and sheet.height > 4 * 960, "four panels that are shown, below each other"
+    path = f"/v1/stories/{book['id']}"
+    for panel in book["panels"]:
+        client.patch(f"{path}/panels/{panel['id']}", json={"caption": "", "balloons": []})
+    bare = export(client, book["id"], "png").content
+    with Image.open(io.BytesIO(bare)) as opened:
+        assert opened.height < sheet.height, "three captions are gone"
+    client.patch(path, json={"pages": {"panels_per_page": 4, "title_page": False, "paper": "a4"}})
+    with Image.open(io.BytesIO(export(client, book["id"], "png").content)) as untitled:
+        pictures = [panel["takes"][0]["picture"] for panel in book["panels"][:4]]
+        for place, picture in enumerate(pictures):
+            with Image.open(io.BytesIO(client.get(picture).content)) as drawn_picture:
+                mine = untitled.crop((60, 60 + place * (960 + 48), 1020, 60 + place * (960 + 48) + 960))
+                small = mine.convert("RGB").resize(drawn_picture.size, Image.Resampling.BOX)
+                assert ImageChops.difference(small, drawn_picture.convert("RGB")).getextrema()[0][1] <= 2
+
+
+def test_a_balloon_stays_in_its_picture_and_its_tail_starts_there() -> None:
+    corner = Balloon("a long text that is set in several lines of a balloon", 0.99, 0.01, 0.2, 0.9)
+    shape = balloon_shape(corner, 400, 300, 14, lambda text: 7.0 * len(text))
+    assert shape is not None and shape.tail is not None
+    left, top, right, bottom = shape.box
+    assert 0 < left < right < 400 and 0 < top < bottom < 300
+    assert shape.tail[2] == (80, 270)
+    assert all(left < x < right and top < y < bottom for x, y in shape.tail[:2])
+    assert all(left < x < right and top < y < bottom for _, (x, y) in shape.lines)
+    inside = balloon_shape(Balloon("a", 0.5, 0.5, 0.5, 0.5), 400, 300, 14, lambda text: 7.0 * len(text))
+    assert inside is not None and inside.tail is None
+    assert balloon_shape(Balloon(" ", 0.5, 0.5, 0.5, 0.5), 400, 300, 14, len) is None
 
 
 def test_a_pdf_can_be_searched_in_every_script(client: httpx.Client, book: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from components.jobs.store import JobStore
 from components.jobs.tables import TABLES as JOBS
 from components.jobs.tables import jobs
 from components.object_store import open_object_store
-from components.stories.answers import RequestKey
+from components.stories.idempotency import IdempotencyKey
 from components.stories.store import StoryStore
 from components.stories.story import RevisionError, Story, StoryCursor, StoryLimitError
 from components.stories.tables import TABLES, panel_jobs, takes
@@ -58,7 +58,7 @@ class Shelf:
         """Have a panel drawn: name a job, and submit it."""
         key = f"story/{name}/{variation}"
         pending = PendingTake(key, panel, self.clock(), variation, SETTINGS, "digest")
-        self.takes.begin(story.id, [pending], owner)
+        self.takes.register_jobs(story.id, [pending], owner)
         new = NewJob({}, "d", 4, 1, owner, key, collector=COLLECTOR)
         return self.jobs.submit(new)[0].id
 
@@ -157,7 +157,7 @@ def test_panels_added_at_the_same_time_all_come_each_at_a_place_of_its_own(shelf
 
 def test_a_key_makes_one_story_however_often_and_at_the_same_time(shelf: Shelf) -> None:
     def create(_: int) -> tuple[str, bool]:
-        story, new = shelf.stories.create({"title": "T"}, [{"prompt": "one"}], "ada", RequestKey("k", "d"))
+        story, new = shelf.stories.create({"title": "T"}, [{"prompt": "one"}], "ada", IdempotencyKey("k", "d"))
         return story.id, new
 
     with ThreadPoolExecutor(6) as pool:
@@ -239,7 +239,7 @@ def dying(store: TakeStore, method: str, at: int = 0, after: bool = False) -> It
         setattr(store, method, original)
 
 
-@pytest.mark.parametrize(("method", "after"), [("_write", False), ("_write", True), ("_conclude", False)])
+@pytest.mark.parametrize(("method", "after"), [("_write", False), ("_write", True), ("_finish_job", False)])
 def test_a_collector_that_dies_in_the_middle_loses_and_doubles_nothing(shelf: Shelf, method: str, after: bool) -> None:
     story = shelf.create("one")
     panel = story.panels[0].id
@@ -279,7 +279,7 @@ def test_a_transaction_that_dies_before_its_end_is_done_again(shelf: Shelf) -> N
 def test_a_gateway_that_dies_before_it_submits_leaves_nothing(shelf: Shelf) -> None:
     story = shelf.create("one")
     panel = story.panels[0].id
-    shelf.takes.begin(story.id, [PendingTake("story/x/0", panel, shelf.clock(), 0, SETTINGS, "d")])
+    shelf.takes.register_jobs(story.id, [PendingTake("story/x/0", panel, shelf.clock(), 0, SETTINGS, "d")])
     found = shelf.stories.get(story.id).panels[0]
     assert found.job is None and found.takes == ()
     shelf.takes.sweep()

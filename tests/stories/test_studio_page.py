@@ -91,7 +91,7 @@ def test_without_a_build_the_service_says_so_in_one_line(tmp_path: Path, caplog:
 def test_the_page_needs_no_key_and_its_data_do(tmp_path: Path) -> None:
     config = load_config("tiny", [f"serving.store={tmp_path}/store", "serving.access.keys=required"])
     nobody: None = None
-    app = create_app(config, ModelResponse(id="m", version="1"), CharacterService(config), nobody, nobody)  # type: ignore[arg-type]
+    app = create_app(config, ModelResponse(id="m", version="1"), CharacterService(config), nobody, nobody, nobody)  # type: ignore[arg-type]
     client = TestClient(app, follow_redirects=False)
     assert client.get("/studio/").status_code in (200, 404)
     assert client.get("/", headers={"Accept": "text/html"}).status_code == 307

@@ -134,6 +134,7 @@ def first(rows: Batch, count: int) -> Batch:
     return {name: column[:count] for name, column in rows.items()}
 
 
+@pytest.mark.slow
 def test_a_run_over_pixels_ends_like_any_other(datasets: dict[str, Config], tmp_path: Path) -> None:
     from components.training.launch import train
 

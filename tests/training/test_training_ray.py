@@ -17,8 +17,9 @@ from components.training.launch import train
 from components.world.write import write_world
 
 
-def test_a_prepared_world_becomes_an_adapter(config: Config, ray_cluster: None) -> None:
-    small = config.model_copy(
+def small_world(config: Config) -> Config:
+    """Sixteen pictures and four steps."""
+    return config.model_copy(
         update={
             "world": config.world.model_copy(update={"identities": 8, "pictures_per_identity": 2}),
             "data": config.data.model_copy(update={"encoders": 1, "validation_share": 0.0}),
@@ -28,6 +29,10 @@ def test_a_prepared_world_becomes_an_adapter(config: Config, ray_cluster: None) 
             "sampling": config.sampling.model_copy(update={"steps": 2}),
         }
     )
+
+
+def test_a_prepared_world_becomes_an_adapter(config: Config, ray_cluster: None) -> None:
+    small = small_world(config)
     write_world(small.world, seed=1)
     prepare(small)
     trained = train(small, MlflowTracker(small))
@@ -41,9 +46,16 @@ def test_a_prepared_world_becomes_an_adapter(config: Config, ray_cluster: None) 
     assert run.data.params["training.steps"] == "4"
     assert [a.path for a in store.list_artifacts(trained.run_id, "samples")] == ["samples/step_000004.png"]
 
-    again = train(small, MlflowTracker(small))  # the same settings: nothing is left to do, and the run is the same
-    assert (again.run_id, again.fingerprint) == (trained.run_id, trained.fingerprint)
-    assert RealCustomAdapter.from_pretrained(again.adapter).digest == adapter.digest
+
+@pytest.mark.slow
+def test_a_finished_training_is_not_trained_again(config: Config, ray_cluster: None) -> None:
+    small = small_world(config)
+    write_world(small.world, seed=1)
+    prepare(small)
+    first, again = (train(small, MlflowTracker(small)) for _ in range(2))
+    assert (again.run_id, again.fingerprint) == (first.run_id, first.fingerprint)
+    digests = {RealCustomAdapter.from_pretrained(each.adapter).digest for each in (first, again)}
+    assert len(digests) == 1
 
 
 @pytest.mark.slow

@@ -43,6 +43,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["generate", "--prompt", "a cat", "--reference", "missing.png"], "missing.png"),
         (["generate", "--prompt", "a cat", "--word", "cat", "--reference", "missing.png"], "missing.png"),
         (["generate", "--prompt", "a cat", "--word", "cat", "--reference", "corrupt.png"], "corrupt.png"),
+        (["generate", "--prompt", "x", "--reference", "fine.png", "--box", "0,0,65,64"], "box: not inside"),
+        (["generate", "--prompt", "x", "--reference", "fine.png", "--box", "all"], "left,top,right,bottom"),
+        (["generate", "--prompt", "x", "--reference", "fine.png", "--mask", "corrupt.png"], "white on the subject"),
+        (["generate", "--prompt", "x", "--reference", "fine.png", "--mask", "missing.png"], "missing.png"),
     ],
 )
 def test_one_clear_line_and_exit_code_2(here: Path, arguments: list[str], named: str) -> None:

@@ -35,7 +35,7 @@ class Outcome:
     rows: list[dict[str, Any]]
     metrics: tuple[str, ...]
     tables: list[ResultTable]
-    drawn: int
+    generated: int
     scored: int
 
 
@@ -50,9 +50,9 @@ def evaluate_dreambench(config: Config, adapter: Path) -> Outcome:
     facts = _facts(config, adapter, protocol)
     root = config.evaluation.output.absolute() / "dreambench" / fingerprint(facts["drawing"])
     images = ImageStore(root, fingerprint(facts["scoring"]))
-    drawn = generate_missing(config, adapter, protocol, images)
+    generated = generate_missing(config, adapter, protocol, images)
     scored = score_missing(config, protocol, images)
-    return _report(config, protocol, images, facts, (drawn, scored))
+    return _report(config, protocol, images, facts, (generated, scored))
 
 
 def _facts(config: Config, adapter: Path, protocol: Protocol) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""A story as a file that another installation opens: ``manifest.json``, and PNG files that it names.
+"""The archive format of a story: a ZIP of ``manifest.json`` and the PNG files that it names.
 
-Reading trusts nothing: the manifest is checked field by field, a file is read only if the manifest names it, at most as
-far as a limit for all of them together, and nothing is unpacked to the disk.
+Archives are untrusted: the manifest is validated field by field, only files named in it are read, all of them together
+up to a limit, and nothing is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from components.stories.story import Paper
 
 FORMAT: Literal["realcustom-story"] = "realcustom-story"
 VERSION: Literal[1] = 1
-#: What `zipfile` raises for files that are missing, damaged, encrypted or packed in other ways.
+#: Errors of `zipfile` for members that are missing, damaged, encrypted or compressed by an unsupported method.
 _UNREADABLE = (
     *(KeyError, ValueError, OSError, EOFError, RuntimeError, NotImplementedError),
     *(zipfile.BadZipFile, zlib.error),
 )
 _MANIFEST = "manifest.json"
-_MOST_MANIFEST_BYTES = 20_000_000
+_MAX_MANIFEST_BYTES = 20_000_000
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Strength = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 #: The name of a PNG in the archive.
 File = Annotated[str, Field(pattern=r"^[a-z0-9/_-]{1,100}\.png$")]
-#: How the archive calls a character or a take.
+#: Id of a character or a take within the archive.
 Reference = Annotated[str, Field(max_length=64)]
 
 
 class _Part(BaseModel):
-    """Fields of later versions are left out."""
+    """Base of the manifest's models; unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
@@ -109,7 +109,7 @@ class ArchivedTake(_Part):
     model: str = Field(max_length=200)
     model_version: str = Field(max_length=200)
     settings: ArchivedSettings
-    #: It is what the panel would be drawn as, but for the seed.
+    #: Generated with the panel's current values, except the seed.
     current: bool = False
 
 
@@ -140,22 +140,22 @@ class Manifest(_Part):
 
 
 class StoryArchive:
-    """An archive that is read.
+    """Reads an archive.
 
     Args:
-        most_bytes: that all files together may unpack to, each counted as often as it is read.
+        max_bytes: limit of the unpacked bytes of all reads together.
 
     Raises:
-        DataError: it is no such archive, or the manifest is wrong; the message names the field.
+        DataError: ``data`` is not such an archive, or its manifest is invalid; the message names the field.
     """
 
-    def __init__(self, data: bytes, most_bytes: int) -> None:
-        self._left = most_bytes
+    def __init__(self, data: bytes, max_bytes: int) -> None:
+        self._left = max_bytes
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except _UNREADABLE:
             raise DataError("file: no ZIP file, or damaged; send what `export?format=story` has given") from None
-        text = self._read(_MANIFEST, min(_MOST_MANIFEST_BYTES, most_bytes))
+        text = self._read(_MANIFEST, min(_MAX_MANIFEST_BYTES, max_bytes))
         if text is None:
             raise DataError("file: it holds no manifest.json; send what `export?format=story` has given")
         self.manifest = _parsed(text)
@@ -164,17 +164,17 @@ class StoryArchive:
         """The content of a file; None if it is missing or damaged.
 
         Raises:
-            DataError: the files are more than the limit allows.
+            DataError: the limit of unpacked bytes is exceeded.
         """
         return self._read(name, self._left)
 
-    def _read(self, name: str, most: int) -> bytes | None:
+    def _read(self, name: str, limit: int) -> bytes | None:
         try:
             with self._zip.open(name) as stream:
-                data = stream.read(most + 1)
+                data = stream.read(limit + 1)
         except _UNREADABLE:
             return None
-        if len(data) > most:
+        if len(data) > limit:
             raise DataError("file: it unpacks to more than may be imported (serving.stories.max_unpacked_bytes)")
         self._left -= len(data)
         return data

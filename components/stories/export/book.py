@@ -1,4 +1,4 @@
-"""What is exported: a story's panels that have a picture, in order."""
+"""The content of an exported book: a story's visible panels with their chosen takes, in order."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from components.stories.story import Balloon, PagesLayout, Story, Take
 
 
 class NothingToExportError(RealCustomError):
-    """No panel that is shown has a picture."""
+    """No visible panel has a chosen take."""
 
 
 @dataclass(frozen=True)
 class BookPanel:
-    """A panel as readers see it; ``picture`` reads its file."""
+    """A panel of a book; ``picture`` reads the image file of its take."""
 
     take: Take
     caption: str
@@ -32,15 +32,15 @@ class Book:
     panels: tuple[BookPanel, ...]
 
 
-def book_of(story: Story, picture: Callable[[str], bytes], pages: PagesLayout | None = None) -> Book:
-    """The book of a story; hidden panels, and those without a picture, are left out.
+def make_book(story: Story, picture: Callable[[str], bytes], pages: PagesLayout | None = None) -> Book:
+    """Make the book of a story; hidden panels and panels without a chosen take are left out.
 
     Args:
-        picture: reads the file of a take.
+        picture: reads the image file of a take.
         pages: by default the story's own.
 
     Raises:
-        NothingToExportError: there is no panel left.
+        NothingToExportError: no panel is left.
     """
     shown = []
     for panel in story.panels:

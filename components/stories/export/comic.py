@@ -1,4 +1,4 @@
-"""A story as files of its pictures, untouched: a comic archive (CBZ), and a plain ZIP."""
+"""Exports a story's unmodified image files, as a comic archive (CBZ) or a plain ZIP."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from xml.etree import ElementTree
 from components.provenance.image_files import SOFTWARE
 from components.stories.export.book import Book
 
-#: What ZIP files say of when their entries were made: the same story makes the same file.
+#: Modification time of all ZIP entries, fixed so that the same story gives the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_cbz(book: Book) -> bytes:
-    """A comic archive: a page a panel, in order, and ``ComicInfo.xml``, where captions are the pages' bookmarks."""
+    """A comic archive: one page per panel, and ``ComicInfo.xml`` with the captions as bookmarks."""
     return _zip(book, "ComicInfo.xml", _comic_info(book))
 
 
 def write_pictures(book: Book) -> bytes:
-    """A ZIP of the PNG files, numbered, and a text file of captions and what is said in balloons."""
+    """A ZIP of the numbered PNG files, and a text file of captions and balloon texts."""
     lines = [book.title, ""]
     for number, panel in enumerate(book.panels, start=1):
-        said = [panel.caption, *(f"“{balloon.text}”" for balloon in panel.balloons)]
-        lines.append(f"{number:03}.png  {' '.join(filter(None, said))}".rstrip())
+        texts = [panel.caption, *(f"“{balloon.text}”" for balloon in panel.balloons)]
+        lines.append(f"{number:03}.png  {' '.join(filter(None, texts))}".rstrip())
     return _zip(book, "story.txt", "\n".join([*lines, ""]).encode())
 
 
 def add_file(archive: zipfile.ZipFile, name: str, data: bytes, packed: bool = False) -> None:
-    """Add a file to an archive; pictures do not pack any further."""
+    """Add a file to an archive; ``packed`` compresses it, which does not reduce PNG files."""
     info = zipfile.ZipInfo(name, _DATE)
     info.compress_type = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
     info.external_attr = 0o644 << 16
     archive.writestr(info, data)
 
 
-def _zip(book: Book, name: str, said: bytes) -> bytes:
+def _zip(book: Book, name: str, text: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        add_file(archive, name, said, packed=True)
+        add_file(archive, name, text, packed=True)
         for number, panel in enumerate(book.panels, start=1):
             add_file(archive, f"{number:03}.png", panel.picture())
     return buffer.getvalue()
@@ -69,5 +69,5 @@ def _summary(book: Book) -> str:
 
 
 def _xml_text(text: str) -> str:
-    """Without the characters that XML cannot hold."""
+    """The text without characters that XML does not allow."""
     return _NOT_XML.sub("", text)

@@ -1,4 +1,4 @@
-"""Opens an archived story in this installation, and says what it could not bring."""
+"""Imports an archived story, and reports what could not be imported."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from components.characters.tables import new_id
 from components.config import StoriesConfig
 from components.data.decode import decode_mask, decode_picture
 from components.errors import DataError
-from components.stories.answers import RequestKey, keep_answer
 from components.stories.cast import Cast, CastMember, read_cast
 from components.stories.export.archive import ArchivedCharacter, ArchivedPanel, ArchivedTake, StoryArchive
-from components.stories.panel_plan import drawing_digest
-from components.stories.prompts import StoredMention, StoredPrompt, pack_prompt
-from components.stories.rows import packed
+from components.stories.idempotency import IdempotencyKey, store_response
+from components.stories.panel_plan import generation_digest
+from components.stories.prompts import StoredMention, StoredPrompt, prompt_to_json
+from components.stories.rows import to_json
 from components.stories.story import Balloon, PagesLayout, PanelCharacter, StoryLimitError
 from components.stories.tables import panels, stories, takes
 from components.stories.take_files import TakeFiles
 
-#: Most notes that are given; the rest is counted.
-_MOST_NOTES = 50
+#: Most notes that are returned; the rest is only counted.
+_MAX_NOTES = 50
 _PNG = ("PNG",)
 
 
@@ -36,9 +36,9 @@ class StoryImporter:
     """Imports archives.
 
     Args:
-        check: what pictures of characters have to pass, and takes; raises ContentError.
-        size: side in pixels of what the model looks at, see `components.characters.advice.advise`.
-        max_pixels: of a picture, by its header.
+        check: content check of references and takes; False refuses an image.
+        size: side in pixels of the vision encoder's input, see `components.characters.advice.advise`.
+        max_pixels: limit of an image's pixels, read from its header.
         clock: seconds since 1970.
     """
 
@@ -58,26 +58,26 @@ class StoryImporter:
         self._check, self._clock = check, clock
 
     def import_story(
-        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: RequestKey | None = None
+        self, data: bytes, owner: str = "", served: tuple[str, str] | None = None, request: IdempotencyKey | None = None
     ) -> tuple[str, list[str]]:
-        """Make a story of an archive; its id, and what could not be brought.
+        """Create a story from an archive; returns its id, and notes on what could not be imported.
 
         Args:
-            served: the model and version that draw here.
+            served: name and version of the served model.
 
         Raises:
-            DataError: it is no archive of a story, or unpacks to too much.
-            StoryLimitError: it would be too many stories or panels, or too many bytes of pictures.
+            DataError: ``data`` is not an archive of a story, or exceeds the limit of unpacked bytes.
+            StoryLimitError: a limit of stories, panels or image bytes would be exceeded.
         """
         archive = StoryArchive(data, self._limits.max_unpacked_bytes)
-        self._refuse_too_much(archive, len(data), owner)
+        self._check_limits(archive, len(data), owner)
         notes: list[str] = []
         made: list[str] = []
         story = new_id("story")
         try:
-            known = self._bring_characters(archive, owner, made, notes)
-            notes += [] if served is None else _other_models(archive, served)
-            self._bring_story(archive, story, owner, known, notes, request)
+            known = self._import_characters(archive, owner, made, notes)
+            notes += [] if served is None else _unavailable_models(archive, served)
+            self._insert_story(archive, story, owner, known, notes, request)
         except BaseException:
             for character in made:
                 self._characters.delete(character)
@@ -85,7 +85,7 @@ class StoryImporter:
             raise
         return story, _trimmed(notes)
 
-    def _refuse_too_much(self, archive: StoryArchive, size: int, owner: str) -> None:
+    def _check_limits(self, archive: StoryArchive, size: int, owner: str) -> None:
         count = sa.select(sa.func.count()).select_from(stories).where(stories.c.owner == owner)
         used = sa.select(sa.func.coalesce(sa.func.sum(takes.c.bytes), 0)).where(takes.c.owner == owner)
         with self._engine.connect() as connection:
@@ -96,18 +96,18 @@ class StoryImporter:
         if len(archive.manifest.panels) > self._limits.max_panels:
             raise StoryLimitError(f"a story has at most {self._limits.max_panels} panels")
 
-    def _bring_characters(
+    def _import_characters(
         self, archive: StoryArchive, owner: str, made: list[str], notes: list[str]
     ) -> dict[str, CastMember]:
-        """The characters of the archive, by what it calls them: the owner's own if they are here, else new ones."""
+        """Map the archive's ids of characters to the owner's: the one with the same id, or a new one."""
         with self._engine.connect() as connection:
             cast = read_cast(connection, owner)
         found: dict[str, CastMember] = {}
         names = {member.name for member in cast.members()}
         for character in archive.manifest.characters:
-            here = cast.get(character.id)
-            if here is not None:
-                found[character.id] = here
+            existing = cast.get(character.id)
+            if existing is not None:
+                found[character.id] = existing
                 continue
             references = self._references(archive, character, notes)
             if not references:
@@ -127,29 +127,29 @@ class StoryImporter:
         for number, picture in enumerate(character.pictures[:MAX_PICTURES], start=1):
             where = f"picture {number} of the character {character.name}"
             try:
-                shown = self._decoded(archive, picture.file)
-                mask = decode_mask(_present(archive, picture.mask), shown.size, self._max_pixels)
+                image = self._decoded(archive, picture.file)
+                mask = decode_mask(_present(archive, picture.mask), image.size, self._max_pixels)
             except DataError as error:
                 notes.append(f"{where}: {error}")
                 continue
             face = picture.face
-            if face is not None and not _inside(face, shown):
+            if face is not None and not _inside(face, image):
                 notes.append(f"{where}: its face box is not in the picture")
                 face = None
-            advice = advise(shown, mask, self._size, None if face is None else True)
-            found.append(Reference(shown, mask, face, advice))
+            advice = advise(image, mask, self._size, None if face is None else True)
+            found.append(Reference(image, mask, face, advice))
         if len(character.pictures) > MAX_PICTURES:
             notes.append(f"the character {character.name} has more than {MAX_PICTURES} pictures: the first are here")
         return found
 
-    def _bring_story(
+    def _insert_story(
         self,
         archive: StoryArchive,
         story: str,
         owner: str,
         known: Mapping[str, CastMember],
         notes: list[str],
-        request: RequestKey | None,
+        request: IdempotencyKey | None,
     ) -> None:
         manifest, now, cast = archive.manifest, self._clock(), Cast(known.values())
         panel_rows: list[dict[str, Any]] = []
@@ -157,16 +157,17 @@ class StoryImporter:
         for position, panel in enumerate(manifest.panels):
             row = {"id": new_id("panel"), "story": story, "position": position, "revision": 1, "changed": 1}
             prompt, strengths = _prompt(panel, known), _strengths(panel, known)
-            digest = drawing_digest(prompt, strengths, panel.size, panel.with_characters, manifest.style, cast)
-            brought = self._takes(archive, panel, f"panel {position + 1}", story, notes)
-            chosen = next((row["id"] for row, take in brought if take.id == panel.chosen), None)
+            digest = generation_digest(prompt, strengths, panel.size, panel.with_characters, manifest.style, cast)
+            imported = self._takes(archive, panel, f"panel {position + 1}", story, notes)
+            chosen = next((row["id"] for row, take in imported if take.id == panel.chosen), None)
             same = ("caption", "size", "seed", "seed_locked", "hidden", "with_characters")
             row |= {name: getattr(panel, name) for name in same}
-            row |= {"prompt": pack_prompt(prompt), "characters": packed(strengths), "chosen": chosen, "chosen_at": now}
-            row |= {"balloons": packed([Balloon(**each.model_dump()) for each in panel.balloons]), "error": None}
+            row |= {"prompt": prompt_to_json(prompt), "characters": to_json(strengths), "error": None}
+            row |= {"balloons": to_json([Balloon(**each.model_dump()) for each in panel.balloons])}
+            row |= {"chosen": chosen, "chosen_at": now}
             panel_rows.append(row)
             common = {"story": story, "panel": row["id"], "owner": owner}
-            take_rows += [each | common | {"digest": digest if take.current else "imported"} for each, take in brought]
+            take_rows += [each | common | {"digest": digest if take.current else "imported"} for each, take in imported]
         pages = asdict(PagesLayout(**manifest.pages.model_dump()))
         values = {"id": story, "owner": owner, "created": now, "updated": now, "revision": 1, "changes": 1}
         values |= {"changed": 1, "title": manifest.title, "style": manifest.style, "pages": pages}
@@ -175,17 +176,17 @@ class StoryImporter:
             for table, rows in ((panels, panel_rows), (takes, take_rows)):
                 if rows:
                     connection.execute(table.insert(), rows)
-            keep_answer(connection, owner, request, {"story": story, "notes": _trimmed(notes)}, now)
+            store_response(connection, owner, request, {"story": story, "notes": _trimmed(notes)}, now)
 
     def _takes(
         self, archive: StoryArchive, panel: ArchivedPanel, where: str, story: str, notes: list[str]
     ) -> list[tuple[dict[str, Any], ArchivedTake]]:
-        """The rows of takes whose files are brought; ids in the archive's order."""
-        brought = []
+        """Write the files of a panel's takes; returns their rows, with ids in the archive's order."""
+        imported = []
         for take in panel.takes:
             try:
                 picture = _present(archive, take.file)
-                shown = self._decode(picture)
+                image = self._decode(picture)
                 masks = [_present(archive, mask) for mask in take.masks]
                 for mask in masks:
                     decode_picture(mask, self._max_pixels, _PNG)
@@ -195,11 +196,11 @@ class StoryImporter:
             identifier = f"take-{new_id('x').removeprefix('x-')}00"
             self._files.write(story, identifier, picture, masks)
             settings = take.settings.model_dump()
-            row = {"id": identifier, "created": take.created, "width": shown.width, "height": shown.height}
+            row = {"id": identifier, "created": take.created, "width": image.width, "height": image.height}
             row |= {"seed": take.seed, "model": take.model, "model_version": take.model_version}
             row |= {"settings": settings, "masks": len(masks), "bytes": len(picture) + sum(map(len, masks))}
-            brought.append((row, take))
-        return brought
+            imported.append((row, take))
+        return imported
 
     def _decoded(self, archive: StoryArchive, name: str) -> Image.Image:
         return self._decode(_present(archive, name))
@@ -212,7 +213,7 @@ class StoryImporter:
 
 
 def _trimmed(notes: list[str]) -> list[str]:
-    return notes[:_MOST_NOTES] + [f"and {len(notes) - _MOST_NOTES} more"] * (len(notes) > _MOST_NOTES)
+    return notes[:_MAX_NOTES] + [f"and {len(notes) - _MAX_NOTES} more"] * (len(notes) > _MAX_NOTES)
 
 
 def _present(archive: StoryArchive, name: str) -> bytes:
@@ -256,10 +257,10 @@ def _inside(box: Sequence[float], picture: Image.Image) -> bool:
     return 0 <= x0 < x1 <= picture.width and 0 <= y0 < y1 <= picture.height
 
 
-def _other_models(archive: StoryArchive, served: tuple[str, str]) -> list[str]:
-    """Which models drew the takes, where it is not the one that draws here."""
-    drew = {(take.model, take.model_version) for panel in archive.manifest.panels for take in panel.takes}
+def _unavailable_models(archive: StoryArchive, served: tuple[str, str]) -> list[str]:
+    """Notes on takes that were generated by another model or version than the served one."""
+    models = {(take.model, take.model_version) for panel in archive.manifest.panels for take in panel.takes}
     return [
         f"takes were drawn by {model} version {version}, which does not draw here: the same seed gives other pictures"
-        for model, version in sorted(drew - {served})
+        for model, version in sorted(models - {served})
     ]

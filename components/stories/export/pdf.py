@@ -1,17 +1,14 @@
-"""A story as a PDF: a title page, 1 to 6 panels a page, captions and balloons as text that can be searched.
+"""Exports a story as a PDF: a title page, 1 to 6 panels per page, captions and balloons as searchable text.
 
-The text is set in Noto Sans SC (SIL Open Font License), which has Latin, Greek, Cyrillic and Chinese; only the glyphs
-that are used are embedded. Pictures are decoded, so their own marks go: how they were made is in the document's XMP.
+The font is Noto Sans SC (SIL Open Font License), with Latin, Greek, Cyrillic and Chinese; only the glyphs in use are
+embedded. Images are decoded, which removes their metadata: the document's XMP holds the provenance instead.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import threading
-from collections.abc import Iterator
 from typing import Any
-from xml.sax.saxutils import escape
 
 from reportlab.lib.colors import Color, black, white
 from reportlab.lib.pagesizes import A4, LETTER
@@ -21,19 +18,19 @@ from reportlab.pdfbase.pdfdoc import PDFDictionary, PDFName, PDFStream
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
-from components.config import PACKAGE_ROOT
-from components.provenance.image_files import MACHINE_MADE, NAMESPACE, SOFTWARE
+from components.provenance.image_files import SOFTWARE
+from components.stories.export.balloons import balloon_shape
 from components.stories.export.book import Book, BookPanel
-from components.stories.export.story_text import shorten, wrap_text
+from components.stories.export.origin import book_xmp
+from components.stories.export.story_text import FONT_FILE, shorten, wrap_text
 from components.stories.story import Balloon
 
-FONT_FILE = PACKAGE_ROOT / "components/stories/fonts/NotoSansSC-Story.ttf"
 _FONT = "NotoSansSC-Story"
 _PAPERS = {"a4": A4, "letter": LETTER, "square": (612.0, 612.0)}
-#: Columns and rows of a page, by its panels.
+#: Panels per page -> columns and rows.
 _GRIDS = {1: (1, 1), 2: (1, 2), 3: (1, 3), 4: (2, 2), 5: (2, 3), 6: (2, 3)}
 #: Points.
-_MARGIN, _GAP, _FOOT, _INSET = 36.0, 14.0, 18.0, 4.0
+_MARGIN, _GAP, _FOOT = 36.0, 14.0, 18.0
 _CAPTION_LINES, _TITLE_LINES = 4, 6
 _GREY = Color(0.4, 0.4, 0.4)
 _registering = threading.Lock()
@@ -60,7 +57,7 @@ def write_pdf(book: Book) -> bytes:
 
 
 def cells(count: int, size: tuple[float, float]) -> list[tuple[float, float, float, float]]:
-    """Where the panels of a page are: left, bottom, width and height in points, in reading order."""
+    """The cells of a page in reading order: left, bottom, width and height in points."""
     columns, rows = _GRIDS[count]
     width = (size[0] - 2 * _MARGIN - (columns - 1) * _GAP) / columns
     height = (size[1] - 2 * _MARGIN - _FOOT - (rows - 1) * _GAP) / rows
@@ -98,7 +95,7 @@ def _page(canvas: Canvas, panels: tuple[BookPanel, ...], a_page: int, size: tupl
 
 
 def _panel(canvas: Canvas, panel: BookPanel, left: float, bottom: float, width: float, height: float) -> None:
-    """A picture as large as its cell and caption leave room for, whole and unstretched, the caption below it."""
+    """Draw the image as large as its cell allows, uncropped, with the caption below it."""
     caption = shorten(_lines(panel.caption, width, 10), _CAPTION_LINES) if panel.caption else []
     room = height - 13 * len(caption) - (4 if caption else 0)
     scale = min(width / panel.take.width, room / panel.take.height)
@@ -117,43 +114,30 @@ def _panel(canvas: Canvas, panel: BookPanel, left: float, bottom: float, width: 
 
 
 def _balloon(canvas: Canvas, balloon: Balloon, x: float, y: float, width: float, height: float) -> None:
-    """A balloon inside its picture, with its tail, its text set in the middle."""
-    if not balloon.text.strip():
-        return
+    """Draw a balloon, with its tail and centred text, in the image whose lower left corner is at ``x``, ``y``."""
     size = min(12.0, max(5.0, width / 28))
-    lines = _lines(balloon.text, width * 0.42, size)
-    half_w = max(_width(line, size) for line in lines) / 2 + size * 0.9
-    half_h = len(lines) * size * 0.65 + size * 0.6
-    centre_x = _within(x + balloon.x * width, x + half_w + _INSET, x + width - half_w - _INSET)
-    centre_y = _within(y + (1 - balloon.y) * height, y + half_h + _INSET, y + height - half_h - _INSET)
-    tip_x, tip_y = x + balloon.tail_x * width, y + (1 - balloon.tail_y) * height
+    shape = balloon_shape(balloon, width, height, size, lambda text: _width(text, size))
+    if shape is None:
+        return
+    left, top, right, bottom = shape.box
     canvas.setFillColor(white)
     canvas.setStrokeColor(black)
     canvas.setLineWidth(0.9)
-    outside = abs(tip_x - centre_x) > half_w or abs(tip_y - centre_y) > half_h
-    if outside:
-        _tail(canvas, centre_x, centre_y, tip_x, tip_y, min(half_w, half_h) * 0.45)
-    canvas.roundRect(centre_x - half_w, centre_y - half_h, 2 * half_w, 2 * half_h, min(half_w, half_h), fill=1)
-    if outside:  # the line between balloon and tail goes
+    box = (x + left, y + height - bottom, right - left, bottom - top)
+    canvas.roundRect(*box, shape.radius, fill=1)
+    if shape.tail is not None:
+        path = canvas.beginPath()
+        one, other, tip = ((x + across, y + height - down) for across, down in shape.tail)
+        path.moveTo(*one)
+        path.lineTo(*tip)
+        path.lineTo(*other)
+        canvas.drawPath(path, stroke=1, fill=1)
+        # The balloon's inside once more, without the lines of the tail in it.
         canvas.setStrokeColor(white)
-        canvas.setLineWidth(0)
-        _tail(canvas, centre_x, centre_y, tip_x, tip_y, min(half_w, half_h) * 0.45 - 0.9, stroke=0)
-    for index, line in enumerate(lines):
-        baseline = centre_y + (len(lines) / 2 - index) * size * 1.3 - size
-        _centred(canvas, centre_x, baseline, line, size, black)
-
-
-def _tail(canvas: Canvas, x: float, y: float, tip_x: float, tip_y: float, half: float, stroke: int = 1) -> None:
-    """A triangle from the middle of a balloon to the tip of its tail."""
-    across, along = tip_x - x, tip_y - y
-    length = max(1e-6, (across**2 + along**2) ** 0.5)
-    side_x, side_y = -along / length * half, across / length * half
-    path = canvas.beginPath()
-    path.moveTo(x + side_x, y + side_y)
-    path.lineTo(tip_x, tip_y)
-    path.lineTo(x - side_x, y - side_y)
-    path.close()
-    canvas.drawPath(path, stroke=stroke, fill=1)
+        inner = (box[0] + 0.45, box[1] + 0.45, box[2] - 0.9, box[3] - 0.9)
+        canvas.roundRect(*inner, shape.radius - 0.45, stroke=0, fill=1)
+    for line, (across, down) in shape.lines:
+        _centred(canvas, x + across, y + height - down, line, size, black)
 
 
 def _centred(canvas: Canvas, x: float, y: float, text: str, size: float, color: Color) -> None:
@@ -170,34 +154,9 @@ def _width(text: str, size: float) -> float:
     return float(pdfmetrics.stringWidth(text, _FONT, size))
 
 
-def _within(value: float, least: float, most: float) -> float:
-    return (least + most) / 2 if least > most else min(max(value, least), most)
-
-
 def _describe(canvas: Canvas, book: Book) -> None:
-    """How the pictures were made, as the document's XMP."""
-    stream = PDFStream(PDFDictionary({"Type": PDFName("Metadata"), "Subtype": PDFName("XML")}), _xmp(book).encode())
+    """Add the provenance of the images as the document's XMP metadata."""
+    stream = PDFStream(PDFDictionary({"Type": PDFName("Metadata"), "Subtype": PDFName("XML")}), book_xmp(book).encode())
     stream.filters = []
     catalog: Any = canvas._doc.Catalog
     catalog.Metadata = stream
-
-
-def _xmp(book: Book) -> str:
-    made = json.dumps(list(_made(book)))
-    return (
-        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""'
-        ' xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
-        f' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmlns:realcustom="{NAMESPACE}">'
-        f'<dc:title><rdf:Alt><rdf:li xml:lang="x-default">{escape(book.title)}</rdf:li></rdf:Alt></dc:title>'
-        f"<xmp:CreatorTool>{SOFTWARE}</xmp:CreatorTool>"
-        f"<Iptc4xmpExt:DigitalSourceType>{MACHINE_MADE}</Iptc4xmpExt:DigitalSourceType>"
-        f"<realcustom:pictures>{escape(made)}</realcustom:pictures>"
-        '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-    )
-
-
-def _made(book: Book) -> Iterator[dict[str, Any]]:
-    for panel in book.panels:
-        take = panel.take
-        yield {"model": take.model, "model_version": take.model_version, "seed": take.seed}

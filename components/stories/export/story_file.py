@@ -1,4 +1,4 @@
-"""Writes a story to an archive, with the characters that it mentions and every take."""
+"""Exports a story as an archive, with its mentioned characters and all takes."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from components.stories.export.archive import (
     Manifest,
 )
 from components.stories.export.comic import add_file
-from components.stories.prompts import StoredMention, meaning
+from components.stories.prompts import StoredMention, resolve_mention
 from components.stories.rows import panel_digest, panel_rows, read_takes, snapshot, stored_prompt, story_row
 from components.stories.story import Take, TakeNotFoundError
 from components.stories.take_files import TakeFiles
 
 
 def write_story(engine: sa.Engine, files: TakeFiles, characters: CharacterStore, story: str, owner: str = "") -> bytes:
-    """The bytes of the archive."""
+    """The archive of a story; see `components.stories.export.archive` for the format."""
     with snapshot(engine) as connection:
         row, cast = story_row(connection, story, owner), read_cast(connection, owner)
         rows = panel_rows(connection, story)
-        drawn = read_takes(connection, story, [each["id"] for each in rows])
+        found = read_takes(connection, story, [each["id"] for each in rows])
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         panels = [
-            _panel(each, panel_digest(each, row["style"], cast), _takes(archive, files, story, drawn[each["id"]]), cast)
+            _panel(each, panel_digest(each, row["style"], cast), _takes(archive, files, story, found[each["id"]]), cast)
             for each in rows
         ]
         manifest = Manifest(
@@ -57,9 +57,9 @@ def write_story(engine: sa.Engine, files: TakeFiles, characters: CharacterStore,
 
 
 def _mentioned(rows: Sequence[sa.RowMapping], cast: Cast) -> list[str]:
-    """The ids of the characters that prompts mention, each once."""
+    """The ids of the mentioned characters, without duplicates."""
     mentions = (part for row in rows for part in stored_prompt(row) if isinstance(part, StoredMention))
-    members = (meaning(mention, cast) for mention in mentions)
+    members = (resolve_mention(mention, cast) for mention in mentions)
     return list(dict.fromkeys(member.id for member in members if member is not None))
 
 
@@ -133,7 +133,7 @@ def _panel(row: sa.RowMapping, digest: str, takes: Sequence[tuple[ArchivedTake, 
 
 
 def _mention(mention: StoredMention, cast: Cast) -> ArchivedMention:
-    member = meaning(mention, cast)
+    member = resolve_mention(mention, cast)
     if member is None:
         return ArchivedMention(name=mention.name)
     return ArchivedMention(name=member.name, character=member.id)

@@ -25,8 +25,9 @@ from deploy.api.characters.schema import (
 )
 from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
+from deploy.api.idempotency import IdempotencyKey, repeatable
 from deploy.api.images.request_conversion import resolve_request
-from deploy.api.images.schema import ImageRequest
+from deploy.api.images.schema import ImageRequest, stated_regions
 from deploy.api.quotas import CurrentCaller
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.responses import to_base64
@@ -38,7 +39,7 @@ def _request_body(body: type[BaseModel]) -> dict[str, Any]:
     """The OpenAPI of a body that `_read` reads: JSON, or a form with files."""
     as_json = body.model_json_schema()
     form = copy.deepcopy(as_json)
-    form["properties"]["faces"] = {"type": "string", "description": "As JSON."}
+    form["properties"] |= {key: {"type": "string", "description": "As JSON."} for key in ("faces", "boxes")}
     content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": as_json}}
     return {"requestBody": {"required": True, "content": content}}
 
@@ -57,17 +58,24 @@ def character_routes(config: Config, model: str, characters: Characters, generat
         if stated_word(body.target_word, description) is None and not config.serving.find_words:
             missing = "target_word: give the word that stands for the character, or a description that has it"
             raise ApiError(400, missing, "target_word", "missing")
-        created = await characters.create(body.name, description, body.target_word, pictures, body.faces, caller.owner)
+        regions = stated_regions(body.boxes, body.masks)
+        created = await characters.create(
+            body.name, description, body.target_word, pictures, body.faces, caller.owner, regions
+        )
         return CharacterResponse.of(created)
 
     @router.post("/candidates", status_code=201)
-    async def draw_candidates(body: CandidatesRequest, caller: CurrentCaller) -> CandidatesResponse:
-        request = await resolve_request(ImageRequest(**body.model_dump()), config, model, characters, caller.owner)
-        async with await caller.charge(request):
+    async def draw_candidates(
+        body: CandidatesRequest, caller: CurrentCaller, idempotency_key: IdempotencyKey = None
+    ) -> CandidatesResponse:
+        order, repeat = repeatable("candidates", ImageRequest(**body.model_dump()), idempotency_key, caller.owner)
+        request = await resolve_request(order, config, model, characters, caller.owner)
+        async with await caller.charge(request, repeat):
             result = await generator.generate(request)
-        images = [generated.image for generated in result.images]
-        saved = await characters.save_candidates(body.prompt, images, caller.owner)
-        return CandidatesResponse.of(saved, body.prompt, list(zip(map(to_base64, images), request.seeds, strict=True)))
+            images = [generated.image for generated in result.images]
+            saved = await characters.save_candidates(body.prompt, images, caller.owner)
+            shown = list(zip(map(to_base64, images), request.seeds, strict=True))
+            return CandidatesResponse.of(saved, body.prompt, shown)
 
     @router.get("")
     async def list_characters(
@@ -108,12 +116,13 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
         identifier: str, http: Request, caller: CurrentCaller, size: ThumbnailSize = ThumbnailSize.MEDIUM
     ) -> Response:
         picture, small = await characters.thumbnail(identifier, int(size), caller.owner)
-        return cached(http, f"{picture}-{int(size)}", small, "image/webp", lasting=False)
+        return cached(http, f"{picture}-{int(size)}", small, "image/webp", immutable=False)
 
     @router.post("/{identifier}/pictures", status_code=201, openapi_extra=_request_body(PicturesRequest))
     async def add_pictures(identifier: str, request: Request, caller: CurrentCaller) -> CharacterResponse:
         body = await _read(request, PicturesRequest)
-        changed = await characters.add_pictures(identifier, body.pictures, body.faces, caller.owner)
+        regions = stated_regions(body.boxes, body.masks)
+        changed = await characters.add_pictures(identifier, body.pictures, body.faces, caller.owner, regions)
         return CharacterResponse.of(changed)
 
     @router.delete("/{identifier}/pictures/{picture}")
@@ -132,8 +141,9 @@ async def _read(request: Request, body: type[Body]) -> Body:
         return body.model_validate_json(await request.body())
     if kind != "multipart/form-data":
         raise ApiError(400, "send multipart/form-data with files, or application/json", code="content_type")
-    async with request.form(max_files=MAX_PICTURES, max_fields=len(body.model_fields)) as form:
-        fields = await read_fields(form, ["pictures"])
+    max_fields = len(body.model_fields) + 2 * MAX_PICTURES
+    async with request.form(max_files=2 * MAX_PICTURES, max_fields=max_fields) as form:
+        fields = await read_fields(form, ["pictures"], ["boxes", "masks"])
         return body.model_validate(fields)
 
 

@@ -11,7 +11,7 @@ from components.characters.candidates import Candidates
 from components.characters.character import MAX_PICTURES, Character, Picture
 from components.characters.target_word import Source
 from components.data.schema import Box
-from deploy.api.images.schema import MAX_IMAGES
+from deploy.api.images.schema import MAX_IMAGES, Boxes, Masks
 from deploy.api.schema import StrictRequest, decode_base64, decode_json
 
 
@@ -33,7 +33,7 @@ class CharacterRequest(StrictRequest):
     """``POST /v1/characters``: as JSON, or as a form with the same fields and files."""
 
     name: Name
-    #: By default the candidates' prompt.
+    #: By default the candidates' prompt, or else proposed from the images: word, main colours, and what stands out.
     description: Description = ""
     #: By default the description's head noun.
     target_word: Word = ""
@@ -42,6 +42,8 @@ class CharacterRequest(StrictRequest):
     choice: int = Field(0, ge=0, lt=MAX_IMAGES)
     pictures: list[Upload] = Field([], max_length=MAX_PICTURES, validate_default=True)
     faces: Faces = []
+    boxes: Boxes = []
+    masks: Masks = []
 
     @field_validator("pictures")
     @classmethod
@@ -56,6 +58,8 @@ class PicturesRequest(StrictRequest):
 
     pictures: list[Upload] = Field(min_length=1, max_length=MAX_PICTURES)
     faces: Faces = []
+    boxes: Boxes = []
+    masks: Masks = []
 
 
 class CharacterChange(StrictRequest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,11 +13,13 @@ from components.errors import DataError, WordError
 from components.model.words import find_word
 from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
+from deploy.api.idempotency import IdempotencyKey, repeatable
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.request_conversion import build_request, check_model
-from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema
+from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema, stated_regions
 from deploy.api.quotas import CurrentCaller
-from deploy.api.stories.keeping import Keep, keeping
+from deploy.api.stories.history_recorder import Keep, record_history
+from deploy.interfaces.errors import StatedRegionError
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import GenerationRequest, RequestedSubject
 from deploy.interfaces.responses import ImageResponse
@@ -28,7 +31,7 @@ _NO_WORD = "target_word: the prompt must contain it as a whole word, within what
 
 
 def edit_routes(
-    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories | None = None
+    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories
 ) -> APIRouter:
     """The route of images with an uploaded subject."""
     router = APIRouter(prefix="/v1/images")
@@ -40,45 +43,59 @@ def edit_routes(
         responses=RESPONSES,
         openapi_extra=_BODY,
     )
-    async def edit_images(http: Request, caller: CurrentCaller, keep: Keep = None) -> Any:
+    async def edit_images(
+        http: Request, caller: CurrentCaller, keep: Keep = None, idempotency_key: IdempotencyKey = None
+    ) -> Any:
         started = time.perf_counter()
-        body = await _read_form(http)
-        request = await _resolve_request(body, config, model, characters, caller.owner)
-        source = keeping(generator, stories, keep, body.prompt, model)
+        body, repeat = repeatable("edits", await _read_form(http), idempotency_key, caller.owner)
+        source = record_history(generator, stories, keep, body.prompt, model)
+        request = _check_request(body, config, model, caller.owner)
         try:
-            return await execute(RequestContext(body, request, caller, http, started), "image_edit", model, source)
+            async with await caller.charge(request, repeat) as charge:
+                request = replace(request, subjects=(await _uploaded_subject(body, characters),))
+                context = RequestContext(body, request, charge, http, started)
+                return await execute(context, "image_edit", model, source)
         except WordError:
             raise ApiError(400, _NO_WORD, "target_word", "target_word_not_in_prompt") from None
 
     return router
 
 
-async def _resolve_request(
-    body: EditRequest, config: Config, model: str, characters: Characters, owner: str
-) -> GenerationRequest:
-    """The request with the subject of the uploaded images.
+def _check_request(body: EditRequest, config: Config, model: str, owner: str) -> GenerationRequest:
+    """The request without its subject.
 
     Raises:
-        ApiError: a field exceeds its limit, an image cannot be read, or the prompt does not contain the word.
+        ApiError: a field exceeds its limit, or the prompt does not contain the word.
     """
     check_model(body, model)
     word = body.target_word or ""
     if word and not find_word(body.prompt, word):
         raise ApiError(400, _NO_WORD, "target_word", "target_word_not_in_prompt")
-    build_request(body, config, body.prompt, [])  # check the limits before the images are decoded
+    return build_request(body, config, body.prompt, [], owner)
+
+
+async def _uploaded_subject(body: EditRequest, characters: Characters) -> RequestedSubject:
+    """The subject of the uploaded images.
+
+    Raises:
+        ApiError: an image cannot be read.
+    """
     try:
-        uploaded = await characters.cut_out_uploads(body.image, "image")
+        regions = stated_regions(body.boxes, body.masks)
+        uploaded = await characters.cut_out_uploads(body.image, "image", regions)
+    except StatedRegionError:
+        raise
     except DataError as error:
         raise ApiError(400, str(error), "image", "invalid_picture") from None
-    subject = RequestedSubject("", word, body.strength, body.face_strength, body.body_strength, uploaded)
-    return build_request(body, config, body.prompt, [subject], owner)
+    strengths = body.strength, body.face_strength, body.body_strength
+    return RequestedSubject("", body.target_word or "", *strengths, uploaded)
 
 
 async def _read_form(http: Request) -> EditRequest:
     kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise ApiError(400, "send multipart/form-data with the pictures as files", code="content_type")
-    max_fields = len(EditRequest.model_fields)
-    async with http.form(max_files=MAX_REFERENCES + 2, max_fields=max_fields) as form:
-        fields = {"image": []} | await read_fields(form, ["image"])
+    max_fields = len(EditRequest.model_fields) + 2 * MAX_REFERENCES
+    async with http.form(max_files=2 * MAX_REFERENCES + 2, max_fields=max_fields) as form:
+        fields = {"image": []} | await read_fields(form, ["image"], ["boxes", "masks"])
         return EditRequest.model_validate(fields)

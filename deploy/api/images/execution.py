@@ -14,7 +14,7 @@ from fastapi.sse import KEEPALIVE_COMMENT
 from deploy.api.disconnects import ClientDisconnectedError, cancel_on_disconnect
 from deploy.api.images.events import ImageEvents
 from deploy.api.images.schema import BaseImageRequest
-from deploy.api.quotas import Caller
+from deploy.api.quotas import Charge
 from deploy.api.sse import EventStreamResponse
 from deploy.interfaces.protocols import Generator
 from deploy.interfaces.requests import GenerationRequest
@@ -43,21 +43,22 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class RequestContext:
-    """A request for images: its JSON, the resolved request, the caller and the HTTP request.
+    """A request for images: its JSON, the resolved request, its charge and the HTTP request.
 
     Args:
+        charge: open as a context manager around `execute`.
         started: when it arrived, by `time.perf_counter`.
     """
 
     body: BaseImageRequest
     request: GenerationRequest
-    caller: Caller
+    charge: Charge
     http: Request
     started: float
 
 
 async def execute(context: RequestContext, kind: str, model: str, generator: Generator) -> ImageResponse | Response:
-    """Charge the caller, generate the images and respond. A disconnect of the client cancels the generation.
+    """Generate the images and respond. A disconnect of the client cancels the generation and leaves it charged.
 
     Args:
         kind: prefix of the events' types, ``image_generation`` or ``image_edit``.
@@ -68,8 +69,8 @@ async def execute(context: RequestContext, kind: str, model: str, generator: Gen
             events = ImageEvents(kind, context.body, context.request, model, context.started)
             encoded = events.encode(_stream(context, generator))
             first = await cancel_on_disconnect(context.http, anext(encoded, KEEPALIVE_COMMENT))
-            return EventStreamResponse(encoded, first)
-        result = await cancel_on_disconnect(context.http, _generate(context, generator))
+            return EventStreamResponse(encoded, first, context.charge.refund)
+        result = await cancel_on_disconnect(context.http, generator.generate(context.request))
     except ClientDisconnectedError:
         return Response(status_code=_CLIENT_CLOSED)
     total_s = time.perf_counter() - context.started
@@ -77,13 +78,13 @@ async def execute(context: RequestContext, kind: str, model: str, generator: Gen
     return image_response(context.request, result, model, body.return_masks, total_s, body.prompt)
 
 
-async def _generate(context: RequestContext, generator: Generator) -> GenerationResult:
-    async with await context.caller.charge(context.request):
-        return await generator.generate(context.request)
-
-
 async def _stream(context: RequestContext, generator: Generator) -> AsyncGenerator[GenerationEvent, None]:
-    stream = generator.stream(context.request, context.body.partial_images)
-    async with await context.caller.charge(context.request), aclosing(stream) as events:
-        async for event in events:
-            yield event
+    try:
+        async with aclosing(generator.stream(context.request, context.body.partial_images)) as events:
+            async for event in events:
+                if isinstance(event, GenerationResult):
+                    context.charge.keep()
+                yield event
+    except Exception as error:  # who has cancelled a stream is known to its response
+        await context.charge.settle(error)
+        raise

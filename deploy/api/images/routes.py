@@ -8,28 +8,37 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from components.config import Config
+from deploy.api.idempotency import IdempotencyKey, repeatable
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest
 from deploy.api.quotas import CurrentCaller
-from deploy.api.stories.keeping import Keep, keeping
+from deploy.api.stories.history_recorder import Keep, record_history
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.responses import ImageResponse
 from deploy.interfaces.stories import Stories
 
 
 def image_routes(
-    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories | None = None
+    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories
 ) -> APIRouter:
     """The route of images with stored characters."""
     router = APIRouter(prefix="/v1/images")
 
     @router.post("/generations", response_model=ImageResponse, response_model_exclude_none=True, responses=RESPONSES)
-    async def generate_images(body: ImageRequest, http: Request, caller: CurrentCaller, keep: Keep = None) -> Any:
+    async def generate_images(
+        body: ImageRequest,
+        http: Request,
+        caller: CurrentCaller,
+        keep: Keep = None,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Any:
         started = time.perf_counter()
+        body, repeat = repeatable("generations", body, idempotency_key, caller.owner)
         request = await resolve_request(body, config, model, characters, caller.owner)
-        context = RequestContext(body, request, caller, http, started)
-        source = keeping(generator, stories, keep, body.prompt, model)
-        return await execute(context, "image_generation", model, source)
+        source = record_history(generator, stories, keep, body.prompt, model)
+        async with await caller.charge(request, repeat) as charge:
+            context = RequestContext(body, request, charge, http, started)
+            return await execute(context, "image_generation", model, source)
 
     return router

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from components.data.schema import Box
 from components.model.schedulers import NAMES
-from deploy.api.schema import StrictRequest
+from deploy.api.schema import StrictRequest, decode_boxes, decode_masks
+from deploy.interfaces.requests import StatedRegion
 
 MAX_CHARACTERS = 4
 MAX_IMAGES = 10
@@ -18,6 +21,10 @@ MAX_IMAGES = 10
 SEEDS = 2**32
 MAX_PARTIAL_IMAGES = 3
 MAX_REFERENCES = 4
+#: Where the subject of each image is: left, top, right, bottom in pixels of the upright image, or null.
+Boxes = Annotated[list[Box | None], BeforeValidator(decode_boxes), Field(max_length=MAX_REFERENCES)]
+#: The subject of each image as an image of its size, white where the subject is, or null. A mask wins over a box.
+Masks = Annotated[list[bytes | None], BeforeValidator(decode_masks), Field(max_length=MAX_REFERENCES)]
 
 
 def _unsupported(value: object) -> object:
@@ -120,6 +127,8 @@ class EditRequest(BaseImageRequest):
     """``POST /v1/images/edits``: images of one subject, which appears where the prompt contains its word."""
 
     image: list[bytes] = Field(min_length=1, max_length=MAX_REFERENCES)
+    boxes: Boxes = []
+    masks: Masks = []
     #: By default detected from the images: a word of the prompt, or one that is inserted into it.
     target_word: str | None = Field(None, min_length=1, max_length=64)
     strength: float = Field(1, ge=0, le=2)
@@ -134,6 +143,11 @@ class EditRequest(BaseImageRequest):
     def notes(self) -> tuple[str, ...]:
         ignored = self.input_fidelity is not None
         return super().notes() + (("input_fidelity: use strength; it has no effect",) if ignored else ())
+
+
+def stated_regions(boxes: list[Box | None], masks: list[bytes | None]) -> list[StatedRegion]:
+    """The boxes and masks of a request, by image."""
+    return [StatedRegion(box, mask) for box, mask in zip_longest(boxes, masks)]
 
 
 def edit_form_schema() -> dict[str, Any]:

@@ -8,15 +8,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
+from components.access.limits import QuotaError
 from components.config import Config
 from components.fingerprint import fingerprint
 from components.jobs.job import Job, NewJob, State
 from components.jobs.store import ID
 from deploy.api.error_responses import ApiError
+from deploy.api.idempotency import IdempotencyKey
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.jobs.events import job_events
 from deploy.api.jobs.schema import DeletedJobResponse, JobPage, JobRequest
-from deploy.api.quotas import Caller, CurrentCaller
+from deploy.api.quotas import Caller, CurrentCaller, quota_refusal
 from deploy.api.sse import EventStreamResponse
 from deploy.interfaces.protocols import Characters, Jobs
 from deploy.interfaces.requests import GenerationRequest, JobPayload
@@ -29,7 +31,6 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-Sent Events", "content": {"text/event-stream": {}}},
     204: {"description": "The job has ended, and the client has its last event"},
 }
-_IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, pattern=r"^[\x21-\x7e]+$")]
 _LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, lt=2**31)]
 
 
@@ -40,7 +41,7 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
 
     @router.post("", status_code=202, response_model_exclude_none=True)
     async def submit(
-        body: JobRequest, response: Response, caller: CurrentCaller, idempotency_key: _IdempotencyKey = None
+        body: JobRequest, response: Response, caller: CurrentCaller, idempotency_key: IdempotencyKey = None
     ) -> JobResponse:
         webhook = None if body.webhook is None else body.webhook.url
         if webhook is not None and not origin_allowed(webhook, limits.webhook_origins):
@@ -98,15 +99,14 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
 
 
 async def submit_job(jobs: Jobs, new: NewJob, request: GenerationRequest, caller: Caller) -> tuple[Job, bool]:
-    """Submit a job and charge for it, once per idempotency key.
+    """Submit a job and charge for it, once per idempotency key, in one transaction.
 
     A repeated submission is looked up first, so that it succeeds also when the quota is used up.
     """
     existing = None if new.key is None else await jobs.find_existing(new)
     if existing is not None:
         return existing, False
-    async with await caller.charge(request) as charge:
-        job, accepted = await jobs.submit(new)
-        if not accepted:  # another request with the same key was faster
-            await charge.refund()
-    return job, accepted
+    try:
+        return await jobs.submit(replace(new, cost=caller.cost(request)))
+    except QuotaError as error:
+        raise quota_refusal(error) from None

@@ -1,4 +1,4 @@
-"""The routes of the history: everything that was drawn for an owner."""
+"""The routes of the history: an owner's generated images."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from deploy.interfaces.stories import Stories
 
 _PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}, "image/jpeg": {}, "image/webp": {}}}}
 _WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
-#: How files of each kind begin.
+#: First bytes of a file -> media type.
 _KINDS = {b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg", b"RIFF": "image/webp"}
 
 
 class GenerationResponse(BaseModel):
-    """A picture that was drawn; ``story`` and ``panel`` where it is a take."""
+    """A generated image; ``story`` and ``panel`` are set if it is a take."""
 
     id: str
     object: Literal["generation"] = "generation"
@@ -37,7 +37,7 @@ class GenerationResponse(BaseModel):
     settings: TakeSettings
     story: str | None
     panel: str | None
-    #: The ids of the characters that it shows.
+    #: Ids of the characters that it was conditioned on.
     character: list[str]
 
     @classmethod
@@ -70,7 +70,7 @@ class DeletedGenerationResponse(BaseModel):
 
 
 def history_routes(stories: Stories) -> APIRouter:
-    """``/v1/history`` over the part that keeps it."""
+    """The routes under ``/v1/history``."""
     router = APIRouter(prefix="/v1/history")
 
     @router.get("")
@@ -87,22 +87,22 @@ def history_routes(stories: Stories) -> APIRouter:
 
     @router.get("/{generation}.png", response_class=Response, responses=_PICTURE)
     async def get_generation(generation: str, request: Request, caller: CurrentCaller) -> Response:
-        """The picture in the format that it was drawn in, by default PNG."""
-        data = await stories.kept_picture(generation, caller.owner)
-        kind = next((kind for begin, kind in _KINDS.items() if data.startswith(begin)), "application/octet-stream")
+        """The image in the format that was requested, by default PNG."""
+        data = await stories.generation_picture(generation, caller.owner)
+        kind = next((kind for start, kind in _KINDS.items() if data.startswith(start)), "application/octet-stream")
         return cached(request, generation, data, kind)
 
     @router.get("/{generation}/thumbnail.webp", response_class=Response, responses=_WEBP)
     async def get_thumbnail(
         generation: str, request: Request, caller: CurrentCaller, size: ThumbnailSize = ThumbnailSize.MEDIUM
     ) -> Response:
-        small = await stories.kept_thumbnail(generation, int(size), caller.owner)
+        small = await stories.generation_thumbnail(generation, int(size), caller.owner)
         return cached(request, f"{generation}-{int(size)}", small, "image/webp")
 
     @router.delete("/{generation}")
     async def delete_generation(generation: str, caller: CurrentCaller) -> DeletedGenerationResponse:
-        """Delete a picture with all of its files, a take from its story, too."""
-        await stories.delete_kept(generation, caller.owner)
+        """Delete an image and its files; a take is deleted from its story, too."""
+        await stories.delete_generation(generation, caller.owner)
         return DeletedGenerationResponse(id=generation)
 
     return router

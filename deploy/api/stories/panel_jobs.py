@@ -1,4 +1,4 @@
-"""Panels are drawn as jobs, a job a panel and variation."""
+"""Submits the generation of panels as jobs, one per panel and variation."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from components.config import Config
 from components.errors import RealCustomError
 from components.fingerprint import fingerprint
 from components.jobs.job import NewJob, QueueBusyError, QueueFullError
-from components.stories.answers import RequestKey
-from components.stories.panel_plan import PanelDrawing
+from components.stories.idempotency import IdempotencyKey
+from components.stories.panel_plan import PanelPlan
 from components.stories.takes import COLLECTOR, PendingTake
 from deploy.api.error_responses import ApiError
 from deploy.api.images.request_conversion import build_request
@@ -28,95 +28,95 @@ from deploy.interfaces.protocols import Jobs
 from deploy.interfaces.requests import GenerationRequest, JobPayload, RequestedSubject
 from deploy.interfaces.stories import Stories
 
-#: Looks at each picture in the making.
+#: Previews of each image.
 _PREVIEWS = 3
-#: What refuses a job before it is there.
+#: Errors that refuse a job at its submission.
 _REFUSALS = (ApiError, QueueFullError, QueueBusyError, BusyError)
 
 
 @dataclass(frozen=True)
-class _Drawing:
-    """A job that is to be submitted, what it costs, and the take that it will make."""
+class _Submission:
+    """A job to submit, the request in it, and the take that it will become."""
 
     pending: PendingTake
     request: GenerationRequest
     job: NewJob
 
 
-class StoryDrawing:
-    """Draws panels of stories.
+class PanelJobSubmitter:
+    """Submits the jobs of panels.
 
     Args:
-        model: that is served.
+        model: name of the served model.
     """
 
     def __init__(self, config: Config, model: str, stories: Stories, jobs: Jobs) -> None:
         self._config, self._model, self._stories, self._jobs = config, model, stories, jobs
 
-    async def draw(self, story: str, wanted: DrawRequest, caller: Caller, key: RequestKey | None) -> DrawResponse:
-        """Submit the jobs. What cannot be drawn is skipped, and says so at its panel.
+    async def submit(self, story: str, wanted: DrawRequest, caller: Caller, key: IdempotencyKey | None) -> DrawResponse:
+        """Submit jobs for the panels; a panel that cannot be generated is skipped, and the reason stored as its error.
 
         Raises:
-            ApiError, QueueFullError, QueueBusyError: the first job is refused. If a later one is, it and the rest are
-                skipped.
+            ApiError, QueueFullError, QueueBusyError: the first job is refused. If a later one is refused, it and the
+                rest are skipped.
         """
-        drawings: list[_Drawing] = []
+        submissions: list[_Submission] = []
         errors: dict[str, dict[str, Any]] = {}
         skipped: list[SkippedPanel] = []
         batch = secrets.token_hex(16) if key is None else hashlib.sha256(key.key.encode()).hexdigest()[:32]
-        drawn = time.time()
+        now = time.time()
         for plan in await self._stories.plan(story, wanted.panels, wanted.n, caller.owner):
             if plan.busy:
                 skipped.append(SkippedPanel(panel=plan.panel, reason="it is being drawn already"))
                 continue
             try:
-                drawings += self._drawings(story, plan, batch, drawn, caller)
+                submissions += self._submissions(story, plan, batch, now, caller)
             except (ApiError, RealCustomError, ValidationError) as error:
-                errors[plan.panel] = _shown(error)
+                errors[plan.panel] = _error_values(error)
             if plan.error is not None:
                 errors[plan.panel] = plan.error
         skipped += [SkippedPanel(panel=panel, reason=error["message"]) for panel, error in errors.items()]
         if errors:
-            await self._stories.note(story, errors, caller.owner)
-        if drawings:
-            await self._stories.begin(story, [drawing.pending for drawing in drawings], caller.owner)
-        data, refused = await self._submit(story, drawings, caller)
+            await self._stories.record_errors(story, errors, caller.owner)
+        if submissions:
+            await self._stories.register_jobs(story, [each.pending for each in submissions], caller.owner)
+        data, refused = await self._submit(story, submissions, caller)
         return DrawResponse(data=data, skipped=[*skipped, *refused])
 
     async def _submit(
-        self, story: str, drawings: list[_Drawing], caller: Caller
+        self, story: str, submissions: list[_Submission], caller: Caller
     ) -> tuple[list[DrawnPanel], list[SkippedPanel]]:
         data: list[DrawnPanel] = []
-        for index, drawing in enumerate(drawings):
+        for index, submission in enumerate(submissions):
             try:
-                job, _ = await submit_job(self._jobs, drawing.job, drawing.request, caller)
+                job, _ = await submit_job(self._jobs, submission.job, submission.request, caller)
             except _REFUSALS as error:
-                rest = drawings[index:]
-                await self._stories.abandon([each.pending.key for each in rest], caller.owner)
+                rest = submissions[index:]
+                await self._stories.unregister_jobs([each.pending.key for each in rest], caller.owner)
                 if not data:
                     raise
-                problem = _shown(error)
+                problem = _error_values(error)
                 panels = list(dict.fromkeys(each.pending.panel for each in rest))
-                await self._stories.note(story, dict.fromkeys(panels, problem), caller.owner)
+                await self._stories.record_errors(story, dict.fromkeys(panels, problem), caller.owner)
                 return data, [SkippedPanel(panel=panel, reason=problem["message"]) for panel in panels]
-            data.append(DrawnPanel(panel=drawing.pending.panel, job=job.id))
+            data.append(DrawnPanel(panel=submission.pending.panel, job=job.id))
         return data, []
 
-    def _drawings(self, story: str, plan: PanelDrawing, batch: str, drawn: float, caller: Caller) -> list[_Drawing]:
-        """The jobs of one panel; none if it cannot be drawn."""
+    def _submissions(self, story: str, plan: PanelPlan, batch: str, now: float, caller: Caller) -> list[_Submission]:
+        """The jobs of one panel; empty if its plan has an error."""
         if plan.error is not None:
             return []
         subjects = [
             RequestedSubject(each.id, each.word, each.strength, each.face_strength, each.body_strength)
             for each in plan.characters
         ]
-        found = []
+        submissions = []
         for variation, seed in enumerate(plan.seeds):
             body = ImageRequest(prompt=plan.prompt, size=plan.size, seed=seed)
             request = build_request(body, self._config, plan.prompt, subjects, caller.owner)
             request = replace(request, timeout_s=self._config.serving.jobs.timeout_s)
             key = f"story/{story}/{batch}/{plan.panel}/{variation}"
-            pending = PendingTake(key, plan.panel, drawn, variation, _settings(plan, request), plan.digest)
+            pending = PendingTake(key, plan.panel, now, variation, _settings(plan, request), plan.digest)
             job = NewJob(
                 payload=JobPayload(request, bool(subjects), _PREVIEWS, self._model).to_json(),
                 digest=fingerprint([key, plan.digest]),
@@ -126,11 +126,11 @@ class StoryDrawing:
                 key=key,
                 collector=COLLECTOR,
             )
-            found.append(_Drawing(pending, request, job))
-        return found
+            submissions.append(_Submission(pending, request, job))
+        return submissions
 
 
-def _settings(plan: PanelDrawing, request: GenerationRequest) -> dict[str, Any]:
+def _settings(plan: PanelPlan, request: GenerationRequest) -> dict[str, Any]:
     """See `components.stories.story.Take`."""
     characters = [
         {"id": each.id, "name": each.name, "target_word": each.word, "strength": each.strength}
@@ -138,7 +138,7 @@ def _settings(plan: PanelDrawing, request: GenerationRequest) -> dict[str, Any]:
         for each in plan.characters
     ]
     return {
-        "prompt": plan.sent,
+        "prompt": plan.prompt_with_mentions,
         "revised_prompt": plan.prompt,
         "characters": characters,
         "size": f"{request.width}x{request.height}",
@@ -149,8 +149,8 @@ def _settings(plan: PanelDrawing, request: GenerationRequest) -> dict[str, Any]:
     }
 
 
-def _shown(error: Exception) -> dict[str, Any]:
-    """An error as panels have them."""
+def _error_values(error: Exception) -> dict[str, Any]:
+    """The ``error`` of a panel."""
     if isinstance(error, ApiError):
         return {"message": str(error.detail), "param": error.param, "code": error.code}
     if isinstance(error, ValidationError):

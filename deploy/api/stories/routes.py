@@ -16,7 +16,7 @@ from components.config import Config
 from components.errors import NotFoundError
 from components.fingerprint import fingerprint
 from components.pictures import ThumbnailSize
-from components.stories.answers import RequestKey
+from components.stories.idempotency import IdempotencyKey
 from components.stories.story import RevisionError
 from deploy.api.cached_pictures import cached
 from deploy.api.error_responses import ApiError
@@ -25,7 +25,7 @@ from deploy.api.quotas import CurrentCaller
 from deploy.api.schema import ModelResponse
 from deploy.api.sse import EventStreamResponse
 from deploy.api.stories.events import story_events
-from deploy.api.stories.panel_jobs import StoryDrawing
+from deploy.api.stories.panel_jobs import PanelJobSubmitter
 from deploy.api.stories.schema import (
     DeletedStoryResponse,
     DrawRequest,
@@ -47,19 +47,20 @@ from deploy.interfaces.protocols import Jobs
 from deploy.interfaces.stories import Stories
 from deploy.status.replica_status import ReplicaStatus, read_reports
 
-#: Share of the longest request after which an event stream ends by itself; clients come back for the rest.
+#: Share of the request time limit after which an event stream ends; clients reconnect.
 _STREAM_SHARE = 0.9
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-Sent Events", "content": {"text/event-stream": {}}},
 }
 _PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 _WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
-ExportFormat = Literal["pdf", "cbz", "zip", "story"]
+ExportFormat = Literal["pdf", "cbz", "zip", "png", "story"]
 #: Types and names of exported files.
 _FILES = {
     "pdf": ("application/pdf", "book.pdf"),
     "cbz": ("application/vnd.comicbook+zip", "book.cbz"),
     "zip": ("application/zip", "pictures.zip"),
+    "png": ("image/png", "story.png"),
     "story": ("application/zip", "story.zip"),
 }
 _EXPORTS: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind, _ in _FILES.values()}}}
@@ -74,7 +75,7 @@ _Story = Annotated[str | None, Query(pattern=r"^story-[0-9a-f]{28}$")]
 def story_routes(
     config: Config, model: ModelResponse, stories: Stories, jobs: Jobs, status: ReplicaStatus
 ) -> APIRouter:
-    """``/v1/stories`` over the part that keeps them and the one that draws their panels."""
+    """The routes under ``/v1/stories``."""
     router = APIRouter(prefix="/v1/stories")
 
     @router.post("", status_code=201)
@@ -85,7 +86,7 @@ def story_routes(
         request = _request("story", wanted, idempotency_key)
         story, new = await stories.create(wanted.values(), panels, caller.owner, request)
         response.headers["Location"] = f"/v1/stories/{story.id}"
-        _tell(response, story.revision, new)
+        _set_headers(response, story.revision, new)
         return StoryResponse.of(story)
 
     @router.get("")
@@ -98,7 +99,7 @@ def story_routes(
     @router.get("/{story}")
     async def get_story(story: str, response: Response, caller: CurrentCaller) -> StoryResponse:
         found = await stories.get(story, caller.owner)
-        _tell(response, found.revision)
+        _set_headers(response, found.revision)
         return StoryResponse.of(found)
 
     @router.patch("/{story}")
@@ -109,16 +110,16 @@ def story_routes(
             changed = await stories.change(story, change.values(), caller.owner, _expected(if_match))
         except RevisionError as error:
             raise _mismatch(error) from None
-        _tell(response, changed.revision)
+        _set_headers(response, changed.revision)
         return StoryResponse.of(changed)
 
     @router.delete("/{story}")
     async def delete_story(story: str, caller: CurrentCaller, if_match: _IfMatch = None) -> DeletedStoryResponse:
         try:
-            left = await stories.delete(story, caller.owner, _expected(if_match))
+            active = await stories.delete(story, caller.owner, _expected(if_match))
         except RevisionError as error:
             raise _mismatch(error) from None
-        await _cancel(jobs, left, caller.owner)
+        await _cancel(jobs, active, caller.owner)
         return DeletedStoryResponse(id=story, object="story.deleted")
 
     @router.put("/{story}/order")
@@ -129,20 +130,20 @@ def story_routes(
             ordered = await stories.order(story, wanted.panels, caller.owner, _expected(if_match))
         except RevisionError as error:
             raise _mismatch(error) from None
-        _tell(response, ordered.revision)
+        _set_headers(response, ordered.revision)
         return StoryResponse.of(ordered)
 
     @router.get("/{story}/events", response_class=StreamingResponse, responses=_EVENTS)
     async def events(story: str, caller: CurrentCaller, last_event_id: _LastEvent = 0) -> Response:
-        """``panel`` when anything of one has changed, ``story``, ``preview``, and ``deleted`` as the last."""
+        """Events ``panel`` and ``story`` with the new state after a change, ``preview``, and ``deleted`` at the end."""
         await stories.get(story, caller.owner)
         limit_s = _STREAM_SHARE * config.serving.request_timeout_s
-        told = story_events(stories, story, last_event_id, limit_s, caller.owner)
-        return EventStreamResponse(told)
+        body = story_events(stories, story, last_event_id, limit_s, caller.owner)
+        return EventStreamResponse(body)
 
     _add_file_routes(router, model, stories, status)
     _add_panel_routes(router, stories, jobs)
-    _add_draw_routes(router, StoryDrawing(config, model.id, stories, jobs), stories, jobs)
+    _add_draw_routes(router, PanelJobSubmitter(config, model.id, stories, jobs), stories, jobs)
     _add_take_routes(router, stories)
     return router
 
@@ -155,13 +156,13 @@ def _add_panel_routes(router: APIRouter, stories: Stories, jobs: Jobs) -> None:
         values = [panel.values() for panel in wanted.panels]
         request = _request(f"panels/{story}", wanted, idempotency_key)
         added, new = await stories.add_panels(story, values, wanted.after, caller.owner, request)
-        _replayed(response, new)
+        _mark_replayed(response, new)
         return PanelList(data=[PanelResponse.of(panel, story) for panel in added])
 
     @router.get("/{story}/panels/{panel}")
     async def get_panel(story: str, panel: str, response: Response, caller: CurrentCaller) -> PanelResponse:
         found = await stories.get_panel(story, panel, caller.owner)
-        _tell(response, found.revision)
+        _set_headers(response, found.revision)
         return PanelResponse.of(found, story)
 
     @router.patch("/{story}/panels/{panel}")
@@ -178,7 +179,7 @@ def _add_panel_routes(router: APIRouter, stories: Stories, jobs: Jobs) -> None:
             changed = await stories.change_panel(story, panel, values, caller.owner, expected, change.chosen)
         except RevisionError as error:
             raise _mismatch(error) from None
-        _tell(response, changed.revision)
+        _set_headers(response, changed.revision)
         return PanelResponse.of(changed, story)
 
     @router.delete("/{story}/panels/{panel}")
@@ -186,10 +187,10 @@ def _add_panel_routes(router: APIRouter, stories: Stories, jobs: Jobs) -> None:
         story: str, panel: str, caller: CurrentCaller, if_match: _IfMatch = None
     ) -> DeletedStoryResponse:
         try:
-            left = await stories.delete_panel(story, panel, caller.owner, _expected(if_match))
+            active = await stories.delete_panel(story, panel, caller.owner, _expected(if_match))
         except RevisionError as error:
             raise _mismatch(error) from None
-        await _cancel(jobs, left, caller.owner)
+        await _cancel(jobs, active, caller.owner)
         return DeletedStoryResponse(id=panel, object="panel.deleted")
 
     @router.post("/{story}/panels/{panel}/duplicate", status_code=201)
@@ -198,7 +199,7 @@ def _add_panel_routes(router: APIRouter, stories: Stories, jobs: Jobs) -> None:
     ) -> PanelResponse:
         request = _request(f"duplicate/{story}/{panel}", None, idempotency_key)
         copy, new = await stories.duplicate(story, panel, caller.owner, request)
-        _tell(response, copy.revision, new)
+        _set_headers(response, copy.revision, new)
         return PanelResponse.of(copy, story)
 
 
@@ -212,7 +213,7 @@ def _add_file_routes(router: APIRouter, model: ModelResponse, stories: Stories, 
         title_page: bool | None = None,
         paper: Literal["a4", "letter", "square"] | None = None,
     ) -> Response:
-        """A story as a file; pages by default as the story has them."""
+        """A story as a file; the page layout is by default the story's own."""
         given = {"panels_per_page": panels_per_page, "title_page": title_page, "paper": paper}
         own = (await stories.get(story, caller.owner)).pages
         pages = replace(own, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
@@ -223,37 +224,37 @@ def _add_file_routes(router: APIRouter, model: ModelResponse, stories: Stories, 
 
     @router.post("/import", status_code=201, openapi_extra=_IMPORT)
     async def import_story(
-        line: Request, response: Response, caller: CurrentCaller, idempotency_key: _Key = None
+        upload: Request, response: Response, caller: CurrentCaller, idempotency_key: _Key = None
     ) -> ImportedStory:
-        """Open what ``export?format=story`` has written, here or elsewhere."""
-        data = await _uploaded(line)
+        """Import a file of ``export?format=story``, from this or another installation."""
+        data = await _uploaded(upload)
         digest = hashlib.sha256(data).hexdigest()
-        request = None if idempotency_key is None else RequestKey(idempotency_key, digest)
-        draws = model.id, served_model(model, await read_reports(status)).version
-        story, notes, new = await stories.import_story(data, caller.owner, draws, request)
+        request = None if idempotency_key is None else IdempotencyKey(idempotency_key, digest)
+        served = model.id, served_model(model, await read_reports(status)).version
+        story, notes, new = await stories.import_story(data, caller.owner, served, request)
         response.headers["Location"] = f"/v1/stories/{story.id}"
-        _tell(response, story.revision, new)
+        _set_headers(response, story.revision, new)
         return ImportedStory(**StoryResponse.of(story).model_dump(), notes=notes)
 
 
-def _add_draw_routes(router: APIRouter, drawing: StoryDrawing, stories: Stories, jobs: Jobs) -> None:
+def _add_draw_routes(router: APIRouter, submitter: PanelJobSubmitter, stories: Stories, jobs: Jobs) -> None:
     @router.post("/{story}/draw", status_code=202)
     async def draw_panels(
         story: str, wanted: DrawRequest, response: Response, caller: CurrentCaller, idempotency_key: _Key = None
     ) -> DrawResponse:
         request = _request(f"draw/{story}", wanted, idempotency_key)
-        known = None if request is None else await stories.answered(request, caller.owner)
+        known = None if request is None else await stories.find_response(request, caller.owner)
         if known is not None:
-            _replayed(response, False)
+            _mark_replayed(response, False)
             return DrawResponse.model_validate(known)
-        answer = await drawing.draw(story, wanted, caller, request)
+        answer = await submitter.submit(story, wanted, caller, request)
         if request is not None:
-            await stories.keep_answer(request, answer.model_dump(mode="json"), caller.owner)
+            await stories.store_response(request, answer.model_dump(mode="json"), caller.owner)
         return answer
 
     @router.delete("/{story}/panels/{panel}/job")
     async def cancel_drawing(story: str, panel: str, caller: CurrentCaller) -> PanelResponse:
-        """Cancel what is being drawn for a panel, all variations of it."""
+        """Cancel the unfinished jobs of a panel, of all variations."""
         await _cancel(jobs, await stories.jobs_of(story, panel, caller.owner), caller.owner)
         return PanelResponse.of(await stories.get_panel(story, panel, caller.owner), story)
 
@@ -281,31 +282,31 @@ def _add_take_routes(router: APIRouter, stories: Stories) -> None:
         return DeletedStoryResponse(id=take, object="take.deleted")
 
 
-async def _uploaded(line: Request) -> bytes:
-    """The file of a form.
+async def _uploaded(request: Request) -> bytes:
+    """The content of the form field ``file``.
 
     Raises:
-        ApiError: there is none.
+        ApiError: the body is not a form, or has no such file.
     """
-    kind = line.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise ApiError(400, "send multipart/form-data with the story as file", code="content_type")
-    async with line.form(max_files=1, max_fields=1) as form:
+    async with request.form(max_files=1, max_fields=1) as form:
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise ApiError(400, "file: send the story as a file", "file", "missing")
         return await file.read()
 
 
-def _request(kind: str, body: BaseModel | None, key: str | None) -> RequestKey | None:
+def _request(kind: str, body: BaseModel | None, key: str | None) -> IdempotencyKey | None:
     if key is None:
         return None
-    said = None if body is None else body.model_dump(mode="json", exclude_unset=True)
-    return RequestKey(key, fingerprint([kind, said]))
+    content = None if body is None else body.model_dump(mode="json", exclude_unset=True)
+    return IdempotencyKey(key, fingerprint([kind, content]))
 
 
 def _expected(if_match: str | None) -> int | None:
-    """The revision that a client expects; one that there never is for a tag that is none of ours."""
+    """The revision of an ``If-Match`` header; -1, which matches none, for an unknown tag."""
     if if_match is None or if_match.strip() == "*":
         return None
     found = re.fullmatch(r'(?:W/)?"r(\d{1,9})"', if_match.strip())
@@ -316,13 +317,13 @@ def _mismatch(error: RevisionError) -> ApiError:
     return ApiError(412, str(error), "If-Match", "revision_mismatch", {"ETag": etag(error.revision)})
 
 
-def _tell(response: Response, revision: int, new: bool = True) -> None:
+def _set_headers(response: Response, revision: int, new: bool = True) -> None:
     response.headers["ETag"] = etag(revision)
     response.headers["Cache-Control"] = "no-store"
-    _replayed(response, new)
+    _mark_replayed(response, new)
 
 
-def _replayed(response: Response, new: bool) -> None:
+def _mark_replayed(response: Response, new: bool) -> None:
     if not new:
         response.headers["Idempotent-Replayed"] = "true"
 

@@ -33,7 +33,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PagesRequest(StrictRequest):
-    """How pages are laid out."""
+    """Page layout of an export."""
 
     panels_per_page: int = Field(4, ge=1, le=6)
     title_page: bool = True
@@ -44,11 +44,11 @@ class StoryRequest(StrictRequest):
     """``POST /v1/stories``."""
 
     title: Title
-    #: Goes into the prompt of every panel.
+    #: Appended to the prompt of every panel.
     style: Style = ""
     language: Language = "en"
     pages: PagesRequest = PagesRequest()
-    #: A line a panel; bullets and numbers in front of lines are dropped.
+    #: One panel per line; leading bullets and numbers are dropped.
     script: str = Field("", max_length=500_000)
 
     def values(self) -> StoryValues:
@@ -67,7 +67,7 @@ class StoryRequest(StrictRequest):
 
 
 class StoryChange(StrictRequest):
-    """``PATCH /v1/stories/<id>``: what is given is changed."""
+    """``PATCH /v1/stories/<id>``: only the given fields change."""
 
     title: Title | None = None
     style: Style | None = None
@@ -91,7 +91,7 @@ class BalloonField(StrictRequest):
 
 
 class PanelCharacterField(StrictRequest):
-    """How strongly a mentioned character acts."""
+    """The strengths of a mentioned character."""
 
     id: str = Field(max_length=48)
     strength: float = Field(1, ge=0, le=2)
@@ -100,7 +100,7 @@ class PanelCharacterField(StrictRequest):
 
 
 class PanelFields(StrictRequest):
-    """What may be said of a panel; the prompt mentions characters as ``@name`` or ``@"two words"``."""
+    """The editable fields of a panel; the prompt mentions characters as ``@name`` or ``@"two words"``."""
 
     prompt: Prompt = ""
     caption: str = Field("", max_length=1000)
@@ -113,7 +113,7 @@ class PanelFields(StrictRequest):
     with_characters: bool = True
 
     def values(self) -> PanelValues:
-        """What is given."""
+        """The fields that the client has sent."""
         given: dict[str, Any] = {
             name: getattr(self, name) for name in self.model_fields_set & PanelFields.model_fields.keys()
         }
@@ -125,7 +125,7 @@ class PanelFields(StrictRequest):
 
 
 class PanelChange(PanelFields):
-    """``PATCH /v1/stories/<id>/panels/<panel>``: what is given is changed."""
+    """``PATCH /v1/stories/<id>/panels/<panel>``: only the given fields change."""
 
     #: The take that is shown.
     chosen: str | None = Field(None, max_length=48)
@@ -135,7 +135,7 @@ class PanelsRequest(StrictRequest):
     """``POST /v1/stories/<id>/panels``."""
 
     panels: list[PanelFields] = Field(min_length=1, max_length=MAX_PANELS_A_REQUEST)
-    #: The id of a panel, or ``start``; by default they come at the end.
+    #: Insert after the panel of this id, or at the ``start``; by default at the end.
     after: str | None = Field(None, max_length=48)
 
 
@@ -152,9 +152,9 @@ def _distinct(panels: list[str] | None) -> list[str] | None:
 class DrawRequest(StrictRequest):
     """``POST /v1/stories/<id>/draw``."""
 
-    #: By default all whose picture is not what it would be now, and that are not hidden.
+    #: By default all that are dirty and not hidden.
     panels: Annotated[list[str], Field(max_length=MAX_PANELS_A_REQUEST), AfterValidator(_distinct)] | None = None
-    #: Variations of each.
+    #: Variations of each panel.
     n: int = Field(1, ge=1, le=MAX_VARIATIONS)
 
 
@@ -168,9 +168,9 @@ class TakeCharacter(BaseModel):
 
 
 class TakeSettings(BaseModel):
-    #: As it was written, with the story's style.
+    #: With mentions, and with the story's style.
     prompt: str
-    #: As it was drawn, with words in place of mentions.
+    #: The prompt of the model, with target words in place of mentions.
     revised_prompt: str
     characters: list[TakeCharacter]
     size: str
@@ -218,7 +218,7 @@ class PanelJobResponse(BaseModel):
     status: State
     step: int
     total: int
-    #: Jobs of the panel that have not ended, this one included.
+    #: Unfinished jobs of the panel, this one included.
     left: int
 
 
@@ -229,7 +229,7 @@ class PanelError(BaseModel):
 
 
 class MentionResponse(BaseModel):
-    """A mention in the prompt's characters ``start:end``; ``character`` is null where nobody has the name."""
+    """A mention; ``start:end`` is its span in the prompt, ``character`` null if the name is unknown."""
 
     name: str
     character: str | None
@@ -244,7 +244,7 @@ class MentionResponse(BaseModel):
 class PanelResponse(BaseModel):
     id: str
     object: Literal["panel"] = "panel"
-    #: Counts edits; neither a job nor a take changes it.
+    #: Incremented by every edit, not by jobs and takes.
     revision: int
     prompt: str
     mentions: list[MentionResponse]
@@ -261,12 +261,12 @@ class PanelResponse(BaseModel):
     #: Newest first.
     takes: list[TakeResponse]
     job: PanelJobResponse | None
-    #: It would be drawn otherwise now than the chosen take was, or there is none.
+    #: The chosen take was generated with other values, or no take is chosen.
     dirty: bool
-    #: Why nothing was drawn last time.
+    #: Why the last generation failed.
     error: PanelError | None
     etag: str
-    #: The event of the story that told of the panel's last change: of two answers the one with the higher is the newer.
+    #: Number of the panel's last change among the story's events: of two responses the one with the higher is newer.
     event: int
 
     @classmethod
@@ -300,7 +300,7 @@ class StorySummary(BaseModel):
     object: Literal["story"] = "story"
     created: int
     updated: int
-    #: Counts edits of the story's own values and of which panels it has in which order.
+    #: Incremented by edits of the story's own values, and by adding, deleting and reordering panels.
     revision: int
     title: str
     style: str
@@ -341,7 +341,7 @@ class StoryResponse(StorySummary):
 
 
 class ImportedStory(StoryResponse):
-    #: What could not be brought.
+    #: What could not be imported.
     notes: list[str]
 
 
@@ -369,7 +369,7 @@ class SkippedPanel(BaseModel):
 
 
 class DrawResponse(BaseModel):
-    """A job a panel and variation."""
+    """The submitted jobs, one per panel and variation, and the skipped panels."""
 
     object: Literal["list"] = "list"
     data: list[DrawnPanel]
@@ -389,7 +389,7 @@ class StoryEvent(StorySummary):
 
 
 class StoryPreviewEvent(BaseModel):
-    """The event ``preview``: a panel's picture in the making, as a small PNG."""
+    """The event ``preview``: a panel's unfinished image, as a small PNG."""
 
     panel: str
     job: str

@@ -232,7 +232,7 @@ export interface paths {
         post?: never;
         /**
          * Delete Generation
-         * @description Delete a picture with all of its files, a take from its story, too.
+         * @description Delete an image and its files; a take is deleted from its story, too.
          */
         delete: operations["delete_generation_v1_history__generation__delete"];
         options?: never;
@@ -249,7 +249,7 @@ export interface paths {
         };
         /**
          * Get Generation
-         * @description The picture in the format that it was drawn in, by default PNG.
+         * @description The image in the format that was requested, by default PNG.
          */
         get: operations["get_generation_v1_history__generation__png_get"];
         put?: never;
@@ -413,7 +413,7 @@ export interface paths {
         put?: never;
         /**
          * Import Story
-         * @description Open what ``export?format=story`` has written, here or elsewhere.
+         * @description Import a file of ``export?format=story``, from this or another installation.
          */
         post: operations["import_story_v1_stories_import_post"];
         delete?: never;
@@ -467,7 +467,7 @@ export interface paths {
         };
         /**
          * Events
-         * @description ``panel`` when anything of one has changed, ``story``, ``preview``, and ``deleted`` as the last.
+         * @description Events ``panel`` and ``story`` with the new state after a change, ``preview``, and ``deleted`` at the end.
          */
         get: operations["events_v1_stories__story__events_get"];
         put?: never;
@@ -487,7 +487,7 @@ export interface paths {
         };
         /**
          * Export Story
-         * @description A story as a file; pages by default as the story has them.
+         * @description A story as a file; the page layout is by default the story's own.
          */
         get: operations["export_story_v1_stories__story__export_get"];
         put?: never;
@@ -580,7 +580,7 @@ export interface paths {
         post?: never;
         /**
          * Cancel Drawing
-         * @description Cancel what is being drawn for a panel, all variations of it.
+         * @description Cancel the unfinished jobs of a panel, of all variations.
          */
         delete: operations["cancel_drawing_v1_stories__story__panels__panel__job_delete"];
         options?: never;
@@ -982,7 +982,7 @@ export interface components {
         };
         /**
          * DrawResponse
-         * @description A job a panel and variation.
+         * @description The submitted jobs, one per panel and variation, and the skipped panels.
          */
         DrawResponse: {
             /** Data */
@@ -1026,7 +1026,7 @@ export interface components {
         };
         /**
          * GenerationResponse
-         * @description A picture that was drawn; ``story`` and ``panel`` where it is a take.
+         * @description A generated image; ``story`` and ``panel`` are set if it is a take.
          */
         GenerationResponse: {
             /** Character */
@@ -1450,7 +1450,7 @@ export interface components {
         };
         /**
          * MentionResponse
-         * @description A mention in the prompt's characters ``start:end``; ``character`` is null where nobody has the name.
+         * @description A mention; ``start:end`` is its span in the prompt, ``character`` null if the name is unknown.
          */
         MentionResponse: {
             /** Character */
@@ -1510,7 +1510,7 @@ export interface components {
         };
         /**
          * PagesRequest
-         * @description How pages are laid out.
+         * @description Page layout of an export.
          */
         PagesRequest: {
             /**
@@ -1544,7 +1544,7 @@ export interface components {
         };
         /**
          * PanelChange
-         * @description ``PATCH /v1/stories/<id>/panels/<panel>``: what is given is changed.
+         * @description ``PATCH /v1/stories/<id>/panels/<panel>``: only the given fields change.
          */
         PanelChange: {
             /**
@@ -1594,7 +1594,7 @@ export interface components {
         };
         /**
          * PanelCharacterField
-         * @description How strongly a mentioned character acts.
+         * @description The strengths of a mentioned character.
          */
         PanelCharacterField: {
             /**
@@ -1626,7 +1626,7 @@ export interface components {
         };
         /**
          * PanelFields
-         * @description What may be said of a panel; the prompt mentions characters as ``@name`` or ``@"two words"``.
+         * @description The editable fields of a panel; the prompt mentions characters as ``@name`` or ``@"two words"``.
          */
         PanelFields: {
             /**
@@ -1835,7 +1835,7 @@ export interface components {
         State: "queued" | "running" | "done" | "failed" | "cancelled";
         /**
          * StoryChange
-         * @description ``PATCH /v1/stories/<id>``: what is given is changed.
+         * @description ``PATCH /v1/stories/<id>``: only the given fields change.
          */
         StoryChange: {
             /** Language */
@@ -2330,6 +2330,16 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": {
+                    /**
+                     * Boxes
+                     * @default []
+                     */
+                    boxes?: ([
+                        number,
+                        number,
+                        number,
+                        number
+                    ] | null)[];
                     /** Candidates */
                     candidates?: string | null;
                     /**
@@ -2352,6 +2362,11 @@ export interface operations {
                         number,
                         number
                     ] | null)[];
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Name */
                     name: string;
                     /**
@@ -2366,6 +2381,8 @@ export interface operations {
                     target_word?: string;
                 };
                 "multipart/form-data": {
+                    /** @description As JSON. */
+                    boxes?: string;
                     /** Candidates */
                     candidates?: string | null;
                     /**
@@ -2380,6 +2397,11 @@ export interface operations {
                     description?: string;
                     /** @description As JSON. */
                     faces?: string;
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Name */
                     name: string;
                     /**
@@ -2486,7 +2508,9 @@ export interface operations {
     draw_candidates_v1_characters_candidates_post: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2849,6 +2873,16 @@ export interface operations {
             content: {
                 "application/json": {
                     /**
+                     * Boxes
+                     * @default []
+                     */
+                    boxes?: ([
+                        number,
+                        number,
+                        number,
+                        number
+                    ] | null)[];
+                    /**
                      * Faces
                      * @default []
                      */
@@ -2858,12 +2892,24 @@ export interface operations {
                         number,
                         number
                     ] | null)[];
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Pictures */
                     pictures: string[];
                 };
                 "multipart/form-data": {
                     /** @description As JSON. */
+                    boxes?: string;
+                    /** @description As JSON. */
                     faces?: string;
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Pictures */
                     pictures: string[];
                 };
@@ -3643,6 +3689,7 @@ export interface operations {
             query?: never;
             header?: {
                 "X-Keep"?: string | null;
+                "Idempotency-Key"?: string | null;
             };
             path?: never;
             cookie?: never;
@@ -3661,6 +3708,16 @@ export interface operations {
                      * @default 1
                      */
                     body_strength?: number;
+                    /**
+                     * Boxes
+                     * @default []
+                     */
+                    boxes?: ([
+                        number,
+                        number,
+                        number,
+                        number
+                    ] | null)[];
                     /** Complexity */
                     complexity?: ("low" | "medium" | "high") | null;
                     /**
@@ -3676,6 +3733,11 @@ export interface operations {
                     input_fidelity?: ("low" | "high") | null;
                     /** Mask Scope */
                     mask_scope?: number | null;
+                    /**
+                     * Masks
+                     * @default []
+                     */
+                    masks?: (string | null)[];
                     /** Model */
                     model?: string | null;
                     /**
@@ -3855,6 +3917,7 @@ export interface operations {
             query?: never;
             header?: {
                 "X-Keep"?: string | null;
+                "Idempotency-Key"?: string | null;
             };
             path?: never;
             cookie?: never;
@@ -5215,7 +5278,7 @@ export interface operations {
     export_story_v1_stories__story__export_get: {
         parameters: {
             query: {
-                format: "pdf" | "cbz" | "zip" | "story";
+                format: "pdf" | "cbz" | "zip" | "png" | "story";
                 panels_per_page?: number | null;
                 title_page?: boolean | null;
                 paper?: ("a4" | "letter" | "square") | null;
@@ -5237,6 +5300,7 @@ export interface operations {
                     "application/pdf": unknown;
                     "application/vnd.comicbook+zip": unknown;
                     "application/zip": unknown;
+                    "image/png": unknown;
                 };
             };
             /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */

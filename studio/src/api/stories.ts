@@ -74,7 +74,7 @@ export const stories = {
   },
 };
 
-export type ExportFormat = 'pdf' | 'cbz' | 'zip' | 'story';
+export type ExportFormat = 'pdf' | 'cbz' | 'zip' | 'png' | 'story';
 
 export type Generation = Schemas['GenerationResponse'];
 

@@ -303,6 +303,8 @@ export const en = {
       cbzText: 'For comic readers',
       zip: 'Pictures',
       zipText: 'ZIP of PNG files',
+      png: 'Long picture',
+      pngText: 'All panels in one tall PNG',
       story: 'Story file',
       storyText: 'Opens in another studio',
     },

@@ -300,6 +300,8 @@ export const zh: Dictionary = {
       cbzText: '用于漫画阅读器',
       zip: '图片',
       zipText: 'PNG 文件的 ZIP 压缩包',
+      png: '长图',
+      pngText: '所有画面拼成一张长图',
       story: '故事文件',
       storyText: '可在其他工作室中打开',
     },

@@ -18,8 +18,8 @@ import type { ViewProps } from './StoryScreen';
 import { useDraft } from './useDraft';
 import classes from './Pages.module.css';
 
-const FORMATS = ['pdf', 'cbz', 'zip', 'story'] as const;
-const ENDINGS: Record<ExportFormat, string> = { pdf: 'pdf', cbz: 'cbz', zip: 'zip', story: 'story.zip' };
+const FORMATS = ['pdf', 'cbz', 'zip', 'png', 'story'] as const;
+const ENDINGS: Record<ExportFormat, string> = { pdf: 'pdf', cbz: 'cbz', zip: 'zip', png: 'png', story: 'story.zip' };
 
 export default function Pages({ story, actions }: ViewProps) {
   const { t } = useTranslation();

@@ -1,4 +1,4 @@
-"""Pictures that a client waits for are kept in the history, where it asks for that."""
+"""Saves the images of synchronous requests in the history, if the request has the header ``X-Keep: history``."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from typing import Annotated, Any
 from fastapi import Header
 
 from components.history.generation import NewGeneration
-from deploy.api.error_responses import ApiError
 from deploy.interfaces.protocols import Generator
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GenerationEvent, GenerationResult
 from deploy.interfaces.stories import Stories
 
-#: ``history`` keeps the pictures of a request for their owner.
+#: ``history`` saves the images of a request in the caller's history.
 Keep = Annotated[str | None, Header(alias="X-Keep", pattern="^history$")]
 
 
-class KeepingGenerator:
-    """A generator whose pictures are kept.
+class HistoryRecorder:
+    """A generator that saves its images in the history.
 
     Args:
-        prompt: as it was written.
-        model: that answers.
+        prompt: as sent by the client.
+        model: name of the served model.
     """
 
     def __init__(self, generator: Generator, stories: Stories, prompt: str, model: str) -> None:
@@ -32,21 +31,21 @@ class KeepingGenerator:
         self._prompt, self._model = prompt, model
 
     async def generate(self, request: GenerationRequest) -> GenerationResult:
-        await self._stories.refuse_more(request.owner)
+        await self._stories.check_quota(request.owner)
         result = await self._generator.generate(request)
-        await self._keep(request, result)
+        await self._save(request, result)
         return result
 
     async def stream(self, request: GenerationRequest, previews: int) -> AsyncGenerator[GenerationEvent, None]:
-        await self._stories.refuse_more(request.owner)
-        async with aclosing(self._generator.stream(request, previews)) as news:
-            async for each in news:
-                if isinstance(each, GenerationResult):
-                    await self._keep(request, each)
-                yield each
+        await self._stories.check_quota(request.owner)
+        async with aclosing(self._generator.stream(request, previews)) as events:
+            async for event in events:
+                if isinstance(event, GenerationResult):
+                    await self._save(request, event)
+                yield event
 
-    async def _keep(self, request: GenerationRequest, result: GenerationResult) -> None:
-        drawn = [
+    async def _save(self, request: GenerationRequest, result: GenerationResult) -> None:
+        images = [
             NewGeneration(
                 picture=image.image,
                 width=request.width,
@@ -58,7 +57,7 @@ class KeepingGenerator:
             )
             for image, seed in zip(result.images, request.seeds, strict=True)
         ]
-        await self._stories.keep(drawn, request.owner)
+        await self._stories.save_generations(images, request.owner)
 
     def _settings(self, request: GenerationRequest, result: GenerationResult) -> dict[str, Any]:
         characters = [
@@ -79,14 +78,8 @@ class KeepingGenerator:
         }
 
 
-def keeping(generator: Generator, stories: Stories | None, keep: str | None, prompt: str, model: str) -> Generator:
-    """The generator, with its pictures kept where a request asks for that.
-
-    Raises:
-        ApiError: it asks for that, and nothing keeps pictures here.
-    """
+def record_history(generator: Generator, stories: Stories, keep: str | None, prompt: str, model: str) -> Generator:
+    """The generator to use for a request: a `HistoryRecorder` if the request has the header ``X-Keep``."""
     if keep is None:
         return generator
-    if stories is None:
-        raise ApiError(400, "X-Keep: this service keeps no history", "X-Keep", "no_history")
-    return KeepingGenerator(generator, stories, prompt, model)
+    return HistoryRecorder(generator, stories, prompt, model)

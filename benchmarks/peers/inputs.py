@@ -1,6 +1,6 @@
-"""The inputs of every method: one U-Net, one adapter, one initial noise, encoded prompts and references.
+"""The inputs of all implementations: U-Net, adapter, initial noise, encoded prompts and references.
 
-Shapes: b pictures, t text tokens, n vision tokens, (h, w) latents.
+Shapes: b images, t text tokens, n vision tokens, (h, w) latents.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from components.model.text import TextFeatures, encode_prompts, size_conditionin
 from components.model.vision import VisionEncoder, VisionFeatures
 from components.model.words import token_mask
 
-#: (latents scaled for the model, timestep, step) -> guided prediction.
-Predictor = Callable[[Tensor, Tensor, int], Tensor]
+#: (latents scaled by the scheduler, timestep, step) -> guided noise prediction.
+NoisePredictor = Callable[[Tensor, Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
-class Scene:
-    """The inputs of one guided denoising of b pictures, each with one subject.
+class DenoisingInputs:
+    """The inputs of the guided denoising of b images, each with one subject.
 
     Args:
-        unet: the stock U-Net; an implementation works on a copy that shares its weights (`share_weights`).
-        adapter: its vision branch.
-        scheduler: copied by everyone who steps it.
+        unet: the U-Net without adapter; each implementation uses a copy that shares its weights (`share_weights`).
+        adapter: the RealCustom adapter for ``unet``.
+        scheduler: copied before use.
         noise: unit Gaussian [b, 4, h, w].
-        pixels: (height, width) of the pictures, for SDXL's size conditioning.
-        prompt, negative: of b prompts each.
-        reference, absent: features of the b references, and of one black picture.
+        pixels: (height, width) of the images, for SDXL's size conditioning.
+        prompt, negative: features of b prompts each.
+        reference, absent: features of the b references, and of one black image.
         words: weights [b, t] of the target words' tokens.
-        guidance_scale: classifier-free guidance.
-        guidance: how masks are found by default.
+        guidance_scale: classifier-free guidance scale.
+        guidance: default computation of the influence masks.
     """
 
     unet: UNet2DConditionModel
@@ -70,7 +70,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Implementation:
-    """An implementation of denoising: ``run(steps)`` returns the last latents; ``weights`` are held in memory."""
+    """An implementation of denoising: ``run(steps)`` returns the final latents; ``weights`` are its modules."""
 
     name: str
     run: Callable[[int], Tensor]
@@ -78,17 +78,19 @@ class Implementation:
 
 
 def share_weights(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """A U-Net with attention processors and configuration of its own, on the very same weights."""
+    """A copy of a U-Net with its own attention processors and configuration that shares the weights."""
     shared: dict[int, Any] = {id(t): t for t in chain(unet.parameters(), unet.buffers())}
     return copy.deepcopy(unet, shared)
 
 
 @torch.no_grad()
-def denoise(scene: Scene, predict: Predictor, steps: int, after_step: Callable[[], None] | None = None) -> Tensor:
-    """From noise to the last latents, as diffusers does it; ``after_step`` may look at what the step left behind."""
-    scheduler = copy.deepcopy(scene.scheduler)
-    scheduler.set_timesteps(steps, device=scene.noise.device)
-    latents = scene.noise * scheduler.init_noise_sigma
+def denoise(
+    inputs: DenoisingInputs, predict: NoisePredictor, steps: int, after_step: Callable[[], None] | None = None
+) -> Tensor:
+    """diffusers' denoising loop; returns the final latents. ``after_step`` is called after every step."""
+    scheduler = copy.deepcopy(inputs.scheduler)
+    scheduler.set_timesteps(steps, device=inputs.noise.device)
+    latents = inputs.noise * scheduler.init_noise_sigma
     for step, timestep in enumerate(scheduler.timesteps):
         predicted = predict(scheduler.scale_model_input(latents, timestep), timestep, step)
         latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
@@ -97,8 +99,10 @@ def denoise(scene: Scene, predict: Predictor, steps: int, after_step: Callable[[
     return latents
 
 
-def random_scene(size: Size, guidance: GuidanceConfig, guidance_scale: float, device: str, seed: int) -> Scene:
-    """One picture of ``size`` with random weights, texts and references: right in shape and cost only."""
+def random_inputs(
+    size: Size, guidance: GuidanceConfig, guidance_scale: float, device: str, seed: int
+) -> DenoisingInputs:
+    """Inputs for one image of ``size`` with random weights and features: they have the right shapes and cost only."""
     torch.manual_seed(seed)
     with torch.device(device):
         unet = UNet2DConditionModel(**size.unet())
@@ -108,23 +112,23 @@ def random_scene(size: Size, guidance: GuidanceConfig, guidance_scale: float, de
         for module in (unet, adapter):
             module.to(size.dtype).requires_grad_(False).eval()
 
-        def draw(*shape: int) -> Tensor:
+        def normal(*shape: int) -> Tensor:
             return torch.randn(shape, dtype=size.dtype)
 
         def text() -> TextFeatures:
-            return TextFeatures(draw(1, size.text_tokens, size.context_width), draw(1, size.pooled_width))
+            return TextFeatures(normal(1, size.text_tokens, size.context_width), normal(1, size.pooled_width))
 
         def features() -> VisionFeatures:
-            deep = draw(1, size.vision_tokens, size.vision_channels)
-            return VisionFeatures(deep, draw(1, 4 * size.vision_tokens, size.vision_channels))
+            deep = normal(1, size.vision_tokens, size.vision_channels)
+            return VisionFeatures(deep, normal(1, 4 * size.vision_tokens, size.vision_channels))
 
         words = torch.zeros(1, size.text_tokens, dtype=size.dtype)
         words[:, 5] = 1
-        return Scene(
+        return DenoisingInputs(
             unet=unet,
             adapter=adapter,
             scheduler=EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
-            noise=draw(1, 4, size.latent, size.latent),
+            noise=normal(1, 4, size.latent, size.latent),
             pixels=(8 * size.latent, 8 * size.latent),
             prompt=text(),
             negative=text(),
@@ -137,8 +141,8 @@ def random_scene(size: Size, guidance: GuidanceConfig, guidance_scale: float, de
 
 
 @torch.no_grad()
-def toy_scene(config: Config, cases: Sequence[Case]) -> Scene:
-    """Toy-world cases on the miniature that ``config`` names; without an adapter, a random one."""
+def toy_inputs(config: Config, cases: Sequence[Case]) -> DenoisingInputs:
+    """Inputs for toy-world cases with the miniature of ``config``; without ``model.adapter``, with a random adapter."""
     torch.manual_seed(config.seed)
     base = StableDiffusionXLPipeline.from_pretrained(config.model.base, dtype=torch.float32)
     vision = VisionEncoder.load(config.model, config.vision)
@@ -157,7 +161,7 @@ def toy_scene(config: Config, cases: Sequence[Case]) -> Scene:
         *(side // base.vae_scale_factor for side in (sampling.height, sampling.width)),
     )
     black = torch.full((1, 3, vision.reference_size, vision.reference_size), -1.0)
-    return Scene(
+    return DenoisingInputs(
         unet=base.unet,
         adapter=adapter,
         scheduler=base.scheduler,

@@ -1,0 +1,158 @@
+"""Trouble beside a job: it outlasts what fails around it, and does not take workers with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateColumn
+
+from components.access.limits import Cost, QuotaError, UsageLedger
+from components.access.store import TABLES as KEY_TABLES
+from components.database import open_database
+from components.jobs.job import JobProgress, Lease
+from components.jobs.queue import JobQueue
+from components.jobs.store import JobStore
+from components.jobs.tables import TABLES, jobs
+from tests.fixtures.job_stores import LEASE_S, JobStores, database, stores
+
+__all__ = ["database", "stores"]
+
+
+def claimed(stores: JobStores) -> Lease:
+    lease = stores.queue.claim()
+    assert lease is not None
+    return lease
+
+
+def test_a_job_waits_for_the_infrastructure_longer_each_time_and_then_gives_up(stores: JobStores) -> None:
+    job, began, waits = stores.submit(), stores.clock.now, []
+    while stores.state(job) == "queued":
+        lease = claimed(stores)
+        assert lease.attempt == 1, "what the infrastructure fails is no attempt"
+        assert stores.queue.postpone(lease, "no generator")
+        waited = stores.clock.now
+        while stores.state(job) == "queued" and stores.queue.claim() is None:
+            stores.clock.now += max(1.0, (stores.clock.now - waited) / 4)
+        if stores.state(job) == "running":
+            waits.append(stores.clock.now - waited)
+            with stores.engine.begin() as connection:
+                connection.execute(jobs.update().values(state="queued", attempts=0))
+    assert waits == sorted(waits) and waits[0] < 3 and 100 < waits[-1] < 160
+    assert 3600 < stores.clock.now - began < 3600 + 300
+    error = stores.store.get(job).error
+    assert error is not None and error["code"] == "gave_up" and "no generator" in error["message"]
+
+
+def test_a_generator_that_works_again_ends_the_trouble(stores: JobStores) -> None:
+    job = stores.submit()
+    for _ in range(3):
+        assert stores.queue.postpone(claimed(stores), "no generator")
+        stores.clock.now += 3000
+        stores.queue.renew(lease := claimed(stores), JobProgress(1, 8, 0, 2))
+        assert stores.queue.postpone(lease, "no generator")
+        stores.clock.now += 3000
+    assert stores.state(job) == "queued"
+
+
+def test_a_job_that_its_workers_die_with_is_given_up_after_the_second(stores: JobStores) -> None:
+    job = stores.submit()
+    for _ in range(2):
+        claimed(stores)
+        stores.clock.now += LEASE_S + 1
+    assert stores.queue.claim() is None
+    found = stores.store.get(job)
+    assert (found.state, found.attempts) == ("failed", 2)
+    assert found.error is not None and found.error["code"] == "process_killed"
+
+
+def test_a_job_that_kills_accuses_nobody_else(stores: JobStores) -> None:
+    """Whoever is processed with it is suspected, too, and then processed alone."""
+    killer, *innocent = (stores.submit() for _ in range(4))
+    late = stores.submit()
+    for _ in range(4):
+        claimed(stores)
+    stores.clock.now += LEASE_S + 1  # the worker dies
+    done = set[str]()
+    for _ in range(10):
+        if (lease := stores.queue.claim()) is None:
+            break
+        together = [lease, *filter(None, [stores.queue.claim()])]
+        assert len({each.job for each in together} - {late}) <= 1, "one suspect at a time"
+        if killer in {each.job for each in together}:
+            stores.clock.now += LEASE_S + 1
+            continue
+        for each in together:
+            assert stores.queue.finish(each, b"pictures")
+            done.add(each.job)
+    assert done == {*innocent, late} and stores.state(killer) == "failed"
+
+
+def test_a_generator_that_dies_with_a_job_counts_as_a_worker_does(stores: JobStores) -> None:
+    job = stores.submit()
+    assert stores.queue.suspect(claimed(stores), "a part was restarted") and stores.state(job) == "queued"
+    stores.clock.now += 6
+    assert stores.queue.suspect(claimed(stores), "a part was restarted") and stores.state(job) == "failed"
+    certain = stores.submit()
+    assert stores.queue.suspect(claimed(stores), "it made no progress with it", certain=True)
+    assert stores.state(certain) == "failed", "it does not kill a second one"
+
+
+# Charges
+
+
+def spent(stores: JobStores) -> int:
+    return UsageLedger(stores.engine, stores.clock).spent().get("k", 0)
+
+
+def test_a_job_and_its_charge_are_one(tmp_path: Path, database: str) -> None:
+    stores = JobStores(tmp_path, database, max_queued=1)
+    cost = Cost("k", 60, 100)
+    stores.submit(cost=cost)
+    assert spent(stores) == 60
+    with pytest.raises(QuotaError, match="fewer than 60 are left"):
+        stores.submit(cost=cost)
+    roomy = JobStore(stores.engine, stores.files, 5, stores.clock)
+    assert len(roomy.page()) == 1, "what cannot be charged is no job"
+    with pytest.raises(Exception, match="too many jobs are waiting"):
+        stores.submit(cost=Cost("k", 10, 100))
+    assert spent(stores) == 60, "what is refused is not charged"
+
+
+@pytest.mark.parametrize("end", ["fail", "attempts", "killed", "gave up"])
+def test_every_failure_of_a_job_is_refunded_once(stores: JobStores, end: str) -> None:
+    job = stores.submit(cost=Cost("k", 60, 100))
+    queue = JobQueue(stores.engine, stores.files, LEASE_S, 1, stores.clock, give_up_s=0)
+    lease = claimed(stores)
+    if end == "fail":
+        assert queue.fail(lease, {"message": "no"}) and not queue.fail(lease, {"message": "no"})
+    elif end == "attempts":
+        assert queue.retry(lease, "no")
+    elif end == "killed":
+        stores.clock.now += LEASE_S + 1
+        assert queue.claim() is None
+    else:
+        assert queue.postpone(lease, "no generator")
+        stores.clock.now += 2
+        assert queue.postpone(claimed(stores), "no generator")
+    assert (stores.state(job), spent(stores)) == ("failed", 0)
+
+
+def test_jobs_of_an_earlier_release_are_gone_on_with(tmp_path: Path, database: str) -> None:
+    """Its table lacks the columns of trouble and of charges."""
+    added = {"trouble_since", "crashes", "charged_key", "charged_day", "charged_amount"}
+    engine = sa.create_engine(database)
+    with engine.begin() as connection:
+        old = [CreateColumn(c).compile(dialect=engine.dialect) for c in jobs.columns if c.name not in added]
+        connection.exec_driver_sql(f"CREATE TABLE jobs ({', '.join(map(str, old))}, UNIQUE (owner, idempotency_key))")
+        values = {c.name: 0 for c in jobs.columns if not c.nullable} | {"id": "job-" + "0" * 28, "owner": ""}
+        values |= {"state": "queued", "digest": "d", "payload": {"prompt": "a robot"}, "cancelling": False}
+        for name in added:
+            values.pop(name, None)
+        connection.execute(jobs.insert().values(values))
+    engine = open_database(tmp_path, database, (*TABLES, *KEY_TABLES))
+    stores = JobStores(tmp_path, database)
+    lease = claimed(stores)
+    assert lease.job == values["id"] and lease.attempt == 1
+    assert stores.queue.suspect(lease, "a part was restarted") and stores.state(lease.job) == "queued"
