@@ -311,4 +311,7 @@ def _module_name(path: str) -> str:
 
 
 def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "missing"
+    if not file.exists():
+        return "missing"
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -62,7 +62,7 @@ _SPARE_DISK, _NEEDED_MEMORY = 2 * 2**30, 2 * 2**30
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A model of the family: its directory below the root, its file of weights, and how it is built."""
 
     place: str
@@ -71,7 +71,11 @@ class _Part:
 
 
 def save_random_sdxl(
-    root: Path, captions: Iterable[str], seed: int = 0, dtype: torch.dtype = torch.bfloat16
+    root: Path,
+    captions: Iterable[str],
+    seed: int = 0,
+    dtype: torch.dtype = torch.bfloat16,
+    parts: Callable[[CLIPTokenizer], tuple[Part, ...]] | None = None,
 ) -> MiniatureLayout:
     """Write SDXL base, SigLIP so400m and DINOv2 large with random weights below ``root``, 9.3 GB in 16 bit.
 
@@ -79,6 +83,7 @@ def save_random_sdxl(
 
     Args:
         captions: texts whose words become tokens.
+        parts: the models, `sdxl_parts` by default.
 
     Raises:
         ArtifactError: there is too little disk space or memory, or ``root`` holds parts of another seed or dtype.
@@ -87,7 +92,7 @@ def save_random_sdxl(
     _check_origin(root / _ORIGIN, {"seed": seed, "dtype": str(dtype).removeprefix("torch.")})
     layout = MiniatureLayout(root)
     tokenizer = build_tokenizer(captions, _MAX_TOKENS)
-    missing = [part for part in _parts(tokenizer) if not (root / part.place / part.weights).exists()]
+    missing = [part for part in (parts or sdxl_parts)(tokenizer) if not (root / part.place / part.weights).exists()]
     with torch.device("meta"):
         models = [part.build() for part in missing]
     layouts = [{name: tensor.to(dtype) for name, tensor in model.state_dict().items()} for model in models]
@@ -105,15 +110,16 @@ def save_random_sdxl(
     return layout
 
 
-def _parts(tokenizer: CLIPTokenizer) -> tuple[_Part, ...]:
+def sdxl_parts(tokenizer: CLIPTokenizer) -> tuple[Part, ...]:
+    """The family at full size."""
     in_diffusers, in_transformers = "diffusion_pytorch_model.safetensors", "model.safetensors"
     return (
-        _Part("base/unet", in_diffusers, partial(UNet2DConditionModel, **SDXL_UNET)),
-        _Part("base/vae", in_diffusers, _autoencoder),
-        _Part("base/text_encoder", in_transformers, partial(_clip_vit_l, tokenizer)),
-        _Part("base/text_encoder_2", in_transformers, partial(_clip_vit_bigg, tokenizer)),
-        _Part("siglip", in_transformers, partial(_siglip_so400m, tokenizer)),
-        _Part("dinov2", in_transformers, _dinov2_large),
+        Part("base/unet", in_diffusers, partial(UNet2DConditionModel, **SDXL_UNET)),
+        Part("base/vae", in_diffusers, _autoencoder),
+        Part("base/text_encoder", in_transformers, partial(_clip_vit_l, tokenizer)),
+        Part("base/text_encoder_2", in_transformers, partial(_clip_vit_bigg, tokenizer)),
+        Part("siglip", in_transformers, partial(_siglip_so400m, tokenizer)),
+        Part("dinov2", in_transformers, _dinov2_large),
     )
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from components.config import Config
 from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder, VisionFeatures
+from components.tensor_files import TensorFile, write_tensors
 from components.training.objective import UnconditionalInputs
 
 
@@ -44,12 +44,13 @@ def write_unconditional(config: Config, file: Path) -> None:
         "text_pooled": inputs.text_pooled,
     }
     partial = file.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    write_tensors(partial, tensors, tensors.__getitem__)
     os.replace(partial, file)
 
 
 def read_unconditional(file: Path) -> UnconditionalInputs:
     """What `write_unconditional` wrote."""
-    tensors = load_file(file)
+    stored = TensorFile(file)
+    tensors = {name: stored.read(name) for name in stored.layout}
     features = VisionFeatures(tensors["deep"], tensors["local"])
     return UnconditionalInputs(features, tensors["text_tokens"], tensors["text_pooled"])

@@ -203,9 +203,10 @@ def write_a_balloon(page: Page) -> None:
     page.get_by_label("Text 1").fill("Look, the sea!")
     balloon = page.get_by_role("button", name=re.compile("^Balloon 1"))
     before = balloon.bounding_box()
+    assert before
     balloon.press("ArrowDown")
-    after = balloon.bounding_box()
-    assert before and after and after["y"] > before["y"]
+    element = balloon.element_handle()
+    page.wait_for_function("([each, y]) => each.getBoundingClientRect().top > y", arg=[element, before["y"]])
     page.wait_for_timeout(1500)
 
 

@@ -97,7 +97,7 @@ def test_rows_of_pixels_are_encoded_as_preparation_would_have_done(datasets: dic
     stored, pixels = (read_all(config.training.dataset, "train") for config in datasets.values())
     assert pixels["picture"].dtype == torch.uint8 and "latents" not in pixels
     learner = Learner(datasets["text"], torch.device("cpu"))
-    encode = StepEncoder(datasets["text"], learner.vision, torch.device("cpu"))
+    encode = StepEncoder(datasets["text"], learner.load_vision(), torch.device("cpu"))
     stored_close = stored_in_half(encode.vae, encode.vision, largest=10)
     for other, prefix in ((False, ""), (True, "other_")):
         chosen = torch.full((len(pixels["time_ids"]),), other)
