@@ -176,6 +176,8 @@ def compare_takes(page: Page) -> None:
     dialog.get_by_role("button", name="Choose this take").click()
     expect(dialog.get_by_role("button", name="Choose this take")).to_have_count(1)
     page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_role("dialog")).to_have_count(1)
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
 

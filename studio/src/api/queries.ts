@@ -97,6 +97,7 @@ export function useStoryActions(id: string) {
   const reload = () => cache.invalidateQueries({ queryKey: queryKeys.story(id) });
 
   const changeStory = useMutation({
+    scope: { id: `values of ${id}` },
     mutationFn: ({ base, change }: { base: Story; change: StoryChange }) =>
       saveFields<StoryHead, StoryChange>({
         base,
@@ -111,6 +112,7 @@ export function useStoryActions(id: string) {
   });
 
   const changePanel = useMutation({
+    scope: { id: `panels of ${id}` }, // one after the other, each on what the last has made
     mutationFn: ({ base, change }: { base: Panel; change: PanelChange }) =>
       saveFields<Panel, PanelChange>({
         base,

@@ -1,6 +1,6 @@
 /** Small parts that many screens use. */
 import { Alert, Button, Group, Modal, Stack, Text, Title } from '@mantine/core';
-import type { ReactNode } from 'react';
+import { useEffect, type ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
 import { createStore, useStore } from '../lib/store';
 import { Icon, type IconName } from './Icon';
@@ -84,9 +84,24 @@ export function confirm(asked: Omit<Question, 'answer'>): Promise<boolean> {
   });
 }
 
+const above = createStore(0);
+
+/** Says that a dialog is open above another, which then stays when Escape closes this one. */
+export function useAbove(opened: boolean): void {
+  useEffect(() => {
+    if (!opened) return;
+    above.update((count) => count + 1);
+    return () => above.update((count) => count - 1);
+  }, [opened]);
+}
+
+/** Whether no dialog is open above. */
+export const useOnTop = (): boolean => useStore(above) === 0;
+
 export function ConfirmDialog() {
   const { t } = useTranslation();
   const asked = useStore(question);
+  useAbove(asked !== null);
   return (
     <Modal
       opened={asked !== null}

@@ -8,7 +8,7 @@ import { thumbnailOf, type Character } from '../../api/client';
 import { Problem } from '../../api/problem';
 import type { StoryActions } from '../../api/queries';
 import type { Panel, PanelCharacter, PanelChange, Story, Take } from '../../api/stories';
-import { confirm, ProblemNote } from '../../components/bits';
+import { confirm, ProblemNote, useAbove, useOnTop } from '../../components/bits';
 import { Icon } from '../../components/Icon';
 import { MentionField } from '../../components/MentionField';
 import { Picture } from '../../components/Picture';
@@ -41,8 +41,9 @@ export default function PanelEditor({ story, panel, cast, actions }: EditorProps
     if (next) go(`/stories/${story.id}/board/${next.id}`, { replace: true });
   };
   const number = place + 1;
+  const onTop = useOnTop();
   return (
-    <Modal.Root opened={panel !== null} onClose={close} size={1120} fullScreen={narrow ?? false} transitionProps={{ duration: 0 }}>
+    <Modal.Root opened={panel !== null} onClose={close} closeOnEscape={onTop} size={1120} fullScreen={narrow ?? false} transitionProps={{ duration: 0 }}>
       <Modal.Overlay />
       <Modal.Content aria-label={t('board.panel', { number })}>
         {panel && (
@@ -246,6 +247,7 @@ interface CompareProps {
 
 function Compare({ panel, number, opened, onClose, onChoose }: CompareProps) {
   const { t } = useTranslation();
+  useAbove(opened);
   return (
     <Modal
       opened={opened}
