@@ -25,7 +25,7 @@ from deploy import app
 from deploy.api.timeouts import backlog_retry_after_s
 from deploy.generator.loading import VersionLoader, warm_up_requests
 from deploy.generator.service import GenerationService, GeneratorLimits
-from deploy.interfaces.errors import BusyError, OwnerLimitError, UnavailableError
+from deploy.interfaces.errors import BusyError, OwnerLimitError, ReplicaDiedError, UnavailableError
 from deploy.interfaces.results import GenerationResult
 from deploy.status.metrics import GeneratorMetrics
 from deploy.status.readiness import UnhealthyError, check_progress, readiness_problems
@@ -122,7 +122,9 @@ def test_a_pipeline_that_does_not_come_back_is_noticed_and_given_up() -> None:
         service.abandon()
         return await asyncio.wait_for(asyncio.gather(*begun, return_exceptions=True), 5)
 
-    assert [type(error) for error in asyncio.run(hang())] == [UnavailableError] * 3, "all are told at once"
+    errors = asyncio.run(hang())
+    assert [type(error) for error in errors] == [ReplicaDiedError] * 3, "all are told at once"
+    assert not any(error.alone for error in errors), "any of them may be what it hangs on"
     with pytest.raises(UnavailableError, match="restarted"):
         asyncio.run(service.generate(PLAIN))
     assert service.stats().ended == {Phase.FAILED: 3}
