@@ -123,8 +123,8 @@ def test_a_pipeline_that_does_not_come_back_is_noticed_and_given_up() -> None:
         return await asyncio.wait_for(asyncio.gather(*begun, return_exceptions=True), 5)
 
     errors = asyncio.run(hang())
-    assert [type(error) for error in errors] == [ReplicaDiedError] * 3, "all are told at once"
-    assert not any(error.alone for error in errors), "any of them may be what it hangs on"
+    assert all(isinstance(error, UnavailableError) for error in errors), "all are told at once"
+    assert isinstance(errors[0], ReplicaDiedError), "it was worked on; the others, where they had begun"
     with pytest.raises(UnavailableError, match="restarted"):
         asyncio.run(service.generate(PLAIN))
     assert service.stats().ended == {Phase.FAILED: 3}
