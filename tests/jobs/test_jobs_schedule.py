@@ -18,6 +18,8 @@ from tests.fixtures.job_stores import ATTEMPTS, LEASE_S, JobStores, database
 __all__ = ["database"]
 
 INDEX = st.integers(0, 99)
+#: How many workers may die with a job, by default.
+CRASHES = 2
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Expected:
     state: State = State.QUEUED
     cancelling: bool = False
     attempts: int = 0
+    crashes: int = 0
     token: str | None = None
     until: float = 0.0
     not_before: float = 0.0
@@ -81,16 +84,20 @@ class Schedule(RuleBasedStateMachine):
             if job.state is State.RUNNING and job.until <= now:
                 if job.cancelling:
                     self._settle(job, State.CANCELLED)
-                elif job.attempts >= ATTEMPTS:
+                elif job.attempts >= ATTEMPTS or job.crashes + 1 >= CRASHES:
                     self._settle(job, State.FAILED)
         if lease is None:
+            running = [j for j in self.jobs.values() if j.state is State.RUNNING]
+            suspected = any(j.crashes and j.until >= now for j in running)  # nothing dubious runs beside it
             waiting = [j for j in self.jobs.values() if j.state is State.QUEUED and j.not_before < now - 1]
-            dead = [j for j in self.jobs.values() if j.state is State.RUNNING and j.until < now - 1]
+            waiting = [j for j in waiting if not (suspected and j.crashes)]
+            dead = [j for j in running if j.until < now - 1 and not suspected]
             assert not waiting and not dead, "there was something to claim"
             return
         job = self.jobs[lease.job]
         assert job.state is State.QUEUED or (job.state is State.RUNNING and job.until <= now), "it was somebody's"
         assert lease.attempt == job.attempts + 1 <= ATTEMPTS
+        job.crashes += job.state is State.RUNNING
         job.state, job.token, job.attempts, job.until = State.RUNNING, lease.token, lease.attempt, now + LEASE_S
         self.leases.append(lease)
 
