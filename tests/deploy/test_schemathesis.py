@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -58,10 +59,25 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
     return Service(app, {"Authorization": f"Bearer {key}"})
 
 
-@INTERFACE.parametrize()
-@settings(PATIENT, max_examples=10)
-def test_no_request_makes_the_service_fail(case: Any, service: Service) -> None:
-    check(case, service)
+def operation_tests(name: str, examples: int, *marks: pytest.MarkDecorator) -> dict[str, Any]:
+    """A test for each operation with a name of its own: Schemathesis gives all one id, by which processes know them."""
+
+    def test_of(path: str, method: str) -> Any:
+        def test(case: Any, service: Service) -> None:
+            check(case, service)
+
+        made = INTERFACE.include(path=path, method=method).parametrize()(settings(PATIENT, max_examples=examples)(test))
+        for mark in marks:
+            made = mark(made)
+        return made
+
+    operations = [found.ok() for found in INTERFACE.get_all_operations()]
+    labels = [re.sub(r"\W+", "_", f"{each.method}_{each.path}").strip("_").lower() for each in operations]
+    made = [test_of(each.path, each.method) for each in operations]
+    return {f"test_{name}_{label}": test for label, test in zip(labels, made, strict=True)}
+
+
+globals().update(operation_tests("no_request_makes_the_service_fail", 10))
 
 
 def test_good_requests_were_among_them() -> None:
@@ -70,11 +86,7 @@ def test_good_requests_were_among_them() -> None:
     assert {"POST /v1/images/generations", "POST /v1/jobs", "GET /v1/characters", "GET /v1/models"} <= GOOD
 
 
-@pytest.mark.slow
-@INTERFACE.parametrize()
-@settings(PATIENT, max_examples=300)
-def test_no_request_of_many_makes_the_service_fail(case: Any, service: Service) -> None:
-    check(case, service)
+globals().update(operation_tests("no_request_of_many_makes_the_service_fail", 300, pytest.mark.slow))
 
 
 def check(case: Any, service: Service) -> None:

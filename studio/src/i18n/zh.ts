@@ -386,7 +386,7 @@ export const zh: Dictionary = {
     originalAlt: '图片 {{number}}',
     removePicture: '移除图片 {{number}}',
     correct: '修正抠图',
-    correctPicture: '修正图片 {{number}} 的抠图',
+    correctPicture: '修正抠图：图片 {{number}}',
     lastPicture: '角色至少需要一张图片。请先添加另一张。',
     adviceGood: '很好：够大、清晰、易于抠图。',
     advice: '建议',
