@@ -94,13 +94,11 @@ class Lag:
             self.longest_s, last = max(self.longest_s, now - last), now
 
 
-@pytest.fixture(autouse=True)
-def small_heap() -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module")
+def small_heap() -> None:
     """The collector passes over what other tests have left, which would cost the thread of the event loop seconds."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @contextmanager
