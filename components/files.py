@@ -47,11 +47,21 @@ def adding_files(directory: Path, last: str | None = None) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+@contextmanager
+def replacing_file(file: Path) -> Iterator[Path]:
+    """A hidden sibling to write; it takes the place of ``file`` when the block ends without an error."""
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_whole(file: Path, text: str) -> None:
-    """Write ``text`` in the place of what ``file`` held; a reader sees the old text or the new one."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(text)
-    os.replace(partial, file)
+    """Write ``text`` in UTF-8 in the place of what ``file`` held; a reader sees the old text or the new one."""
+    with replacing_file(file) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def replace_directory(staging: Path, directory: Path) -> None:

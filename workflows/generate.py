@@ -12,6 +12,7 @@ from components.data.decode import decode_mask, decode_with_alpha
 from components.data.region import find_mask
 from components.data.schema import Box
 from components.errors import DataError, WordError
+from components.files import replacing_file
 from components.model.naming import WordNamer
 from components.model.subjects import Subject
 from components.model.words import require_word
@@ -61,9 +62,8 @@ def run(
         **config.sampling.arguments,
         generator=torch.Generator().manual_seed(seed),
     )
-    partial = output.with_name(f".{output.name}.partial")
-    result.images[0].save(partial, format="PNG")
-    partial.replace(output)
+    with replacing_file(output) as partial:
+        result.images[0].save(partial, format="PNG")
     print(f"wrote {output}")
 
 

@@ -25,6 +25,7 @@ from components.cluster import connect
 from components.config import Config
 from components.errors import ConfigError
 from components.evaluation.toybench import Case, cases, score_subjects
+from components.files import replacing_file
 from components.judges.judge import Judge
 from components.pictures import rows_of_pictures, to_png
 from components.registry import promotion, versions
@@ -166,9 +167,8 @@ def _save(config: Config, chosen: list[Case], shown: list[Shown]) -> Path:
     )
     path = config.quickstart.output / "quickstart.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    sheet.save(partial, format="PNG")
-    partial.replace(path)
+    with replacing_file(path) as partial:
+        sheet.save(partial, format="PNG")
     return path
 
 

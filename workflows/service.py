@@ -12,6 +12,7 @@ import typer
 from components.client import Character, Choice, Client, Pictures
 from components.data.schema import Box
 from components.errors import DataError, NotFoundError
+from components.files import replacing_file
 
 #: Environment variable of the key, since other users can read command lines.
 API_KEY = "REALCUSTOM_API_KEY"
@@ -68,7 +69,8 @@ def generate_image(
         else:
             chosen = [Choice(find(client, who).id, word) for who in characters]
             pictures = client.generate(prompt, chosen, seed=seed, output_format=kind)
-    pictures[0].save(output.with_name(f".{output.name}.partial")).replace(output)
+    with replacing_file(output) as partial:
+        pictures[0].save(partial)
     _print_notes(pictures)
     print(f"wrote {output}")
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from components.client import Client, Story
 from components.client.stories import export_format
 from components.errors import DataError, NotFoundError
+from components.files import replacing_file
 from workflows.entry import one_line_errors
 from workflows.service import LOCAL, ServiceUrl, connect
 
@@ -89,9 +90,8 @@ def export(
                 "--to: name it .pdf, .cbz, .png, pictures.zip (its PNG files) or story.zip (to import elsewhere)"
             )
         data = client.stories.export(find(client, which).id, kind)
-        partial = to.with_name(f".{to.name}.partial")
-        partial.write_bytes(data)
-        partial.replace(to)
+        with replacing_file(to) as partial:
+            partial.write_bytes(data)
     print(f"wrote {to}")
 
 

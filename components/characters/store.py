@@ -98,23 +98,13 @@ class CharacterStore:
         Raises:
             PictureCountError: there would be more than ``most``.
         """
-        added: tuple[Picture, ...] = ()
 
-        def change(pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
+        def change(pictures: tuple[Picture, ...], added: tuple[Picture, ...]) -> tuple[Picture, ...]:
             if len(pictures) + len(references) > most:
                 raise PictureCountError(f"a character has at most {most} pictures: remove one first")
             return (*pictures, *added)
 
-        change(self.get(identifier, owner).pictures)  # to fail before files are written
-        added = tuple(self._files.put(identifier, reference) for reference in references)
-        try:
-            return self._change_pictures(identifier, owner, change)
-        except PictureCountError:
-            self._files.discard(identifier, added)
-            raise
-        except NotFoundError:  # the character was deleted
-            self._files.clear(identifier)
-            raise
+        return self._put_pictures(identifier, owner, references, change)
 
     def remove_picture(self, identifier: str, picture: str, owner: str | None = None) -> Character:
         """Remove a picture and its files.
@@ -144,23 +134,13 @@ class CharacterStore:
         Raises:
             PictureNotFoundError: the character has no such picture.
         """
-        added: Picture | None = None
 
-        def change(pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
+        def change(pictures: tuple[Picture, ...], added: tuple[Picture, ...]) -> tuple[Picture, ...]:
             if picture not in [kept.id for kept in pictures]:
                 raise PictureNotFoundError("the character has no such picture; list the existing ones")
-            return tuple(added if added and kept.id == picture else kept for kept in pictures)
+            return tuple(new for kept in pictures for new in (added if kept.id == picture else (kept,)))
 
-        change(self.get(identifier, owner).pictures)  # to fail before files are written
-        added = self._files.put(identifier, reference)
-        try:
-            changed = self._change_pictures(identifier, owner, change)
-        except PictureNotFoundError:
-            self._files.discard(identifier, [added])
-            raise
-        except NotFoundError:  # the character was deleted
-            self._files.clear(identifier)
-            raise
+        changed = self._put_pictures(identifier, owner, [reference], change)
         self._files.discard(identifier, [Picture(picture)])
         return changed
 
@@ -228,6 +208,28 @@ class CharacterStore:
     def sweep(self, older_than_s: float = 3600) -> int:
         """Remove files without a row that are older than ``older_than_s``; returns how many."""
         return sweep(self.objects, "char", self._wanted, older_than_s)
+
+    def _put_pictures(
+        self,
+        identifier: str,
+        owner: str | None,
+        references: Sequence[Reference],
+        change: Callable[[tuple[Picture, ...], tuple[Picture, ...]], tuple[Picture, ...]],
+    ) -> Character:
+        """Write the files of references, then replace the pictures by ``change`` of them and the new ones.
+
+        ``change`` may raise PictureCountError or PictureNotFoundError; then no file is left.
+        """
+        change(self.get(identifier, owner).pictures, ())  # to fail before files are written
+        added = tuple(self._files.put(identifier, reference) for reference in references)
+        try:
+            return self._change_pictures(identifier, owner, lambda pictures: change(pictures, added))
+        except (PictureCountError, PictureNotFoundError):
+            self._files.discard(identifier, added)
+            raise
+        except NotFoundError:  # the character was deleted
+            self._files.clear(identifier)
+            raise
 
     def _change_pictures(
         self, identifier: str, owner: str | None, change: Callable[[tuple[Picture, ...]], tuple[Picture, ...]]

@@ -17,6 +17,7 @@ from components.evaluation.encoders import encoder_names
 from components.evaluation.model_facts import model_facts
 from components.evaluation.statistics import Estimate, bootstrap, mean
 from components.evaluation.toybench import Measured, measure_subjects
+from components.files import replacing_file
 from components.fingerprint import fingerprint
 from components.judges.judge import Judge
 from components.model.pipeline import RealCustomPipeline
@@ -123,6 +124,5 @@ def _by_group(groups: tuple[str, ...], values: np.ndarray) -> np.ndarray:
 
 def _write(metrics: Mapping[str, np.ndarray], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    pq.write_table(pa.table(dict(metrics)), partial)
-    partial.replace(file)
+    with replacing_file(file) as partial:
+        pq.write_table(pa.table(dict(metrics)), partial)

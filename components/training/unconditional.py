@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
 from components.config import Config
+from components.files import replacing_file
 from components.model.text import encode_prompts
 from components.model.vision import VisionEncoder, VisionFeatures
 from components.tensor_files import TensorFile, write_tensors
@@ -43,9 +43,8 @@ def write_unconditional(config: Config, file: Path) -> None:
         "text_tokens": inputs.text_tokens,
         "text_pooled": inputs.text_pooled,
     }
-    partial = file.with_suffix(".partial")
-    write_tensors(partial, tensors, tensors.__getitem__)
-    os.replace(partial, file)
+    with replacing_file(file) as partial:
+        write_tensors(partial, tensors, tensors.__getitem__)
 
 
 def read_unconditional(file: Path) -> UnconditionalInputs:

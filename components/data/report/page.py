@@ -13,6 +13,7 @@ from PIL import Image
 from components.data.manifest import REJECTS
 from components.data.report.drawing import LARGE, SMALL, Share, Thumbnail, extent, outline, share, thumbnail
 from components.data.report.summary import AcceptedRow, Reason, RejectedRow, marked, size_of, summarize
+from components.files import write_whole
 
 REPORT = "report.html"
 #: Maximum length of a caption on the page.
@@ -91,9 +92,7 @@ def write_report(directory: Path, pictures: PictureLoader, name: str) -> Path:
         configuration=yaml.safe_dump(summary.manifest.config, sort_keys=False, allow_unicode=True),
     )
     file = directory / REPORT
-    partial = file.with_name(f".{REPORT}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(file)
+    write_whole(file, page)
     return file
 
 

@@ -15,6 +15,7 @@ from components.evaluation.dreambench.image_store import ImageStore
 from components.evaluation.dreambench.photographs import read_photographs
 from components.evaluation.dreambench.protocol import BenchSubject, ImageSpec, Protocol
 from components.evaluation.dreambench.result_tables import BY_OTHERS, TITLES, ResultTable, as_text
+from components.files import write_whole
 
 #: Maximum number of subjects, and of images of each; side of the images in pixels.
 SUBJECTS, PICTURES, SIDE = 40, 6, 176
@@ -64,9 +65,7 @@ def write_gallery(
         subjects=[_shown(config, protocol, images, s, pairs[s.name], metrics) for s in protocol.subjects[:SUBJECTS]],
         base=config.model.base,
     )
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(file)
+    write_whole(file, page)
 
 
 def _shown(

@@ -20,6 +20,7 @@ from components.evaluation.dreambench.result_tables import BY_OTHERS, TITLES, Re
 from components.evaluation.dreambench.score import real_row, score_missing
 from components.evaluation.encoders import encoder_names
 from components.evaluation.model_facts import model_facts
+from components.files import replacing_file, write_whole
 from components.fingerprint import fingerprint
 
 PICTURES, TABLES, GALLERY, PROTOCOL = "pictures.parquet", "tables.md", "gallery.html", "protocol.json"
@@ -94,8 +95,8 @@ def _report(
     photographs = {subject.name: images.row(real_row(subject.name)) for subject in protocol.subjects}
     made = tables(scores, photographs, metrics[-1])
     _write_rows(rows, metrics, directory / PICTURES)
-    _write(directory / TABLES, "\n".join([_heading(protocol, facts), *map(_markdown, made)]))
-    _write(directory / PROTOCOL, json.dumps({**facts, "missing": protocol.missing}, indent=1))
+    write_whole(directory / TABLES, "\n".join([_heading(protocol, facts), *map(_markdown, made)]))
+    write_whole(directory / PROTOCOL, json.dumps({**facts, "missing": protocol.missing}, indent=1))
     write_gallery(directory / GALLERY, config, protocol, images, rows, made)
     return Outcome(directory, rows, metrics, made, *done)
 
@@ -103,9 +104,8 @@ def _report(
 def _write_rows(rows: list[dict[str, Any]], metrics: tuple[str, ...], file: Path) -> None:
     fixed = {"prompt": pa.int32(), "seed": pa.int64(), "live": pa.bool_(), **{name: pa.float64() for name in metrics}}
     schema = pa.schema([(name, fixed.get(name, pa.string())) for name in rows[0]])
-    partial = file.with_name(f".{file.name}.partial")
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial)
-    partial.replace(file)
+    with replacing_file(file) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial)
 
 
 def _heading(protocol: Protocol, facts: dict[str, Any]) -> str:
@@ -124,9 +124,3 @@ def _markdown(table: ResultTable) -> str:
         cells = " | ".join(as_text(row.cells[name]) for name in table.metrics)
         lines.append(f"| {row.name} | {cells} | {BY_OTHERS if row.by_others else ''} |")
     return "\n".join(lines) + "\n"
-
-
-def _write(file: Path, text: str) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)

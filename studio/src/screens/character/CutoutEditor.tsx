@@ -11,6 +11,7 @@ import { Icon } from '../../components/Icon';
 import { Picture } from '../../components/Picture';
 import { boxBetween, moveBox, resizeBox, type Box } from '../../lib/region';
 import { loadRegion, maskFile, paint, showRegion, subjectBox, type Region } from './regionCanvas';
+import shared from './Character.module.css';
 import classes from './CutoutEditor.module.css';
 
 type Tool = 'box' | 'add' | 'erase';
@@ -201,7 +202,7 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
             </Button>
           </>
         )}
-        <figure className={classes.result}>
+        <figure className={`${shared.figure} ${classes.result}`}>
           <Picture path={picture.cutout} alt={t('character.cutoutAlt', { number })} plain eager />
           <figcaption>{t('cutout.result')}</figcaption>
         </figure>
