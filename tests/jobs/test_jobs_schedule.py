@@ -48,7 +48,8 @@ class Schedule(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stores = JobStores(Path(tempfile.mkdtemp()), self.url, max_queued=1000)
+        self.folder = tempfile.TemporaryDirectory(prefix="realcustom-")
+        self.stores = JobStores(Path(self.folder.name), self.url, max_queued=1000)
         with self.stores.engine.begin() as connection:
             for table in TABLES:
                 connection.execute(table.delete())
@@ -64,6 +65,7 @@ class Schedule(RuleBasedStateMachine):
         for job in self.jobs:
             assert State(self.stores.state(job, self.jobs[job].owner)).final
         self.stores.engine.dispose()
+        self.folder.cleanup()
 
     def _of(self, lease: Lease) -> Expected | None:
         """The job of a lease that still is its."""
