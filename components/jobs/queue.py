@@ -4,7 +4,8 @@ When a worker dies, its lease expires and another worker starts the job again. I
 token is outdated and its result is dropped. A job is executed at least once and ends exactly once.
 
 A job that a worker or a generator has died with is suspected of having killed it, and so are all jobs that were
-processed beside it. Only one suspected job is processed at a time, so that a second death accuses no other job.
+processed beside it. Only one suspected job is processed at a time, so that a second death accuses no other job. A
+worker that finds its lease lost lives, and says so: it was slow, or the database did not answer.
 
     queued ──► running ──► done, failed, cancelled
        ▲          │
@@ -151,6 +152,13 @@ class JobQueue:
         if certain or before + 1 >= self._max_crashes:
             return self.fail(lease, _killed(before + 1, reason))
         return self._requeue(lease, lease.attempt, _SUSPECTED_DELAY_S, crashes=before + 1)
+
+    def survived(self, lease: Lease) -> bool:
+        """Take back the death that the loss of a lease was counted as; False if there is none to take back."""
+        lost = (jobs.c.id == lease.job) & (jobs.c.token != lease.token) & (jobs.c.crashes > 0)
+        lost &= jobs.c.state.in_([State.QUEUED, State.RUNNING])
+        with self._engine.begin() as connection:
+            return connection.execute(jobs.update().where(lost).values(crashes=jobs.c.crashes - 1)).rowcount == 1
 
     def release(self, lease: Lease, delay_s: float = 0.0) -> bool:
         """Return a job to the queue without counting the attempt."""

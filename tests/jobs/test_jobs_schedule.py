@@ -154,6 +154,17 @@ class Schedule(RuleBasedStateMachine):
             job.state, job.not_before = State.QUEUED, self.stores.clock.now + 3
             job.attempts -= how == "release"
 
+    @precondition(lambda self: self.leases)
+    @rule(index=INDEX)
+    def survive(self, index: int) -> None:
+        """A worker that was late takes back the death that it was thought to have died, and no other."""
+        lease = self.leases[index % len(self.leases)]
+        job = self.jobs.get(lease.job)
+        pardoned = job is not None and not job.state.final and job.token != lease.token and job.crashes > 0
+        assert self.stores.queue.survived(lease) is pardoned
+        if job is not None:
+            job.crashes -= pardoned
+
     @precondition(lambda self: self.jobs)
     @rule(index=INDEX)
     def cancel(self, index: int) -> None:
