@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 
 from components.config import Config, load_config
+from components.cut_outs import CutOut, cut_out
 from components.data.region import subject_mask
 from components.model.naming import WordNamer
 from components.model.pipeline import RealCustomOutput, RealCustomPipeline
 from components.model.subjects import Subject, Subjects
-from components.pictures import CutOut, cut_out, rows_of_pictures
+from components.pictures import rows_of_pictures
 from components.progress import quiet_libraries
 from components.world.identities import sample_identity
 from components.world.scenes import draw_reference_picture

@@ -42,7 +42,7 @@ from components.model.attention import (
     SubjectContext,
     VisionKeyValues,
 )
-from components.model.guidance import Norm, average_maps, min_max, normalize, select_scope
+from components.model.influence_mask import Norm, average_maps, min_max, normalize, select_scope
 from components.model.official import meta_adapter, meta_unet, official_scheduler
 from components.model.projector import build_projector
 from components.model.vision import VisionFeatures

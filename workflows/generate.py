@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from components.config import Config
+from components.cut_outs import cut_out
 from components.data.decode import decode_mask, decode_with_alpha
 from components.data.region import find_mask
 from components.data.schema import Box
@@ -16,7 +17,6 @@ from components.files import replacing_file
 from components.model.naming import WordNamer
 from components.model.subjects import Subject
 from components.model.words import require_word
-from components.pictures import cut_out
 from components.registry import versions
 
 

@@ -21,10 +21,10 @@ from PIL import Image
 from pydantic import BaseModel
 
 from components.config import Config, load_config
+from components.cut_outs import cut_out
 from components.data.region import subject_mask
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
-from components.pictures import cut_out
 from components.progress import quiet_libraries
 
 

@@ -14,6 +14,7 @@ from components.batch.row import BatchRow, SubjectRow
 from components.characters.character import SubjectTokens
 from components.characters.store import CharacterStore
 from components.config import Config
+from components.cut_outs import cut_out
 from components.data.decode import decode_with_alpha
 from components.data.region import find_mask
 from components.data.source_files import SourceFiles
@@ -24,7 +25,6 @@ from components.engine.request import Phase, Request
 from components.errors import DataError
 from components.model.naming import WordNamer
 from components.model.subjects import Subject
-from components.pictures import cut_out
 
 #: Size of the caches of cut-outs and vision tokens; rows of one subject are often adjacent.
 _KEPT = 256

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from components.characters.advice import Advice
 from components.characters.target_word import Source
+from components.cut_outs import CutOut
 from components.data.schema import Box
 from components.errors import NotFoundError, RealCustomError
-from components.pictures import CutOut
 
 #: Maximum number of pictures of a character.
 MAX_PICTURES = 4

@@ -28,10 +28,10 @@ from components.characters.sweep import sweep
 from components.characters.tables import TABLES, new_id
 from components.characters.target_word import TargetWord
 from components.characters.upgrade import upgrade
+from components.cut_outs import cut_out_with_face
 from components.database import open_database
 from components.errors import NotFoundError
 from components.object_store import open_object_store
-from components.pictures import cut_out_with_face
 
 
 class CharacterStore:

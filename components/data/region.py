@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from components.cut_outs import clip_mask
 from components.data.decode import Decoded
 from components.data.schema import Box
 from components.errors import ConfigError
-from components.pictures import clip_mask
 
 #: Width of the border that is background when no box is given, as a share of the picture's sides.
 BORDER = 0.04

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components.config import Config
+from components.cut_outs import clip_mask, cut_out_with_face
 from components.data.aspect_buckets import Bucket, buckets, choose_bucket
 from components.data.crop import crop_to
 from components.data.decode import decode_mask, decode_with_alpha
@@ -20,7 +21,6 @@ from components.data.schema import AnnotatedSubject, Box
 from components.data.source_files import SourceFiles
 from components.errors import DataError
 from components.face_detector import FaceDetector
-from components.pictures import clip_mask, cut_out_with_face
 
 Pixels = NDArray[np.uint8]
 

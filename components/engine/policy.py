@@ -1,4 +1,7 @@
-"""Fairness, admission and early ends: the engine's decisions as pure functions of numbers."""
+"""Fairness, admission and early ends: the engine's decisions as pure functions of numbers.
+
+Which requests share a U-Net call (a lane) is decided in `components.engine.request_queue`, with these functions.
+"""
 
 from __future__ import annotations
 

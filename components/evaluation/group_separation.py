@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from components.config import Config
+from components.cut_outs import clip_mask, frame_of
 from components.evaluation.statistics import Estimate, mean
 from components.evaluation.toybench import generate_images
 from components.judges.judge import Judge
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
-from components.pictures import clip_mask, frame_of
 from components.world.identities import sample_identity
 from components.world.places import PLACES
 from components.world.scenes import SceneOptions, draw_reference_picture, render, sample_scene, write_caption

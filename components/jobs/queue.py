@@ -4,7 +4,8 @@ When a worker dies, its lease expires and another worker starts the job again. I
 token is outdated and its result is dropped. A job is executed at least once and ends exactly once.
 
 A job that a worker or a generator has died with is suspected of having killed it, and so are all jobs that were
-processed beside it. Only one suspected job is processed at a time, so that a second death accuses no other job.
+processed beside it. Only one suspected job is processed at a time, so that a second death accuses no other job. A
+worker that finds its lease lost lives, and says so: it was slow, or the database did not answer.
 
     queued ──► running ──► done, failed, cancelled
        ▲          │
@@ -152,6 +153,13 @@ class JobQueue:
             return self.fail(lease, _killed(before + 1, reason))
         return self._requeue(lease, lease.attempt, _SUSPECTED_DELAY_S, crashes=before + 1)
 
+    def survived(self, lease: Lease) -> bool:
+        """Take back the death that the loss of a lease was counted as; False if there is none to take back."""
+        lost = (jobs.c.id == lease.job) & (jobs.c.crashes > 0) & jobs.c.state.in_([State.QUEUED, State.RUNNING])
+        lost &= jobs.c.token.is_(None) | (jobs.c.token != lease.token)
+        with self._engine.begin() as connection:
+            return connection.execute(jobs.update().where(lost).values(crashes=jobs.c.crashes - 1)).rowcount == 1
+
     def release(self, lease: Lease, delay_s: float = 0.0) -> bool:
         """Return a job to the queue without counting the attempt."""
         return self._requeue(lease, lease.attempt - 1, delay_s)
@@ -162,13 +170,19 @@ class JobQueue:
             return connection.execute(sa.select(jobs.c.id).where(own)).first() is not None
 
     def _claimed(self, row: sa.RowMapping, now: float) -> dict[str, Any]:
-        """The new values of a job that no worker holds."""
+        """The new values of a job that no worker holds.
+
+        A death too many fails the job after another lease, in which a worker that lives can say so.
+        """
         if row["cancelling"]:
             return ending(State.CANCELLED, now)
         died = row["state"] == State.RUNNING
         crashes = row["crashes"] + died
         if died and crashes >= self._max_crashes:
-            return ending(State.FAILED, now) | {"error": _killed(crashes, "the worker died"), "crashes": crashes}
+            waiting = {"state": State.QUEUED, "crashes": crashes, "not_before": now + self._lease_s}
+            return waiting | {"token": None, "lease_until": None, "step": 0, "pictures_done": 0}
+        if crashes >= self._max_crashes:
+            return ending(State.FAILED, now) | {"error": _killed(crashes, "the worker died")}
         if row["attempts"] >= self._max_attempts:
             return ending(State.FAILED, now) | {"error": _given_up(row["attempts"], "the worker died")}
         return {

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from components.cut_outs import Frame, cut_out, frame_of
 from components.errors import ArtifactError
 from components.judges.identity_model import load_identity
 from components.judges.recognizer import LABELS, load_recognizer
-from components.pictures import Frame, cut_out, frame_of
 from components.world.scenes import write_caption
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from components.config import GuidanceConfig
-from components.model.guidance import (
+from components.model.influence_mask import (
     average_maps,
     multiply_self_attention,
     normalize,

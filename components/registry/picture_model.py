@@ -26,13 +26,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from components.config import SamplingConfig
+from components.cut_outs import cut_out
 from components.data.decode import decode_with_alpha
 from components.data.region import find_mask
 from components.errors import ConfigError, DataError
 from components.model.naming import WordNamer
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
-from components.pictures import cut_out
 from components.registry import checksums, origin, version_config
 from components.registry.model_signature import ImageRow, png_bytes, read_rows
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from components.pictures import CutOut, cut_out_with_face
+from components.cut_outs import CutOut, cut_out_with_face
 from components.world.identities import Identity, Split, sample_identity
 from components.world.places import PLACES, draw_place
 from components.world.sprites import View, draw_sprite

@@ -17,11 +17,12 @@ from deploy.api.middleware import BodySizeLimitMiddleware, UnexpectedErrorMiddle
 from deploy.api.openapi import install_openapi
 from deploy.api.operations.routes import operation_routes
 from deploy.api.request_metrics import RequestMetrics, RequestMetricsMiddleware
+from deploy.api.retry_after import RetryAfter
 from deploy.api.schema import ModelResponse
 from deploy.api.stories.history_routes import history_routes
 from deploy.api.stories.routes import story_routes
 from deploy.api.studio import studio_routes
-from deploy.api.timeouts import RetryAfter, TimeoutMiddleware
+from deploy.api.timeouts import TimeoutMiddleware
 from deploy.interfaces.protocols import Characters, Generator, Jobs
 from deploy.interfaces.stories import Stories
 from deploy.status.replica_status import ReplicaStatus

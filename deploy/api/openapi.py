@@ -8,8 +8,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from deploy.api.error_statuses import error_statuses
 from deploy.api.images.schema import CompletedImageEvent, PartialImageEvent
+from deploy.api.openapi_statuses import error_statuses
 
 _SCHEMAS = "#/components/schemas/{model}"
 #: FastAPI's schemas of validation errors, which `deploy.api.error_responses` replaces.

@@ -1,54 +1,14 @@
-"""The time limit of requests, and the Retry-After header of refused ones."""
+"""The time limit of requests."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from components.config import ServingConfig
-from components.jobs.job import QueueBusyError, QueueFullError
 from deploy.api.error_responses import error_response
-from deploy.interfaces.errors import BusyError, UnavailableError
-from deploy.status.replica_status import ReplicaReport, ReplicaStatus, read_reports
-
-#: Retry-After in seconds if nothing better is known, which is about a replica's restart; and the maximum.
-_RESTART_S = 5
-_MAX_S = 600
-
-
-class RetryAfter:
-    """Estimates from the replicas' reports when a refused request is likely to be accepted."""
-
-    def __init__(self, status: ReplicaStatus, serving: ServingConfig) -> None:
-        self._status, self._serving = status, serving
-
-    async def seconds(self, error: Exception) -> int | None:
-        """Seconds to wait after ``error``; None if a retry would fail again."""
-        known_s = getattr(error, "retry_after_s", None)
-        if known_s is not None:
-            return _bounded(known_s)
-        if not isinstance(error, BusyError | QueueFullError | QueueBusyError):
-            return _RESTART_S if isinstance(error, UnavailableError) else None
-        part = "generator" if isinstance(error, BusyError) else "jobs"
-        return backlog_retry_after_s(await read_reports(self._status), self._serving, part)
-
-
-def backlog_retry_after_s(reports: Iterable[ReplicaReport], serving: ServingConfig, part: str) -> int:
-    """Seconds until half of the mean backlog of a part's replicas is done.
-
-    Args:
-        part: whose queue is full: ``generator`` or ``jobs``.
-    """
-    backlogs = [report.backlog_s for report in reports if report.part == part]
-    if not backlogs:
-        return _RESTART_S
-    seconds = sum(backlogs) / len(backlogs)
-    if part == "generator":  # an engine's backlog does not include the requests that wait in Serve's queue
-        seconds *= 1 + serving.max_queued_requests / (serving.max_ongoing_requests * len(backlogs))
-    return _bounded(seconds / 2)
+from deploy.api.retry_after import RetryAfter
+from deploy.interfaces.errors import BusyError
 
 
 class TimeoutMiddleware:
@@ -77,7 +37,3 @@ class TimeoutMiddleware:
                 raise
             error = BusyError(f"the request was not done within {self._seconds:g} s; try again later")
             await error_response(error, await self._retry_after.seconds(error))(scope, receive, send)
-
-
-def _bounded(seconds: float) -> int:
-    return max(1, min(math.ceil(seconds), _MAX_S))

@@ -13,13 +13,13 @@ from components.characters.character import Reference
 from components.characters.target_word import TargetWord, stated_word
 from components.config import Config
 from components.content import ContentCheck
+from components.cut_outs import CutOut, cut_out, cut_out_with_face
 from components.data.decode import Decoded
 from components.data.region import find_mask
 from components.data.schema import Box
 from components.errors import DataError, WordError
 from components.face_detector import FaceDetector
 from components.model.naming import WordNamer
-from components.pictures import CutOut, cut_out, cut_out_with_face
 from deploy.characters.uploads import UploadReader
 from deploy.interfaces.errors import StatedRegionError
 from deploy.interfaces.protocols import Namer

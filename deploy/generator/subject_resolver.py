@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from components.characters.character import SubjectTokens
+from components.cut_outs import CutOut
 from components.errors import WordError
 from components.model.naming import Naming
 from components.model.words import find_word
-from components.pictures import CutOut
 from deploy.generator.token_cache import TokenCache
 from deploy.interfaces.errors import UnsupportedRequestError
 from deploy.interfaces.protocols import Namer, SubjectSource

@@ -32,6 +32,8 @@ _OUTDATED = {"message": "another version of the service has written this job: su
 _RENEWALS = 3
 #: Maximum seconds between two attempts to store an outcome.
 _LONGEST_PAUSE_S = 30.0
+#: How often a worker tries to say that it lives.
+_SURVIVAL_ATTEMPTS = 5
 #: What a generator raises whose database or store does not answer.
 _DATABASE_ERRORS, _STORE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError), (OSError,)
 _NOT_STORED = {"message": "the result could not be stored", "param": None, "code": "gave_up"}
@@ -76,6 +78,8 @@ class JobWorker:
                 await self._settle(lease, self._queue.cancelled, lease)
             elif lease_status is LeaseStatus.HELD:
                 await self._store_outcome(lease, job, generation, started)
+            else:
+                await self._survive(lease)
         except asyncio.CancelledError:
             await self._release(lease)
             raise
@@ -199,8 +203,19 @@ class JobWorker:
                 await asyncio.to_thread(self._queue.fail, lease, _NOT_STORED)
                 return
             if not await self._keep_lease(lease, pause_s):
+                await self._survive(lease)
                 return
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _survive(self, lease: Lease) -> None:
+        """Say that this worker did not die when it lost the lease."""
+        for _ in range(_SURVIVAL_ATTEMPTS):
+            try:
+                await asyncio.to_thread(self._queue.survived, lease)
+                return
+            except SQLAlchemyError as error:
+                log.warning("job %s: its lease was lost: %s", lease.job, type(error).__name__)
+            await asyncio.sleep(self._limits.tick_s)
 
     async def _keep_lease(self, lease: Lease, seconds: float) -> bool:
         """Renew the lease for ``seconds``; False if another worker has the job."""

@@ -23,6 +23,7 @@ ORDER = {
         "terminal",
         "progress",
         "fingerprint",
+        "cut_outs",
         "pictures",
         "precision",
         "cluster",

@@ -29,13 +29,13 @@ from components.batch.run import generate_table
 from components.characters.character import Reference
 from components.characters.store import CharacterStore
 from components.config import PACKAGE_ROOT, Config, SamplingConfig, load_config
+from components.cut_outs import cut_out
 from components.data.blocks import read_done
 from components.data.region import subject_mask
 from components.data.source_files import SourceFiles
 from components.errors import DataError
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
-from components.pictures import cut_out
 from components.provenance.image_files import (
     MACHINE_MADE,
     TEXT_KEY,

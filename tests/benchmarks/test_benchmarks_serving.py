@@ -23,10 +23,10 @@ from benchmarks.service.figures import Round, figures, growth, percentile, soak_
 from benchmarks.service.plain import create_app
 from benchmarks.service.server_process import Answer, Scene
 from components.config import Config
+from components.cut_outs import cut_out
 from components.data.region import subject_mask
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
-from components.pictures import cut_out
 
 ROUND = Round(
     ours=4.0,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from components.cut_outs import box_in_cut_out, cut_out
 from components.model.face_tokens import face_tokens
-from components.pictures import box_in_cut_out, cut_out
 
 Box = tuple[int, int, int, int]
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from components.jobs.job import Lease, LeaseStatus
 from components.jobs.queue import JobQueue
 from components.jobs.result_files import ResultFiles
 from deploy.characters.service import CharacterService
@@ -130,6 +131,22 @@ def test_a_database_that_is_away_for_longer_than_a_lease_throws_no_image_away(
         done = wait(client, job)
     assert (done["status"], done["attempts"]) == ("done", 1)
     assert len(pipeline.calls) == 10, "every step was computed once"
+
+
+def test_a_worker_that_only_loses_its_lease_has_not_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases are not renewed for a while, and the other worker takes the job over again and again."""
+    renew, back = JobQueue.renew, [float("inf")]
+
+    def forgotten(queue: JobQueue, lease: Lease, *arguments: Any) -> LeaseStatus:
+        return queue.lease_status(lease) if time.monotonic() < back[0] else renew(queue, lease, *arguments)
+
+    monkeypatch.setattr(JobQueue, "renew", forgotten)
+    config = configured(tmp_path, SHORT_LEASE, "serving.jobs.concurrency=2", "serving.jobs.max_attempts=20")
+    with client_of(config, GenerationService(FakePipeline(), CharacterService(config))) as client:
+        back[0] = time.monotonic() + 3
+        job = submit(client, prompt="a sluggish robot")["id"]
+        done = wait(client, job)
+    assert done["status"] == "done" and done["attempts"] > 3, "more leases were lost than deaths are allowed"
 
 
 def test_a_worker_that_stops_while_it_looks_for_a_job_gives_it_back(

@@ -22,7 +22,7 @@ from components.engine.warmup import warm_up
 from components.errors import ConfigError
 from components.jobs.job import JobProgress
 from deploy import app
-from deploy.api.timeouts import backlog_retry_after_s
+from deploy.api.retry_after import backlog_retry_after_s
 from deploy.generator.loading import VersionLoader, warm_up_requests
 from deploy.generator.service import GenerationService, GeneratorLimits
 from deploy.interfaces.errors import BusyError, OwnerLimitError, ReplicaDiedError, UnavailableError

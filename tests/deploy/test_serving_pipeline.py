@@ -16,13 +16,14 @@ from PIL import Image, ImageDraw
 from components.characters.character import Reference
 from components.characters.store import CharacterStore
 from components.config import Config, load_config
+from components.cut_outs import cut_out
 from components.engine.request import Request
 from components.engine.warmup import warm_up
 from components.errors import WordError
 from components.jobs.job import Preview
 from components.model.naming import WordNamer
 from components.model.pipeline import RealCustomPipeline
-from components.pictures import cut_out, to_png
+from components.pictures import to_png
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
 from deploy.interfaces.protocols import SubjectSource

@@ -86,8 +86,12 @@ class Schedule(RuleBasedStateMachine):
             if job.state is State.RUNNING and job.until <= now:
                 if job.cancelling:
                     self._settle(job, State.CANCELLED)
-                elif job.attempts >= ATTEMPTS or job.crashes + 1 >= CRASHES:
+                elif job.crashes + 1 >= CRASHES:
+                    self._suspend(job, now)
+                elif job.attempts >= ATTEMPTS:
                     self._settle(job, State.FAILED)
+            elif job.state is State.QUEUED and job.crashes >= CRASHES and job.not_before <= now:
+                self._settle(job, State.FAILED)
         if lease is None:
             running = [j for j in self.jobs.values() if j.state is State.RUNNING]
             suspected = any(j.crashes and j.until >= now for j in running)  # nothing dubious runs beside it
@@ -105,9 +109,17 @@ class Schedule(RuleBasedStateMachine):
 
     def _settle(self, job: Expected, state: State) -> None:
         """A claim ends dead jobs that come before the one it takes, so some may still be as they were."""
-        (name,) = (name for name, other in self.jobs.items() if other is job)
-        if self.stores.state(name, job.owner) == state:
+        if self._state(job) == state:
             job.end(state)
+
+    def _suspend(self, job: Expected, now: float) -> None:
+        """A claim lets a job that too many have died with wait for a lease, before it fails."""
+        if self._state(job) == State.QUEUED:
+            job.state, job.token, job.crashes, job.not_before = State.QUEUED, None, job.crashes + 1, now + LEASE_S
+
+    def _state(self, job: Expected) -> str:
+        (name,) = (name for name, other in self.jobs.items() if other is job)
+        return self.stores.state(name, job.owner)
 
     @precondition(lambda self: self.leases)
     @rule(index=INDEX, step=st.integers(0, 8))
@@ -153,6 +165,17 @@ class Schedule(RuleBasedStateMachine):
         else:
             job.state, job.not_before = State.QUEUED, self.stores.clock.now + 3
             job.attempts -= how == "release"
+
+    @precondition(lambda self: self.leases)
+    @rule(index=INDEX)
+    def survive(self, index: int) -> None:
+        """A worker that was late takes back the death that it was thought to have died, and no other."""
+        lease = self.leases[index % len(self.leases)]
+        job = self.jobs.get(lease.job)
+        pardoned = job is not None and not job.state.final and job.token != lease.token and job.crashes > 0
+        assert self.stores.queue.survived(lease) is pardoned
+        if job is not None:
+            job.crashes -= pardoned
 
     @precondition(lambda self: self.jobs)
     @rule(index=INDEX)

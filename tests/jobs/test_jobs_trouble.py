@@ -56,17 +56,6 @@ def test_a_generator_that_works_again_ends_the_trouble(stores: JobStores) -> Non
     assert stores.state(job) == "queued"
 
 
-def test_a_job_that_its_workers_die_with_is_given_up_after_the_second(stores: JobStores) -> None:
-    job = stores.submit()
-    for _ in range(2):
-        claimed(stores)
-        stores.clock.now += LEASE_S + 1
-    assert stores.queue.claim() is None
-    found = stores.store.get(job)
-    assert (found.state, found.attempts) == ("failed", 2)
-    assert found.error is not None and found.error["code"] == "process_killed"
-
-
 def test_a_job_that_kills_accuses_nobody_else(stores: JobStores) -> None:
     """Whoever is processed with it is suspected, too, and then processed alone."""
     killer, *innocent = (stores.submit() for _ in range(4))
@@ -86,6 +75,8 @@ def test_a_job_that_kills_accuses_nobody_else(stores: JobStores) -> None:
         for each in together:
             assert stores.queue.finish(each, b"pictures")
             done.add(each.job)
+    stores.clock.now += LEASE_S + 1
+    assert stores.queue.claim() is None
     assert done == {*innocent, late} and stores.state(killer) == "failed"
 
 
@@ -156,3 +147,25 @@ def test_jobs_of_an_earlier_release_are_gone_on_with(tmp_path: Path, database: s
     lease = claimed(stores)
     assert lease.job == values["id"] and lease.attempt == 1
     assert stores.queue.suspect(lease, "a part was restarted") and stores.state(lease.job) == "queued"
+
+
+def test_a_job_that_two_workers_die_with_fails_unless_one_of_them_lives(stores: JobStores) -> None:
+    """The one that lives had only lost its lease; it says so before another lease is over."""
+    for lives in (False, True):
+        job = stores.submit()
+        leases = []
+        for _ in range(2):
+            leases.append(claimed(stores))
+            stores.clock.now += LEASE_S + 1
+        assert stores.queue.claim() is None and stores.state(job) == "queued"
+        if lives:
+            assert stores.queue.survived(leases[1])
+        stores.clock.now += LEASE_S + 1
+        last = stores.queue.claim()
+        assert (last is not None) is lives
+        if last is None:
+            error = stores.store.get(job).error
+            assert error is not None and error["code"] == "process_killed" and stores.store.get(job).attempts == 2
+        else:
+            assert stores.queue.finish(last, b"pictures") and stores.state(job) == "done"
+            assert not stores.queue.survived(leases[0]), "it has ended"

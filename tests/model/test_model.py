@@ -16,7 +16,7 @@ from components.config import Config, GuidanceConfig
 from components.errors import ArtifactError, WordError
 from components.model.adapter import RealCustomAdapter
 from components.model.attention import AttentionRecorder, SubjectContext, layer_size
-from components.model.guidance import multiply_self_attention, normalize
+from components.model.influence_mask import multiply_self_attention, normalize
 from components.model.official import CONDITIONING, OfficialScheduler
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject

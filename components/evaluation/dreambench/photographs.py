@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from PIL import Image
 
 from components.config import DataConfig
+from components.cut_outs import cut_out
 from components.data.decode import decode_picture
 from components.data.region import region_finder
 from components.data.source_files import SourceFiles
 from components.errors import DataError
-from components.pictures import cut_out
 
 
 def read_photographs(data: DataConfig, store: SourceFiles, addresses: Sequence[str]) -> list[Image.Image]:

@@ -15,12 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from components.config import Config
+from components.cut_outs import cut_out
 from components.evaluation.dreambench.image_store import ImageStore
 from components.evaluation.dreambench.photographs import read_photographs, without_surroundings
 from components.evaluation.dreambench.pool import run_pool
 from components.evaluation.dreambench.protocol import ImageSpec, Protocol
 from components.evaluation.encoders import Encoders, load_encoders
-from components.pictures import cut_out
 
 VARIANTS = ("whole", "masked")
 #: Threshold of influence masks.

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from components.cut_outs import cut_out
 from components.files import replacing
-from components.pictures import cut_out
 from components.progress import track
 from components.world.storybook.captions import caption_of
 from components.world.storybook.identities import Identity, Split, sample_identity

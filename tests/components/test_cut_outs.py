@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from components.pictures import box_in_cut_out, cut_out, frame_of
+from components.cut_outs import box_in_cut_out, cut_out, frame_of
 
 #: Draws a blank picture of 100,000 x 500 pixels, the wide one that a square of 50 GB would be made of.
 _WIDE = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))
 from PIL import Image
-from components.pictures import cut_out
+from components.cut_outs import cut_out
 size = (int(sys.argv[1]), int(sys.argv[2]))
 made = cut_out(Image.new("RGB", size, "red"), Image.new("L", size, 255), 128)
 print(*made.size, *made.getpixel((64, 64)), *made.getpixel((2, 2)))

@@ -1,5 +1,7 @@
 """Which error statuses each operation may return, for the OpenAPI document.
 
+They are described here and decided elsewhere: the status of an exception in `deploy.interfaces.errors`.
+
 Validation errors are 400, never 422. The statuses of keys and of overload (401, 403, 429, 503) are in
 `deploy.api.openapi`. 500 may follow any request and is covered by the ``default`` response.
 """
