@@ -252,6 +252,7 @@ def test_broken_database_connections_cost_no_job(tmp_path: Path, postgres_url: s
     )
     broken = 0
     with running(load_config("tiny", settings)) as url:
+        httpx.get(f"{url}/v1/jobs", timeout=30).raise_for_status()  # it has created its tables
         with load(url, "connections") as loaded, engine.connect() as connection:
             for _ in range(30):
                 time.sleep(0.2)

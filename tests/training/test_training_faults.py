@@ -253,6 +253,8 @@ def mlflow_server(folder: Path, port: int | None = None) -> Iterator[tuple[str, 
         [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
          "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        # Its job runners are many processes, and some of them outlive it.
+        env=dict(os.environ) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     )  # fmt: skip
 
     def answers() -> bool:
