@@ -13,7 +13,7 @@ import typer
 
 from components import __version__
 from components.config import presets as known_presets
-from workflows import character, key, story
+from workflows import character, key, story, webhook
 from workflows.entry import launch, one_line_errors
 from workflows.options import ConfigFile, Overrides, Preset, Settings
 from workflows.service import URL, generate_image
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(key.app, name="key")
 app.add_typer(character.app, name="character")
 app.add_typer(story.app, name="story")
+app.add_typer(webhook.app, name="webhook")
 
 
 def _print_version(requested: bool) -> None:

@@ -81,8 +81,7 @@ class KeyStore:
         Raises:
             ConfigError: the owner, the name or the scopes are invalid.
         """
-        if not re.fullmatch(_OWNER, owner):
-            raise ConfigError("owner: up to 200 letters, digits and ._@-; nothing else")
+        check_owner(owner)
         if not 0 < len(name) <= _NAME_LENGTH:
             raise ConfigError(f"name: 1 to {_NAME_LENGTH} characters that distinguish the key from others")
         identifier, text, digest = new_key()
@@ -131,6 +130,12 @@ class KeyStore:
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(_keys.c.created, _keys.c.id)).mappings().all()
         return [_key(row) for row in rows]
+
+
+def check_owner(owner: str) -> None:
+    """Raise ConfigError if ``owner`` has characters that names of owners do not have."""
+    if not re.fullmatch(_OWNER, owner):
+        raise ConfigError("owner: up to 200 letters, digits and ._@-; nothing else")
 
 
 def _key(row: sa.RowMapping) -> ApiKey:

@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from components.config.access import AccessConfig, ContentConfig
 from components.config.section import Place, Section
 
+#: An origin of a webhook.
+ORIGIN_PATTERN = r"^https?://[A-Za-z0-9.\[\]:-]+$"
+
 
 class JobsConfig(Section):
     """Asynchronous image generation: the job queue and its webhooks."""
@@ -37,11 +40,15 @@ class JobsConfig(Section):
     """Lease of a job in seconds: without a heartbeat for this long, another worker takes the job over."""
     tick_s: float = Field(0.5, gt=0)
     """Interval in seconds at which workers save progress and look for new jobs and cancellations."""
-    webhook_origins: tuple[Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")], ...] = ()
-    """Origins to which webhooks may be sent, each exactly ``https://host`` or ``https://host:port``; an empty list
-    allows no webhooks."""
+    webhook_origins: tuple[Annotated[str, Field(pattern=ORIGIN_PATTERN)], ...] = ()
+    """Origins to which webhooks of every owner may be sent, each exactly ``https://host`` or ``https://host:port``.
+    `realcustom webhook allow` adds origins of one owner."""
+    webhook_private_hosts: tuple[str, ...] = ()
+    """Host names (or addresses, as in the origin) of webhooks that may have addresses that are not public, such as
+    ``127.0.0.1`` or ``hooks.internal``. All others are refused when they are sent."""
     webhook_secret: Path | None = None
-    """File with the signing key of webhooks: ``whsec_`` followed by base64."""
+    """File with the key that signs webhooks of owners without a secret of their own: ``whsec_`` followed by base64.
+    Two lines while a key is replaced."""
     webhook_attempts: int = Field(6, ge=1)
     """Maximum number of attempts at a webhook."""
     webhook_backoff_s: float = Field(5, gt=0)

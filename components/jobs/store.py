@@ -30,6 +30,7 @@ from components.jobs.job import (
 )
 from components.jobs.result_files import ResultFiles
 from components.jobs.tables import drop_previews, ending, jobs, previews, read_job, refund_job, swap
+from components.jobs.webhook_settings import origin_of
 
 #: The form of ids; they sort by age.
 ID = r"^job-[0-9a-f]{28}$"
@@ -211,6 +212,7 @@ class JobStore:
             "cancelling": False,
             "crashes": 0,
             "webhook_url": new.webhook,
+            "webhook_origin": None if new.webhook is None else origin_of(new.webhook),
             "webhook_attempts": 0,
             "collector": new.collector,
             "charged_key": record and record.key,

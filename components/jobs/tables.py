@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from components.access.limits import ChargeRecord, refund
 from components.access.store import spending
 from components.jobs.job import Job, JobProgress, Lease, State, Webhook
+from components.jobs.webhook_settings import webhook_settings
 
 _metadata = sa.MetaData()
 jobs = sa.Table(
@@ -43,6 +44,7 @@ jobs = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("cancelling", sa.Boolean, nullable=False),
     sa.Column("webhook_url", sa.Text),
+    sa.Column("webhook_origin", sa.Text),
     sa.Column("webhook_state", sa.String(16)),
     sa.Column("webhook_attempts", sa.Integer, nullable=False),
     sa.Column("webhook_at", sa.Float(53)),
@@ -73,7 +75,7 @@ previews = sa.Table(
     sa.Column("png", sa.LargeBinary, nullable=False),
 )
 #: With the spending of API keys: a job and its charge are one transaction.
-TABLES = (jobs, previews, spending)
+TABLES = (jobs, previews, spending, webhook_settings)
 
 
 def swap(connection: sa.Connection, row: sa.RowMapping, **values: Any) -> bool:

@@ -7,7 +7,7 @@ is at least once; receivers recognise a repetition by the job's id.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from components.jobs.job import Job
 from components.jobs.tables import jobs, read_job
+from components.jobs.webhook_settings import origin_of
 
 #: Seconds after which another sender may claim the same webhook.
 _CLAIM_S = 60.0
@@ -27,6 +28,10 @@ class Message:
     job: Job
     url: str
     attempt: int
+
+    @property
+    def origin(self) -> str:
+        return origin_of(self.url) or ""
 
 
 class WebhookQueue:
@@ -43,9 +48,15 @@ class WebhookQueue:
     ) -> None:
         self._engine, self._attempts, self._backoff_s, self._clock = engine, attempts, backoff_s, clock
 
-    def claim(self) -> Message | None:
-        """Claim the webhook that is due for longest; None if none is due."""
+    def claim(self, busy: Collection[str] = ()) -> Message | None:
+        """Claim the webhook that is due for longest; None if none is due.
+
+        Args:
+            busy: origins that are passed over.
+        """
         due = (jobs.c.webhook_state == "pending") & (jobs.c.webhook_at <= self._clock())
+        if busy:  # an earlier release stored no origin
+            due &= jobs.c.webhook_origin.is_(None) | jobs.c.webhook_origin.not_in(busy)
         query = sa.select(jobs).where(due).order_by(jobs.c.webhook_at).limit(1).with_for_update(skip_locked=True)
         while True:
             with self._engine.begin() as connection:

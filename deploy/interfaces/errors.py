@@ -11,6 +11,7 @@ from components.content import ContentError
 from components.errors import DataError, KeyReusedError, NotFoundError, RealCustomError, WordError
 from components.history.generation import GenerationNotFoundError
 from components.jobs.job import JobNotFoundError, QueueBusyError, QueueFullError
+from components.jobs.webhook_settings import WebhookRefusedError
 from components.stories.export.book import NothingToExportError
 from components.stories.story import (
     OrderMismatchError,
@@ -102,6 +103,7 @@ _DETAILS: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     NotFoundError: (404, None, "character_not_found"),
     KeyReusedError: (409, "Idempotency-Key", "idempotency_key_reused"),
     QuotaError: (429, None, "insufficient_quota"),
+    WebhookRefusedError: (400, "webhook.url", "webhook_not_allowed"),
     QueueFullError: (429, None, "queue_full"),
     QueueBusyError: (503, None, "overloaded"),
     OwnerLimitError: (429, None, "queue_full"),

@@ -1,8 +1,6 @@
-"""Webhooks: which URLs may be called, and the event that is sent to them."""
+"""The event that a webhook sends."""
 
 from __future__ import annotations
-
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -15,12 +13,3 @@ class WebhookEvent(BaseModel):
     type: str
     timestamp: int
     data: JobResponse
-
-
-def origin_allowed(url: str, origins: tuple[str, ...]) -> bool:
-    """Whether the scheme, host and port of ``url`` equal one of ``origins``."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # malformed IPv6 address
-        return False
-    return f"{parts.scheme}://{parts.netloc}".lower() in {origin.lower() for origin in origins}

@@ -20,6 +20,7 @@ from components.jobs.result_files import ResultFiles
 from components.jobs.store import JobStore
 from components.jobs.tables import TABLES
 from components.jobs.webhook_queue import WebhookQueue
+from components.jobs.webhook_settings import WebhookSettingsStore
 from components.object_store import below
 from deploy.background import poll, repeat
 from deploy.interfaces.protocols import Generator
@@ -37,7 +38,7 @@ class JobService:
     """`Jobs` over a `JobStore`, with its workers. Calls of the database and the object store run in threads.
 
     Raises:
-        ConfigError: webhooks are allowed, but there is no usable key to sign them with.
+        ConfigError: the file of the key that signs webhooks is not usable.
     """
 
     def __init__(self, config: Config, generator: Generator) -> None:
@@ -55,16 +56,15 @@ class JobService:
         )
         self._worker = JobWorker(queue, generator, limits)
         webhooks = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
-        self._webhooks = WebhookSender(webhooks, limits) if limits.webhook_origins else None
+        self._webhooks = WebhookSender(webhooks, WebhookSettingsStore(engine), limits)
         self._submitted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start the workers in the running event loop."""
         workers: list[Callable[[], Awaitable[bool]]] = [self._worker.run_next] * self._limits.concurrency
-        if self._webhooks is not None:
-            workers += [self._webhooks.send_next] * self._limits.concurrency
         loops = [repeat("jobs", work, self._wait_for_work) for work in workers]
+        loops.append(repeat("webhooks", self._webhooks.run_next, partial(self._webhooks.wait, self._limits.tick_s)))
         loops.append(repeat("jobs", self._sweep, partial(asyncio.sleep, _SWEEP_INTERVAL_S)))
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
@@ -90,10 +90,11 @@ class JobService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._webhooks is not None:
-            await self._webhooks.close()
+        await self._webhooks.close()
 
     async def submit(self, new: NewJob) -> tuple[Job, bool]:
+        if new.webhook is not None:
+            await asyncio.to_thread(self._webhooks.check, new.webhook, new.owner)
         accepted = await asyncio.to_thread(self._store.submit, new)
         self._submitted.set()
         return accepted

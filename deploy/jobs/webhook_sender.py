@@ -1,74 +1,153 @@
-"""Sends webhooks: a signed event at the end of a job, to origins that the configuration allows."""
+"""Sends webhooks: a signed event at the end of a job, to origins that its owner may use.
+
+Many are sent at the same time, and few to one origin, so that a receiver that does not answer delays only its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
 
 from components.config import JobsConfig
 from components.errors import ConfigError
-from components.jobs.signing import read_secret, signed_headers
+from components.jobs.signing import read_secrets, signed_headers
 from components.jobs.webhook_queue import Message, WebhookQueue
+from components.jobs.webhook_settings import WebhookRefusedError, WebhookSettings, WebhookSettingsStore, origin_allowed
 from deploy.interfaces.responses import JobResponse
-from deploy.interfaces.webhook_event import WebhookEvent, origin_allowed
+from deploy.interfaces.webhook_event import WebhookEvent
+from deploy.jobs.public_address import AddressError, resolve
 
 log = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
+#: Webhooks that are sent at the same time: in all, and to one origin.
+_CONCURRENT, _PER_ORIGIN = 64, 2
 
 
 class WebhookSender:
-    """Sends one queued webhook per call of `send_next`; calls may overlap.
+    """Sends the webhooks that are due; `run_next` begins one, and does not wait for its end.
 
     Raises:
-        ConfigError: there is no usable key to sign with.
+        ConfigError: the file of the key that signs webhooks is not usable.
     """
 
-    def __init__(self, queue: WebhookQueue, limits: JobsConfig) -> None:
-        self._queue, self._limits = queue, limits
-        self._secret = read_secret(_read(limits.webhook_secret))
-        self._client = httpx.AsyncClient(follow_redirects=False)
+    def __init__(self, queue: WebhookQueue, settings: WebhookSettingsStore, limits: JobsConfig) -> None:
+        self._queue, self._settings, self._limits = queue, settings, limits
+        self._shared_secrets = () if limits.webhook_secret is None else read_secrets(_read(limits.webhook_secret))
+        # A connection is made for each webhook: one that is reused would have been verified for another host.
+        self._client = httpx.AsyncClient(
+            follow_redirects=False,
+            trust_env=False,  # a proxy would resolve the name again
+            verify=httpx.create_ssl_context(),
+            limits=httpx.Limits(max_keepalive_connections=0),
+            timeout=_TIMEOUT_S,
+        )
+        self._resolvers = ThreadPoolExecutor(_CONCURRENT, thread_name_prefix="resolve")
+        self._sending: dict[asyncio.Task[None], str] = {}
+        self._sent = asyncio.Event()
 
-    async def send_next(self) -> bool:
-        """Send the next webhook; False if none is due."""
-        message = await asyncio.to_thread(self._queue.claim)
+    def check(self, url: str, owner: str) -> None:
+        """Raise WebhookRefusedError if webhooks of ``owner`` may not go to ``url``."""
+        if not self._allowed(url, self._settings.get(owner)):
+            raise WebhookRefusedError("webhook.url: webhooks to this host are not allowed here")
+
+    async def run_next(self) -> bool:
+        """Begin to send the next webhook; False if none is due that can be sent now."""
+        if len(self._sending) >= _CONCURRENT:
+            return False
+        counts = Counter(self._sending.values())
+        busy = [origin for origin, count in counts.items() if count >= _PER_ORIGIN]
+        message = await asyncio.to_thread(self._queue.claim, busy)
         if message is None:
             return False
+        task = asyncio.create_task(self._deliver(message))
+        self._sending[task] = message.origin
+        task.add_done_callback(self._end)
+        return True
+
+    async def wait(self, limit_s: float) -> None:
+        """Wait until a webhook was sent, at most ``limit_s`` seconds."""
+        self._sent.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._sent.wait(), limit_s)
+
+    async def close(self) -> None:
+        """Stop; what was being sent is sent again by another replica."""
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+        await self._client.aclose()
+        self._resolvers.shutdown(wait=False, cancel_futures=True)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        del self._sending[task]
+        self._sent.set()
+        if not task.cancelled() and (error := task.exception()):  # the claim expires, and it is sent again
+            log.error("webhooks: %s", type(error).__name__)
+
+    async def _deliver(self, message: Message) -> None:
         error = await self._send(message)
         if error is None:
             await asyncio.to_thread(self._queue.delivered, message)
         else:
             log.warning("job %s: webhook, attempt %d: %s", message.job.id, message.attempt, error)
             await asyncio.to_thread(self._queue.failed, message, error)
-        return True
-
-    async def close(self) -> None:
-        await self._client.aclose()
 
     async def _send(self, message: Message) -> str | None:
         """Send a webhook and return the error, if any. Only the status of the response is read."""
-        if not origin_allowed(message.url, self._limits.webhook_origins):
+        settings = await asyncio.to_thread(self._settings.get, message.job.owner)
+        if not self._allowed(message.url, settings):
             return "this host is not allowed any more"
         now = int(time.time())
         job = JobResponse.of(message.job, self._limits.keep_s)
         event = WebhookEvent(type=f"job.{job.status}", timestamp=now, data=job)
         body = event.model_dump_json(exclude_none=True).encode()
-        headers = signed_headers(self._secret, message.job.id, now, body) | {"content-type": "application/json"}
+        keys = read_secrets("\n".join(settings.secrets)) if settings.secrets else self._shared_secrets
+        headers = signed_headers(keys, message.job.id, now, body) | {"content-type": "application/json"}
         try:
-            async with (
-                asyncio.timeout(_TIMEOUT_S),
-                self._client.stream("POST", message.url, content=body, headers=headers) as response,
-            ):
-                return None if response.is_success else f"answered with {response.status_code}"
+            async with asyncio.timeout(_TIMEOUT_S):
+                status = await self._post(httpx.URL(message.url), body, headers)
+        except AddressError as error:
+            return str(error)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             return type(error).__name__
+        return None if 200 <= status < 300 else f"answered with {status}"
+
+    async def _post(self, url: httpx.URL, body: bytes, headers: dict[str, str]) -> int:
+        """Post to an address of the URL's host that was checked, and return the status."""
+        host = url.raw_host.decode()
+        port = url.port or (443 if url.scheme == "https" else 80)
+        look = partial(resolve, host, port, self._limits.webhook_private_hosts)
+        *others, last = await asyncio.get_running_loop().run_in_executor(self._resolvers, look)
+        headers = headers | {"host": url.netloc.decode()}
+        for address in (*others, last):
+            # The certificate is that of the host, not of the address.
+            request = self._client.build_request(
+                "POST", url.copy_with(host=address), content=body, headers=headers, extensions={"sni_hostname": host}
+            )
+            try:
+                response = await self._client.send(request, stream=True)
+            except httpx.ConnectError:
+                if address == last:
+                    raise
+                continue
+            await response.aclose()
+            return response.status_code
+        raise AssertionError("a host has at least one address")
+
+    def _allowed(self, url: str, settings: WebhookSettings) -> bool:
+        return origin_allowed(url, (*self._limits.webhook_origins, *settings.origins))
 
 
-def _read(secret: Path | None) -> str:
+def _read(secret: Path) -> str:
     try:
-        return "" if secret is None else secret.read_text()
+        return secret.read_text()
     except OSError as error:
         raise ConfigError(f"serving.jobs.webhook_secret: cannot be read: {error.strerror}") from None

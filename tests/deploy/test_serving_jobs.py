@@ -27,9 +27,9 @@ from sqlalchemy.exc import OperationalError
 from components.config import Config, load_config
 from components.errors import ConfigError
 from components.jobs.queue import JobQueue
+from components.jobs.webhook_settings import origin_allowed
 from deploy.interfaces.errors import BusyError, UnavailableError
 from deploy.interfaces.results import GeneratedImage, GenerationResult
-from deploy.interfaces.webhook_event import origin_allowed
 from deploy.jobs.service import JobService
 from tests.deploy.test_serving_api import SECRET, error
 from tests.fakes.pipeline import READ_WORDS
@@ -416,6 +416,7 @@ def test_webhooks_are_signed_sent_again_and_recorded(tmp_path: Path) -> None:
     config = configured(
         tmp_path,
         f'serving.jobs.webhook_origins=["{receiver.origin}"]',
+        'serving.jobs.webhook_private_hosts=["127.0.0.1"]',
         f"serving.jobs.webhook_secret={tmp_path}/secret",
         "serving.jobs.webhook_backoff_s=0.1",
         "serving.jobs.webhook_attempts=2",

@@ -26,7 +26,7 @@ from components.jobs.job import (
 )
 from components.jobs.job import LeaseStatus as S
 from components.jobs.queue import JobQueue
-from components.jobs.signing import read_secret, signed_headers
+from components.jobs.signing import read_secrets, signed_headers
 from components.jobs.store import JobStore
 from components.jobs.tables import TABLES
 from tests.fixtures.job_stores import ATTEMPTS, LEASE_S, NEW, JobStores, database, stores
@@ -264,13 +264,13 @@ def test_webhooks_are_sent_until_they_arrive_or_are_given_up(stores: JobStores) 
 
 def test_signatures_are_those_of_the_standard() -> None:
     """The example of the specification's libraries."""
-    secret = read_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
-    headers = signed_headers(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    secrets = read_secrets("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+    headers = signed_headers(secrets, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     assert headers["webhook-timestamp"] == "1614265330"
     for weak in ("", "whsec_", "whsec_!", "whsec_" + base64.b64encode(b"short").decode(), "whsec_ü"):
         with pytest.raises(ConfigError, match="webhook_secret"):
-            read_secret(weak)
+            read_secrets(weak)
 
 
 def test_connections_that_the_server_drops_are_replaced(tmp_path: Path, postgres_url: str) -> None:

@@ -13,7 +13,6 @@ from components.config import Config
 from components.fingerprint import fingerprint
 from components.jobs.job import Job, NewJob, State
 from components.jobs.store import ID
-from deploy.api.error_responses import ApiError
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.jobs.events import job_events
 from deploy.api.jobs.schema import DeletedJobResponse, JobPage, JobRequest
@@ -23,7 +22,6 @@ from deploy.api.sse import EventStreamResponse
 from deploy.interfaces.protocols import Characters, Jobs
 from deploy.interfaces.requests import GenerationRequest, JobPayload
 from deploy.interfaces.responses import ImageResponse, JobResponse
-from deploy.interfaces.webhook_event import origin_allowed
 
 #: An event stream ends after this share of the request timeout; clients then reconnect.
 _STREAM_SHARE = 0.9
@@ -43,11 +41,6 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
     async def submit(
         body: JobRequest, response: Response, caller: CurrentCaller, idempotency_key: IdempotencyHeader = None
     ) -> JobResponse:
-        webhook = None if body.webhook is None else body.webhook.url
-        if webhook is not None and not origin_allowed(webhook, limits.webhook_origins):
-            raise ApiError(
-                400, "webhook.url: webhooks to this host are not allowed here", "webhook.url", "webhook_not_allowed"
-            )
         request = await resolve_request(body, config, model, characters, caller.owner)
         request = replace(request, timeout_s=limits.timeout_s)
         new = NewJob(
@@ -57,7 +50,7 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
             pictures=len(request.seeds),
             owner=request.owner,
             key=idempotency_key,
-            webhook=webhook,
+            webhook=None if body.webhook is None else body.webhook.url,
         )
         job, accepted = await submit_job(jobs, new, request, caller)
         response.headers["Location"] = f"/v1/jobs/{job.id}"
