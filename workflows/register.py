@@ -7,8 +7,11 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 
 from components.config import Config
+from components.model.adapter import RealCustomAdapter
+from components.model.vision import encoder_identity
 from components.registry import promotion, tracking, versions
 from components.registry.compatibility import check_adapter
+from components.training.unconditional import encode_black
 
 #: Tag of a version that was registered by this command: the directory that it was copied from.
 SOURCE = "adapter_directory"
@@ -23,7 +26,7 @@ def run(config: Config, adapter: Path, alias: str | None = None) -> None:
         ArtifactError: the directory holds no sound adapter, or one for another base model or other encoders.
         RegistryError: the registry cannot be used.
     """
-    check_adapter(config, adapter)
+    _complete(config, check_adapter(config, adapter), adapter)
     try:
         with tracking.run(config, "register", {"adapter": str(adapter.absolute())}) as run_id:
             version = versions.register(config, adapter, run_id, {SOURCE: str(adapter.absolute())})
@@ -34,6 +37,14 @@ def run(config: Config, adapter: Path, alias: str | None = None) -> None:
     except MlflowException as error:
         raise tracking.refusal(config.registry, error) from None
     print(f"registered {version.uri}" + (f" as @{alias}" if alias else ""))
+
+
+def _complete(config: Config, adapter: RealCustomAdapter, directory: Path) -> None:
+    """Store the tokens of "no subject" beside the weights, so that no generator encodes them at its start."""
+    identity = encoder_identity(config.model, config.vision)
+    if adapter.no_subject_tokens(identity) is None:
+        adapter.store_no_subject(encode_black(config), identity)
+        adapter.add_no_subject(directory)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class Encoder:
         self.pipeline = pipeline.to(self.device)
         if dtype == torch.float16:
             self.pipeline.vae.to(torch.float32)  # SDXL's autoencoder overflows in half precision
-        self.vision = VisionEncoder.load(model, vision).to(self.device, dtype)
+        self.vision = VisionEncoder.load(model, vision, dtype).to(self.device)
 
     def latent_size(self, view: TrainingView) -> tuple[int, int]:
         """Height and width of a view's latents."""

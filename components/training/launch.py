@@ -25,6 +25,7 @@ from components.config import Config, for_workers
 from components.data.manifest import load_manifest
 from components.errors import DataError, RegistryError, TrainingError
 from components.model.adapter import RealCustomAdapter
+from components.model.vision import encoder_identity
 from components.training.curriculum import draw_curriculum
 from components.training.dataset_rows import find_rows
 from components.training.journal import Journal, deliver_to
@@ -32,7 +33,7 @@ from components.training.learner import initial_adapter
 from components.training.progress_display import follow
 from components.training.run_directory import RunDirectory
 from components.training.tracker import Tracker
-from components.training.unconditional import write_unconditional
+from components.training.unconditional import read_unconditional, write_unconditional
 from components.training.worker import WorkerTask, train_worker
 
 logger = logging.getLogger(__name__)
@@ -180,12 +181,12 @@ def _finish(config: Config, run_directory: RunDirectory, checkpoint: ray.train.C
             step = read_progress(Path(directory))["step"]
             if step == config.training.steps:
                 adapter = _initial_adapter(config)
-                _write_adapter(adapter, Path(directory), run_directory.adapter)
+                _write_adapter(config, adapter, Path(directory), run_directory, run_directory.adapter)
     if step < config.training.steps:
         raise TrainingError(f"training was stopped after step {step}, which is saved: run the same command to resume")
     if not run_directory.best.exists():
         return None
-    _write_adapter(adapter, run_directory.best, run_directory.best_adapter)
+    _write_adapter(config, adapter, run_directory.best, run_directory, run_directory.best_adapter)
     return run_directory.best_adapter
 
 
@@ -223,7 +224,11 @@ def _initial_adapter(config: Config) -> RealCustomAdapter:
     return initial_adapter(config, unet)
 
 
-def _write_adapter(adapter: RealCustomAdapter, state: Path, directory: Path) -> None:
-    """Load the averaged parameters of a training state into ``adapter`` and save it."""
+def _write_adapter(
+    config: Config, adapter: RealCustomAdapter, state: Path, run_directory: RunDirectory, directory: Path
+) -> None:
+    """Load a state's averaged parameters into ``adapter``, and save it with its tokens of "no subject"."""
     load_module(state, "ema", adapter)
+    black = read_unconditional(run_directory.unconditional).vision
+    adapter.eval().store_no_subject(black, encoder_identity(config.model, config.vision))
     adapter.save_pretrained(directory)

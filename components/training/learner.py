@@ -127,6 +127,8 @@ def _attention(device: torch.device):  # type: ignore[no-untyped-def]
 def initial_adapter(config: Config, unet: UNet2DConditionModel) -> RealCustomAdapter:
     """The adapter that training starts from: ``model.adapter``, or a new one. No encoder is loaded."""
     if config.model.adapter:
-        return RealCustomAdapter.from_pretrained(config.model.adapter)
+        adapter = RealCustomAdapter.from_pretrained(config.model.adapter)
+        adapter.forget_no_subject()
+        return adapter
     identity = encoder_identity(config.model, config.vision)
     return RealCustomAdapter.for_unet(unet, encoder_channels(config.model), config.adapter, identity)

@@ -16,16 +16,24 @@ from components.tensor_files import TensorFile, write_tensors
 from components.training.objective import UnconditionalInputs
 
 
+def encode_black(config: Config) -> VisionFeatures:
+    """Features of a black reference in float32, encoded on the CPU in the precision of ``model.dtype``."""
+    return black_features(VisionEncoder.load(config.model, config.vision, getattr(torch, config.model.dtype)))
+
+
+def black_features(vision: VisionEncoder) -> VisionFeatures:
+    """Features of a black reference in float32."""
+    side = vision.reference_size
+    found = vision.encode_images([Image.new("RGB", (side, side))])
+    return VisionFeatures(found.deep.float(), found.local.float(), tuple(each.float() for each in found.shallow))
+
+
 def unconditional_inputs(config: Config, vision: VisionEncoder) -> UnconditionalInputs:
     """Features of a black reference and of an empty prompt, encoded on the CPU in the precision of ``model.dtype``."""
-    side = vision.reference_size
-    features = vision.encode_images([Image.new("RGB", (side, side))])
     dtype = getattr(torch, config.model.dtype)
     base = StableDiffusionXLPipeline.from_pretrained(config.model.base, unet=None, vae=None, dtype=dtype)
     text = encode_prompts(base, [""])
-    return UnconditionalInputs(
-        VisionFeatures(features.deep.float(), features.local.float()), text.tokens.float(), text.pooled.float()
-    )
+    return UnconditionalInputs(black_features(vision), text.tokens.float(), text.pooled.float())
 
 
 def encode_unconditional(config: Config) -> UnconditionalInputs:
