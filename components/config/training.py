@@ -97,8 +97,11 @@ class TrainingConfig(Section):
     (``fsdp``)."""
     gradient_checkpointing: bool = False
     """Recompute the U-Net's activations in the backward pass to save memory."""
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    """``adamw``, or ``adafactor``, whose state takes little memory, and whose learning rate is relative to the size of
+    the parameters (not with ``sharding=fsdp``)."""
     learning_rate: float = Field(1e-5, gt=0)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of the optimizer."""
     warmup: int = Field(500, ge=0)
     """Steps of linear warm-up; a cosine schedule follows."""
     max_gradient_norm: float = Field(1.0, gt=0)
@@ -106,7 +109,7 @@ class TrainingConfig(Section):
     ema: float = Field(0.999, ge=0, lt=1)
     """Decay of the exponential moving average of the adapter's parameters; 0 turns it off."""
     weight_decay: float = Field(0.01, ge=0)
-    """Weight decay of AdamW."""
+    """Weight decay of the optimizer."""
     min_snr: float | None = Field(None, gt=0)
     """Gamma of the min-SNR loss weighting (5 is usual); ``null`` weights all timesteps alike."""
     condition_dropout: float = Field(0.1, ge=0, le=1)
@@ -132,6 +135,11 @@ class TrainingConfig(Section):
     """Maximum number of validation rows evaluated at every checkpoint; 0 evaluates none."""
     sample_every: int = Field(1000, ge=0)
     """Steps between two grids of sample images, one more after the last step; 0 draws none."""
+    sample_references: Path | None = None
+    """Folder in the DreamBench layout, whose subjects and prompts the sample grids show; by default the first rows of
+    the dataset's validation split."""
+    sample_columns: int = Field(6, ge=1, le=32)
+    """Number of images in a row of a sample grid."""
     max_failures: int = Field(2, ge=0)
     """Maximum number of worker failures that the run recovers from, each time from the last checkpoint."""
     curriculum: CurriculumConfig = CurriculumConfig()
@@ -146,4 +154,10 @@ class TrainingConfig(Section):
     def _fewer_workers_are_fewer(self) -> TrainingConfig:
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError("min_workers must be at most workers")
+        return self
+
+    @model_validator(mode="after")
+    def _optimizer_can_be_sharded(self) -> TrainingConfig:
+        if self.optimizer == "adafactor" and self.sharding == "fsdp":
+            raise ValueError("optimizer=adafactor cannot be sharded: set sharding=ddp, or optimizer=adamw")
         return self

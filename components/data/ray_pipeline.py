@@ -20,6 +20,7 @@ from components.data.ray_stages import EncodeUnits, curate_units
 from components.data.source_files import SourceFiles
 from components.data.subject_image import CurateSettings
 from components.data.units import Unit
+from components.model.text import TextPooling
 from components.progress import track
 
 #: Units after which a curating process is replaced, to release memory that libraries leak. As the encoders have no such
@@ -27,8 +28,14 @@ from components.progress import track
 _CALLS = 64
 
 
-def run_units(config: Config, store: SourceFiles, units: Sequence[Unit], parts: FinishedUnits) -> None:
+def run_units(
+    config: Config, store: SourceFiles, units: Sequence[Unit], parts: FinishedUnits, pooling: TextPooling, encoding: str
+) -> None:
     """Curate, encode and write ``units`` in any order. Units of a process or node that dies are repeated.
+
+    Args:
+        pooling: the pooled text vector.
+        encoding: names the file of `FinishedUnits.unconditional`, which is written if it is missing.
 
     Raises:
         RealCustomError: a model or an extra is missing, or no space is left; finished units are kept.
@@ -62,6 +69,8 @@ def run_units(config: Config, store: SourceFiles, units: Sequence[Unit], parts: 
                     workers.naming,
                     data.batch_size,
                     data.encode,
+                    pooling,
+                    encoding,
                 ),
                 compute=_pool(min(data.encoders, len(units)), gpus),
                 num_cpus=1,

@@ -115,6 +115,18 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
             conditioning=conditioning,
         )
 
+    @classmethod
+    def described(cls, directory: Path | str) -> RealCustomAdapter:
+        """The adapter of a directory or a repository of the hub without its weights, on the device ``meta``.
+
+        Raises:
+            ArtifactError: it holds no adapter.
+        """
+        config = _read_json(_find_directory(directory, None, {}), _CONFIG)
+        with torch.device("meta"):
+            adapter: RealCustomAdapter = cls.from_config(_renamed(config))
+        return adapter
+
     def attach(self, unet: UNet2DConditionModel) -> None:
         """Set attention processors with a vision branch; ``unet.set_attn_processor(AttnProcessor2_0())`` undoes it.
 
@@ -157,12 +169,13 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
                 f"model.siglip and model.dinov2 give {vision.channels}"
             )
 
-    def no_subject_tokens(self, encoder: str) -> Tensor | None:
-        """The stored tokens [m, context_dim] of "no subject" if they were made with this ``encoder`` (an identity).
+    def no_subject_tokens(self, encoder: str | None) -> Tensor | None:
+        """The stored tokens [m, context_dim] of "no subject" if they were made with this ``encoder`` (an identity), or
+        with any where it is None.
 
         Whoever changes the parameters calls `forget_no_subject`.
         """
-        return self._no_subject if self._no_subject_encoder == encoder else None
+        return self._no_subject if encoder in (None, self._no_subject_encoder) else None
 
     def store_no_subject(self, features: VisionFeatures, encoder: str) -> None:
         """Compute the tokens of "no subject" from the features of one black image; `save_pretrained` writes them."""
@@ -300,11 +313,7 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
             raise ValueError("an adapter has no flashpack files and is not quantized: leave these arguments out")
         hub = {key: value for key, value in kwargs.items() if key in _HUB_OPTIONS}
         directory = _find_directory(pretrained_model_name_or_path, subfolder, hub)
-        try:
-            digests = json.loads((directory / _DIGESTS).read_text())
-            config = json.loads((directory / _CONFIG).read_text())
-        except (OSError, json.JSONDecodeError):
-            raise ArtifactError(f"{directory} is no adapter: {_DIGESTS} or {_CONFIG} is missing or damaged") from None
+        digests, config = _read_json(directory, _DIGESTS), _read_json(directory, _CONFIG)
         for name, digest in digests.items():
             if _sha256(directory / name) != digest:
                 raise ArtifactError(f"{directory / name} does not match its sha256: copy the adapter again")
@@ -326,6 +335,14 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
         for name, tensor in sorted(self.official_state_dict().items()):
             digest.update(name.encode() + tensor.float().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def _read_json(directory: Path, name: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((directory / name).read_text())
+    except (OSError, json.JSONDecodeError):
+        raise ArtifactError(f"{directory} is no adapter: {_DIGESTS} or {_CONFIG} is missing or damaged") from None
+    return content
 
 
 def _renamed(config: dict[str, Any]) -> dict[str, Any]:

@@ -224,9 +224,11 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             _remove_shards(directory / file)
 
     def set_adapter(
-        self, adapter: RealCustomAdapter, vision_encoder: VisionEncoder, guidance: GuidanceConfig | None = None
+        self, adapter: RealCustomAdapter, vision_encoder: VisionEncoder | None, guidance: GuidanceConfig | None = None
     ) -> None:
         """Use ``adapter`` and its vision encoder, with the scheduler and text pooling that it was trained with.
+
+        Without a vision encoder, for subjects whose tokens exist already, the adapter must hold those of "no subject".
 
         Call it before offloading is enabled, which places hooks on the components that are there.
 
@@ -440,7 +442,8 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         An adapter that was trained or registered brings them along; otherwise they are encoded on the first call.
         """
         if self._no_subject is None:
-            self._no_subject = self.adapter.no_subject_tokens(self.vision_encoder.identity)
+            encoder = None if self.vision_encoder is None else self.vision_encoder.identity
+            self._no_subject = self.adapter.no_subject_tokens(encoder)
         if self._no_subject is None:
             side = self.reference_size
             self._no_subject = self.encode_subject([Image.new("RGB", (side, side))])

@@ -26,12 +26,15 @@ _READERS = 2
 _MAX_BLOCKS = 1000
 
 
-def draw_batches(rows: Rows, start: int, stop: int, rank: int = 0, world: int = 1) -> Iterator[list[tuple[int, Batch]]]:
+def draw_batches(
+    rows: Rows, start: int, stop: int, rank: int = 0, world: int = 1, pin: bool = False
+) -> Iterator[list[tuple[int, Batch]]]:
     """For each step from ``start`` to ``stop``: the lanes of this worker with their micro-batches.
 
     Args:
         rows: the training rows.
         rank: of this worker among ``world``; it has every ``world``-th lane.
+        pin: pin the memory of the batches, so that they are copied to a GPU beside its computation.
     """
     lanes = tuple(range(rank, rows.lanes, world))
     before, after = (positions(rows.counts, rows.seed, step) for step in (start, stop))
@@ -39,7 +42,7 @@ def draw_batches(rows: Rows, start: int, stop: int, rank: int = 0, world: int = 
     streams = {
         name: iter(
             _pipeline(rows, name, lanes, before[name], after[name]).iter_torch_batches(
-                batch_size=batch, device="cpu", prefetch_batches=2
+                batch_size=batch, device="cpu", prefetch_batches=2, pin_memory=pin
             )
         )
         for name in rows.orders

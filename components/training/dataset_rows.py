@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from components.config import TrainingConfig
 from components.data.manifest import load_manifest, shard_folder
+from components.data.plan import Split
 from components.training.row_order import RowOrder
 from components.training.window_reader import Piece, load_piece
 
@@ -71,18 +73,42 @@ def read_all(directory: Path, split: str) -> Batch:
     return {name: torch.from_numpy(np.concatenate([piece[name] for piece in pieces])) for name in pieces[0]}
 
 
-def held_out_batches(directory: Path, size: int, most: int) -> Iterator[Batch]:
-    """At most ``most`` rows of the validation split, in batches of one bucket and at most ``size`` rows."""
+def held_out_batches(
+    directory: Path, size: int, most: int, rank: int = 0, world: int = 1
+) -> Iterator[tuple[int, Batch]]:
+    """At most ``most`` rows of the validation split, in batches of one bucket and at most ``size`` rows.
+
+    Args:
+        rank: of this worker among ``world``; it gets every ``world``-th batch, and reads no others.
+
+    Yields:
+        The number of the batch among all, and its rows.
+    """
+    batches = enumerate(_held_out_parts(directory, size, most))
+    mine = ((index, *part) for index, part in batches if index % world == rank)
+    for piece, parts in groupby(mine, key=lambda part: part[1]):
+        columns = load_piece(piece)
+        for index, _, rows in parts:
+            yield index, {key: torch.from_numpy(values[rows].copy()) for key, values in columns.items()}
+
+
+def _held_out_parts(directory: Path, size: int, most: int) -> Iterator[tuple[Piece, slice]]:
+    """The pieces and rows of the validation batches."""
     left = most
-    for name, number in sorted(load_manifest(directory).buckets.get("validation", {}).items()):
-        for piece in _pieces(shard_folder(directory, "validation", name)) if number else ():
-            if not left:
-                return
-            columns = load_piece(piece)
-            for start in range(0, min(piece.rows, left), size):
-                stop = min(start + size, piece.rows, start + left)
-                yield {key: torch.from_numpy(values[start:stop].copy()) for key, values in columns.items()}
-                left -= stop - start
+    for piece in split_pieces(directory, "validation"):
+        for start in range(0, min(piece.rows, left), size):
+            stop = min(start + size, piece.rows, start + left)
+            yield piece, slice(start, stop)
+            left -= stop - start
+        if not left:
+            return
+
+
+def split_pieces(directory: Path, split: Split) -> Iterator[Piece]:
+    """The pieces of a split, bucket by bucket."""
+    for name, number in sorted(load_manifest(directory).buckets.get(split, {}).items()):
+        if number:
+            yield from _pieces(shard_folder(directory, split, name))
 
 
 def row_ids(rows: Rows, bucket: str, places: list[int]) -> list[str]:

@@ -17,6 +17,8 @@ from components.training.row_order import RowOrder, Window
 _ALWAYS = ("text_tokens", "text_pooled", "time_ids", "mask", "head")
 _ENCODED = ("latents", "deep", "local", "face", "other_deep", "other_local", "other_face")
 _PIXELS = ("picture", "cutout", "face_box", "other_cutout", "other_face_box")
+#: Columns of rows whose references were encoded at earlier blocks too.
+_SHALLOW = ("shallow", "other_shallow")
 #: Additional column: the index of the row in its bucket, for `row_ids`.
 PLACE = "place"
 
@@ -52,7 +54,8 @@ def read_windows(
 def load_piece(piece: Piece) -> dict[str, NDArray[Any]]:
     """The columns of a piece."""
     with pq.ParquetFile(piece.file) as file:
-        names = [*_ALWAYS, *(_PIXELS if "picture" in file.schema_arrow.names else _ENCODED)]
+        there = file.schema_arrow.names
+        names = [*_ALWAYS, *(_PIXELS if "picture" in there else _ENCODED), *(n for n in _SHALLOW if n in there)]
         table = file.read_row_group(piece.group, columns=names)
     return {name: _array(table[name]) for name in names}
 

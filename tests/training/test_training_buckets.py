@@ -17,11 +17,12 @@ from components.config import AdapterConfig, TrainingConfig
 from components.errors import DataError
 from components.model.adapter import RealCustomAdapter
 from components.model.miniature import MiniatureLayout
+from components.model.unconditional_inputs import UnconditionalInputs
 from components.model.vision import VisionFeatures
 from components.training.batches import draw_batches, read_batches
 from components.training.bucket_order import bucket_at, positions
 from components.training.dataset_rows import Batch, find_rows, held_out_batches, row_ids
-from components.training.objective import SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
+from components.training.objective import SubjectDenoiser, diffusion_loss, draw_example
 from components.training.window_reader import PLACE, Piece, load_piece
 from tests.fixtures.prepared_dataset import write_prepared
 
@@ -150,6 +151,6 @@ def test_validation_reads_no_more_pieces_than_its_rows_take(tmp_path: Path, monk
         return load_piece(piece)
 
     monkeypatch.setattr("components.training.dataset_rows.load_piece", load)
-    batches = list(held_out_batches(tmp_path / "dataset", 4, 10))
+    batches = [batch for _, batch in held_out_batches(tmp_path / "dataset", 4, 10)]
     assert [len(batch["time_ids"]) for batch in batches] == [4, 3, 3]
     assert [piece.rows for piece in loaded] == [7, 7], "ten rows lie in the first two pieces"
