@@ -73,10 +73,12 @@ class VersionLoader:
         """
         serving = self._config.serving
         uri = f"models:/{self._model}/{version}"
+        began = time.monotonic()
         pipeline = self._registry.load_pipeline(self._config, uri, None if beside is None else beside.pipeline)
         if serving.compile:
             pipeline.compile()
-        deadline = time.monotonic() + serving.warm_up_s
+        loaded = time.monotonic()
+        deadline = loaded + serving.warm_up_s
         if not warm_up(pipeline, warm_up_requests(pipeline, self._config), deadline):
             log.warning("the warm-up ended early, after serving.warm_up_s: %g seconds", serving.warm_up_s)
         if self._pixels is None:
@@ -88,7 +90,7 @@ class VersionLoader:
             serving.request_timeout_s,
             serving.token_cache_s,
         )
-        return GenerationService(
+        service = GenerationService(
             pipeline,
             self._characters,
             limits,
@@ -97,6 +99,8 @@ class VersionLoader:
             self._metrics,
             self._content,
         )
+        self._metrics.observe_start(version, loaded - began, time.monotonic() - loaded)
+        return service
 
 
 def read_aliases(config: Config, registry: PipelineSource, model: str, alias: str) -> VersionAliases | None:

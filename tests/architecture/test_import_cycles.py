@@ -50,6 +50,7 @@ ORDER = {
         "evaluation",
         "registry",
         "pretraining",
+        "rehearsal",
     ],
     "deploy": [
         "interfaces",
