@@ -58,7 +58,7 @@ def main(
 
 def _comparison(root: Path, weights: Path, threads: int) -> dict[str, Any]:
     """The comparison of this commit, measured now if it is not stored."""
-    file = report_file(root, git_commit()[:12]).with_suffix(".generation.json")
+    file = report_file(root, git_commit()).with_suffix(".generation.json")
     if not file.exists():
         write_whole(file, json.dumps(compare_at_full_size(weights, threads), indent=1))
     found: dict[str, Any] = json.loads(file.read_text())

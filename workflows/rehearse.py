@@ -34,7 +34,7 @@ def run(
     names = list(stages(preset == FULL))
     if unknown := sorted(set(only) - set(names)):
         raise ConfigError(f"--only {unknown[0]}: choose among {', '.join(names)}")
-    places, commit = Places(output / preset, weights or output / "weights"), git_commit()[:12]
+    places, commit = Places(output / preset, weights or output / "weights"), git_commit()
     console = Console()
     report = rehearse(preset, places, commit, overrides, only, lambda done: console.print(done.table(names)))
     console.print(report.table(names))

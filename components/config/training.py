@@ -127,6 +127,9 @@ class TrainingConfig(Section):
     """Seed of initialisation, row order, noise, timesteps and dropout."""
     shuffle_rows: int = Field(256, ge=1)
     """Rows of a lane (one micro-batch stream) that are shuffled together; more mix better and need more memory."""
+    ingest_gb: float = Field(8.0, gt=0)
+    """Gigabytes of host memory that rows may take on their way to a worker. If a shuffled window of every bucket does
+    not fit, windows are read in parts, and row groups several times."""
     checkpoint_every: int = Field(1000, ge=1)
     """Steps between two checkpoints."""
     checkpoints_kept: int = Field(2, ge=1)

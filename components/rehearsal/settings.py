@@ -119,10 +119,8 @@ def rehearsal_config(
             "evaluation.dino": weights / "dino",
             "evaluation.clip": weights / "clip",
         }
-    written = [
-        f"{key}={json.dumps(value if isinstance(value, int | float) else str(value))}" for key, value in own.items()
-    ]
-    return load_config(preset, [*written, *overrides])
+    plain = {key: value if isinstance(value, int | float) else str(value) for key, value in own.items()}
+    return load_config(preset, [*(f"{key}={json.dumps(value)}" for key, value in plain.items()), *overrides])
 
 
 def write_settings(config: Config, file: Path) -> None:

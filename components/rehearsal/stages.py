@@ -23,9 +23,9 @@ from components.data.manifest import load_manifest
 from components.errors import RealCustomError
 from components.pretraining.random_sdxl import judge_parts, save_random_release, save_random_sdxl, sdxl_parts
 from components.rehearsal.head_node import HeadNode, free_port
-from components.rehearsal.inputs import VIEWS, captions, rows, write_dreambench, write_pictures, write_table
 from components.rehearsal.report import Value
 from components.rehearsal.settings import FULL, Places
+from components.rehearsal.written_inputs import VIEWS, captions, rows, write_dreambench, write_pictures, write_table
 
 logger = logging.getLogger(__name__)
 #: Seconds that a command may take, and that the service may take to be ready.
@@ -119,10 +119,8 @@ def resume(rehearsal: Rehearsal) -> Values:
 
     with _once(lambda: bool(list(training.glob("killed/killed-*/checkpoint_*"))), kill):
         node.submit("workflows.train", *_named(rehearsal, "killed"), timeout_s=_COMMAND_S)
-    return {
-        "killed_workers": sum(killed),
-        "resumed_equal": _equal(*(_adapter(training, n) for n in ("whole", "killed"))),
-    }
+    adapters = [_adapter(training, name) for name in ("whole", "killed")]
+    return {"killed_workers": sum(killed), "resumed_equal": _equal(*adapters)}
 
 
 def evaluate(rehearsal: Rehearsal) -> Values:
@@ -159,9 +157,8 @@ def serve(rehearsal: Rehearsal) -> Values:
     file.write_text(node.call("python", "-m", "tools.serve_config", *options, timeout_s=_COMMAND_S))
     began = time.monotonic()
     node.call("serve", "deploy", file, timeout_s=_COMMAND_S)
-    key = node.call(
-        "realcustom", "key", "create", "--owner", "rehearsal", "--name", "r", *options, timeout_s=_COMMAND_S
-    )
+    create = ("realcustom", "key", "create", "--owner", "rehearsal", "--name", "rehearsal", *options)
+    key = node.call(*create, timeout_s=_COMMAND_S)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=_COMMAND_S) as client:
             client.headers["Authorization"] = f"Bearer {key.split()[-1]}"

@@ -17,7 +17,7 @@ from components.config import TrainingConfig
 from components.data.manifest import load_manifest, shard_folder
 from components.data.plan import Split
 from components.training.row_order import RowOrder
-from components.training.window_reader import Piece, load_piece
+from components.training.window_reader import BucketRows, Piece, load_piece
 
 #: Threads that read footers of files.
 _THREADS = 16
@@ -32,11 +32,23 @@ class Rows:
     pieces: dict[str, tuple[Piece, ...]]
     orders: dict[str, RowOrder]
     seed: int
+    #: Bytes of a row of every bucket in memory.
+    row_bytes: dict[str, int]
 
     @property
     def counts(self) -> dict[str, int]:
         """Rows of every bucket."""
         return {name: order.rows for name, order in self.orders.items()}
+
+    @property
+    def buckets(self) -> dict[str, BucketRows]:
+        """Pieces and order of every bucket."""
+        return {name: BucketRows(self.pieces[name], order) for name, order in self.orders.items()}
+
+    @property
+    def batch(self) -> int:
+        """Rows of a micro-batch."""
+        return next(iter(self.orders.values())).batch
 
     @property
     def lanes(self) -> int:
@@ -63,7 +75,7 @@ def find_rows(directory: Path, training: TrainingConfig) -> Rows:
         )
         for place, (name, found) in enumerate(pieces.items())
     }
-    return Rows(pieces, orders, training.seed)
+    return Rows(pieces, orders, training.seed, {name: _row_bytes(found[0]) for name, found in pieces.items()})
 
 
 def read_all(directory: Path, split: str) -> Batch:
@@ -121,6 +133,11 @@ def row_ids(rows: Rows, bucket: str, places: list[int]) -> list[str]:
         column = pq.ParquetFile(piece.file).read_row_group(piece.group, columns=["id"])["id"]
         ids.append(str(column[place - int(ends[index]) + piece.rows]))
     return ids
+
+
+def _row_bytes(piece: Piece) -> int:
+    described = pq.read_metadata(piece.file).row_group(piece.group)
+    return int(described.total_byte_size // max(1, described.num_rows))
 
 
 def _pieces(folder: Path) -> tuple[Piece, ...]:

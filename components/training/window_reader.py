@@ -1,8 +1,8 @@
-"""Reading the rows of a window in a Ray task. Imports no model library, which would take seconds."""
+"""Reading the rows of a part of a window in a Ray task. Imports no model library, which would take seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ _SHALLOW = ("shallow", "other_shallow")
 #: Additional column: the index of the row in its bucket, for `row_ids`.
 PLACE = "place"
 
+Columns = dict[str, NDArray[Any]]
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -32,26 +34,61 @@ class Piece:
     rows: int
 
 
+@dataclass(frozen=True)
+class BucketRows:
+    """The pieces of a bucket, and the order of their rows."""
+
+    pieces: tuple[Piece, ...]
+    order: RowOrder
+
+
 def read_windows(
-    work: dict[str, NDArray[Any]], pieces: tuple[Piece, ...], order: RowOrder, lanes: tuple[int, ...]
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """The micro-batches of one window, ordered by step and lane."""
-    window = Window(int(work["start"][0]), int(work["stop"][0]))
-    selected = {lane: order.lane_rows(window, lane) for lane in lanes}
-    loaded = {
-        index: load_piece(pieces[index]) for index in sorted({piece for rows in selected.values() for piece, _ in rows})
-    }
-    firsts = np.cumsum([0, *(piece.rows for piece in pieces)])
-    for step in range(int(work["first"][0]), int(work["last"][0])):
-        begin = (step - window.start) * order.batch
+    work: Mapping[str, NDArray[Any]], buckets: Mapping[str, BucketRows], lanes: tuple[int, ...]
+) -> Iterator[Columns]:
+    """The micro-batches of one part of a window, ordered by step and lane.
+
+    Args:
+        work: one row: ``bucket``, ``start`` and ``stop`` of the window, and ``first`` and ``last`` (exclusive) of its
+            steps to read. Only the rows of these steps are kept in memory.
+    """
+    bucket = buckets[str(work["bucket"][0])]
+    order, window = bucket.order, Window(int(work["start"][0]), int(work["stop"][0]))
+    begin, end = (order.batch * (int(work[name][0]) - window.start) for name in ("first", "last"))
+    selected = {lane: order.lane_rows(window, lane)[begin:end] for lane in lanes}
+    wanted: dict[int, list[int]] = {}
+    for rows in selected.values():
+        for piece, row in rows:
+            wanted.setdefault(piece, []).append(row)
+    loaded = {index: _LoadedRows(bucket.pieces[index], wanted[index]) for index in sorted(wanted)}
+    firsts = np.cumsum([0, *(piece.rows for piece in bucket.pieces)])
+    for start in range(0, end - begin, order.batch):
         for lane in lanes:
-            rows = selected[lane][begin : begin + order.batch]
-            names = loaded[rows[0][0]]
-            columns = {name: np.stack([loaded[piece][name][row] for piece, row in rows]) for name in names}
+            rows = selected[lane][start : start + order.batch]
+            names = loaded[rows[0][0]].names
+            columns = {name: np.stack([loaded[piece].value(name, row) for piece, row in rows]) for name in names}
             yield columns | {PLACE: np.array([firsts[piece] + row for piece, row in rows])}
 
 
-def load_piece(piece: Piece) -> dict[str, NDArray[Any]]:
+class _LoadedRows:
+    """Some rows of a piece, without the memory of the others."""
+
+    def __init__(self, piece: Piece, rows: list[int]) -> None:
+        self._at = {row: index for index, row in enumerate(sorted(set(rows)))}
+        columns = load_piece(piece)
+        kept = list(self._at)
+        whole = len(kept) == piece.rows
+        self._columns = {name: values if whole else values[kept] for name, values in columns.items()}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._columns)
+
+    def value(self, name: str, row: int) -> NDArray[Any]:
+        found: NDArray[Any] = self._columns[name][self._at[row]]
+        return found
+
+
+def load_piece(piece: Piece) -> Columns:
     """The columns of a piece."""
     with pq.ParquetFile(piece.file) as file:
         there = file.schema_arrow.names

@@ -72,7 +72,7 @@ def train_worker(inputs: dict[str, WorkerTask]) -> None:
         with checkpoint.as_directory() as directory:
             start = learner.load(Path(directory))
     interruptions = Interruptions(job.run_directory.stop, device)
-    batches = draw_batches(job.rows, start, training.steps, rank, world, pin=device.type == "cuda")
+    batches = draw_batches(job.rows, start, training.steps, rank, world, training.ingest_gb, pin=device.type == "cuda")
     unchecked = RecentSteps()
     with _reporting(job, learner, rank) as reporter:
         for step in range(start, training.steps):
