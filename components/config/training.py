@@ -59,7 +59,7 @@ class CurriculumConfig(Section):
     """Share of the run over which the curriculum goes from `start` to `end`."""
     rotation: float = Field(0.0, ge=0, le=180)
     """Maximum rotation of references in degrees at the end of the ramp, 0 at the start. Rotation, `scale` and
-    `shift` need ``data.encode=text``."""
+    `shift` need a dataset of ``data.encode=latents`` or ``text``."""
     scale: float = Field(0.0, ge=0, le=1)
     """Maximum change of the references' scale at the end of the ramp, as a factor less 1."""
     shift: float = Field(0.0, ge=0, le=0.5)
@@ -130,6 +130,13 @@ class TrainingConfig(Section):
     ingest_gb: float = Field(8.0, gt=0)
     """Gigabytes of host memory that rows may take on their way to a worker. If a shuffled window of every bucket does
     not fit, windows are read in parts, and row groups several times."""
+    encoders: int = Field(0, ge=0)
+    """Processes of each worker that encode references while it trains (``data.encode=latents``); with 0 the worker
+    encodes them in its steps."""
+    encoder_gpus: float = Field(0, ge=0)
+    """GPUs that each of `encoders` reserves (a fraction shares one)."""
+    encoder_cpus: float = Field(1, gt=0)
+    """CPUs that each of `encoders` reserves."""
     checkpoint_every: int = Field(1000, ge=1)
     """Steps between two checkpoints."""
     checkpoints_kept: int = Field(2, ge=1)

@@ -136,8 +136,8 @@ class Encoder:
         return UnconditionalInputs.of(black, text)
 
 
-class TextOnly(Encoder):
-    """Encodes texts only; pictures and references are encoded in training steps."""
+class LatentsAndText(Encoder):
+    """Encodes pictures and texts; references are encoded in training."""
 
     def unconditional(self) -> UnconditionalInputs:
         """As that of `Encoder`; the vision encoders are then freed."""
@@ -145,16 +145,24 @@ class TextOnly(Encoder):
         del self.vision
         return inputs
 
-    def pictures(self, views: list[TrainingView]) -> list[Any]:
-        """Views as `PicturePixels`."""
-        return [PicturePixels(view.picture) for view in views]
-
     def references(self, cutouts: list[ReferenceCutOut]) -> list[Any]:
         """Cut-outs as `ReferencePixels`."""
         return [
             ReferencePixels(cutout.pixels, np.asarray(cutout.face_box or (0, 0, 0, 0), np.float32))
             for cutout in cutouts
         ]
+
+
+class TextOnly(LatentsAndText):
+    """Encodes texts only; pictures and references are encoded in training."""
+
+    def pictures(self, views: list[TrainingView]) -> list[Any]:
+        """Views as `PicturePixels`."""
+        return [PicturePixels(view.picture) for view in views]
+
+
+#: By ``data.encode``.
+ENCODERS: dict[str, type[Encoder]] = {"all": Encoder, "latents": LatentsAndText, "text": TextOnly}
 
 
 def mask_shares(mask: NDArray[np.uint8], latents: tuple[int, int]) -> Half:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import ray
 import ray.data
 
-from components.cluster import connect
+from components.cluster import connect, gpus_of_a_process
 from components.config import Config, for_workers
 from components.data.blocks import read_done, unit_row
 from components.data.finished_units import FinishedUnits
@@ -45,7 +45,7 @@ def run_units(
     data = config.data
     connect(data.encoders + 1)
     workers = for_workers(config)
-    rows, gpus = sum(len(unit.jobs) for unit in units), _gpus(config)
+    rows, gpus = sum(len(unit.jobs) for unit in units), gpus_of_a_process(config.model.device)
     with _context(data.in_flight_gb * data.encoders):
         dataset = (
             ray.data.from_items([unit_row(unit) for unit in units], override_num_blocks=len(units))
@@ -83,16 +83,17 @@ def run_units(
 
 
 def _pool(encoders: int, gpus: int) -> ray.data.ActorPoolStrategy:
-    """At most ``encoders`` actors; fewer if cores, of which one is left to the other stage, or GPUs are fewer."""
+    """At most ``encoders`` actors.
+
+    On GPUs it begins with as many as there are GPUs now, and grows with the cluster. On CPUs one core is left to the
+    other stage.
+    """
     cluster = ray.cluster_resources()
-    most = [encoders, int(cluster.get("CPU", 1)) - 1, *([int(cluster["GPU"])] if gpus else [])]
-    size = max(1, min(most))
+    if gpus:
+        begin = max(1, min(encoders, int(cluster.get("GPU", 0))))
+        return ray.data.ActorPoolStrategy(min_size=1, max_size=encoders, initial_size=begin)
+    size = max(1, min(encoders, int(cluster.get("CPU", 1)) - 1))
     return ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
-
-
-def _gpus(config: Config) -> int:
-    """GPUs of one encoder."""
-    return int(config.model.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1)
 
 
 @contextmanager

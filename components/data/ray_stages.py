@@ -63,7 +63,7 @@ class EncodeUnits:
         vision: VisionConfig,
         naming: NamingConfig,
         batch_size: int,
-        encode: Literal["all", "text"],
+        encode: Literal["all", "latents", "text"],
         pooling: Literal["projected", "unprojected"],
         encoding: str,
     ) -> None:
@@ -90,9 +90,9 @@ class EncodeUnits:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        from components.data.encode import Encoder, TextOnly
+        from components.data.encode import ENCODERS
 
-        encoder = (TextOnly if self.encode == "text" else Encoder)(self.model, self.vision, self.pooling)
+        encoder = ENCODERS[self.encode](self.model, self.vision, self.pooling)
         unconditional = self.parts.unconditional(self.encoding)
         if not unconditional.exists():
             with report_full_disk(self.parts.directory), atomic_write(unconditional) as partial:

@@ -20,6 +20,7 @@ import torch
 from components.config import TrainingConfig
 from components.training.bucket_order import bucket_at, positions
 from components.training.dataset_rows import Batch, Rows, find_rows
+from components.training.reference_stage import ReferenceEncoders
 from components.training.window_reader import read_windows
 
 #: Read-ahead tasks of a worker. They reserve no CPU: a task that waits for its consumer would otherwise block the
@@ -32,13 +33,17 @@ _MAX_BLOCKS = 1000
 
 @dataclass(frozen=True)
 class Part:
-    """Steps ``first`` to ``last`` (exclusive) of the window ``start`` to ``stop``, all counted within ``bucket``."""
+    """Steps ``first`` to ``last`` (exclusive) of the window ``start`` to ``stop``, all counted within ``bucket``.
+
+    ``steps`` are their numbers among all buckets.
+    """
 
     bucket: str
     start: int
     stop: int
     first: int
     last: int
+    steps: tuple[int, ...]
 
 
 def draw_batches(
@@ -49,6 +54,7 @@ def draw_batches(
     world: int = 1,
     ingest_gb: float = TrainingConfig().ingest_gb,
     pin: bool = False,
+    encoders: ReferenceEncoders | None = None,
 ) -> Iterator[list[tuple[int, Batch]]]:
     """For each step from ``start`` to ``stop``: the lanes of this worker with their micro-batches.
 
@@ -57,12 +63,13 @@ def draw_batches(
         rank: of this worker among ``world``; it has every ``world``-th lane.
         ingest_gb: memory that rows may take on their way, in the object store, reading tasks and this worker.
         pin: pin the memory of the batches, so that they are copied to a GPU beside its computation.
+        encoders: encode references of pixels on the way.
     """
     if start >= stop:
         return
     lanes = tuple(range(rank, rows.lanes, world))
     parts = parts_in_order(rows, start, stop, part_steps(rows, len(lanes), ingest_gb))
-    stream = _micro_batches(rows, parts, lanes, ingest_gb, pin)
+    stream = _micro_batches(rows, parts, lanes, ingest_gb, pin, encoders)
     waiting: dict[str, deque[Batch]] = {name: deque() for name in rows.orders}
     for step in range(start, stop):
         bucket = bucket_at(rows.counts, rows.seed, step)
@@ -85,7 +92,8 @@ def read_batches(directory: Path, training: TrainingConfig) -> Iterator[Batch]:
 def read_window(rows: Rows, step: int, lanes: Sequence[int]) -> list[tuple[int, Batch]]:
     """The micro-batches of ``lanes`` in one step, read without Ray."""
     (part,) = parts_in_order(rows, step, step + 1, 1)
-    given = read_windows({name: np.array([value]) for name, value in asdict(part).items()}, rows.buckets, tuple(lanes))
+    work = {name: np.array([value]) for name, value in asdict(part).items()}
+    given = read_windows(work, rows.buckets, tuple(lanes))
     return [
         (lane, {name: torch.from_numpy(values) for name, values in columns.items()})
         for lane, columns in zip(lanes, given, strict=True)
@@ -106,32 +114,44 @@ def parts_in_order(rows: Rows, start: int, stop: int, longest: int) -> list[Part
     """The parts of at most ``longest`` steps that training reads from ``start`` to ``stop``, as it first needs them."""
     places, ends = (positions(rows.counts, rows.seed, step) for step in (start, stop))
     read_until, parts = dict(places), []
+    steps: dict[str, list[int]] = {}
     for step in range(start, stop):
         bucket = bucket_at(rows.counts, rows.seed, step)
         place = places[bucket]
         if place == read_until[bucket]:
             window = rows.orders[bucket].window(place)
-            last = min(window.stop, ends[bucket], place + longest)
-            parts.append(Part(bucket, window.start, window.stop, place, last))
-            read_until[bucket] = last
+            read_until[bucket] = min(window.stop, ends[bucket], place + longest)
+            steps[bucket] = []  # filled by this step and later ones
+            parts.append((bucket, window.start, window.stop, place, read_until[bucket], steps[bucket]))
+        steps[bucket].append(step)
         places[bucket] += 1
-    return parts
+    return [Part(*part, tuple(numbers)) for *part, numbers in parts]
 
 
 def _micro_batches(
-    rows: Rows, parts: Sequence[Part], lanes: tuple[int, ...], ingest_gb: float, pin: bool
+    rows: Rows,
+    parts: Sequence[Part],
+    lanes: tuple[int, ...],
+    ingest_gb: float,
+    pin: bool,
+    encoders: ReferenceEncoders | None,
 ) -> Iterator[tuple[str, Batch]]:
     """The micro-batches of ``parts`` in order, each with its bucket."""
     for begin in range(0, len(parts), _MAX_BLOCKS):
         some = parts[begin : begin + _MAX_BLOCKS]
         owners = (part.bucket for part in some for _ in range((part.last - part.first) * len(lanes)))
-        for block in _read_blocks(rows, some, lanes, ingest_gb, pin):
+        for block in _read_blocks(rows, some, lanes, ingest_gb, pin, encoders):
             for first in range(0, len(block["time_ids"]), rows.batch):
                 yield next(owners), {name: values[first : first + rows.batch] for name, values in block.items()}
 
 
 def _read_blocks(
-    rows: Rows, parts: Sequence[Part], lanes: tuple[int, ...], ingest_gb: float, pin: bool
+    rows: Rows,
+    parts: Sequence[Part],
+    lanes: tuple[int, ...],
+    ingest_gb: float,
+    pin: bool,
+    encoders: ReferenceEncoders | None,
 ) -> Iterator[Batch]:
     """Several micro-batches of one part at a time, in order."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -145,5 +165,7 @@ def _read_blocks(
         dataset = work.map_batches(
             read_windows, batch_size=1, fn_args=(rows.buckets, lanes), num_cpus=0, concurrency=_READERS
         )
+        if encoders is not None:
+            dataset = encoders.append_to(dataset)
         blocks = dataset.iter_torch_batches(batch_size=None, device="cpu", prefetch_batches=2, pin_memory=pin)
     yield from blocks

@@ -48,8 +48,8 @@ def check_compatibility(config: Config, manifest: Manifest) -> None:
 
 
 def holds_pixels(manifest: Manifest) -> bool:
-    """Whether pictures and references of the dataset are encoded in training."""
-    return "picture" in manifest.columns
+    """Whether references of the dataset are encoded in training."""
+    return "cutout" in manifest.columns
 
 
 def _check_encoders(config: Config, manifest: Manifest, vision: str) -> None:

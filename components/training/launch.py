@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,12 @@ logger = logging.getLogger(__name__)
 _NOT_FINGERPRINTED = {
     "dataset", "output", "name", "use_gpu", "workers", "min_workers", "accumulation", "cpus_per_worker", "sharding",
     "gradient_checkpointing", "resize_every_s", "max_failures", "checkpoint_every", "checkpoints_kept", "sample_every",
-    "sample_references", "sample_columns", "ingest_gb",
+    "sample_references", "sample_columns", "ingest_gb", "encoders", "encoder_gpus", "encoder_cpus",
 }  # fmt: skip
 #: Those that the fingerprints up to release 0.2.0 left out, and those that these releases did not have.
 _NOT_FINGERPRINTED_0_2 = {
     "dataset", "output", "name", "use_gpu", "min_workers", "resize_every_s", "max_failures", "checkpoints_kept",
-    "optimizer", "sample_references", "sample_columns", "ingest_gb",
+    "optimizer", "sample_references", "sample_columns", "ingest_gb", "encoders", "encoder_gpus", "encoder_cpus",
 }  # fmt: skip
 
 
@@ -113,7 +114,7 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
             f"micro-batches of {training.batch_size} needs {needed}: lower training.batch_size or prepare more rows"
         )
     check_compatibility(config, manifest)
-    connect(training.workers * training.cpus_per_worker + 2)
+    connect(training.workers * ceil(training.cpus_per_worker + training.encoders * training.encoder_cpus) + 2)
     fingerprint = training_fingerprint(config)
     run_directory = RunDirectory(training.output.absolute(), f"{training.name}-{fingerprint}")
     run_directory.root.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,8 @@ from components.model.unconditional_inputs import UnconditionalInputs
 from components.model.vision import VisionEncoder, encoder_channels, encoder_identity
 from components.precision import autocast, frozen_dtype
 from components.training.dataset_rows import Batch
-from components.training.encoding import StepEncoder
-from components.training.objective import Example, SubjectDenoiser, diffusion_loss, draw_example
+from components.training.encoding import StepEncoder, skip_transforms
+from components.training.objective import Encode, Example, SubjectDenoiser, diffusion_loss, draw_example
 from components.training.sharding import DistributedAdapter
 from components.training.unconditional import encode_unconditional
 
@@ -99,10 +99,15 @@ class Learner:
     def example(self, rows: Batch, config: TrainingConfig, progress: float, generator: torch.Generator) -> Example:
         """The training example of ``rows`` on the device, where pixels are encoded first."""
         rows = to_device(rows, self.device)
-        if "picture" in rows and self._encoder is None:
+        if "cutout" in rows and self._encoder is None:
             self._encoder = StepEncoder(self._config, self.load_vision(), self.device)
-        encode = self._encoder if "picture" in rows else None
+        encode: Encode | None = self._encoder if "cutout" in rows else None
+        if encode is None and "other_deep" not in rows:  # encoded on the way, see `reference_stage`
+            encode = self._skip_transforms
         return draw_example(rows, self.absent, config, progress, generator, encode)
+
+    def _skip_transforms(self, rows: Batch, _other: Tensor, progress: float, generator: torch.Generator) -> Batch:
+        return skip_transforms(rows, progress, self.config.curriculum, generator)
 
     def load_vision(self) -> VisionEncoder:
         """The vision encoder: that of the steps if they encode, else one that the caller alone holds."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -74,6 +75,25 @@ class SubjectDenoiser(nn.Module):
         return predicted
 
 
+class ChosenRows(NamedTuple):
+    """Rows [b] that show another picture of their subject, none, and no caption."""
+
+    other: Tensor
+    drop_reference: Tensor
+    drop_caption: Tensor
+
+    def to(self, device: torch.device) -> ChosenRows:
+        """The same on ``device``."""
+        return ChosenRows(*(flags.to(device) for flags in self))
+
+
+def choose_rows(count: int, config: TrainingConfig, progress: float, generator: torch.Generator) -> ChosenRows:
+    """The random choices of a micro-batch of ``count`` rows, the first that its generator makes."""
+    other = choose_multi_view(count, progress, config.curriculum, generator)
+    drop_reference = torch.rand(count, generator=generator) < config.condition_dropout
+    return ChosenRows(other, drop_reference, torch.rand(count, generator=generator) < config.text_dropout)
+
+
 def draw_example(
     rows: dict[str, Tensor],
     absent: UnconditionalInputs,
@@ -92,9 +112,7 @@ def draw_example(
         encode: encodes rows of pixels into latents and features.
     """
     count, device = len(rows["time_ids"]), rows["time_ids"].device
-    other = choose_multi_view(count, progress, config.curriculum, generator).to(device)
-    drop_reference = (torch.rand(count, generator=generator) < config.condition_dropout).to(device)
-    drop_caption = (torch.rand(count, generator=generator) < config.text_dropout).to(device)
+    other, drop_reference, drop_caption = choose_rows(count, config, progress, generator).to(device)
     if encode is not None:
         rows = encode(rows, other, progress, generator)
 

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from components.training.row_order import RowOrder, Window
 
-#: Columns that training reads: of every prepared row, and of rows with features or with pixels.
+#: Columns that training reads: of every prepared row, and of references with features or with pixels.
 _ALWAYS = ("text_tokens", "text_pooled", "time_ids", "mask", "head")
-_ENCODED = ("latents", "deep", "local", "face", "other_deep", "other_local", "other_face")
-_PIXELS = ("picture", "cutout", "face_box", "other_cutout", "other_face_box")
+_FEATURES = ("deep", "local", "face", "other_deep", "other_local", "other_face")
+_REFERENCES = ("cutout", "face_box", "other_cutout", "other_face_box")
 #: Columns of rows whose references were encoded at earlier blocks too.
 _SHALLOW = ("shallow", "other_shallow")
-#: Additional column: the index of the row in its bucket, for `row_ids`.
-PLACE = "place"
+#: Additional columns: the index of the row in its bucket, for `row_ids`; step and lane.
+PLACE, STEP, LANE = "place", "step", "lane"
 
 Columns = dict[str, NDArray[Any]]
 
@@ -48,8 +48,8 @@ def read_windows(
     """The micro-batches of one part of a window, ordered by step and lane.
 
     Args:
-        work: one row: ``bucket``, ``start`` and ``stop`` of the window, and ``first`` and ``last`` (exclusive) of its
-            steps to read. Only the rows of these steps are kept in memory.
+        work: one row: ``bucket``, ``start`` and ``stop`` of the window, ``first`` and ``last`` (exclusive) of its
+            steps to read, and their ``steps`` among all buckets. Only the rows of these steps are kept in memory.
     """
     bucket = buckets[str(work["bucket"][0])]
     order, window = bucket.order, Window(int(work["start"][0]), int(work["stop"][0]))
@@ -61,12 +61,15 @@ def read_windows(
             wanted.setdefault(piece, []).append(row)
     loaded = {index: _LoadedRows(bucket.pieces[index], wanted[index]) for index in sorted(wanted)}
     firsts = np.cumsum([0, *(piece.rows for piece in bucket.pieces)])
+    steps = list(work["steps"][0])
     for start in range(0, end - begin, order.batch):
+        step = steps[start // order.batch]
         for lane in lanes:
             rows = selected[lane][start : start + order.batch]
             names = loaded[rows[0][0]].names
             columns = {name: np.stack([loaded[piece].value(name, row) for piece, row in rows]) for name in names}
-            yield columns | {PLACE: np.array([firsts[piece] + row for piece, row in rows])}
+            places = np.array([firsts[piece] + row for piece, row in rows])
+            yield columns | {PLACE: places, STEP: np.full(len(rows), step), LANE: np.full(len(rows), lane)}
 
 
 class _LoadedRows:
@@ -92,7 +95,8 @@ def load_piece(piece: Piece) -> Columns:
     """The columns of a piece."""
     with pq.ParquetFile(piece.file) as file:
         there = file.schema_arrow.names
-        names = [*_ALWAYS, *(_PIXELS if "picture" in there else _ENCODED), *(n for n in _SHALLOW if n in there)]
+        names = [*_ALWAYS, "picture" if "picture" in there else "latents"]
+        names += [*(_REFERENCES if "cutout" in there else _FEATURES), *(name for name in _SHALLOW if name in there)]
         table = file.read_row_group(piece.group, columns=names)
     return {name: _array(table[name]) for name in names}
 

@@ -29,6 +29,7 @@ from components.training.interruptions import Interruption, Interruptions
 from components.training.journal import Journal, deliver_to
 from components.training.learner import Learner, StepResult
 from components.training.recent_steps import FinishedStep, RecentSteps
+from components.training.reference_stage import ReferenceEncoders
 from components.training.run_directory import RunDirectory
 from components.training.sample_cases import SampleCase, sample_cases
 from components.training.samples import sample_grid
@@ -72,7 +73,8 @@ def train_worker(inputs: dict[str, WorkerTask]) -> None:
         with checkpoint.as_directory() as directory:
             start = learner.load(Path(directory))
     interruptions = Interruptions(job.run_directory.stop, device)
-    batches = draw_batches(job.rows, start, training.steps, rank, world, training.ingest_gb, pin=device.type == "cuda")
+    pin, encoders = device.type == "cuda", ReferenceEncoders.of(config)
+    batches = draw_batches(job.rows, start, training.steps, rank, world, training.ingest_gb, pin, encoders)
     unchecked = RecentSteps()
     with _reporting(job, learner, rank) as reporter:
         for step in range(start, training.steps):

@@ -89,7 +89,7 @@ def test_a_dataset_of_other_encoders_is_refused(prepared: Config, manifest: Mani
         other = manifest.model_copy(update={"encoders": manifest.encoders | {name: "another"}})
         with pytest.raises(DataError, match=said):
             check_compatibility(prepared, other)
-    pixels = manifest.model_copy(update={"columns": {"picture": "uint8[64, 64, 3]"}})
+    pixels = manifest.model_copy(update={"columns": {"cutout": "uint8[64, 64, 3]"}})
     check_compatibility(prepared, pixels.model_copy(update={"encoders": manifest.encoders | {"vision": "another"}}))
     wider = pixels.model_copy(update={"config": {"vision": {"view_size": 384}}})
     with pytest.raises(DataError, match=r"vision\.view_size=384, not 64"):
