@@ -116,9 +116,9 @@ class Learner:
         return VisionEncoder.load(self._config.model, self._config.vision, self.weight_dtype).to(self.device)
 
     def save(self, directory: Path, step: int, write: bool) -> None:
-        """Save the state after ``step`` steps. If it is sharded, every worker must call; one writes."""
+        """Save the state after ``step`` steps. If it is sharded, every worker writes its own part."""
         if write or self.shared.sharded:
-            save_state(directory, self.shared.modules, self.optimizer, {"step": step}, write)
+            save_state(directory, self.shared.modules, self.optimizer, {"step": step})
 
     def load(self, directory: Path) -> int:
         """Load a saved state; returns the number of finished steps."""

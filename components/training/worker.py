@@ -16,7 +16,7 @@ import ray.train.torch
 import torch
 from ray.train import Checkpoint, CheckpointUploadMode
 
-from components.checkpoint import copy_module, read_progress
+from components.checkpoint import read_progress, save_module
 from components.config import Config
 from components.files import write_whole
 from components.model.unconditional_inputs import UnconditionalInputs
@@ -166,15 +166,15 @@ class _Reporter:
         self._reported, learner = done, self._learner
         validation = validation_loss(learner, self._training.dataset) if self._training.validation_rows else None
         metrics = {"step": done, "loss": loss} | ({} if validation is None else {"validation_loss": validation})
-        if self._journal is None:
-            learner.save(Path(), done, write=False)
+        if validation is not None:
+            if self._journal is not None:
+                self._journal.metrics(done, {"validation_loss": validation})
+            self._update_best(done, validation)
+        if self._journal is None and not learner.shared.sharded:
             ray.train.report(metrics)
             return
-        directory = Path(tempfile.mkdtemp())  # Ray Train removes it once it is stored
+        directory = Path(tempfile.mkdtemp())  # Ray Train removes it once it is stored, beside the other workers' files
         learner.save(directory, done, write=True)
-        if validation is not None:
-            self._journal.metrics(done, {"validation_loss": validation})
-            self._update_best(directory, done, validation)
         ray.train.report(
             metrics,
             checkpoint=Checkpoint.from_directory(directory),
@@ -221,10 +221,15 @@ class _Reporter:
             grid.save(file)
             self._journal.artifact(done, file, "samples")
 
-    def _update_best(self, state: Path, done: int, loss: float) -> None:
-        best = self._job.run_directory.best
-        if not best.exists() or loss < read_progress(best)["validation_loss"]:
-            copy_module(state, "ema", best, {"step": done, "validation_loss": loss})
+    def _update_best(self, done: int, loss: float) -> None:
+        """Keep the averaged adapter if its ``loss`` is the least; the first worker decides and writes."""
+        best, shared = self._job.run_directory.best, self._learner.shared
+        leads = self._journal is not None
+        is_best = leads and (not best.exists() or loss < read_progress(best)["validation_loss"])
+        if shared.sharded:
+            is_best = bool(shared.gather([float(is_best)], self._learner.device)[0][0])
+        if is_best and (leads or shared.sharded):
+            save_module(best, "ema", shared.averaged, {"step": done, "validation_loss": loss}, write=leads)
 
 
 def _memory_gib(device: torch.device) -> float:
