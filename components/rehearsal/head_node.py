@@ -87,7 +87,7 @@ class HeadNode:
             shutil.rmtree(folder, ignore_errors=True)
 
     def call(self, *command: str | Path, timeout_s: float) -> str:
-        """Run a program of this environment; returns what it printed.
+        """Run a program of this environment; returns what it wrote to stdout.
 
         Raises:
             RealCustomError: it failed, or took longer than ``timeout_s``.
@@ -98,8 +98,7 @@ class HeadNode:
             done = subprocess.run(
                 [_BIN / command[0], *command[1:]],
                 env=self._environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                capture_output=True,
                 text=True,
                 timeout=timeout_s,
                 check=False,
@@ -107,9 +106,10 @@ class HeadNode:
         except subprocess.TimeoutExpired:
             raise RealCustomError(f"{shown} took longer than {timeout_s:.0f} s; see {self._log}") from None
         with self._log.open("a") as log:
-            log.write(f"$ {shown}\n{done.stdout}\n")
+            log.write(f"$ {shown}\n{done.stdout}\n{done.stderr}\n")
         if done.returncode:
-            raise RealCustomError(f"{shown} failed ({done.returncode}): {done.stdout[-_SHOWN:]}")
+            said = (done.stdout + done.stderr)[-_SHOWN:]
+            raise RealCustomError(f"{shown} failed ({done.returncode}), see {self._log}: {said}")
         return done.stdout
 
     def submit(self, module: str, *arguments: str, timeout_s: float, accepts: int = 0) -> str:

@@ -117,7 +117,7 @@ def resume(rehearsal: Rehearsal) -> Values:
     def kill() -> None:
         killed.append(node.kill(_TRAIN_WORKER))
 
-    with _once(lambda: bool(list(training.glob("killed/killed-*/checkpoint_*"))), kill):
+    with _once(lambda: _has_checkpoint(training / "killed"), kill):
         node.submit("workflows.train", *_named(rehearsal, "killed"), timeout_s=_COMMAND_S)
     adapters = [_adapter(training, name) for name in ("whole", "killed")]
     return {"killed_workers": sum(killed), "resumed_equal": _equal(*adapters)}
@@ -206,6 +206,11 @@ def _named(rehearsal: Rehearsal, name: str) -> tuple[str, ...]:
 def _adapter(training: Path, name: str) -> Path:
     (found,) = (training / name).glob(f"{name}-*-adapter/adapter.safetensors")
     return found
+
+
+def _has_checkpoint(root: Path) -> bool:
+    """Whether a checkpoint of the training in ``root`` is stored whole, so that Ray Train would resume from it."""
+    return any("checkpoint_" in file.read_text() for file in root.glob("*/checkpoint_manager_snapshot.json"))
 
 
 def _equal(a: Path, b: Path) -> bool:

@@ -77,7 +77,7 @@ class EncodeReferences:
         progress = step / training.steps
         generator = step_generator(training.seed, step, lane)
         device = self._device
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(values)).to(device) for name, values in rows.items()}
+        tensors = {name: torch.from_numpy(np.array(values)).to(device) for name, values in rows.items()}
         chosen = choose_rows(len(rows[STEP]), training, progress, generator).to(device)
         encoded = self._encoder(tensors, chosen.other, progress, generator)
         return {name: _as_array(value) for name, value in encoded.items() if not name.startswith("other_")}
