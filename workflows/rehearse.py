@@ -12,7 +12,7 @@ from components.registry.tracking import git_commit
 from components.rehearsal.report import Report
 from components.rehearsal.run import rehearse, report_file
 from components.rehearsal.settings import FULL, Places
-from components.rehearsal.stages import stages
+from components.rehearsal.stages import EXTRA, stages
 
 
 def run(
@@ -31,7 +31,7 @@ def run(
     Raises:
         ConfigError: ``only`` names an unknown stage.
     """
-    names = list(stages(preset == FULL))
+    names = [*stages(preset == FULL), *EXTRA]
     if unknown := sorted(set(only) - set(names)):
         raise ConfigError(f"--only {unknown[0]}: choose among {', '.join(names)}")
     places, commit = Places(output / preset, weights or output / "weights"), git_commit()

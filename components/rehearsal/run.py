@@ -19,7 +19,7 @@ from components.rehearsal.head_node import HeadNode
 from components.rehearsal.process_memory import watch_memory
 from components.rehearsal.report import Report, StageReport, Value, find_report
 from components.rehearsal.settings import FULL, Places, rehearsal_config, settings_mark, write_settings
-from components.rehearsal.stages import Rehearsal, stages
+from components.rehearsal.stages import EXTRA, Rehearsal, stages
 
 logger = logging.getLogger(__name__)
 #: Disk space and memory that a rehearsal at full size needs, in bytes: datasets, checkpoints and adapters; a training
@@ -38,7 +38,7 @@ def rehearse(
     """Run the stages that the report of ``commit`` lacks, each on one head node; returns the report.
 
     Args:
-        only: names of the stages that may be run; all by default.
+        only: names of the stages that may be run; all but the extra ones by default.
         show: called after each stage.
 
     Raises:
@@ -53,7 +53,7 @@ def rehearse(
     report = find_report(file, fresh)
     missing = {
         name: stage
-        for name, stage in stages(preset == FULL).items()
+        for name, stage in (stages(preset == FULL) | {name: EXTRA[name] for name in only if name in EXTRA}).items()
         if name not in report.stages and (not only or name in only)
     }
     if not missing:

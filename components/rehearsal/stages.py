@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import logging
 import re
 import threading
@@ -99,8 +100,7 @@ def prepare(rehearsal: Rehearsal) -> Values:
     seconds = time.monotonic() - began
     dataset = rehearsal.config.data.output
     count = load_manifest(dataset).rows_out
-    size = sum(file.stat().st_size for file in dataset.glob("shards/**/*.parquet"))
-    return {"row_mb": size / count / 1e6, "prepare_rows_per_min": 60 * count / seconds, "rows": count}
+    return {"row_mb": _shards_mb(dataset) / count, "prepare_rows_per_min": 60 * count / seconds, "rows": count}
 
 
 def train(rehearsal: Rehearsal) -> Values:
@@ -179,6 +179,43 @@ def serve(rehearsal: Rehearsal) -> Values:
     }
 
 
+def encodings(rehearsal: Rehearsal) -> Values:
+    """The dataset in each way of ``data.encode``, and a training on each; for ``latents`` also with encoders beside it.
+
+    Measures bytes of a row, seconds of its preparation with loading, seconds of the last training step, and the share
+    of the time that the worker waited for rows.
+    """
+    node, root, found = rehearsal.node, rehearsal.places.root.absolute(), {}
+    ways = {"all": ("all", 0), "latents": ("latents", 0), "latents_beside": ("latents", 1), "text": ("text", 0)}
+    for name, (way, encoders) in ways.items():
+        dataset = root / f"prepared-{way}"
+        settings = {"data.encode": way, "data.output": str(dataset), "training.dataset": str(dataset)}
+        settings |= {
+            "training.encoders": str(encoders),
+            "training.output": str(root / "encodings"),
+            "training.name": name,
+        }
+        options = (*rehearsal.settings, *_sets(settings))
+        began = time.monotonic()
+        node.submit("workflows.prepare", *options, timeout_s=_COMMAND_S)
+        seconds, rows = time.monotonic() - began, load_manifest(dataset).rows_out
+        if encoders == 0:
+            found |= {f"row_mb.{way}": _shards_mb(dataset) / rows, f"prepare_s_per_row.{way}": seconds / rows}
+        node.submit("workflows.train", *options, timeout_s=_COMMAND_S)
+        (journal,) = (root / "encodings").glob(f"{name}-*.journal.jsonl")
+        metrics = [json.loads(line).get("metrics", {}) for line in journal.read_text().splitlines()]
+        last = next(each for each in reversed(metrics) if "data_wait_share" in each)
+        found |= {
+            f"step_s.{name}": rehearsal.config.training.batch_size / last["samples_per_second"],
+            f"wait_share.{name}": last["data_wait_share"],
+        }
+    return found
+
+
+#: Stages that are run only if they are named.
+EXTRA: dict[str, Stage] = {"encodings": encodings}
+
+
 def stages(full: bool) -> dict[str, Stage]:
     """The stages by name, in their order."""
     found: dict[str, Stage] = {"inputs": write_inputs}
@@ -199,8 +236,15 @@ def stages(full: bool) -> dict[str, Stage]:
 def _named(rehearsal: Rehearsal, name: str) -> tuple[str, ...]:
     """Options of a training with files and a registered model of its own."""
     output = rehearsal.places.training.absolute() / name
-    settings = {"training.name": name, "training.output": str(output)}
-    return (*rehearsal.settings, *(word for key, value in settings.items() for word in ("--set", f"{key}={value}")))
+    return (*rehearsal.settings, *_sets({"training.name": name, "training.output": str(output)}))
+
+
+def _sets(settings: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(word for key, value in settings.items() for word in ("--set", f"{key}={value}"))
+
+
+def _shards_mb(dataset: Path) -> float:
+    return sum(file.stat().st_size for file in dataset.glob("shards/**/*.parquet")) / 1e6
 
 
 def _adapter(training: Path, name: str) -> Path:

@@ -161,9 +161,8 @@ def _read_blocks(
     options.preserve_order = True
     options.resource_limits = ray.data.ExecutionResources.for_limits(object_store_memory=ingest_gb * 1e9)
     with ray.data.DataContext.current(context):
-        work = ray.data.from_items(
-            [asdict(part) | {"steps": list(part.steps)} for part in parts], override_num_blocks=len(parts)
-        )
+        items = [asdict(part) | {"steps": list(part.steps)} for part in parts]
+        work = ray.data.from_items(items, override_num_blocks=len(parts))
         dataset = work.map_batches(
             read_windows, batch_size=1, fn_args=(rows.buckets, lanes), num_cpus=0, concurrency=_READERS
         )

@@ -194,8 +194,12 @@ def test_implementations_take_turns_step_by_step() -> None:
 
 @pytest.mark.slow
 def test_the_miniature_is_rehearsed(tmp_path: Path) -> None:
-    report = rehearse.run("tiny", tmp_path)
-    assert set(report.stages) == set(stages(False))
+    rehearse.run("tiny", tmp_path)
+    report = rehearse.run("tiny", tmp_path, only=["encodings"])
+    assert set(report.stages) == {*stages(False), "encodings"}
+    sizes = [float(report.values[f"row_mb.{way}"]) for way in ("all", "latents", "text")]
+    assert sizes[0] > sizes[1] > 0 and sizes[2] > 0
+    assert all(0 <= float(report.values[f"wait_share.{way}"]) <= 1 for way in ("all", "latents", "latents_beside"))
     assert report.values["resumed_equal"] is True and report.values["killed_workers"] == 1.0
     assert report.values["images"] == 2.0
     assert float(report.values["first_over_second"]) > 0 and float(report.values["ready_s"]) < 90
