@@ -32,6 +32,7 @@ _FIGURES = (
     "prepare_rows_per_min",
     "ready_s",
     "first_over_second",
+    "partner_views",
     "resumed_equal",
 )
 

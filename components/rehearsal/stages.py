@@ -27,6 +27,8 @@ from components.rehearsal.head_node import HeadNode, free_port
 from components.rehearsal.report import Value
 from components.rehearsal.settings import FULL, Places
 from components.rehearsal.written_inputs import VIEWS, captions, rows, write_dreambench, write_pictures, write_table
+from components.training.dataset_rows import split_pieces
+from components.training.window_reader import Partners
 
 logger = logging.getLogger(__name__)
 #: Seconds that a command may take, and that the service may take to be ready.
@@ -34,6 +36,8 @@ _COMMAND_S = 3600.0
 #: Exit status of a promotion whose candidate did not pass.
 _NOT_PROMOTED = 3
 _POLL_S = 0.5
+#: Epochs over which partners are counted.
+_EPOCHS = 8
 #: Process of a training worker, as `ray` names it.
 _TRAIN_WORKER = "ray::RayTrainWorker"
 
@@ -94,13 +98,21 @@ def register(rehearsal: Rehearsal) -> Values:
 
 
 def prepare(rehearsal: Rehearsal) -> Values:
-    """Prepare the photographs; measures bytes of a row, and rows a minute with loading."""
+    """Prepare the photographs; measures bytes of a row, rows a minute with loading, and the partners of a row.
+
+    ``partner_views`` are the distinct partners that a row is shown with in eight epochs, on average.
+    """
     began = time.monotonic()
     rehearsal.node.submit("workflows.prepare", *rehearsal.settings, timeout_s=_COMMAND_S)
     seconds = time.monotonic() - began
     dataset = rehearsal.config.data.output
     count = load_manifest(dataset).rows_out
-    return {"row_mb": _shards_mb(dataset) / count, "prepare_rows_per_min": 60 * count / seconds, "rows": count}
+    return {
+        "row_mb": _shards_mb(dataset) / count,
+        "prepare_rows_per_min": 60 * count / seconds,
+        "partner_views": _partner_views(dataset),
+        "rows": count,
+    }
 
 
 def train(rehearsal: Rehearsal) -> Values:
@@ -250,6 +262,15 @@ def _shards_mb(dataset: Path) -> float:
 def _adapter(training: Path, name: str) -> Path:
     (found,) = (training / name).glob(f"{name}-*-adapter/adapter.safetensors")
     return found
+
+
+def _partner_views(dataset: Path) -> float:
+    """Distinct partners of a training row in `_EPOCHS` epochs, on average."""
+    seen = []
+    for piece in split_pieces(dataset, "train"):
+        partners = Partners.read(piece)
+        seen += [len({partners.of(row, epoch) for epoch in range(_EPOCHS)}) for row in range(piece.rows)]
+    return sum(seen) / max(1, len(seen))
 
 
 def _has_checkpoint(root: Path) -> bool:

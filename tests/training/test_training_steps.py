@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -16,8 +19,9 @@ from components.training.dataset_rows import find_rows, held_out_batches
 from components.training.interruptions import Interruption, Interruptions
 from components.training.learner import Learner, StepResult
 from components.training.recent_steps import RecentSteps
+from components.training.row_order import RowOrder
 from components.training.sample_cases import sample_cases
-from components.training.window_reader import load_piece
+from components.training.window_reader import BucketRows, Partners, Piece, load_piece, read_windows
 from tests.fixtures.prepared_dataset import write_prepared
 
 CPU = torch.device("cpu")
@@ -136,6 +140,48 @@ def test_workers_read_only_the_validation_rows_that_they_score(config: Config, m
     assert [[index for index, _ in part] for part in parts] == [[0, 3], [1], [2]] and len(loaded) == 4
     for index, batch in (pair for part in parts for pair in part):
         assert torch.equal(batch["latents"], whole[index][1]["latents"])
+
+
+def test_every_other_picture_of_a_subject_is_its_partner_in_turn(tmp_path: Path) -> None:
+    ids = ["a1", "a2", "a3", "a4", "a1#2", "b1", "b2", "c1", "c2"]
+    texts = {
+        "id": ids,
+        "group": [name[0] for name in ids],
+        # The other view of c2 is of another row group, since its source names it.
+        "other_id": ["a2", "a1", "a4", "a3", "a3", "b2", "b1", "c1", "c9"],
+    }
+    values = {name: pa.array(np.arange(9.0) + 100 * (name == "other_deep")) for name in ("deep", "other_deep")}
+    columns = {name: pa.FixedShapeTensorArray.from_numpy_ndarray(np.asarray(v)[:, None]) for name, v in values.items()}
+    shape = {name: columns["deep"] for name in ("text_tokens", "text_pooled", "time_ids", "mask", "head", "latents")}
+    more = {name: columns["deep"] for name in ("local", "face", "other_local", "other_face")}
+    pq.write_table(pa.table(texts | columns | shape | more), tmp_path / "shard.parquet")
+    piece = Piece(str(tmp_path / "shard.parquet"), 0, 9)
+    partners = Partners.read(piece)
+    shown = [{partners.of(row, epoch) for epoch in range(8)} for row in range(9)]
+    assert shown == [{1, 2, 3}, {0, 2, 3, 4}, {0, 1, 3, 4}, {0, 1, 2, 4}, {1, 2, 3}, {6}, {5}, {None}, {None}]
+
+    order = RowOrder((9,), 3, 1, 0, 9)
+    batches = [
+        columns
+        for step in range(9)
+        for columns in read_windows(
+            {
+                "bucket": ["x"],
+                "start": [step],
+                "stop": [step + 1],
+                "first": [step],
+                "last": [step + 1],
+                "steps": [[step]],
+            },  # type: ignore[dict-item]
+            {"x": BucketRows((piece,), order)},
+            (0,),
+        )
+    ]
+    seen: dict[int, set[float]] = {}
+    for batch in batches:
+        for own, other in zip(batch["deep"][:, 0], batch["other_deep"][:, 0], strict=True):
+            seen.setdefault(int(own), set()).add(float(other))
+    assert seen[0] == {1.0, 2.0, 3.0} and seen[5] == {6.0} and seen[8] == {108.0}
 
 
 def test_sample_grids_show_subjects_of_the_validation_split_first(config: Config) -> None:
