@@ -130,7 +130,7 @@ def draw_example(
         kept = kept_positions(rows["mask"], rows["head"], dropped)
         gain, weight = token_gain(face, dropped), kept if weight is None else weight * kept
     shallow: tuple[Tensor, ...] = ()
-    if absent.vision.shallow:
+    if "shallow" in rows:
         shallow = reference("shallow", torch.stack(absent.vision.shallow, 1)).unbind(1)
     return Example(
         latents=rows["latents"].float(),
