@@ -26,6 +26,8 @@ from components.training.window_reader import read_windows
 #: Read-ahead tasks of a worker. They reserve no CPU: a task that waits for its consumer would otherwise block the
 #: reading of another worker, and thereby all workers.
 _READERS = 2
+#: Bytes of the object store that a pipeline may use in any case.
+_LEAST_STORE = 2**28
 #: Maximum number of parts of a pipeline; another one follows when it has ended. Each is a block, since Ray would join
 #: rows of several buckets, whose shapes differ.
 _MAX_BLOCKS = 1000
@@ -159,7 +161,8 @@ def _read_blocks(
     context.enable_progress_bars = False
     options = context.execution_options
     options.preserve_order = True
-    options.resource_limits = ray.data.ExecutionResources.for_limits(object_store_memory=ingest_gb * 1e9)
+    memory = max(ingest_gb * 1e9, _LEAST_STORE)
+    options.resource_limits = ray.data.ExecutionResources.for_limits(object_store_memory=memory)
     with ray.data.DataContext.current(context):
         items = [asdict(part) | {"steps": list(part.steps)} for part in parts]
         work = ray.data.from_items(items, override_num_blocks=len(parts))

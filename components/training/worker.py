@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 #: Steps between metrics, and between checks of gradients: only then a worker waits for its device.
 _LOG_EVERY = 10
 #: Seconds between two writes of the progress.
-_PROGRESS_S = 1.0
+_PROGRESS_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,8 @@ class _Reporter:
         #: Read for the first grid.
         self._cases: list[SampleCase] | None = None
         self._written = float("-inf")
+        #: The last loss that was read from the device.
+        self._loss: float | None = None
         self._seconds = self._waited = self._rows = 0.0
 
     def step(self, done: int, result: StepResult, rows: int, began: float, waited: float) -> None:
@@ -143,8 +145,10 @@ class _Reporter:
         self._seconds, self._waited = self._seconds + time.monotonic() - began, self._waited + waited
         self._rows += rows
         last = done == self._training.steps
+        if self._loss is None or self._learner.device.type == "cpu" or self.is_due(done):
+            self._loss = result.loss
         if self._journal is not None and (last or time.monotonic() - self._written > _PROGRESS_S):
-            self._job.run_directory.write_progress(done, self._training.steps, result.loss)
+            self._job.run_directory.write_progress(done, self._training.steps, self._loss)
             self._written = time.monotonic()
         if last or done % _LOG_EVERY == 0:
             self._log(done, result)
