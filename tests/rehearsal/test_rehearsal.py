@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,7 @@ def test_room_is_checked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_memory_of_all_marked_processes_is_seen() -> None:
-    code = "import time, sys; data = bytearray(300_000_000); print(len(data), flush=True); time.sleep(60)"
+    code = "import time, sys; data = b'x' * 300_000_000; print(len(data), flush=True); time.sleep(60)"
     marked = os.environ | {MARKER: "a test"}
     with watch_memory("a test") as peak:
         started = [
@@ -155,8 +156,6 @@ def test_memory_of_all_marked_processes_is_seen() -> None:
             for process in started:
                 assert process.stdout is not None and process.stdout.readline()
             assert {each.pid for each in marked_processes("a test")} == {each.pid for each in started[:2]}
-            import time
-
             time.sleep(1.2)
         finally:
             for process in started:

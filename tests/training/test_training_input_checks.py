@@ -77,7 +77,7 @@ def test_the_run_of_an_earlier_release_goes_on(prepared: Config, monkeypatch: py
     (earlier,) = {name.removesuffix(".run") for name in seen if name.endswith(".run")}
     monkeypatch.undo()
     run = RunDirectory(prepared.training.output, earlier).run
-    run.parent.mkdir(parents=True)
+    run.parent.mkdir(parents=True, exist_ok=True)
     run.touch()
     assert earlier.endswith(training_fingerprint(prepared)) and not earlier.endswith(now)
     assert not earlier.endswith(changed(prepared, workers=prepared.training.workers + 1))
