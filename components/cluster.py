@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Literal
 
 import ray
 
@@ -41,3 +42,14 @@ def connect(slots: int) -> None:
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
+
+
+def gpus_of_a_process(device: Literal["auto", "cpu", "cuda"]) -> int:
+    """GPUs that a process of a pool asks for: with ``auto`` one if the cluster has any now, with ``cuda`` always one.
+
+    Args:
+        device: ``model.device``.
+    """
+    if device == "auto":
+        return int(ray.cluster_resources().get("GPU", 0) >= 1)
+    return int(device == "cuda")

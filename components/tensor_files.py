@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,15 +33,22 @@ _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 _WORD = 8
 
 
-def write_tensors(file: Path, layout: Mapping[str, Tensor], value: Callable[[str], Tensor]) -> None:
+def write_tensors(
+    file: Path,
+    layout: Mapping[str, Tensor],
+    value: Callable[[str], Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write a safetensors file.
 
     Args:
         layout: shape and dtype of every tensor; their values are not read, so they may be on the device ``meta``.
         value: called once for each name, in the order of the file; on the CPU, of the layout's shape and dtype.
+        metadata: texts that the format keeps beside the tensors.
     """
     names = writing_order(layout)
-    header, offset = {}, 0
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
     for name in names:
         size = layout[name].nbytes
         header[name] = {
@@ -77,7 +85,7 @@ class TensorFile:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(_WORD), "little")
             header = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
+        self.metadata: dict[str, str] = header.pop("__metadata__", {})
         #: Shape and dtype of every tensor, on the device ``meta``.
         self.layout = {
             name: torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]], device="meta")
@@ -91,9 +99,18 @@ class TensorFile:
         Raises:
             EOFError: the file ends before the tensor does.
         """
-        tensor = torch.empty_like(self.layout[name], device="cpu")
+        return self._read(torch.empty_like(self.layout[name], device="cpu"), name, 0)
+
+    def read_rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Rows ``start`` to ``stop`` (exclusive) of the tensor ``name``, of which nothing else is read."""
+        whole = self.layout[name]
+        rows = torch.empty((stop - start, *whole.shape[1:]), dtype=whole.dtype)
+        return self._read(rows, name, start * (whole.nbytes // max(1, len(whole))))
+
+    def _read(self, tensor: Tensor, name: str, offset: int) -> Tensor:
+        """Fill ``tensor`` from ``offset`` bytes behind the beginning of ``name``."""
         with self.file.open("rb") as stream:
-            stream.seek(self._begin[name])
+            stream.seek(self._begin[name] + offset)
             if stream.readinto(_bytes(tensor)) < tensor.nbytes:
                 raise EOFError(f"{self.file} is truncated: {name} is not complete")
         return tensor

@@ -154,8 +154,7 @@ def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY
     require_authentication(config, config.serving.host)
     application = bind_deployments(config, model_uri, registry)
     port = config.serving.port or _free_port(config.serving.host)
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False)
+    start_ray()
     serve.start(
         proxy_location="HeadOnly",
         http_options={"host": config.serving.host, "port": port, "request_timeout_s": config.serving.proxy_timeout_s},
@@ -163,6 +162,12 @@ def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY
     serve.run(application, name=NAME, route_prefix="/")
     host = "127.0.0.1" if config.serving.host == "0.0.0.0" else config.serving.host
     return f"http://{host}:{port}"
+
+
+def start_ray() -> None:
+    """Use the running Ray, or start one on this machine."""
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False)
 
 
 def stop() -> None:

@@ -247,6 +247,29 @@ def convert(
 
 
 @app.command()
+def rehearse(
+    preset: Annotated[str, typer.Option(help="Preset whose models are rehearsed; sdxl is made with random weights.")],
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Directory of the rehearsal: data, runs and reports.")
+    ] = Path("runs/rehearsal"),
+    weights: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Directory of the random weights. Default: below --output.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="STAGE", help="Run only this stage. Repeatable.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Take a preset through all commands on a Ray of its own, and report seconds and memory of each stage.
+
+    Stages that this commit has finished are not run again.
+    """
+    import logging
+
+    with one_line_errors():
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+        import_module("workflows.rehearse").run(preset, output, weights, overrides or [], only or [])
+
+
+@app.command()
 def config(preset: Preset = None, config_file: ConfigFile = None, overrides: Overrides = None) -> None:
     """Print the resolved configuration as YAML, which --config reads."""
     import yaml

@@ -146,7 +146,8 @@ def _trained(config: Config) -> versions.ModelVersion:
         return found
     tracker = MlflowTracker(config)
     trained = train(config, tracker)
-    return versions.register(config, trained.adapter, trained.run_id, {"fingerprint": fingerprint}, tracker.store)
+    adapter = trained.best or trained.adapter
+    return versions.register(config, adapter, trained.run_id, {"fingerprint": fingerprint}, tracker.store)
 
 
 def _show(client: Client, config: Config, case: Case) -> Shown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import ray
 
@@ -17,21 +18,37 @@ def _announce(url: str) -> None:
 
 
 def run(config: Config, model: str | None = None, ready: Callable[[str], None] = _announce) -> None:
-    """Serve ``model`` (a URI; by default the version of `registry.alias`) until SIGINT or SIGTERM.
+    """Serve ``model`` (a URI; by default the version of `registry.alias`) until SIGINT or SIGTERM, ready or not.
 
     Args:
         ready: called with the service's URL once it answers.
     """
     ended = threading.Event()
-    url = app.start(config, model)
+
+    def interrupt(*_: Any) -> None:
+        if not ended.is_set():
+            ended.set()
+            raise KeyboardInterrupt  # the one exception that a call of Ray lets through
+
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: ended.set())
+        _handle_signals(interrupt)
+        app.start_ray()
+        _handle_signals(interrupt)  # Ray has set a handler of its own
+        url = app.start(config, model)
+        _handle_signals(lambda *_: ended.set())
         ready(url)
         ended.wait()
+    except KeyboardInterrupt:
+        if not ended.is_set():
+            raise
     finally:
         app.stop()
         ray.shutdown()
+
+
+def _handle_signals(handler: Callable[..., None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from components.training.launch import train
 
 
 def run(config: Config) -> None:
-    """Train and register an adapter, and print its version."""
+    """Train an adapter, register the best one (without validation rows the last), and print its version."""
     tracker = MlflowTracker(config)
     trained = train(config, tracker)
     tags = {"fingerprint": trained.fingerprint}
-    version = versions.register(config, trained.adapter, trained.run_id, tags, tracker.store)
-    print(f"registered {version.uri} (adapter in {trained.adapter})")
+    adapter = trained.best or trained.adapter
+    version = versions.register(config, adapter, trained.run_id, tags, tracker.store)
+    which = "best by validation loss, " if trained.best else ""
+    print(f"registered {version.uri} ({which}adapter in {adapter})")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from components.config import Config
 from components.model.adapter import RealCustomAdapter
 from components.model.text import encode_prompts
+from components.model.unconditional_inputs import UnconditionalInputs
 from components.model.vision import VisionEncoder
 from components.precision import autocast
 from components.training.dataset_rows import Batch, read_all
-from components.training.objective import SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
+from components.training.objective import SubjectDenoiser, diffusion_loss, draw_example
 from components.training.unconditional import unconditional_inputs
 from components.world.write import PAIRS
 

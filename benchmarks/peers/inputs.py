@@ -100,12 +100,21 @@ def denoise(
 
 
 def random_inputs(
-    size: Size, guidance: GuidanceConfig, guidance_scale: float, device: str, seed: int
+    size: Size,
+    guidance: GuidanceConfig,
+    guidance_scale: float,
+    device: str,
+    seed: int,
+    unet: UNet2DConditionModel | None = None,
 ) -> DenoisingInputs:
-    """Inputs for one image of ``size`` with random weights and features: they have the right shapes and cost only."""
+    """Inputs for one image of ``size`` with random weights and features: they have the right shapes and cost only.
+
+    Args:
+        unet: of that size; a random one by default.
+    """
     torch.manual_seed(seed)
     with torch.device(device):
-        unet = UNet2DConditionModel(**size.unet())
+        unet = unet or UNet2DConditionModel(**size.unet())
         adapter = RealCustomAdapter.for_unet(unet, size.vision_channels, size.adapter, "random")
         for layer in adapter.layers.values():
             layer.to_v_vision.reset_parameters()

@@ -48,8 +48,9 @@ class DataConfig(Section):
     """Segmentation of subjects without a mask or an alpha channel: OpenCV's GrabCut, or rembg (extra ``rembg``)."""
     find_faces: bool = False
     """Detect faces in images that have no `head_box` (needs the extra ``faces``)."""
-    encode: Literal["all", "text"] = "all"
-    """What `prepare` encodes: ``all``, or ``text`` only, and images and references in every training step."""
+    encode: Literal["all", "latents", "text"] = "all"
+    """What `prepare` encodes, and what training does: ``all``; ``latents`` and text, and references in training; or
+    ``text`` only, and images and references in training."""
     validation_share: float = Field(0.05, ge=0, lt=1)
     """Share of subjects (groups) that go to the validation split."""
     rows_per_shard: int = Field(256, ge=1)

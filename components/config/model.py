@@ -25,7 +25,7 @@ class ModelConfig(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the frozen parts and of sampling."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device of the frozen parts; ``auto`` is CUDA where it is available."""
+    """Device of the frozen parts; ``auto`` is CUDA where it is available. On a cluster ``cuda`` waits for a GPU."""
 
 
 class VisionConfig(Section):

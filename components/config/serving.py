@@ -171,6 +171,9 @@ class ServingConfig(Section):
     warm_sizes: tuple[Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")], ...] = ()
     """Sizes, ``<width>x<height>``, generated once before a generator accepts requests; by default that of
     `sampling`."""
+    warm_up_s: float = Field(60, gt=0)
+    """Seconds after which a warm-up and the measurement of `pixel_budget` end; the next requests do the rest. Raise it
+    with `compile`."""
     compile: bool = False
     """Compile the U-Net: slower to start, faster afterwards, on GPUs."""
     health_check_s: float = Field(10, gt=0)

@@ -59,7 +59,7 @@ class CurriculumConfig(Section):
     """Share of the run over which the curriculum goes from `start` to `end`."""
     rotation: float = Field(0.0, ge=0, le=180)
     """Maximum rotation of references in degrees at the end of the ramp, 0 at the start. Rotation, `scale` and
-    `shift` need ``data.encode=text``."""
+    `shift` need a dataset of ``data.encode=latents`` or ``text``."""
     scale: float = Field(0.0, ge=0, le=1)
     """Maximum change of the references' scale at the end of the ramp, as a factor less 1."""
     shift: float = Field(0.0, ge=0, le=0.5)
@@ -97,8 +97,11 @@ class TrainingConfig(Section):
     (``fsdp``)."""
     gradient_checkpointing: bool = False
     """Recompute the U-Net's activations in the backward pass to save memory."""
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    """``adamw``, or ``adafactor``, whose state takes little memory, and whose learning rate is relative to the size of
+    the parameters (not with ``sharding=fsdp``)."""
     learning_rate: float = Field(1e-5, gt=0)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of the optimizer."""
     warmup: int = Field(500, ge=0)
     """Steps of linear warm-up; a cosine schedule follows."""
     max_gradient_norm: float = Field(1.0, gt=0)
@@ -106,7 +109,7 @@ class TrainingConfig(Section):
     ema: float = Field(0.999, ge=0, lt=1)
     """Decay of the exponential moving average of the adapter's parameters; 0 turns it off."""
     weight_decay: float = Field(0.01, ge=0)
-    """Weight decay of AdamW."""
+    """Weight decay of the optimizer."""
     min_snr: float | None = Field(None, gt=0)
     """Gamma of the min-SNR loss weighting (5 is usual); ``null`` weights all timesteps alike."""
     condition_dropout: float = Field(0.1, ge=0, le=1)
@@ -124,6 +127,16 @@ class TrainingConfig(Section):
     """Seed of initialisation, row order, noise, timesteps and dropout."""
     shuffle_rows: int = Field(256, ge=1)
     """Rows of a lane (one micro-batch stream) that are shuffled together; more mix better and need more memory."""
+    ingest_gb: float = Field(8.0, gt=0)
+    """Gigabytes of host memory that rows may take on their way to a worker. If a shuffled window of every bucket does
+    not fit, windows are read in parts, and row groups several times."""
+    encoders: int = Field(0, ge=0)
+    """Processes of each worker that encode references while it trains (``data.encode=latents``); with 0 the worker
+    encodes them in its steps."""
+    encoder_gpus: float = Field(0, ge=0)
+    """GPUs that each of `encoders` reserves (a fraction shares one)."""
+    encoder_cpus: float = Field(1, gt=0)
+    """CPUs that each of `encoders` reserves."""
     checkpoint_every: int = Field(1000, ge=1)
     """Steps between two checkpoints."""
     checkpoints_kept: int = Field(2, ge=1)
@@ -132,6 +145,11 @@ class TrainingConfig(Section):
     """Maximum number of validation rows evaluated at every checkpoint; 0 evaluates none."""
     sample_every: int = Field(1000, ge=0)
     """Steps between two grids of sample images, one more after the last step; 0 draws none."""
+    sample_references: Path | None = None
+    """Folder in the DreamBench layout, whose subjects and prompts the sample grids show; by default the first rows of
+    the dataset's validation split."""
+    sample_columns: int = Field(6, ge=1, le=32)
+    """Number of images in a row of a sample grid."""
     max_failures: int = Field(2, ge=0)
     """Maximum number of worker failures that the run recovers from, each time from the last checkpoint."""
     curriculum: CurriculumConfig = CurriculumConfig()
@@ -146,4 +164,10 @@ class TrainingConfig(Section):
     def _fewer_workers_are_fewer(self) -> TrainingConfig:
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError("min_workers must be at most workers")
+        return self
+
+    @model_validator(mode="after")
+    def _optimizer_can_be_sharded(self) -> TrainingConfig:
+        if self.optimizer == "adafactor" and self.sharding == "fsdp":
+            raise ValueError("optimizer=adafactor cannot be sharded: set sharding=ddp, or optimizer=adamw")
         return self

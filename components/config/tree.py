@@ -80,6 +80,8 @@ def for_workers(config: Config) -> Config:
     model = config.model.model_copy(update=_absolute(config.model, "base", "siglip", "dinov2", "adapter"))
     evaluation = config.evaluation.model_copy(update=_absolute(config.evaluation, "encoders", "dino", "clip"))
     places = {name: getattr(config.training, name).absolute() for name in ("dataset", "output")}
+    if config.training.sample_references is not None:
+        places["sample_references"] = config.training.sample_references.absolute()
     training = config.training.model_copy(update=places)
     sections = {"registry": registry, "serving": serving, "model": model, "evaluation": evaluation}
     return config.model_copy(update=sections | {"training": training})

@@ -56,7 +56,7 @@ def assemble(
             target.parent.mkdir(parents=True, exist_ok=True)
             shard = parts.shard(record.key, bucket)
             if number == held[bucket]:
-                _link(shard, target)
+                link(shard, target)
             else:
                 write_shard(target, _without(shard, duplicated))
             counts[record.split][bucket] += number
@@ -77,7 +77,7 @@ def duplicates(rows: Sequence[RowRecord]) -> dict[str, str]:
     return {row.id: duplicated[first[row.image].id] for row in rows if first[row.image].id in duplicated}
 
 
-def _link(file: Path, target: Path) -> None:
+def link(file: Path, target: Path) -> None:
     """Hard-link ``file`` as ``target``; copy it where the filesystem has no links."""
     try:
         os.link(file, target)

@@ -6,6 +6,7 @@
       3f0c….64x64.parquet      rows of one unit and bucket
       3f0c….json               the unit's record
       3f0c….tries              one byte for each time that this run started the unit
+      unconditional-<encoders>.safetensors   what stands for no reference and no caption
 """
 
 from __future__ import annotations
@@ -73,6 +74,10 @@ class FinishedUnits:
     def record(self, key: str) -> Path:
         return self.directory / f"{key}.json"
 
+    def unconditional(self, encoders: str) -> Path:
+        """The file of `components.model.unconditional_inputs.UnconditionalInputs`, made by these ``encoders``."""
+        return self.directory / f"{unconditional_name(encoders)}.safetensors"
+
     def _tries(self, key: str) -> Path:
         return self.directory / f"{key}.tries"
 
@@ -130,6 +135,11 @@ def write_shard(file: Path, tables: Iterable[pa.Table]) -> int:
             for table in chain([first], tables):
                 writer.write_table(table)
         return partial.stat().st_size
+
+
+def unconditional_name(encoders: str) -> str:
+    """The name of the file without its ending."""
+    return f"unconditional-{encoders}"
 
 
 @contextmanager

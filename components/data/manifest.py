@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 SHARDS = "shards"
 REJECTS = "rejects.parquet"
+#: What stands for no reference and no caption (`components.model.unconditional_inputs`).
+UNCONDITIONAL = "unconditional.safetensors"
 _BUCKET = "bucket="
 
 
@@ -41,6 +43,8 @@ class Manifest(BaseModel):
     units: list[str]
     #: Identity of the base model's parts and of the vision encoders.
     encoders: dict[str, str]
+    #: The pooled text vector, see `components.config.ConditioningConfig`.
+    text_pooling: Literal["projected", "unprojected"] = "projected"
     #: Identity of the stage versions (`components.data.stage_versions`).
     code: str
     config: dict[str, Any]

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.config import Config, NamingConfig
-from components.data.assemble import Assembled, assemble
-from components.data.finished_units import FinishedUnits, report_full_disk
-from components.data.manifest import MANIFEST, REJECTS, Manifest, find_manifest
+from components.data.assemble import Assembled, assemble, link
+from components.data.finished_units import FinishedUnits, report_full_disk, unconditional_name
+from components.data.manifest import MANIFEST, REJECTS, UNCONDITIONAL, Manifest, find_manifest
 from components.data.plan import plan_rows
 from components.data.ray_pipeline import run_units
 from components.data.report.page import write_report
@@ -30,7 +30,9 @@ from components.data.units import MarkedRow, Unit, addresses_of, cut_units, mark
 from components.errors import DataError
 from components.files import replacing
 from components.fingerprint import fingerprint
+from components.model.adapter import RealCustomAdapter
 from components.model.naming import read_nouns
+from components.model.text import TextPooling
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,9 @@ class Work:
     jobs: list[MarkedRow]
     rejects: list[Reject]
     encoders: dict[str, str]
+    text_pooling: TextPooling
+    #: Fingerprint of what the encoding of a row depends on beside the row.
+    encoding: str
     fingerprint: str
 
 
@@ -86,9 +91,9 @@ def prepare(config: Config) -> Prepared:
         encoded = sum(len(unit.jobs) for unit in pending)
         if encoded < len(work.jobs):
             logger.info("prepare: %d of %d rows are encoded already", len(work.jobs) - encoded, len(work.jobs))
-        run_units(config, work.source.store, pending, parts)
+        run_units(config, work.source.store, pending, parts, work.text_pooling, work.encoding)
         manifest = _publish(config, work, units, parts)
-        parts.sweep({unit.key for unit in units})
+        parts.sweep({unconditional_name(work.encoding), *(unit.key for unit in units)})
     return Prepared(data.output, manifest, reused=False, encoded=encoded)
 
 
@@ -100,6 +105,7 @@ def plan_work(config: Config, source: Source) -> Work:
     """
     data = config.data
     encoders = encoder_identities(config)
+    pooling = text_pooling(config)
     plan = plan_rows(source.rows, data.validation_share)
     content = source.store.marks({address for job in plan.jobs for address in addresses_of(job)})
     settings = [
@@ -108,11 +114,21 @@ def plan_work(config: Config, source: Source) -> Work:
         [data.batch_size, config.vision.model_dump(), config.model.dtype, data.encode],
         encoders,
         stages_identity(),
+        *([] if pooling == "projected" else [pooling]),
+        # Earlier releases did not store features at earlier blocks, whatever the setting.
+        *(["shallow"] if config.vision.siglip_shallow else []),
     ]
     jobs = mark_rows(plan.jobs, content, settings, _naming_facts(config.naming))
     layout = [data.rows_per_shard, data.duplicates, data.validation_share]
     mark = fingerprint([settings, layout, [job.mark for job in jobs], plan.rejects])
-    return Work(source, jobs, plan.rejects, encoders, mark)
+    return Work(source, jobs, plan.rejects, encoders, pooling, fingerprint(settings), mark)
+
+
+def text_pooling(config: Config) -> TextPooling:
+    """The pooled text vector that ``model.adapter`` reads; that of SDXL without one."""
+    if not config.model.adapter:
+        return "projected"
+    return RealCustomAdapter.described(config.model.adapter).conditioning.text_pooling
 
 
 def _naming_facts(naming: NamingConfig) -> list[object]:
@@ -130,6 +146,8 @@ def _publish(config: Config, work: Work, units: Sequence[Unit], parts: FinishedU
         rejects = [*work.rejects, *made.rejects]
         manifest = _account(config, work, made, rejects, [unit.key for unit in units])
         _write_rejects(rejects, sources, staging / REJECTS)
+        if (unconditional := parts.unconditional(work.encoding)).exists():  # not beside units of earlier releases alone
+            link(unconditional, staging / UNCONDITIONAL)
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2))
         # The report must not read pictures again that crashed a library or its process.
         crashed = {reject.id for reject in rejects if reject.stage == "curate"}
@@ -154,6 +172,7 @@ def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject],
         buckets=made.buckets,
         units=units,
         encoders=work.encoders,
+        text_pooling=work.text_pooling,
         code=stages_identity(),
         config=config.model_dump(mode="json", include={"data", "model", "vision", "naming"}),
     )

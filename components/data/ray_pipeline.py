@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import ray
 import ray.data
 
-from components.cluster import connect
+from components.cluster import connect, gpus_of_a_process
 from components.config import Config, for_workers
 from components.data.blocks import read_done, unit_row
 from components.data.finished_units import FinishedUnits
@@ -20,6 +20,7 @@ from components.data.ray_stages import EncodeUnits, curate_units
 from components.data.source_files import SourceFiles
 from components.data.subject_image import CurateSettings
 from components.data.units import Unit
+from components.model.text import TextPooling
 from components.progress import track
 
 #: Units after which a curating process is replaced, to release memory that libraries leak. As the encoders have no such
@@ -27,8 +28,14 @@ from components.progress import track
 _CALLS = 64
 
 
-def run_units(config: Config, store: SourceFiles, units: Sequence[Unit], parts: FinishedUnits) -> None:
+def run_units(
+    config: Config, store: SourceFiles, units: Sequence[Unit], parts: FinishedUnits, pooling: TextPooling, encoding: str
+) -> None:
     """Curate, encode and write ``units`` in any order. Units of a process or node that dies are repeated.
+
+    Args:
+        pooling: the pooled text vector.
+        encoding: names the file of `FinishedUnits.unconditional`, which is written if it is missing.
 
     Raises:
         RealCustomError: a model or an extra is missing, or no space is left; finished units are kept.
@@ -38,7 +45,7 @@ def run_units(config: Config, store: SourceFiles, units: Sequence[Unit], parts: 
     data = config.data
     connect(data.encoders + 1)
     workers = for_workers(config)
-    rows, gpus = sum(len(unit.jobs) for unit in units), _gpus(config)
+    rows, gpus = sum(len(unit.jobs) for unit in units), gpus_of_a_process(config.model.device)
     with _context(data.in_flight_gb * data.encoders):
         dataset = (
             ray.data.from_items([unit_row(unit) for unit in units], override_num_blocks=len(units))
@@ -62,6 +69,8 @@ def run_units(config: Config, store: SourceFiles, units: Sequence[Unit], parts: 
                     workers.naming,
                     data.batch_size,
                     data.encode,
+                    pooling,
+                    encoding,
                 ),
                 compute=_pool(min(data.encoders, len(units)), gpus),
                 num_cpus=1,
@@ -74,16 +83,17 @@ def run_units(config: Config, store: SourceFiles, units: Sequence[Unit], parts: 
 
 
 def _pool(encoders: int, gpus: int) -> ray.data.ActorPoolStrategy:
-    """At most ``encoders`` actors; fewer if cores, of which one is left to the other stage, or GPUs are fewer."""
+    """At most ``encoders`` actors.
+
+    On GPUs it begins with as many as there are GPUs now, and grows with the cluster. On CPUs one core is left to the
+    other stage.
+    """
     cluster = ray.cluster_resources()
-    most = [encoders, int(cluster.get("CPU", 1)) - 1, *([int(cluster["GPU"])] if gpus else [])]
-    size = max(1, min(most))
+    if gpus:
+        begin = max(1, min(encoders, int(cluster.get("GPU", 0))))
+        return ray.data.ActorPoolStrategy(min_size=1, max_size=encoders, initial_size=begin)
+    size = max(1, min(encoders, int(cluster.get("CPU", 1)) - 1))
     return ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
-
-
-def _gpus(config: Config) -> int:
-    """GPUs of one encoder."""
-    return int(config.model.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1)
 
 
 @contextmanager

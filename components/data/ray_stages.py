@@ -13,7 +13,7 @@ from components.config import ModelConfig, NamingConfig, VisionConfig
 from components.data.blocks import curated_block, done_block, failed_block, read_curated, read_units, stopped_block
 from components.data.crash_screening import screen
 from components.data.curate import Curated, curate
-from components.data.finished_units import FinishedUnits, report_full_disk
+from components.data.finished_units import FinishedUnits, atomic_write, report_full_disk
 from components.data.subject_image import CurateSettings
 from components.data.units import Unit
 from components.errors import RealCustomError
@@ -63,11 +63,13 @@ class EncodeUnits:
         vision: VisionConfig,
         naming: NamingConfig,
         batch_size: int,
-        encode: Literal["all", "text"],
+        encode: Literal["all", "latents", "text"],
+        pooling: Literal["projected", "unprojected"],
+        encoding: str,
     ) -> None:
         quiet_libraries()
         self.parts, self.model, self.vision, self.naming = parts, model, vision, naming
-        self.batch_size, self.encode = batch_size, encode
+        self.batch_size, self.encode, self.pooling, self.encoding = batch_size, encode, pooling, encoding
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for row in range(len(batch)):
@@ -88,9 +90,14 @@ class EncodeUnits:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        from components.data.encode import Encoder, TextOnly
+        from components.data.encode import ENCODERS
 
-        return (TextOnly if self.encode == "text" else Encoder)(self.model, self.vision)
+        encoder = ENCODERS[self.encode](self.model, self.vision, self.pooling)
+        unconditional = self.parts.unconditional(self.encoding)
+        if not unconditional.exists():
+            with report_full_disk(self.parts.directory), atomic_write(unconditional) as partial:
+                encoder.unconditional().write(partial)
+        return encoder
 
     @cached_property
     def _namer(self) -> WordNamer:

@@ -27,12 +27,15 @@ other_id              string             the picture that the next three describ
 other_deep            float16 [n, d]     the same of another picture of the group; its own if there is no other
 other_local           float16 [4 n, d]
 other_face            float16 [n]
+shallow               float16 [k, n, d]  features at k earlier blocks, where ``vision.siglip_shallow`` names some;
+                                         ``other_shallow`` likewise
 ====================  =================  ===========================================================================
 
-With ``data.encode=text`` pixels stand in place of latents and features, and training encodes them in its steps:
+With ``data.encode=latents`` pixels stand in place of features, with ``text`` also in place of latents, and training
+encodes them:
 
 ====================  =================  ===========================================================================
-picture               uint8 [H, W, 3]    in place of latents
+picture               uint8 [H, W, 3]    in place of latents (``text``)
 cutout                uint8 [r, r, 3]    in place of deep and local; ``other_cutout`` likewise
 face_box              float32 [4]        in place of face, in the cut-out's pixels; zeros without; ``other_face_box``
 ====================  =================  ===========================================================================

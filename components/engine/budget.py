@@ -38,17 +38,30 @@ def best_batch(step_s: Callable[[int], float | None], gain: float = 0.05, most: 
 
 
 @torch.inference_mode()
-def measure_budget(pipeline: Pipeline, probe: Request, gain: float = 0.05, most: int = 32) -> int:
+def measure_budget(
+    pipeline: Pipeline, probe: Request, gain: float = 0.05, most: int = 32, deadline: float | None = None
+) -> int:
     """The pixel budget of an engine for ``pipeline``, from a few steps of 1, 2, 4, ... requests like ``probe``.
 
     The memory limit is measured as well: each trial holds its states in memory and decodes one image beside them.
+
+    Args:
+        deadline: of `time.monotonic`. A trial that would not end by then, if twice the images take twice the time of
+            the trial before, is left out.
     """
+    took = 0.0
 
     def step_s(count: int) -> float | None:
+        nonlocal took
+        started = time.monotonic()
+        if deadline is not None and started + 2 * took >= deadline:
+            return None
         try:
             return _step_seconds(pipeline, probe, count)
         except torch.OutOfMemoryError:
             return None
+        finally:
+            took = time.monotonic() - started
 
     return best_batch(step_s, gain, most) * probe.pixels
 

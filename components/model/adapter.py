@@ -1,6 +1,7 @@
 """The RealCustom adapter: the projector and the vision keys and values, a diffusers model beside a stock U-Net.
 
-On disk: ``config.json``, ``adapter.safetensors`` with the parameter names of the authors' release, ``sha256.json``.
+On disk: ``config.json``, ``adapter.safetensors`` with the parameter names of the authors' release, ``sha256.json``, and
+``no_subject.safetensors``, if the tokens of "no subject" were computed once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from huggingface_hub import snapshot_download
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -30,6 +32,7 @@ from components.model.vision import VisionEncoder, VisionFeatures
 
 _PROJECTOR = "encoder_hidden_states_vision_projection."
 _WEIGHTS, _CONFIG, _DIGESTS = "adapter.safetensors", "config.json", "sha256.json"
+_NO_SUBJECT = "no_subject.safetensors"
 #: Arguments of `ModelMixin.from_pretrained` that an adapter does not need: they say how large files are loaded.
 _LOADING_OPTIONS = frozenset(
     {
@@ -84,6 +87,8 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
         self.layers = nn.ModuleDict(
             {_module_name(path): VisionKeyValues(*dims) for path, dims in self.layer_dims.items()}
         )
+        self.register_buffer("_no_subject", None, persistent=False)
+        self._no_subject_encoder: str | None = None
         #: Each layer is a group of its own in block-level group offloading: the U-Net calls the layers one by one.
         self._group_offload_block_modules = ["layers", *self.layers.keys()]
 
@@ -109,6 +114,18 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
             encoder_identity=encoder_identity,
             conditioning=conditioning,
         )
+
+    @classmethod
+    def described(cls, directory: Path | str) -> RealCustomAdapter:
+        """The adapter of a directory or a repository of the hub without its weights, on the device ``meta``.
+
+        Raises:
+            ArtifactError: it holds no adapter.
+        """
+        config = _read_json(_find_directory(directory, None, {}), _CONFIG)
+        with torch.device("meta"):
+            adapter: RealCustomAdapter = cls.from_config(_renamed(config))
+        return adapter
 
     def attach(self, unet: UNet2DConditionModel) -> None:
         """Set attention processors with a vision branch; ``unet.set_attn_processor(AttnProcessor2_0())`` undoes it.
@@ -151,6 +168,24 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
                 f"model.adapter reads {self.vision_channels} vision channels, "
                 f"model.siglip and model.dinov2 give {vision.channels}"
             )
+
+    def no_subject_tokens(self, encoder: str | None) -> Tensor | None:
+        """The stored tokens [m, context_dim] of "no subject" if they were made with this ``encoder`` (an identity), or
+        with any where it is None.
+
+        Whoever changes the parameters calls `forget_no_subject`.
+        """
+        return self._no_subject if encoder in (None, self._no_subject_encoder) else None
+
+    def store_no_subject(self, features: VisionFeatures, encoder: str) -> None:
+        """Compute the tokens of "no subject" from the features of one black image; `save_pretrained` writes them."""
+        with torch.inference_mode(False), torch.no_grad():
+            self._no_subject = self(features)[0].clone()
+        self._no_subject_encoder = encoder
+
+    def forget_no_subject(self) -> None:
+        """Drop the tokens of "no subject": they do not fit changed parameters."""
+        self._no_subject = self._no_subject_encoder = None
 
     def forward(self, features: VisionFeatures) -> Tensor:
         """Vision tokens [b, n, context_dim] of ``features``: the projector's output."""
@@ -228,8 +263,27 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
         with adding_files(directory, last=_DIGESTS) as staging:
             save_file({k: v.to(dtype or v.dtype) for k, v in tensors.items()}, staging / _WEIGHTS)
             self.save_config(staging)
-            digests = {name: _sha256(staging / name) for name in (_WEIGHTS, _CONFIG)}
+            self._write_no_subject(staging, dtype)
+            digests = {file.name: _sha256(file) for file in sorted(staging.iterdir())}
             (staging / _DIGESTS).write_text(json.dumps(digests, indent=1))
+
+    def add_no_subject(self, directory: Path) -> None:
+        """Add the stored tokens of "no subject" to a ``directory`` that holds this adapter."""
+        digests = json.loads((directory / _DIGESTS).read_text())
+        with adding_files(directory, last=_DIGESTS) as staging:
+            self._write_no_subject(staging)
+            digests |= {file.name: _sha256(file) for file in staging.iterdir()}
+            (staging / _DIGESTS).write_text(json.dumps(digests, indent=1))
+
+    def _write_no_subject(self, directory: Path, dtype: torch.dtype | None = None) -> None:
+        if self._no_subject is not None and self._no_subject_encoder is not None:
+            tokens = self._no_subject.detach().to("cpu", dtype or self._no_subject.dtype).contiguous()
+            save_file({"tokens": tokens}, directory / _NO_SUBJECT, {"encoder": self._no_subject_encoder})
+
+    def _read_no_subject(self, file: Path, device: Any, dtype: torch.dtype) -> None:
+        with safe_open(file, framework="pt") as stored:
+            self._no_subject = stored.get_tensor("tokens").to(device, dtype)
+            self._no_subject_encoder = stored.metadata()["encoder"]
 
     @classmethod
     def from_pretrained(
@@ -259,11 +313,7 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
             raise ValueError("an adapter has no flashpack files and is not quantized: leave these arguments out")
         hub = {key: value for key, value in kwargs.items() if key in _HUB_OPTIONS}
         directory = _find_directory(pretrained_model_name_or_path, subfolder, hub)
-        try:
-            digests = json.loads((directory / _DIGESTS).read_text())
-            config = json.loads((directory / _CONFIG).read_text())
-        except (OSError, json.JSONDecodeError):
-            raise ArtifactError(f"{directory} is no adapter: {_DIGESTS} or {_CONFIG} is missing or damaged") from None
+        digests, config = _read_json(directory, _DIGESTS), _read_json(directory, _CONFIG)
         for name, digest in digests.items():
             if _sha256(directory / name) != digest:
                 raise ArtifactError(f"{directory / name} does not match its sha256: copy the adapter again")
@@ -273,6 +323,8 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
         device = "cpu" if device_map is None else device_map.get("", "cpu")
         tensors = {k: v.to(device, precision) for k, v in load_file(directory / _WEIGHTS).items()}
         adapter.load_official_state_dict(tensors, assign=True)
+        if _NO_SUBJECT in digests:
+            adapter._read_no_subject(directory / _NO_SUBJECT, device, precision)
         adapter.register_to_config(_name_or_path=str(pretrained_model_name_or_path))
         return adapter
 
@@ -283,6 +335,14 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
         for name, tensor in sorted(self.official_state_dict().items()):
             digest.update(name.encode() + tensor.float().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def _read_json(directory: Path, name: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((directory / name).read_text())
+    except (OSError, json.JSONDecodeError):
+        raise ArtifactError(f"{directory} is no adapter: {_DIGESTS} or {_CONFIG} is missing or damaged") from None
+    return content
 
 
 def _renamed(config: dict[str, Any]) -> dict[str, Any]:
@@ -297,7 +357,7 @@ def _find_directory(name_or_path: Path | str, subfolder: str | None, hub: dict[s
     is_repository = isinstance(name_or_path, str) and len(directory.parts) == 2 and not name_or_path.startswith(".")
     if is_repository and not directory.exists():
         folder = f"{subfolder}/" if subfolder else ""
-        files = [folder + name for name in (_WEIGHTS, _CONFIG, _DIGESTS)]
+        files = [folder + name for name in (_WEIGHTS, _CONFIG, _DIGESTS, _NO_SUBJECT)]
         try:
             directory = Path(snapshot_download(os.fspath(name_or_path), allow_patterns=files, **hub))
         except (OSError, ValueError) as error:  # the hub's and httpx's errors

@@ -148,15 +148,16 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         Raises:
             ArtifactError: a part cannot be loaded, or the adapter was trained with another vision encoder.
         """
-        vision_encoder = VisionEncoder.load(config.model, config.vision)
+        # In the precision that is computed in, files of the same precision stay memory-mapped.
         dtype = getattr(torch, config.model.dtype)
+        vision_encoder = VisionEncoder.load(config.model, config.vision, dtype)
         try:
             pipeline = cls.from_pretrained(config.model.base, dtype=dtype)
         except (OSError, ValueError) as error:
             raise ArtifactError(f"model.base cannot be loaded: {str(error).splitlines()[0]}") from None
         path = adapter or config.model.adapter
         if path:
-            loaded = RealCustomAdapter.from_pretrained(path)
+            loaded = RealCustomAdapter.from_pretrained(path, dtype=dtype)
         else:
             loaded = RealCustomAdapter.for_unet(
                 pipeline.unet, vision_encoder.channels, config.adapter, vision_encoder.identity
@@ -223,9 +224,11 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             _remove_shards(directory / file)
 
     def set_adapter(
-        self, adapter: RealCustomAdapter, vision_encoder: VisionEncoder, guidance: GuidanceConfig | None = None
+        self, adapter: RealCustomAdapter, vision_encoder: VisionEncoder | None, guidance: GuidanceConfig | None = None
     ) -> None:
         """Use ``adapter`` and its vision encoder, with the scheduler and text pooling that it was trained with.
+
+        Without a vision encoder, for subjects whose tokens exist already, the adapter must hold those of "no subject".
 
         Call it before offloading is enabled, which places hooks on the components that are there.
 
@@ -411,7 +414,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             to_device(batch, device, dtype)
             for batch in stack_subjects(rows, partial(self._find_words, request.prompts), mask_size(latent_size))
         ]
-        no_subject = self._no_subject_tokens() if subjects and request.guidance_scale > 1 else None
+        no_subject = self.no_subject_tokens() if subjects and request.guidance_scale > 1 else None
         guidance = request.guidance_or(self.guidance)
         return PromptConditioning(text, time_ids, latent_size, request.guidance_scale, subjects, no_subject, guidance)
 
@@ -433,12 +436,18 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
     def _find_words(self, prompts: list[str], image: int, word: str) -> Tensor:
         return token_mask([self.tokenizer, self.tokenizer_2], prompts[image], word)
 
-    def _no_subject_tokens(self) -> Tensor:
-        """Tokens [m, d] of a black image, which stand for "no subject" (image condition dropout of the paper)."""
+    def no_subject_tokens(self) -> Tensor:
+        """Tokens [m, d] of a black image, which stand for "no subject" (image condition dropout of the paper).
+
+        An adapter that was trained or registered brings them along; otherwise they are encoded on the first call.
+        """
+        if self._no_subject is None:
+            encoder = None if self.vision_encoder is None else self.vision_encoder.identity
+            self._no_subject = self.adapter.no_subject_tokens(encoder)
         if self._no_subject is None:
             side = self.reference_size
             self._no_subject = self.encode_subject([Image.new("RGB", (side, side))])
-        return self._no_subject
+        return self._no_subject.to(self._execution_device, self.unet.dtype)
 
 
 def _mask_images(masks: Tensor, counts: list[int], size: tuple[int, int]) -> list[list[Image.Image]]:

@@ -9,6 +9,8 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
+TextPooling = Literal["projected", "unprojected"]
+
 
 @dataclass(frozen=True)
 class TextFeatures:
@@ -24,7 +26,7 @@ class TextFeatures:
 
 @torch.no_grad()
 def encode_prompts(
-    pipeline: StableDiffusionXLPipeline, prompts: list[str], pooling: Literal["projected", "unprojected"] = "projected"
+    pipeline: StableDiffusionXLPipeline, prompts: list[str], pooling: TextPooling = "projected"
 ) -> TextFeatures:
     """Encode ``prompts`` as diffusers does; an empty prompt is encoded too, never zeroed.
 

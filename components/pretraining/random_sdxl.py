@@ -23,6 +23,9 @@ import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -32,12 +35,15 @@ from transformers import (
     PreTrainedModel,
     SiglipConfig,
     SiglipModel,
+    ViTConfig,
+    ViTModel,
 )
 
 from components.errors import ArtifactError
-from components.files import replacing, write_whole
+from components.files import replacing, replacing_file, write_whole
+from components.model.adapter import RealCustomAdapter
 from components.model.miniature import MiniatureLayout, build_tokenizer
-from components.model.official import SDXL_UNET
+from components.model.official import SDXL_UNET, meta_adapter, meta_unet
 from components.tensor_files import write_tensors
 
 logger = logging.getLogger(__name__)
@@ -103,6 +109,9 @@ def save_random_sdxl(
             _save_config(model, staging)
             write_tensors(staging / part.weights, tensors, partial(_draw, tensors, f"{seed} {part.place}"))
     tokenizer.save_pretrained(layout.siglip)
+    if (root / "clip").exists():
+        tokenizer.save_pretrained(root / "clip")
+        CLIPImageProcessorPil().save_pretrained(root / "clip")
     for name in ("tokenizer", "tokenizer_2"):
         tokenizer.save_pretrained(layout.base / name)
     EulerDiscreteScheduler(**_SCHEDULER).save_pretrained(layout.base / "scheduler")
@@ -121,6 +130,25 @@ def sdxl_parts(tokenizer: CLIPTokenizer) -> tuple[Part, ...]:
         Part("siglip", in_transformers, partial(_siglip_so400m, tokenizer)),
         Part("dinov2", in_transformers, _dinov2_large),
     )
+
+
+def judge_parts(tokenizer: CLIPTokenizer) -> tuple[Part, ...]:
+    """The encoders of DreamBench's metrics: DINO ViT-S/16 and CLIP ViT-B/32."""
+    return (
+        Part("dino", "model.safetensors", _dino_small),
+        Part("clip", "model.safetensors", partial(_clip_base, tokenizer)),
+    )
+
+
+def save_random_release(file: Path, seed: int = 0, adapter: RealCustomAdapter | None = None) -> None:
+    """Write a random adapter under the names of the authors' release, 1.6 GB in float32, tensor by tensor.
+
+    Args:
+        adapter: on the device ``meta``; that of SDXL by default.
+    """
+    layout = (adapter or meta_adapter(meta_unet())).official_state_dict()
+    with replacing_file(file) as partial_file:
+        write_tensors(partial_file, layout, partial(_draw, layout, f"{seed} release"))
 
 
 def _autoencoder() -> AutoencoderKL:
@@ -176,6 +204,16 @@ def _dinov2_large() -> Dinov2WithRegistersModel:
             num_register_tokens=4,
         )
     )
+
+
+def _dino_small() -> ViTModel:
+    sizes = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6}
+    return ViTModel(ViTConfig(**sizes), add_pooling_layer=False)
+
+
+def _clip_base(tokenizer: CLIPTokenizer) -> CLIPModel:
+    text = _text_config(tokenizer, hidden_size=512, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=8)
+    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config={"patch_size": 32}))
 
 
 def _draw(layout: dict[str, Tensor], seed: str, name: str) -> Tensor:

@@ -1,53 +1,84 @@
 """Training batches of prepared rows, read by Ray Data in the order of `components.training.row_order`.
 
-Every worker reads the rows of its lanes with its own lazy Ray Data pipeline: one task for each window of steps, whose
-rows are in training order. Ray Train's own dataset sharding is not used, as it depends on the number of workers.
+Every worker reads the rows of its lanes with one lazy Ray Data pipeline of its own, over all buckets: one task for each
+part of a window of steps. Parts are in the order in which training first needs them, so that what waits in the worker
+is at most a part of each bucket. Ray Train's own dataset sharding is not used, as it depends on the number of workers.
 """
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import ray.data
 import torch
-from ray.data import Dataset
 
 from components.config import TrainingConfig
 from components.training.bucket_order import bucket_at, positions
 from components.training.dataset_rows import Batch, Rows, find_rows
+from components.training.reference_stage import ReferenceEncoders
 from components.training.window_reader import read_windows
 
-#: Read-ahead tasks for each worker and bucket. They reserve no CPU: a task that waits for its consumer would otherwise
-#: block the reading of another worker, and thereby all workers.
+#: Read-ahead tasks of a worker. They reserve no CPU: a task that waits for its consumer would otherwise block the
+#: reading of another worker, and thereby all workers.
 _READERS = 2
-#: Maximum number of blocks of a pipeline.
+#: Bytes of the object store that a pipeline may use in any case.
+_LEAST_STORE = 2**28
+#: Maximum number of parts of a pipeline; another one follows when it has ended. Each is a block, since Ray would join
+#: rows of several buckets, whose shapes differ.
 _MAX_BLOCKS = 1000
 
 
-def draw_batches(rows: Rows, start: int, stop: int, rank: int = 0, world: int = 1) -> Iterator[list[tuple[int, Batch]]]:
+@dataclass(frozen=True)
+class Part:
+    """Steps ``first`` to ``last`` (exclusive) of the window ``start`` to ``stop``, all counted within ``bucket``.
+
+    ``steps`` are their numbers among all buckets.
+    """
+
+    bucket: str
+    start: int
+    stop: int
+    first: int
+    last: int
+    steps: tuple[int, ...]
+
+
+def draw_batches(
+    rows: Rows,
+    start: int,
+    stop: int,
+    rank: int = 0,
+    world: int = 1,
+    ingest_gb: float = TrainingConfig().ingest_gb,
+    pin: bool = False,
+    encoders: ReferenceEncoders | None = None,
+) -> Iterator[list[tuple[int, Batch]]]:
     """For each step from ``start`` to ``stop``: the lanes of this worker with their micro-batches.
 
     Args:
         rows: the training rows.
         rank: of this worker among ``world``; it has every ``world``-th lane.
+        ingest_gb: memory that rows may take on their way, in the object store, reading tasks and this worker.
+        pin: pin the memory of the batches, so that they are copied to a GPU beside its computation.
+        encoders: encode references of pixels on the way.
     """
+    if start >= stop:
+        return
     lanes = tuple(range(rank, rows.lanes, world))
-    before, after = (positions(rows.counts, rows.seed, step) for step in (start, stop))
-    batch = next(iter(rows.orders.values())).batch
-    streams = {
-        name: iter(
-            _pipeline(rows, name, lanes, before[name], after[name]).iter_torch_batches(
-                batch_size=batch, device="cpu", prefetch_batches=2
-            )
-        )
-        for name in rows.orders
-        if after[name] > before[name]
-    }
+    parts = parts_in_order(rows, start, stop, part_steps(rows, len(lanes), ingest_gb))
+    stream = _micro_batches(rows, parts, lanes, ingest_gb, pin, encoders)
+    waiting: dict[str, deque[Batch]] = {name: deque() for name in rows.orders}
     for step in range(start, stop):
-        stream = streams[bucket_at(rows.counts, rows.seed, step)]
-        yield [(lane, next(stream)) for lane in lanes]
+        bucket = bucket_at(rows.counts, rows.seed, step)
+        while len(waiting[bucket]) < len(lanes):
+            owner, batch = next(stream)
+            waiting[owner].append(batch)
+        yield [(lane, waiting[bucket].popleft()) for lane in lanes]
 
 
 def read_batches(directory: Path, training: TrainingConfig) -> Iterator[Batch]:
@@ -56,34 +87,89 @@ def read_batches(directory: Path, training: TrainingConfig) -> Iterator[Batch]:
     Raises:
         DataError: ``directory`` is no prepared dataset.
     """
-    for step in draw_batches(find_rows(directory, training), 0, training.steps):
+    for step in draw_batches(find_rows(directory, training), 0, training.steps, ingest_gb=training.ingest_gb):
         yield from (batch for _, batch in step)
 
 
 def read_window(rows: Rows, step: int, lanes: Sequence[int]) -> list[tuple[int, Batch]]:
     """The micro-batches of ``lanes`` in one step, read without Ray."""
-    bucket = bucket_at(rows.counts, rows.seed, step)
-    place = positions(rows.counts, rows.seed, step)[bucket]
-    order = rows.orders[bucket]
-    window = order.window(place)
-    work = {"start": window.start, "stop": window.stop, "first": place, "last": place + 1}
-    given = read_windows({k: np.array([v]) for k, v in work.items()}, rows.pieces[bucket], order, tuple(lanes))
+    (part,) = parts_in_order(rows, step, step + 1, 1)
+    work = {name: np.array([value]) for name, value in asdict(part).items()}
+    given = read_windows(work, rows.buckets, tuple(lanes))
     return [
         (lane, {name: torch.from_numpy(values) for name, values in columns.items()})
         for lane, columns in zip(lanes, given, strict=True)
     ]
 
 
-def _pipeline(rows: Rows, bucket: str, lanes: tuple[int, ...], start: int, stop: int) -> Dataset:
-    """The rows of ``lanes`` from the bucket's step ``start`` to its step ``stop``, lazily, in order."""
-    order, work, step = rows.orders[bucket], [], start
-    while step < stop:
-        window = order.window(step)
-        work.append({"start": window.start, "stop": window.stop, "first": step, "last": min(window.stop, stop)})
-        step = window.stop
-    blocks = min(len(work), _MAX_BLOCKS)
-    dataset = ray.data.from_items(work, override_num_blocks=blocks).map_batches(
-        read_windows, batch_size=1, fn_args=(rows.pieces[bucket], order, lanes), num_cpus=0, concurrency=_READERS
-    )
-    dataset.context.execution_options.preserve_order = True
-    return dataset
+def part_steps(rows: Rows, lanes: int, ingest_gb: float) -> int:
+    """Steps of a part, so that the rows on their way to a worker with so many ``lanes`` take about ``ingest_gb``.
+
+    On their way are a part of each bucket in the worker, and for each reading task one that is being read and one that
+    is done. Parts that are shorter than the windows in which rows are shuffled read row groups several times.
+    """
+    largest = max(rows.row_bytes.values())
+    return max(1, int(ingest_gb * 1e9 / ((len(rows.orders) + 2 * _READERS) * rows.batch * lanes * largest)))
+
+
+def parts_in_order(rows: Rows, start: int, stop: int, longest: int) -> list[Part]:
+    """The parts of at most ``longest`` steps that training reads from ``start`` to ``stop``, as it first needs them."""
+    places, ends = (positions(rows.counts, rows.seed, step) for step in (start, stop))
+    read_until, parts = dict(places), []
+    steps: dict[str, list[int]] = {}
+    for step in range(start, stop):
+        bucket = bucket_at(rows.counts, rows.seed, step)
+        place = places[bucket]
+        if place == read_until[bucket]:
+            window = rows.orders[bucket].window(place)
+            read_until[bucket] = min(window.stop, ends[bucket], place + longest)
+            steps[bucket] = []  # filled by this step and later ones
+            parts.append((bucket, window.start, window.stop, place, read_until[bucket], steps[bucket]))
+        steps[bucket].append(step)
+        places[bucket] += 1
+    return [Part(*part, tuple(numbers)) for *part, numbers in parts]
+
+
+def _micro_batches(
+    rows: Rows,
+    parts: Sequence[Part],
+    lanes: tuple[int, ...],
+    ingest_gb: float,
+    pin: bool,
+    encoders: ReferenceEncoders | None,
+) -> Iterator[tuple[str, Batch]]:
+    """The micro-batches of ``parts`` in order, each with its bucket."""
+    for begin in range(0, len(parts), _MAX_BLOCKS):
+        some = parts[begin : begin + _MAX_BLOCKS]
+        owners = (part.bucket for part in some for _ in range((part.last - part.first) * len(lanes)))
+        for block in _read_blocks(rows, some, lanes, ingest_gb, pin, encoders):
+            for first in range(0, len(block["time_ids"]), rows.batch):
+                yield next(owners), {name: values[first : first + rows.batch] for name, values in block.items()}
+
+
+def _read_blocks(
+    rows: Rows,
+    parts: Sequence[Part],
+    lanes: tuple[int, ...],
+    ingest_gb: float,
+    pin: bool,
+    encoders: ReferenceEncoders | None,
+) -> Iterator[Batch]:
+    """Several micro-batches of one part at a time, in order."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    options = context.execution_options
+    options.preserve_order = True
+    memory = max(ingest_gb * 1e9, _LEAST_STORE)
+    options.resource_limits = ray.data.ExecutionResources.for_limits(object_store_memory=memory)
+    with ray.data.DataContext.current(context):
+        items = [asdict(part) | {"steps": list(part.steps)} for part in parts]
+        work = ray.data.from_items(items, override_num_blocks=len(parts))
+        dataset = work.map_batches(
+            read_windows, batch_size=1, fn_args=(rows.buckets, lanes), num_cpus=0, concurrency=_READERS
+        )
+        if encoders is not None:
+            dataset = encoders.append_to(dataset)
+        blocks = dataset.iter_torch_batches(batch_size=None, device="cpu", prefetch_batches=2, pin_memory=pin)
+    yield from blocks

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from components.config import TrainingConfig
 from components.data.manifest import load_manifest, shard_folder
+from components.data.plan import Split
 from components.training.row_order import RowOrder
-from components.training.window_reader import Piece, load_piece
+from components.training.window_reader import BucketRows, Piece, load_piece
 
 #: Threads that read footers of files.
 _THREADS = 16
@@ -30,11 +32,23 @@ class Rows:
     pieces: dict[str, tuple[Piece, ...]]
     orders: dict[str, RowOrder]
     seed: int
+    #: Bytes of a row of every bucket in memory.
+    row_bytes: dict[str, int]
 
     @property
     def counts(self) -> dict[str, int]:
         """Rows of every bucket."""
         return {name: order.rows for name, order in self.orders.items()}
+
+    @property
+    def buckets(self) -> dict[str, BucketRows]:
+        """Pieces and order of every bucket."""
+        return {name: BucketRows(self.pieces[name], order) for name, order in self.orders.items()}
+
+    @property
+    def batch(self) -> int:
+        """Rows of a micro-batch."""
+        return next(iter(self.orders.values())).batch
 
     @property
     def lanes(self) -> int:
@@ -61,7 +75,7 @@ def find_rows(directory: Path, training: TrainingConfig) -> Rows:
         )
         for place, (name, found) in enumerate(pieces.items())
     }
-    return Rows(pieces, orders, training.seed)
+    return Rows(pieces, orders, training.seed, {name: _row_bytes(found[0]) for name, found in pieces.items()})
 
 
 def read_all(directory: Path, split: str) -> Batch:
@@ -71,18 +85,42 @@ def read_all(directory: Path, split: str) -> Batch:
     return {name: torch.from_numpy(np.concatenate([piece[name] for piece in pieces])) for name in pieces[0]}
 
 
-def held_out_batches(directory: Path, size: int, most: int) -> Iterator[Batch]:
-    """At most ``most`` rows of the validation split, in batches of one bucket and at most ``size`` rows."""
+def held_out_batches(
+    directory: Path, size: int, most: int, rank: int = 0, world: int = 1
+) -> Iterator[tuple[int, Batch]]:
+    """At most ``most`` rows of the validation split, in batches of one bucket and at most ``size`` rows.
+
+    Args:
+        rank: of this worker among ``world``; it gets every ``world``-th batch, and reads no others.
+
+    Yields:
+        The number of the batch among all, and its rows.
+    """
+    batches = enumerate(_held_out_parts(directory, size, most))
+    mine = ((index, *part) for index, part in batches if index % world == rank)
+    for piece, parts in groupby(mine, key=lambda part: part[1]):
+        columns = load_piece(piece)
+        for index, _, rows in parts:
+            yield index, {key: torch.from_numpy(values[rows].copy()) for key, values in columns.items()}
+
+
+def _held_out_parts(directory: Path, size: int, most: int) -> Iterator[tuple[Piece, slice]]:
+    """The pieces and rows of the validation batches."""
     left = most
-    for name, number in sorted(load_manifest(directory).buckets.get("validation", {}).items()):
-        for piece in _pieces(shard_folder(directory, "validation", name)) if number else ():
-            if not left:
-                return
-            columns = load_piece(piece)
-            for start in range(0, min(piece.rows, left), size):
-                stop = min(start + size, piece.rows, start + left)
-                yield {key: torch.from_numpy(values[start:stop].copy()) for key, values in columns.items()}
-                left -= stop - start
+    for piece in split_pieces(directory, "validation"):
+        for start in range(0, min(piece.rows, left), size):
+            stop = min(start + size, piece.rows, start + left)
+            yield piece, slice(start, stop)
+            left -= stop - start
+        if not left:
+            return
+
+
+def split_pieces(directory: Path, split: Split) -> Iterator[Piece]:
+    """The pieces of a split, bucket by bucket."""
+    for name, number in sorted(load_manifest(directory).buckets.get(split, {}).items()):
+        if number:
+            yield from _pieces(shard_folder(directory, split, name))
 
 
 def row_ids(rows: Rows, bucket: str, places: list[int]) -> list[str]:
@@ -95,6 +133,11 @@ def row_ids(rows: Rows, bucket: str, places: list[int]) -> list[str]:
         column = pq.ParquetFile(piece.file).read_row_group(piece.group, columns=["id"])["id"]
         ids.append(str(column[place - int(ends[index]) + piece.rows]))
     return ids
+
+
+def _row_bytes(piece: Piece) -> int:
+    described = pq.read_metadata(piece.file).row_group(piece.group)
+    return int(described.total_byte_size // max(1, described.num_rows))
 
 
 def _pieces(folder: Path) -> tuple[Piece, ...]:

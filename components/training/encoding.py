@@ -7,13 +7,14 @@ box.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from components.config import Config
+from components.config import Config, CurriculumConfig
 from components.model.vision import VisionEncoder
 from components.training.curriculum import PoseRange, pose_range
 from components.training.dataset_rows import Batch
@@ -25,29 +26,45 @@ class StepEncoder:
     """The frozen autoencoder and vision encoders, on the worker's device and in the vision encoders' precision."""
 
     def __init__(self, config: Config, vision: VisionEncoder, device: torch.device) -> None:
-        vae = AutoencoderKL.from_pretrained(config.model.base, subfolder="vae", dtype=vision.dtype)
-        self.vae = vae.requires_grad_(False).to(device)
-        self.vision, self.curriculum, self.device = vision.to(device), config.training.curriculum, device
+        self._base, self._device = config.model.base, device
+        self.vision, self.curriculum = vision.to(device), config.training.curriculum
+
+    @cached_property
+    def vae(self) -> AutoencoderKL:
+        """The autoencoder, which is loaded for the first picture."""
+        vae = AutoencoderKL.from_pretrained(self._base, subfolder="vae", dtype=self.vision.dtype)
+        return vae.requires_grad_(False).to(self._device)
 
     @torch.no_grad()
     def __call__(self, rows: Batch, other: Tensor, progress: float, generator: torch.Generator) -> Batch:
         """``rows`` with latents and features.
 
         Args:
-            rows: with pixels, see `components.data.schema`.
-            other: bool [b], which rows use another picture of their subject. Only the used one is encoded.
+            rows: with pixels on the device, see `components.data.schema`.
+            other: bool [b] on the device, which rows use another picture of their subject; only that one is encoded.
             generator: on the CPU, for the augmentation.
         """
-        pixels = _signed(rows["picture"], self.device)
-        latents = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist.mean * self.vae.config.scaling_factor
+        encoded = {}
+        if "picture" in rows:
+            pixels = _signed(rows["picture"]).to(self.vae.dtype)
+            encoded["latents"] = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
         chosen = torch.where(other[:, None, None, None], rows["other_cutout"], rows["cutout"])
         boxes = torch.where(other[:, None], rows["other_face_box"], rows["face_box"])
         moves = sample_transforms(len(other), pose_range(progress, self.curriculum), generator)
-        features = self.vision(move(_signed(chosen, self.device), moves).to(self.vision.dtype))
-        face = transformed_faces(boxes, moves, self.vision.reference_size, self.vision.grid)
-        found = {"deep": features.deep.cpu(), "local": features.local.cpu(), "face": face.float()}
-        encoded = {"latents": latents.cpu()} | found | {f"other_{name}": value for name, value in found.items()}
+        features = self.vision(move(_signed(chosen), moves).to(self.vision.dtype))
+        face = transformed_faces(boxes, moves.to(boxes.device), self.vision.reference_size, self.vision.grid)
+        found = {"deep": features.deep, "local": features.local, "face": face.float()}
+        if features.shallow:
+            found["shallow"] = torch.stack(features.shallow, 1)
+        encoded |= found | {f"other_{name}": value for name, value in found.items()}
         return {name: value for name, value in rows.items() if value.dtype != torch.uint8} | encoded
+
+
+def skip_transforms(rows: Batch, progress: float, curriculum: CurriculumConfig, generator: torch.Generator) -> Batch:
+    """``rows`` whose chosen references were encoded before; ``generator`` moves on as if they were encoded here."""
+    sample_transforms(len(rows["deep"]), pose_range(progress, curriculum), generator)
+    names = [name for name in ("deep", "local", "face", "shallow") if name in rows]
+    return rows | {f"other_{name}": rows[name] for name in names}
 
 
 def sample_transforms(rows: int, most: PoseRange, generator: torch.Generator) -> Tensor:
@@ -85,6 +102,6 @@ def transformed_faces(boxes: Tensor, moves: Tensor, size: int, grid: int) -> Ten
     return (x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)
 
 
-def _signed(pixels: Tensor, device: torch.device) -> Tensor:
+def _signed(pixels: Tensor) -> Tensor:
     """uint8 [b, h, w, 3] as [b, 3, h, w] in [-1, 1]."""
-    return pixels.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,15 @@ from ray.train.torch import TorchTrainer
 from components.checkpoint import load_module, read_progress
 from components.cluster import connect
 from components.config import Config, for_workers
-from components.data.manifest import load_manifest
+from components.data.manifest import UNCONDITIONAL, load_manifest
 from components.errors import DataError, RegistryError, TrainingError
+from components.files import replacing_file
 from components.model.adapter import RealCustomAdapter
+from components.model.unconditional_inputs import UnconditionalInputs
+from components.model.vision import encoder_identity
 from components.training.curriculum import draw_curriculum
 from components.training.dataset_rows import find_rows
+from components.training.input_checks import check_compatibility
 from components.training.journal import Journal, deliver_to
 from components.training.learner import initial_adapter
 from components.training.progress_display import follow
@@ -36,9 +42,16 @@ from components.training.unconditional import write_unconditional
 from components.training.worker import WorkerTask, train_worker
 
 logger = logging.getLogger(__name__)
-#: Settings that do not change the result of a run.
+#: Settings that do not change the result of a run, but where it lies, and how and by what it is computed.
 _NOT_FINGERPRINTED = {
+    "dataset", "output", "name", "use_gpu", "workers", "min_workers", "accumulation", "cpus_per_worker", "sharding",
+    "gradient_checkpointing", "resize_every_s", "max_failures", "checkpoint_every", "checkpoints_kept", "sample_every",
+    "sample_references", "sample_columns", "ingest_gb", "encoders", "encoder_gpus", "encoder_cpus",
+}  # fmt: skip
+#: Those that the fingerprints up to release 0.2.0 left out, and those that these releases did not have.
+_NOT_FINGERPRINTED_0_2 = {
     "dataset", "output", "name", "use_gpu", "min_workers", "resize_every_s", "max_failures", "checkpoints_kept",
+    "optimizer", "sample_references", "sample_columns", "ingest_gb", "encoders", "encoder_gpus", "encoder_cpus",
 }  # fmt: skip
 
 
@@ -54,13 +67,28 @@ class TrainedAdapter:
 
 
 def training_fingerprint(config: Config) -> str:
-    """The fingerprint of a training: its dataset, frozen models, initial adapter and settings."""
+    """The fingerprint of a training: its dataset, frozen models, initial adapter, and settings that change its result.
+
+    A run that an earlier release began, under the fingerprint of its own, keeps that one.
+    """
     manifest = load_manifest(config.training.dataset)
-    start = RealCustomAdapter.from_pretrained(config.model.adapter).digest if config.model.adapter else "untrained"
-    settings = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED)
-    facts = [manifest.fingerprint, start, config.model.base, config.adapter.model_dump(), settings]
-    if config.model.dtype != "float32":  # the runs of earlier releases, which did not have it here, go on
-        facts.append(config.model.dtype)
+    # The adapter's own configuration, not `config.adapter`, decides what is trained further.
+    start = RealCustomAdapter.from_pretrained(config.model.adapter).digest if config.model.adapter else None
+    facts = [manifest.fingerprint, start or "untrained", config.model.base]
+    earlier = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED_0_2)
+    before = [*facts, config.adapter.model_dump(), earlier, *_not_float32(config)]
+    settings = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED) | {"lanes": config.training.lanes}
+    now = [*facts, None if start else config.adapter.model_dump(), settings, config.model.dtype]
+    known = _digest(before)
+    begun = RunDirectory(config.training.output, f"{config.training.name}-{known}").run.exists()
+    return known if begun else _digest(now)
+
+
+def _not_float32(config: Config) -> list[str]:
+    return [] if config.model.dtype == "float32" else [config.model.dtype]
+
+
+def _digest(facts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -73,7 +101,8 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
         tracker: the driver's; the first worker makes its own by `Tracker.factory`.
 
     Raises:
-        DataError: the dataset is missing, or too small for one step.
+        DataError: the dataset is missing, too small for one step, or made with other encoders.
+        ArtifactError: ``model.adapter`` does not fit the encoders, the base model or the dataset.
         RegistryError: ``tracker`` cannot create the run.
         TrainingError: it was stopped before its last step, or a gradient was not finite.
     """
@@ -84,13 +113,18 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
             f"training.dataset has {manifest.splits.get('train', 0)} training rows, but a step of {training.lanes} "
             f"micro-batches of {training.batch_size} needs {needed}: lower training.batch_size or prepare more rows"
         )
-    connect(training.workers * training.cpus_per_worker + 2)
+    check_compatibility(config, manifest)
+    connect(training.workers * ceil(training.cpus_per_worker + training.encoders * training.encoder_cpus) + 2)
     fingerprint = training_fingerprint(config)
     run_directory = RunDirectory(training.output.absolute(), f"{training.name}-{fingerprint}")
     run_directory.root.mkdir(parents=True, exist_ok=True)
     for left_over in (run_directory.progress, run_directory.stop):  # of an earlier, killed attempt
         left_over.unlink(missing_ok=True)
-    if not run_directory.unconditional.exists():
+    stored = training.dataset / UNCONDITIONAL
+    if stored.exists():
+        with replacing_file(run_directory.unconditional) as partial:
+            shutil.copyfile(stored, partial)
+    elif not run_directory.unconditional.exists():  # a dataset of an earlier release
         # In a process of its own, which returns the encoders' memory when it ends.
         encode = ray.remote(num_cpus=1, max_calls=1)(write_unconditional)
         ray.get(encode.remote(for_workers(config), run_directory.unconditional))
@@ -180,12 +214,12 @@ def _finish(config: Config, run_directory: RunDirectory, checkpoint: ray.train.C
             step = read_progress(Path(directory))["step"]
             if step == config.training.steps:
                 adapter = _initial_adapter(config)
-                _write_adapter(adapter, Path(directory), run_directory.adapter)
+                _write_adapter(config, adapter, Path(directory), run_directory, run_directory.adapter)
     if step < config.training.steps:
         raise TrainingError(f"training was stopped after step {step}, which is saved: run the same command to resume")
     if not run_directory.best.exists():
         return None
-    _write_adapter(adapter, run_directory.best, run_directory.best_adapter)
+    _write_adapter(config, adapter, run_directory.best, run_directory, run_directory.best_adapter)
     return run_directory.best_adapter
 
 
@@ -223,7 +257,11 @@ def _initial_adapter(config: Config) -> RealCustomAdapter:
     return initial_adapter(config, unet)
 
 
-def _write_adapter(adapter: RealCustomAdapter, state: Path, directory: Path) -> None:
-    """Load the averaged parameters of a training state into ``adapter`` and save it."""
+def _write_adapter(
+    config: Config, adapter: RealCustomAdapter, state: Path, run_directory: RunDirectory, directory: Path
+) -> None:
+    """Load a state's averaged parameters into ``adapter``, and save it with its tokens of "no subject"."""
     load_module(state, "ema", adapter)
+    black = UnconditionalInputs.read(run_directory.unconditional).vision
+    adapter.eval().store_no_subject(black, encoder_identity(config.model, config.vision))
     adapter.save_pretrained(directory)

@@ -8,7 +8,8 @@ the subject may have a larger weight, and a row may be trained with its face or 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from components.config import TrainingConfig
 from components.model.adapter import RealCustomAdapter
 from components.model.attention import SubjectAttention, SubjectContext
+from components.model.unconditional_inputs import UnconditionalInputs
 from components.model.vision import VisionFeatures
 from components.training.curriculum import choose_multi_view
 from components.training.timesteps import stratified_timesteps
@@ -28,19 +30,11 @@ Encode = Callable[[dict[str, Tensor], Tensor, float, torch.Generator], dict[str,
 
 
 @dataclass(frozen=True)
-class UnconditionalInputs:
-    """Inputs of the unconditional prediction: features of a black reference and of an empty prompt, one row each."""
-
-    vision: VisionFeatures
-    text_tokens: Tensor
-    text_pooled: Tensor
-
-
-@dataclass(frozen=True)
 class Example:
-    """A batch of U-Net inputs; reference features [b, n, d] / [b, 4 n, d].
+    """A batch of U-Net inputs in float32, on the training's device; reference features [b, n, d] / [b, 4 n, d].
 
-    ``gain`` [b, n] scales the reference's tokens, ``weight`` [b, h, w] the error at every latent position; None is 1.
+    ``gain`` [b, n] scales the tokens of each patch of the reference, ``weight`` [b, h, w] the error at every latent
+    position; None is 1.
     """
 
     latents: Tensor
@@ -50,12 +44,6 @@ class Example:
     reference: VisionFeatures
     gain: Tensor | None = None
     weight: Tensor | None = None
-
-    def to(self, device: torch.device) -> Example:
-        """The same on ``device``."""
-        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        reference = VisionFeatures(self.reference.deep.to(device), self.reference.local.to(device))
-        return replace(self, reference=reference, **tensors)
 
 
 class SubjectDenoiser(nn.Module):
@@ -71,7 +59,8 @@ class SubjectDenoiser(nn.Module):
 
     def forward(self, noisy: Tensor, timesteps: Tensor, example: Example) -> Tensor:
         """Predict from ``noisy`` latents [b, 4, h, w] at ``timesteps`` [b]."""
-        subjects = [SubjectAttention(self.adapter(example.reference), example.gain)]
+        gain = None if example.gain is None else example.gain.repeat(1, self.adapter.token_sets)
+        subjects = [SubjectAttention(self.adapter(example.reference), gain)]
         context = SubjectContext((noisy.shape[-2], noisy.shape[-1]), subjects)
         dtype = self.unet.dtype
         pooled = example.text_pooled.to(dtype)
@@ -86,6 +75,25 @@ class SubjectDenoiser(nn.Module):
         return predicted
 
 
+class ChosenRows(NamedTuple):
+    """Rows [b] that show another picture of their subject, none, and no caption."""
+
+    other: Tensor
+    drop_reference: Tensor
+    drop_caption: Tensor
+
+    def to(self, device: torch.device) -> ChosenRows:
+        """The same on ``device``."""
+        return ChosenRows(*(flags.to(device) for flags in self))
+
+
+def choose_rows(count: int, config: TrainingConfig, progress: float, generator: torch.Generator) -> ChosenRows:
+    """The random choices of a micro-batch of ``count`` rows, the first that its generator makes."""
+    other = choose_multi_view(count, progress, config.curriculum, generator)
+    drop_reference = torch.rand(count, generator=generator) < config.condition_dropout
+    return ChosenRows(other, drop_reference, torch.rand(count, generator=generator) < config.text_dropout)
+
+
 def draw_example(
     rows: dict[str, Tensor],
     absent: UnconditionalInputs,
@@ -96,15 +104,15 @@ def draw_example(
 ) -> Example:
     """Choose references by the curriculum, and randomly drop references, captions and token groups.
 
+    Random numbers come from the CPU, everything else is computed where the rows are.
+
     Args:
-        rows: columns of the prepared dataset, stacked.
+        rows: columns of the prepared dataset, stacked, on the training's device as ``absent`` is.
         progress: finished share of the training, in [0, 1].
         encode: encodes rows of pixels into latents and features.
     """
-    count = len(rows["time_ids"])
-    other = choose_multi_view(count, progress, config.curriculum, generator)
-    drop_reference = torch.rand(count, generator=generator) < config.condition_dropout
-    drop_caption = torch.rand(count, generator=generator) < config.text_dropout
+    count, device = len(rows["time_ids"]), rows["time_ids"].device
+    other, drop_reference, drop_caption = choose_rows(count, config, progress, generator).to(device)
     if encode is not None:
         rows = encode(rows, other, progress, generator)
 
@@ -117,16 +125,21 @@ def draw_example(
     if config.subject_weight != 1:
         weight = subject_weights(rows["mask"].float(), config.subject_weight)
     if config.group_dropout:
-        face = reference("face", torch.zeros(()))
+        face = reference("face", torch.zeros((), device=device))
         dropped = drop_groups(face, config.group_dropout, generator)
         kept = kept_positions(rows["mask"], rows["head"], dropped)
         gain, weight = token_gain(face, dropped), kept if weight is None else weight * kept
+    shallow: tuple[Tensor, ...] = ()
+    if "shallow" in rows:
+        shallow = reference("shallow", torch.stack(absent.vision.shallow, 1)).unbind(1)
     return Example(
         latents=rows["latents"].float(),
         text_tokens=torch.where(_rows(drop_caption, 3), absent.text_tokens, rows["text_tokens"].float()),
         text_pooled=torch.where(_rows(drop_caption, 2), absent.text_pooled, rows["text_pooled"].float()),
         time_ids=rows["time_ids"].float(),
-        reference=VisionFeatures(reference("deep", absent.vision.deep), reference("local", absent.vision.local)),
+        reference=VisionFeatures(
+            reference("deep", absent.vision.deep), reference("local", absent.vision.local), shallow
+        ),
         gain=gain,
         weight=weight,
     )
@@ -146,30 +159,30 @@ def diffusion_loss(
     timesteps are sampled with a CPU ``generator``, so that a step is the same on every device.
 
     Args:
+        example: on ``device``.
         min_snr: gamma of the min-SNR weighting of timesteps (Hang et al. 2023, section 3.4); None: uniform weights.
     """
     clean = example.latents
-    noise = torch.randn(clean.shape, generator=generator)
+    noise = torch.randn(clean.shape, generator=generator).to(device)
     uniform = torch.rand(len(clean), generator=generator)
-    timesteps = stratified_timesteps(uniform, scheduler.config.num_train_timesteps)
+    timesteps = stratified_timesteps(uniform, scheduler.config.num_train_timesteps).to(device)
     noisy = scheduler.add_noise(clean, noise, timesteps)
     v_prediction = scheduler.config.prediction_type == "v_prediction"
     target = scheduler.get_velocity(clean, noise, timesteps) if v_prediction else noise
-    example = example.to(device)
-    predicted = denoiser(noisy.to(device), timesteps.to(device), example)
+    predicted = denoiser(noisy, timesteps, example)
     if example.weight is None and min_snr is None:
-        return F.mse_loss(predicted.float(), target.to(device))
-    squared = F.mse_loss(predicted.float(), target.to(device), reduction="none")
+        return F.mse_loss(predicted.float(), target)
+    squared = F.mse_loss(predicted.float(), target, reduction="none")
     if example.weight is not None:
         squared = example.weight[:, None] * squared
     if min_snr is not None:
-        squared = snr_weights(scheduler, timesteps, min_snr).to(device)[:, None, None, None] * squared
+        squared = snr_weights(scheduler, timesteps, min_snr)[:, None, None, None] * squared
     return squared.mean()
 
 
 def snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
     """Weights [b] of ``timesteps`` [b]: min(SNR, gamma) / SNR on the error of noise, / (SNR + 1) on that of v."""
-    kept = scheduler.alphas_cumprod[timesteps]
+    kept = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
     snr = kept / (1 - kept)
     v_prediction = scheduler.config.prediction_type == "v_prediction"
     return snr.clamp(max=gamma) / (snr + 1 if v_prediction else snr.clamp(min=1e-8))

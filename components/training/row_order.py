@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,14 @@ class Window:
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+
+class OrderedRow(NamedTuple):
+    """A row of a piece, in an epoch."""
+
+    piece: int
+    row: int
+    epoch: int
 
 
 @dataclass(frozen=True)
@@ -73,8 +82,8 @@ class RowOrder:
         start = first + (step - first) // length * length
         return Window(start, min(start + length, last))
 
-    def lane_rows(self, window: Window, lane: int) -> list[tuple[int, int]]:
-        """The rows of ``lane`` in ``window``, in order: (piece, row of it), ``batch`` of them for each step."""
+    def lane_rows(self, window: Window, lane: int) -> list[OrderedRow]:
+        """The rows of ``lane`` in ``window``, in order, ``batch`` of them for each step."""
         count = len(window) * self.batch
         first = window.start * self.step_rows + lane * count
         shuffle = np.random.default_rng((self.seed, _ROWS, window.start, lane))
@@ -86,7 +95,7 @@ class RowOrder:
                 epochs[epoch] = _epoch_order(self.pieces, self.seed, epoch)
             order, ends = epochs[epoch]
             index = bisect_right(ends, within)
-            rows.append((order[index], within - (ends[index - 1] if index else 0)))
+            rows.append(OrderedRow(order[index], within - (ends[index - 1] if index else 0), epoch))
         return rows
 
     @cached_property

@@ -73,10 +73,10 @@ class DistributedAdapter:
             self.adapter.set_reshard_after_backward(last)
         yield
 
-    def clip_gradient(self, most: float) -> float:
+    def clip_gradient(self, most: float) -> Tensor:
         """Clip the gradient to the norm ``most``; returns its norm before, the same on every worker."""
         norm = nn.utils.clip_grad_norm_(self.adapter.parameters(), most)
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     @torch.no_grad()
     def average(self, decay: float) -> None:

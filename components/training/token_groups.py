@@ -23,7 +23,7 @@ def drop_groups(face: Tensor, chance: float, generator: torch.Generator) -> Drop
 
     One random number is used for every row, with or without a face, so that later samples do not depend on the data.
     """
-    drawn = torch.rand(len(face), generator=generator)
+    drawn = torch.rand(len(face), generator=generator).to(face.device)
     has_face = face.bool().any(1)
     return Dropped(has_face & (drawn < chance / 2), has_face & (drawn >= chance / 2) & (drawn < chance))
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from components.checkpoint import step_generator
-from components.config import TrainingConfig
 from components.precision import autocast
-from components.training.dataset_rows import Batch, held_out_batches
+from components.training.dataset_rows import held_out_batches
 from components.training.learner import Learner
 from components.training.objective import diffusion_loss
 
@@ -30,20 +28,15 @@ def validation_loss(learner: Learner, directory: Path) -> float | None:
         update={"condition_dropout": 0.0, "text_dropout": 0.0, "group_dropout": 0.0, "subject_weight": 1.0}
     )
     rank = dist.get_rank() if shared.world > 1 else 0
-    total = rows = 0.0
+    total, rows = torch.zeros((), dtype=torch.float64, device=learner.device), 0
     with shared.averaged_denoiser() as denoiser, autocast(learner.device, config.bf16):
-        for index, batch in _share(directory, config, rank, shared.world):
+        batches = held_out_batches(directory, config.batch_size, config.validation_rows, rank, shared.world)
+        for index, batch in batches:
             generator = step_generator(config.seed + _STREAM, index)
             example = learner.example(batch, settings, 1.0, generator)
             loss = diffusion_loss(denoiser, example, learner.noise, generator, learner.device, config.min_snr)
             count = len(batch["time_ids"])
-            total, rows = total + float(loss) * count, rows + count
-    sums = shared.gather([total, rows], learner.device)
+            total, rows = total + loss.double() * count, rows + count
+    sums = shared.gather([float(total), rows], learner.device)
     everything = sum(count for _, count in sums)
     return sum(part for part, _ in sums) / everything if everything else None
-
-
-def _share(directory: Path, config: TrainingConfig, rank: int, world: int) -> Iterator[tuple[int, Batch]]:
-    """Every ``world``-th batch of the validation rows, with its index."""
-    batches = held_out_batches(directory, config.batch_size, config.validation_rows)
-    return ((index, batch) for index, batch in enumerate(batches) if index % world == rank)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, Protocol
-
-from PIL import Image
 
 from components.config import Config, SamplingConfig
 from components.content import output_check
@@ -22,6 +22,7 @@ from deploy.generator.service import GenerationService, GeneratorLimits, Pipelin
 from deploy.interfaces.protocols import SubjectSource
 from deploy.status.metrics import GeneratorMetrics
 
+log = logging.getLogger(__name__)
 #: The registry's alias of the version that gets a share of the requests.
 _CHALLENGER = "challenger"
 #: Steps of a warm-up request: the first step and a following one run different code.
@@ -72,12 +73,16 @@ class VersionLoader:
         """
         serving = self._config.serving
         uri = f"models:/{self._model}/{version}"
+        began = time.monotonic()
         pipeline = self._registry.load_pipeline(self._config, uri, None if beside is None else beside.pipeline)
         if serving.compile:
             pipeline.compile()
-        warm_up(pipeline, warm_up_requests(pipeline, self._config))
+        loaded = time.monotonic()
+        deadline = loaded + serving.warm_up_s
+        if not warm_up(pipeline, warm_up_requests(pipeline, self._config), deadline):
+            log.warning("the warm-up ended early, after serving.warm_up_s: %g seconds", serving.warm_up_s)
         if self._pixels is None:
-            self._pixels = measure_pixel_budget(pipeline, self._config.sampling)
+            self._pixels = measure_pixel_budget(pipeline, self._config.sampling, deadline)
         limits = GeneratorLimits(
             self._pixels,
             serving.max_queued_pictures,
@@ -85,7 +90,7 @@ class VersionLoader:
             serving.request_timeout_s,
             serving.token_cache_s,
         )
-        return GenerationService(
+        service = GenerationService(
             pipeline,
             self._characters,
             limits,
@@ -94,6 +99,8 @@ class VersionLoader:
             self._metrics,
             self._content,
         )
+        self._metrics.observe_start(version, loaded - began, time.monotonic() - loaded)
+        return service
 
 
 def read_aliases(config: Config, registry: PipelineSource, model: str, alias: str) -> VersionAliases | None:
@@ -110,22 +117,24 @@ def read_aliases(config: Config, registry: PipelineSource, model: str, alias: st
     )
 
 
-def measure_pixel_budget(pipeline: Pipeline, sampling: SamplingConfig) -> int:
-    """The pixel budget of this machine, measured with images of the configured size with one subject."""
-    return measure_budget(pipeline, _sample_request(pipeline, sampling, (sampling.width, sampling.height)))
+def measure_pixel_budget(pipeline: Pipeline, sampling: SamplingConfig, deadline: float | None = None) -> int:
+    """The pixel budget of this machine, measured with images of the configured size with one subject.
+
+    One image, if the ``deadline`` of `time.monotonic` leaves no time.
+    """
+    request = _sample_request(pipeline, sampling, (sampling.width, sampling.height))
+    return measure_budget(pipeline, request, deadline=deadline)
 
 
 def warm_up_requests(pipeline: Pipeline, config: Config) -> list[Request]:
-    """Two short requests for each size of ``serving.warm_sizes``: without and with a subject."""
+    """Two short requests for each size of ``serving.warm_sizes``: with and without a subject. They encode no image."""
     sampling = config.sampling
     sizes = [_parse_size(text) for text in config.serving.warm_sizes] or [(sampling.width, sampling.height)]
     requests = [replace(_sample_request(pipeline, sampling, size), steps=_WARM_UP_STEPS) for size in sizes]
-    return [each for request in requests for each in (replace(request, subjects=()), request)]
+    return [each for request in requests for each in (request, replace(request, subjects=()))]
 
 
 def _sample_request(pipeline: Pipeline, sampling: SamplingConfig, size: Size) -> Request:
-    side = pipeline.reference_size
-    tokens = pipeline.encode_subject([Image.new("RGB", (side, side), "gray")])
     return Request(
         prompt="a thing",
         seed=0,
@@ -133,7 +142,7 @@ def _sample_request(pipeline: Pipeline, sampling: SamplingConfig, size: Size) ->
         height=size[1],
         steps=sampling.steps,
         guidance_scale=sampling.guidance_scale,
-        subjects=(Subject(tokens, "thing"),),
+        subjects=(Subject(pipeline.no_subject_tokens(), "thing"),),
     )
 
 

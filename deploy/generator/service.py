@@ -75,6 +75,8 @@ class Pipeline(engine.Pipeline, Encoder, Protocol):
 
     def compile(self) -> None: ...
 
+    def no_subject_tokens(self) -> Tensor: ...
+
 
 class GenerationService:
     """`Generator` over one pipeline, which nothing else may use meanwhile.

@@ -68,6 +68,8 @@ class SubjectResolver:
     ) -> None:
         self._encoder, self._characters, self._run_beside, self._make_namer = encoder, characters, run_beside, namer
         self._count, self._cache = count, TokenCache(cache_s)
+        #: A hash of all weights, too slow to compute in a request.
+        self._identity = encoder.token_identity
 
     async def resolve(self, request: GenerationRequest) -> ResolvedSubjects:
         """The subjects of a request; tokens of a character are computed if none of this encoder are stored.
@@ -116,11 +118,6 @@ class SubjectResolver:
         pictures = [cut_out.picture for cut_out in cut_outs]
         naming: Naming = await self._run(lambda: self._namer.name(prompt, pictures))
         return naming
-
-    @cached_property
-    def _identity(self) -> str:
-        """The encoder's identity: a hash of all weights, too slow to compute for every request."""
-        return self._encoder.token_identity
 
     @cached_property
     def _namer(self) -> Namer:

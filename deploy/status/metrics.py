@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -23,6 +23,12 @@ class GeneratorMetrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._start = Gauge(
+            "realcustom_start_seconds",
+            "Duration of a version's start, by part: load, and then warm_up with the measurement of the pixel budget",
+            ["version", "part"],
+            registry=self._registry,
+        )
         self._first_step = Histogram(
             "realcustom_first_step_seconds",
             "From an image's submission to the engine to the end of its first step",
@@ -45,6 +51,11 @@ class GeneratorMetrics:
             ["outcome"],
             registry=self._registry,
         )
+
+    def observe_start(self, version: str, load_s: float, warm_up_s: float) -> None:
+        """Record how long a version took to load, and then to be ready."""
+        for part, seconds in (("load", load_s), ("warm_up", warm_up_s)):
+            self._start.labels(version, part).set(seconds)
 
     def count_first_step(self, version: str, future: ImageFuture) -> None:
         """Count an image that has ended, unless it ended before its first step."""

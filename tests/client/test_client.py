@@ -6,7 +6,9 @@ import io
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -269,14 +271,44 @@ def test_serve_stays_until_it_is_told_to_go(
         return "http://service"
 
     monkeypatch.setattr(serve.app, "start", start)
+    config = load_config("tiny")
+    with serving(monkeypatch, told):
+        serve.run(config, "models:/realcustom-tiny/3")
+    assert told == ["ray", (config, "models:/realcustom-tiny/3"), "stopped", "gone"]
+    assert "serving at http://service" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_ends_cleanly_before_it_is_ready(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    told: list[Any] = []
+
+    def start(*arguments: Any) -> str:
+        threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
+        time.sleep(30)
+        return "http://service"
+
+    monkeypatch.setattr(serve.app, "start", start)
+    with serving(monkeypatch, told):
+        serve.run(load_config("tiny"))
+    assert told == ["ray", "stopped", "gone"] and not capsys.readouterr().out
+
+
+@contextmanager
+def serving(monkeypatch: pytest.MonkeyPatch, told: list[Any]) -> Iterator[None]:
+    """Without Ray, whose handler of SIGTERM `start_ray` sets; the handlers of signals are restored."""
+
+    def start_ray() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        told.append("ray")
+
+    monkeypatch.setattr(serve.app, "start_ray", start_ray)
     monkeypatch.setattr(serve.app, "stop", lambda: told.append("stopped"))
     monkeypatch.setattr(serve, "ray", SimpleNamespace(shutdown=lambda: told.append("gone")))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        config = load_config("tiny")
-        serve.run(config, "models:/realcustom-tiny/3")
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert told == [(config, "models:/realcustom-tiny/3"), "stopped", "gone"]
-    assert "serving at http://service" in capsys.readouterr().out

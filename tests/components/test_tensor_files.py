@@ -50,6 +50,18 @@ def test_what_safetensors_writes_is_read(tmp_path: Path) -> None:
         assert torch.equal(found, expected) and found.dtype == expected.dtype
 
 
+def test_rows_and_metadata_are_read_alone(tmp_path: Path) -> None:
+    value = torch.arange(24, dtype=torch.bfloat16).view(6, 4)
+    tensors = {"rows": value, "long": torch.arange(5), "empty": torch.zeros(0, 4)}
+    write_tensors(tmp_path / "file", tensors, tensors.__getitem__, {"rows": "12,40"})
+    file = TensorFile(tmp_path / "file")
+    assert file.metadata == {"rows": "12,40"} and file.layout.keys() == tensors.keys()
+    assert torch.equal(file.read_rows("rows", 2, 5), value[2:5])
+    assert torch.equal(file.read_rows("long", 4, 5), torch.tensor([4]))
+    assert file.read_rows("rows", 3, 3).shape == file.read_rows("empty", 0, 0).shape == (0, 4)
+    assert load_file(tmp_path / "file").keys() == tensors.keys()
+
+
 def test_a_tensor_that_is_not_as_announced_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one"):
         write_tensors(tmp_path / "file", {"one": torch.zeros(2)}, lambda name: torch.zeros(3))

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.config import load_config
+from components.engine.budget import measure_budget
 from components.engine.engine import Engine
 from components.engine.policy import has_room
 from components.engine.request import ClosedError, ExcessError, FullError, Phase, Request
@@ -377,6 +378,28 @@ def test_every_size_is_drawn_alone_and_together_before_a_generator_is_ready() ->
     assert sizes == {(64, 64), (96, 64)} and max(pipeline.calls) >= 2
     assert service.stats().ended == {} and service.stats().steps == 0, "it is not counted as anybody's"
     assert service.close(10)
+
+
+def test_no_image_is_encoded_before_a_generator_is_ready() -> None:
+    config = load_config("tiny", ["serving.pixel_budget=null"])
+    service = VersionLoader(config, fakes, "realcustom-tiny", StoredTokens(), GeneratorMetrics())("7")
+    pipeline = service.pipeline
+    assert isinstance(pipeline, FakePipeline)
+    assert pipeline.encoded == 0 and pipeline.identified == 1 and pipeline.calls
+    assert service.close(10)
+
+
+def test_a_warm_up_ends_in_time_and_leaves_the_smallest_budget() -> None:
+    pipeline = FakePipeline()
+    (probe, _) = warm_up_requests(pipeline, TINY)
+    slow = replace(probe, prompt="a sluggish thing", steps=30)
+    started = time.monotonic()
+    assert not warm_up(pipeline, [slow], started + 0.35)
+    assert time.monotonic() - started < 2 and 0 < len(pipeline.calls) < 30
+    assert warm_up(pipeline, [probe], time.monotonic() + 60)
+    steps = len(pipeline.calls)
+    assert measure_budget(pipeline, probe, deadline=time.monotonic()) == probe.pixels
+    assert len(pipeline.calls) == steps
 
 
 def test_a_version_that_cannot_draw_is_not_ready() -> None:

@@ -74,6 +74,9 @@ class FakePipeline:
         assert all(picture.size == (32, 32) for picture in pictures)
         return torch.stack([_subject_color(picture) for picture in pictures])
 
+    def no_subject_tokens(self) -> Tensor:
+        return torch.zeros(1, 3)
+
     def face_group(self, boxes: list[Any]) -> Tensor | None:
         face = torch.tensor([box is not None for box in boxes])
         return face if face.any() else None

@@ -256,6 +256,38 @@ def test_an_interrupted_save_leaves_every_file_as_it_was(
         assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
+def test_no_subject_travels_with_the_adapter(
+    original: RealCustomPipeline, expected: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter that brings the tokens of "no subject" along generates the same, and encodes only its subject."""
+    vision = original.vision_encoder
+    original.adapter.save_pretrained(tmp_path)
+    black = vision.encode_images([Image.new("RGB", (128, 128))])
+    complete = RealCustomAdapter.from_pretrained(tmp_path)
+    complete.store_no_subject(black, vision.identity)
+    complete.add_no_subject(tmp_path)
+    loaded = RealCustomAdapter.from_pretrained(tmp_path)
+    assert loaded.no_subject_tokens("another encoder") is None
+    assert loaded.digest == original.adapter.digest and "_no_subject" not in loaded.state_dict()
+
+    seen = []
+    encode = VisionEncoder.encode_images
+    monkeypatch.setattr(VisionEncoder, "encode_images", lambda *a, **k: seen.append(len(a[1])) or encode(*a, **k))
+    assert torch.equal(generate(original.with_adapter(loaded)), expected) and seen == [1]
+
+    loaded.save_pretrained(tmp_path / "again", dtype=torch.bfloat16)
+    stored = RealCustomAdapter.from_pretrained(tmp_path / "again", dtype=torch.bfloat16).no_subject_tokens(
+        vision.identity
+    )
+    assert stored is not None and stored.dtype == torch.bfloat16
+    (tmp_path / "no_subject.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ArtifactError, match="sha256"):
+        RealCustomAdapter.from_pretrained(tmp_path)
+    loaded.forget_no_subject()
+    loaded.save_pretrained(tmp_path)
+    assert RealCustomAdapter.from_pretrained(tmp_path).no_subject_tokens(vision.identity) is None
+
+
 def test_a_whole_save_replaces_the_shards_of_an_earlier_one(
     original: RealCustomPipeline, expected: Tensor, tmp_path: Path
 ) -> None:

@@ -117,7 +117,7 @@ def test_a_constant_stands_for_no_subject_as_well_as_many_equal_tokens(
 ) -> None:
     face = torch.arange(len(cat.tokens)) < 8
     subjects = [replace(cat, face=face, face_strength=0.5, strength=0.8), Subject(-cat.tokens.repeat(2, 1), "beach")]
-    shades = pipeline._no_subject_tokens()
+    shades = pipeline.no_subject_tokens()
     monkeypatch.setattr(pipeline, "_no_subject", shades.mean(0).expand_as(shades))
     ways = [pipeline.guidance.model_copy(update={"absent": absent}) for absent in ("all", "mean")]
     one, other = (pipeline(PROMPT, subjects, guidance=way, generator=seed(), **SHORT).images for way in ways)

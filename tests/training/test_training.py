@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from components.config import AdapterConfig, CurriculumConfig, TrainingConfig
 from components.model.adapter import RealCustomAdapter
 from components.model.miniature import MiniatureLayout
+from components.model.unconditional_inputs import UnconditionalInputs
 from components.model.vision import VisionFeatures
 from components.pretraining.loop import Schedule, fit
 from components.training.curriculum import choose_multi_view, difficulty, multi_view_share
-from components.training.objective import SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
+from components.training.objective import SubjectDenoiser, diffusion_loss, draw_example
 from tests.fixtures.tolerances import bound
 
 CHANNELS = 16

@@ -17,11 +17,12 @@ from components.config import AdapterConfig, TrainingConfig
 from components.errors import DataError
 from components.model.adapter import RealCustomAdapter
 from components.model.miniature import MiniatureLayout
+from components.model.unconditional_inputs import UnconditionalInputs
 from components.model.vision import VisionFeatures
-from components.training.batches import draw_batches, read_batches
+from components.training.batches import draw_batches, part_steps, parts_in_order, read_batches
 from components.training.bucket_order import bucket_at, positions
 from components.training.dataset_rows import Batch, find_rows, held_out_batches, row_ids
-from components.training.objective import SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
+from components.training.objective import SubjectDenoiser, diffusion_loss, draw_example
 from components.training.window_reader import PLACE, Piece, load_piece
 from tests.fixtures.prepared_dataset import write_prepared
 
@@ -92,6 +93,21 @@ def test_a_resumed_run_draws_what_an_uninterrupted_one_would(dataset: Path, ray_
     assert [numbers(batch) for [(_, batch)] in draw_batches(rows, start, 30)] == whole[start:]
 
 
+def test_little_memory_changes_only_how_often_a_piece_is_read(dataset: Path, ray_cluster: None) -> None:
+    rows = find_rows(dataset, SETTINGS.model_copy(update={"shuffle_rows": 80}))
+    largest = max(rows.row_bytes.values())
+    little = (len(rows.orders) + 4) * 8 * largest * 2.5 / 1e9
+    assert part_steps(rows, 1, little) == 2 and part_steps(rows, 1, 1e-9) == 1 and part_steps(rows, 2, little) == 1
+    parts = {most: parts_in_order(rows, 3, 30, most) for most in (1, 2, 100)}
+    for most, found in parts.items():
+        assert sorted(step for part in found for step in part.steps) == list(range(3, 30))
+        assert [part.steps[0] for part in found] == sorted(part.steps[0] for part in found)
+        assert max(len(part.steps) for part in found) <= most
+    assert len(parts[1]) == 27 > len(parts[2]) > len(parts[100])
+    whole = [numbers(batch) for [(_, batch)] in draw_batches(rows, 0, 30)]
+    assert [numbers(batch) for [(_, batch)] in draw_batches(rows, 0, 30, ingest_gb=little)] == whole
+
+
 def test_workers_that_are_missing_change_nothing_but_who_draws(dataset: Path, ray_cluster: None) -> None:
     rows = find_rows(dataset, SETTINGS.model_copy(update={"workers": 3, "batch_size": 2}))
 
@@ -150,6 +166,6 @@ def test_validation_reads_no_more_pieces_than_its_rows_take(tmp_path: Path, monk
         return load_piece(piece)
 
     monkeypatch.setattr("components.training.dataset_rows.load_piece", load)
-    batches = list(held_out_batches(tmp_path / "dataset", 4, 10))
+    batches = [batch for _, batch in held_out_batches(tmp_path / "dataset", 4, 10)]
     assert [len(batch["time_ids"]) for batch in batches] == [4, 3, 3]
     assert [piece.rows for piece in loaded] == [7, 7], "ten rows lie in the first two pieces"

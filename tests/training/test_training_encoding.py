@@ -15,10 +15,12 @@ from components.checkpoint import step_generator
 from components.config import Config, CurriculumConfig
 from components.data.prepare import prepare
 from components.model.face_tokens import face_tokens
+from components.training.batches import draw_batches
 from components.training.curriculum import PoseRange, pose_range
-from components.training.dataset_rows import Batch, read_all
+from components.training.dataset_rows import Batch, find_rows, read_all
 from components.training.encoding import StepEncoder, move, sample_transforms, transformed_faces
 from components.training.learner import Learner
+from components.training.reference_stage import ReferenceEncoders
 from components.world.write import write_world
 from tests.fakes.tracker import RecordingTracker
 from tests.fixtures.tolerances import bound, stored_in_half
@@ -83,7 +85,7 @@ def datasets(miniature: object, tmp_path_factory: pytest.TempPathFactory, ray_cl
     world = ["world.identities=4", "world.pictures_per_identity=2", f"world.output={folder}/raw"]
     common = [*models, "model.adapter=null", *world, f"data.source={folder}/raw", "data.validation_share=0"]
     found = {}
-    for kind in ("all", "text"):
+    for kind in ("all", "latents", "text"):
         output = folder / kind
         more = [f"data.encode={kind}", f"data.output={output}", f"training.dataset={output}", "training.workers=1"]
         found[kind] = load_config("tiny", [*common, *more, "training.batch_size=4", "training.steps=4"])
@@ -94,7 +96,7 @@ def datasets(miniature: object, tmp_path_factory: pytest.TempPathFactory, ray_cl
 
 
 def test_rows_of_pixels_are_encoded_as_preparation_would_have_done(datasets: dict[str, Config]) -> None:
-    stored, pixels = (read_all(config.training.dataset, "train") for config in datasets.values())
+    stored, pixels = (read_all(datasets[kind].training.dataset, "train") for kind in ("all", "text"))
     assert pixels["picture"].dtype == torch.uint8 and "latents" not in pixels
     learner = Learner(datasets["text"], torch.device("cpu"))
     encode = StepEncoder(datasets["text"], learner.load_vision(), torch.device("cpu"))
@@ -116,7 +118,33 @@ def test_a_step_on_pixels_is_a_step_on_what_they_encode(datasets: dict[str, Conf
         training = config.training.model_copy(update={"bf16": False})
         learner = Learner(config.model_copy(update={"training": training}), torch.device("cpu"))
         losses[kind] = learner.train_step(0, [(0, first(read_all(config.training.dataset, "train"), 4))]).loss
-    assert losses["text"] == pytest.approx(losses["all"], rel=2 * bound(torch.float16, 2))  # latents and features
+    close = 2 * bound(torch.float16, 2)  # latents and features
+    assert losses["text"] == pytest.approx(losses["all"], rel=close)
+    assert losses["latents"] == pytest.approx(losses["all"], rel=close)
+
+
+def test_references_that_were_encoded_on_the_way_are_those_of_the_step(datasets: dict[str, Config]) -> None:
+    """Encoder processes choose and move the same references as the step would, and leave it the same noise."""
+    curriculum = CurriculumConfig(start=0.5, end=0.5, rotation=30, scale=0.3, shift=0.1)
+    config = datasets["latents"]
+    training = config.training.model_copy(update={"bf16": False, "curriculum": curriculum, "encoders": 1})
+    config = config.model_copy(update={"training": training})
+    rows = find_rows(training.dataset, training)
+    on_the_way = draw_batches(rows, 0, 3, encoders=ReferenceEncoders.of(config))
+    learner = Learner(config, torch.device("cpu"))
+    close = stored_in_half(learner.load_vision(), largest=10)
+    for step, ([(lane, encoded)], [(_, pixels)]) in enumerate(zip(on_the_way, draw_batches(rows, 0, 3), strict=True)):
+        assert "cutout" in pixels and "cutout" not in encoded and "other_deep" not in encoded
+        generators = [step_generator(training.seed, step, lane) for _ in range(2)]
+        ways = [
+            learner.example(batch, training, step / training.steps, generator)
+            for batch, generator in zip((encoded, pixels), generators, strict=True)
+        ]
+        torch.testing.assert_close(ways[0].reference.deep, ways[1].reference.deep, **close)
+        assert torch.equal(ways[0].latents, ways[1].latents)
+        assert torch.equal(ways[0].text_tokens, ways[1].text_tokens)
+        assert (ways[0].gain is None) == (ways[1].gain is None)
+        assert torch.equal(*(torch.rand(4, generator=generator) for generator in generators))
 
 
 def test_moved_references_are_other_features(datasets: dict[str, Config]) -> None:

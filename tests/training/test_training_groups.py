@@ -14,8 +14,9 @@ from components.checkpoint import step_generator
 from components.config import AdapterConfig, CurriculumConfig, TrainingConfig, load_config
 from components.model.adapter import RealCustomAdapter
 from components.model.miniature import MiniatureLayout
+from components.model.unconditional_inputs import UnconditionalInputs
 from components.model.vision import VisionFeatures
-from components.training.objective import Example, SubjectDenoiser, UnconditionalInputs, diffusion_loss, draw_example
+from components.training.objective import Example, SubjectDenoiser, diffusion_loss, draw_example
 from components.training.token_groups import Dropped, drop_groups, kept_positions, subject_weights, token_gain
 from tests.fixtures.tolerances import additions, bound
 from tests.training.test_training import CHANNELS

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +14,15 @@ from transformers import CLIPTextModel
 
 from components.config import Config
 from components.errors import ArtifactError
+from components.model.unconditional_inputs import UnconditionalInputs
 from components.model.vision import VisionEncoder, encoder_channels
 from components.precision import frozen_dtype
 from components.training.batches import read_window
 from components.training.dataset_rows import find_rows
 from components.training.learner import Learner
+from components.training.sample_cases import sample_cases
 from components.training.samples import sample_grid
-from components.training.unconditional import encode_unconditional, read_unconditional, write_unconditional
+from components.training.unconditional import encode_unconditional, write_unconditional
 from components.training.validation import validation_loss
 from tests.fixtures.prepared_dataset import write_prepared
 from tests.fixtures.tolerances import attends_in_bf16, bound, distance, outputs
@@ -70,7 +74,7 @@ def gradients(config: Config, round_to: torch.dtype | None = None) -> tuple[floa
     seen: list[Tensor] = []
     clip = learner.shared.clip_gradient
 
-    def look(most: float) -> float:
+    def look(most: float) -> Tensor:
         seen.extend(p.grad.flatten().clone() for p in learner.shared.adapter.parameters() if p.grad is not None)
         return clip(most)
 
@@ -78,6 +82,10 @@ def gradients(config: Config, round_to: torch.dtype | None = None) -> tuple[floa
     rows = find_rows(config.training.dataset, config.training)
     loss = learner.train_step(0, read_window(rows, 0, [0])).loss
     return loss, torch.cat(seen)
+
+
+def refuse(*args: object, **kwargs: object) -> Any:
+    raise AssertionError("an encoder is loaded")
 
 
 @needs_bf16
@@ -129,13 +137,10 @@ def test_a_worker_with_stored_features_loads_no_encoder(
     write_unconditional(prepared, tmp_path / "unconditional.safetensors")
     expected = encode_unconditional(prepared)
 
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise AssertionError("an encoder is loaded")
-
     monkeypatch.setattr(VisionEncoder, "load", refuse)
     monkeypatch.setattr(CLIPTextModel, "from_pretrained", refuse)
     config = settings(prepared, "float32")
-    learner = Learner(config, CPU, read_unconditional(tmp_path / "unconditional.safetensors"))
+    learner = Learner(config, CPU, UnconditionalInputs.read(tmp_path / "unconditional.safetensors"))
     assert torch.equal(learner.absent.vision.local, expected.vision.local)
     assert torch.equal(learner.absent.text_tokens, expected.text_tokens)
     rows = find_rows(config.training.dataset, config.training)
@@ -152,9 +157,12 @@ def test_a_sample_grid_leaves_no_trace_in_training(prepared: Config, dtype: str)
     rows = find_rows(config.training.dataset, config.training)
     batches = read_window(rows, 0, [0])
     learner, untouched = Learner(config, CPU), Learner(config, CPU)
+    cases = [replace(case, word="cat") for case in sample_cases(config, refuse)] * 2
+    assert [case.prompt for case in cases] == ["a red cat"] * 2
     with learner.shared.borrowed_unet() as unet:
-        grid = sample_grid(config, unet, learner.shared.whole_average(), learner.load_vision(), columns=2)
-    assert grid.width >= 2 * config.sampling.width
+        grid = sample_grid(config, unet, learner.shared.whole_average(), cases, learner.absent.vision)
+    assert grid is not None and grid.width >= 2 * config.sampling.width
+    assert not [name for name, _ in learner.shared.averaged.named_buffers()]
     assert {p.dtype for p in learner.shared.averaged.parameters()} == {torch.float32}
     assert learner.train_step(0, batches).losses == untouched.train_step(0, batches).losses
 

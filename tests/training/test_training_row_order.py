@@ -27,7 +27,8 @@ def rows_of_step(order: RowOrder, step: int) -> list[list[Row]]:
     """The micro-batches of one step, by lane."""
     window = order.window(step)
     at = (step - window.start) * order.batch
-    return [order.lane_rows(window, lane)[at : at + order.batch] for lane in range(order.lanes)]
+    lanes = (order.lane_rows(window, lane)[at : at + order.batch] for lane in range(order.lanes))
+    return [[(each.piece, each.row) for each in lane] for lane in lanes]
 
 
 def everything(order: RowOrder) -> set[Row]:
@@ -77,12 +78,12 @@ def test_a_lane_reads_few_pieces_a_window() -> None:
     """What a worker loads is what it trains on: a window's rows lie in as many pieces as they fill, and two more."""
     order = RowOrder((32,) * 100, 8, 4, 0, 64)
     for step in islice(range(0, 80, 8), 10):
-        pieces = {piece for piece, _ in order.lane_rows(order.window(step), 1)}
+        pieces = {each.piece for each in order.lane_rows(order.window(step), 1)}
         assert len(pieces) <= 64 // 32 + 2
 
 
 def test_rows_are_shuffled_within_a_window() -> None:
     order = RowOrder((64,), 4, 1, 0, 64)
     rows = order.lane_rows(order.window(0), 0)
-    assert sorted(rows) == [(0, row) for row in range(64)]
+    assert sorted(rows) == [(0, row, 0) for row in range(64)]
     assert rows != sorted(rows)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
-import ray
 
-from components.cluster import connect
+from components.cluster import connect, gpus_of_a_process
 from components.config import Config, for_workers
 from components.data.blocks import done_block, failed_block
 from components.errors import RealCustomError
@@ -36,7 +35,8 @@ def run_pool(
     blocks = [pa.Table.from_pylist([s.row() for s in specs[i : i + size]]) for i in range(0, len(specs), size)]
     connect(config.evaluation.workers + 1)
     workers = min(config.evaluation.workers, len(blocks))
-    run_ray_pool(_PoolWorker, (worker, for_workers(config), arguments), blocks, workers, 1, _gpus(config), name)
+    gpus = gpus_of_a_process(config.model.device)
+    run_ray_pool(_PoolWorker, (worker, for_workers(config), arguments), blocks, workers, 1, gpus, name)
 
 
 class _PoolWorker:
@@ -52,8 +52,3 @@ class _PoolWorker:
         except RealCustomError as error:
             return failed_block(error)
         return done_block(block.num_rows)
-
-
-def _gpus(config: Config) -> int:
-    """GPUs of one process."""
-    return int(config.model.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1)

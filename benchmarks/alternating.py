@@ -1,0 +1,122 @@
+"""Two implementations that take turns step by step in one thread, so that both meet the same load of the machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from greenlet import getcurrent, greenlet
+
+from benchmarks.machine import machine
+from benchmarks.peers.inputs import DenoisingInputs, denoise, random_inputs, share_weights
+from benchmarks.peers.ip_adapter import ip_adapter
+from benchmarks.peers.ours import Ours, exact
+from benchmarks.peers.plain import plain
+from benchmarks.peers.stock import make_pipeline, run_pipeline
+from benchmarks.sizes import SDXL
+from components.config import load_config
+
+#: Calls its argument after each of so many steps.
+SteppedRun = Callable[[int, Callable[[], None]], object]
+#: Latents on a side: 512 pixels.
+_LATENT, _STEPS, _ROUNDS = 64, 8, 3
+
+
+def alternate(runs: Mapping[str, SteppedRun], steps: int) -> dict[str, list[float]]:
+    """Run all of ``runs``, a step of each in turn; returns the seconds of every step.
+
+    What a run does before its first step counts to that step; what it does after its last one is not counted.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    main = getcurrent()
+
+    def start(name: str, run: SteppedRun) -> Callable[[], None]:
+        def body() -> None:
+            began = [time.perf_counter()]
+
+            def after_step() -> None:
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                seconds[name].append(time.perf_counter() - began[0])
+                main.switch()
+                began[0] = time.perf_counter()
+
+            run(steps, after_step)
+
+        return body
+
+    waiting = [greenlet(start(name, run)) for name, run in runs.items()]
+    while waiting:
+        for each in list(waiting):
+            each.switch()
+            if each.dead:
+                waiting.remove(each)
+    return seconds
+
+
+def compare_at_full_size(weights: Path, threads: int) -> dict[str, Any]:
+    """Default against stock, in turns; exact, IP-Adapter and plain once each. Seconds of whole runs.
+
+    Args:
+        weights: the directory of random weights; of it, the U-Net is used.
+    """
+    torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    unet = UNet2DConditionModel.from_pretrained(weights / "base", subfolder="unet", dtype=SDXL.dtype).to(device)
+    sampling = load_config("sdxl").sampling
+    size = replace(SDXL, latent=_LATENT)
+    inputs = random_inputs(size, sampling.guidance, sampling.guidance_scale, device, 0, unet)
+    rounds = compare_rounds(inputs, _STEPS, _ROUNDS)
+    others = {
+        "exact": Ours(inputs, exact(sampling.guidance)).run,
+        "ip_adapter": ip_adapter(inputs, size.clip_width).run,
+        "plain": plain(inputs).run,
+    }
+    report = ratio_of_rounds(rounds)
+    report["rounds"] = rounds
+    report["others_s"] = {name: _timed(run, _STEPS) for name, run in others.items()}
+    return report | {"steps": _STEPS, "pixels": 8 * _LATENT, "machine": machine()}
+
+
+def compare_rounds(inputs: DenoisingInputs, steps: int, rounds: int) -> list[dict[str, float]]:
+    """Seconds of each round's runs; who begins alternates. A first step of each is not counted."""
+    default = Ours(inputs, inputs.guidance)
+    pipeline = make_pipeline(share_weights(inputs.unet), inputs)
+
+    def run_default(steps: int, after_step: Callable[[], None]) -> None:
+        denoise(inputs, default.predictor(), steps, after_step)
+
+    def run_stock(steps: int, after_step: Callable[[], None]) -> None:
+        def callback(_pipeline: Any, _step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+            after_step()
+            return values
+
+        run_pipeline(pipeline, inputs, steps, callback_on_step_end=callback)
+
+    runs: dict[str, SteppedRun] = {"default": run_default, "stock": run_stock}
+    alternate(runs, 1)
+    found = []
+    for turn in range(rounds):
+        ordered = dict(reversed(runs.items())) if turn % 2 else runs
+        found.append({name: sum(seconds) for name, seconds in alternate(ordered, steps).items()})
+    return found
+
+
+def ratio_of_rounds(rounds: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """The median ratio of default to stock, with the smallest and the largest one."""
+    ratios = [each["default"] / each["stock"] for each in rounds]
+    return {"ours_over_stock": median(ratios), "spread": {"low": min(ratios), "high": max(ratios)}}
+
+
+def _timed(run: Callable[[int], object], steps: int) -> float:
+    began = time.perf_counter()
+    run(steps)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began

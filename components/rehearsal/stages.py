@@ -1,0 +1,352 @@
+"""The stages of a rehearsal: the commands that people use, in their order, on one head node."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pyarrow.parquet as pq
+from PIL import Image
+from safetensors import safe_open
+
+from components.config import Config
+from components.data.manifest import load_manifest
+from components.errors import RealCustomError
+from components.pretraining.random_sdxl import judge_parts, save_random_release, save_random_sdxl, sdxl_parts
+from components.rehearsal.head_node import HeadNode, free_port
+from components.rehearsal.report import Value
+from components.rehearsal.settings import FULL, Places
+from components.rehearsal.written_inputs import VIEWS, captions, rows, write_dreambench, write_pictures, write_table
+from components.training.dataset_rows import split_pieces
+from components.training.window_reader import Partners
+
+logger = logging.getLogger(__name__)
+#: Seconds that a command may take, and that the service may take to be ready.
+_COMMAND_S = 3600.0
+#: Exit status of a promotion whose candidate did not pass.
+_NOT_PROMOTED = 3
+_POLL_S = 0.5
+#: Epochs over which partners are counted.
+_EPOCHS = 8
+#: Process of a training worker, as `ray` names it.
+_TRAIN_WORKER = "ray::RayTrainWorker"
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What the stages share."""
+
+    config: Config
+    places: Places
+    node: HeadNode
+
+    @property
+    def full(self) -> bool:
+        return self.config.preset == FULL
+
+    @property
+    def settings(self) -> tuple[str, str]:
+        """Options that every command takes."""
+        return ("--config", str(self.places.settings.absolute()))
+
+
+Values = Mapping[str, Value]
+Stage = Callable[[Rehearsal], Values]
+
+
+def write_inputs(rehearsal: Rehearsal) -> Values:
+    """Photographs, a DreamBench folder, a table; with the preset sdxl, weights. What is there is kept."""
+    config, places = rehearsal.config, rehearsal.places
+    write_pictures(places.pictures, config.sampling.width, config.seed)
+    write_dreambench(places.pictures, places.dreambench)
+    write_table(places.pictures)
+    if rehearsal.full:
+        words = captions(places.pictures)
+        save_random_sdxl(
+            places.weights, words, config.seed, parts=lambda tokens: (*sdxl_parts(tokens), *judge_parts(tokens))
+        )
+        if not places.release.exists():
+            save_random_release(places.release, config.seed)
+    return {"photographs": len(rows(places.pictures))}
+
+
+def convert(rehearsal: Rehearsal) -> Values:
+    """``realcustom convert`` of the random release."""
+    places = rehearsal.places
+    rehearsal.node.call("realcustom", "convert", "--from", places.release, "--to", places.adapter, timeout_s=_COMMAND_S)
+    return {}
+
+
+def register(rehearsal: Rehearsal) -> Values:
+    """Register the converted adapter, or that of the preset, as the champion."""
+    adapter = rehearsal.config.model.adapter
+    if adapter is None:
+        raise RealCustomError("model.adapter: a rehearsal registers an adapter; name one")
+    options = ("--adapter", str(Path(adapter).absolute()), "--alias", rehearsal.config.registry.alias)
+    rehearsal.node.submit("workflows.register", *options, *rehearsal.settings, timeout_s=_COMMAND_S)
+    return {}
+
+
+def prepare(rehearsal: Rehearsal) -> Values:
+    """Prepare the photographs; measures bytes of a row, rows a minute with loading, and the partners of a row.
+
+    ``partner_views`` are the distinct partners that a row is shown with in eight epochs, on average.
+    """
+    began = time.monotonic()
+    rehearsal.node.submit("workflows.prepare", *rehearsal.settings, timeout_s=_COMMAND_S)
+    seconds = time.monotonic() - began
+    dataset = rehearsal.config.data.output
+    count = load_manifest(dataset).rows_out
+    return {
+        "row_mb": _shards_mb(dataset) / count,
+        "prepare_rows_per_min": 60 * count / seconds,
+        "partner_views": _partner_views(dataset),
+        "rows": count,
+    }
+
+
+def train(rehearsal: Rehearsal) -> Values:
+    """Two steps without a disturbance."""
+    rehearsal.node.submit("workflows.train", *_named(rehearsal, "whole"), timeout_s=_COMMAND_S)
+    return {}
+
+
+def resume(rehearsal: Rehearsal) -> Values:
+    """The same training, whose worker is killed after its first checkpoint; compares the two adapters."""
+    node, training = rehearsal.node, rehearsal.places.training
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.append(node.kill(_TRAIN_WORKER))
+
+    with _once(lambda: _has_checkpoint(training / "killed"), kill):
+        node.submit("workflows.train", *_named(rehearsal, "killed"), timeout_s=_COMMAND_S)
+    adapters = [_adapter(training, name) for name in ("whole", "killed")]
+    return {"killed_workers": sum(killed), "resumed_equal": _equal(*adapters)}
+
+
+def evaluate(rehearsal: Rehearsal) -> Values:
+    """DreamBench with two prompts."""
+    rehearsal.node.submit("workflows.evaluate", *rehearsal.settings, timeout_s=_COMMAND_S)
+    return {}
+
+
+def promote(rehearsal: Rehearsal) -> Values:
+    """Compare the trained version with the champion; either outcome is one."""
+    printed = rehearsal.node.submit(
+        "workflows.promote", *rehearsal.settings, timeout_s=_COMMAND_S, accepts=_NOT_PROMOTED
+    )
+    return {"promoted": "promoted" in printed}
+
+
+def batch(rehearsal: Rehearsal) -> Values:
+    """A table of two prompts."""
+    output = rehearsal.places.root.absolute() / "table"
+    table = rehearsal.places.pictures.absolute() / "table.jsonl"
+    options = ("--table", str(table), "--output", str(output))
+    rehearsal.node.submit("workflows.generate", *options, *rehearsal.settings, timeout_s=_COMMAND_S)
+    return {"images": pq.read_table(output / "results.parquet")["status"].to_pylist().count("done")}
+
+
+def serve(rehearsal: Rehearsal) -> Values:
+    """Deploy the champion, and generate with a new character, with the stored one, and once more.
+
+    The service caches no tokens in memory, so that the second image reads the stored ones as after a restart.
+    """
+    node, port = rehearsal.node, free_port()
+    options = (*rehearsal.settings, "--set", f"serving.port={port}")
+    file = rehearsal.places.root / "serve.yaml"
+    file.write_text(node.call("python", "-m", "tools.serve_config", *options, timeout_s=_COMMAND_S))
+    began = time.monotonic()
+    node.call("serve", "deploy", file, timeout_s=_COMMAND_S)
+    create = ("realcustom", "key", "create", "--owner", "rehearsal", "--name", "rehearsal", *options)
+    key = node.call(*create, timeout_s=_COMMAND_S)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=_COMMAND_S) as client:
+            client.headers["Authorization"] = f"Bearer {key.split()[-1]}"
+            _wait_until_ready(client)
+            deployed_s = time.monotonic() - began
+            metrics = client.get("/metrics").raise_for_status().text
+            new, stored, again = _generate_three_times(client, rehearsal)
+    finally:
+        node.call("serve", "shutdown", "-y", timeout_s=_COMMAND_S)
+    return {
+        "deployed_s": deployed_s,
+        "load_s": _start_seconds(metrics, "load"),
+        "ready_s": _start_seconds(metrics, "warm_up"),
+        "new_character_s": new,
+        "stored_character_s": stored,
+        "next_s": again,
+        "first_over_second": stored / again,
+    }
+
+
+def encodings(rehearsal: Rehearsal) -> Values:
+    """The dataset in each way of ``data.encode``, and a training on each; for ``latents`` also with encoders beside it.
+
+    Measures bytes of a row, seconds of its preparation with loading, seconds of the last training step, and the share
+    of the time that the worker waited for rows.
+    """
+    node, root, found = rehearsal.node, rehearsal.places.root.absolute(), {}
+    ways = {"all": ("all", 0), "latents": ("latents", 0), "latents_beside": ("latents", 1), "text": ("text", 0)}
+    for name, (way, encoders) in ways.items():
+        dataset = root / f"prepared-{way}"
+        settings = {"data.encode": way, "data.output": str(dataset), "training.dataset": str(dataset)}
+        settings |= {
+            "training.encoders": str(encoders),
+            "training.output": str(root / "encodings"),
+            "training.name": name,
+        }
+        options = (*rehearsal.settings, *_sets(settings))
+        began = time.monotonic()
+        node.submit("workflows.prepare", *options, timeout_s=_COMMAND_S)
+        seconds, rows = time.monotonic() - began, load_manifest(dataset).rows_out
+        if encoders == 0:
+            found |= {f"row_mb.{way}": _shards_mb(dataset) / rows, f"prepare_s_per_row.{way}": seconds / rows}
+        node.submit("workflows.train", *options, timeout_s=_COMMAND_S)
+        (journal,) = (root / "encodings").glob(f"{name}-*.journal.jsonl")
+        metrics = [json.loads(line).get("metrics", {}) for line in journal.read_text().splitlines()]
+        last = next(each for each in reversed(metrics) if "data_wait_share" in each)
+        found |= {
+            f"step_s.{name}": rehearsal.config.training.batch_size / last["samples_per_second"],
+            f"wait_share.{name}": last["data_wait_share"],
+        }
+    return found
+
+
+#: Stages that are run only if they are named.
+EXTRA: dict[str, Stage] = {"encodings": encodings}
+
+
+def stages(full: bool) -> dict[str, Stage]:
+    """The stages by name, in their order."""
+    found: dict[str, Stage] = {"inputs": write_inputs}
+    if full:
+        found["convert"] = convert
+    return found | {
+        "register": register,
+        "prepare": prepare,
+        "train": train,
+        "resume": resume,
+        "evaluate": evaluate,
+        "promote": promote,
+        "batch": batch,
+        "serve": serve,
+    }
+
+
+def _named(rehearsal: Rehearsal, name: str) -> tuple[str, ...]:
+    """Options of a training with files and a registered model of its own."""
+    output = rehearsal.places.training.absolute() / name
+    return (*rehearsal.settings, *_sets({"training.name": name, "training.output": str(output)}))
+
+
+def _sets(settings: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(word for key, value in settings.items() for word in ("--set", f"{key}={value}"))
+
+
+def _shards_mb(dataset: Path) -> float:
+    return sum(file.stat().st_size for file in dataset.glob("shards/**/*.parquet")) / 1e6
+
+
+def _adapter(training: Path, name: str) -> Path:
+    (found,) = (training / name).glob(f"{name}-*-adapter/adapter.safetensors")
+    return found
+
+
+def _partner_views(dataset: Path) -> float:
+    """Distinct partners of a training row in `_EPOCHS` epochs, on average."""
+    seen = []
+    for piece in split_pieces(dataset, "train"):
+        partners = Partners.read(piece)
+        seen += [len({partners.of(row, epoch) for epoch in range(_EPOCHS)}) for row in range(piece.rows)]
+    return sum(seen) / max(1, len(seen))
+
+
+def _has_checkpoint(root: Path) -> bool:
+    """Whether a checkpoint of the training in ``root`` is stored whole, so that Ray Train would resume from it."""
+    return any("checkpoint_" in file.read_text() for file in root.glob("*/checkpoint_manager_snapshot.json"))
+
+
+def _equal(a: Path, b: Path) -> bool:
+    """Whether two files hold the same tensors, compared one by one."""
+    with safe_open(a, "pt") as first, safe_open(b, "pt") as second:
+        names = sorted(first.keys())
+        if names != sorted(second.keys()):
+            return False
+        return all(bool((first.get_tensor(name) == second.get_tensor(name)).all()) for name in names)
+
+
+@contextmanager
+def _once(ready: Callable[[], bool], act: Callable[[], None]) -> Iterator[None]:
+    """Call ``act`` in the background as soon as ``ready`` is true, within the block."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            if ready():
+                act()
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _wait_until_ready(client: httpx.Client) -> None:
+    end = time.monotonic() + _COMMAND_S
+    while time.monotonic() < end:
+        try:
+            if client.get("/readyz").status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(_POLL_S)
+    raise RealCustomError(f"the service was not ready within {_COMMAND_S:.0f} s")
+
+
+def _start_seconds(metrics: str, part: str) -> float:
+    """The gauge ``realcustom_start_seconds`` of one part."""
+    found = re.search(rf'^realcustom_start_seconds\{{[^}}]*part="{part}"[^}}]*\}} (\S+)$', metrics, re.MULTILINE)
+    if found is None:
+        raise RealCustomError(f"the service reports no realcustom_start_seconds of {part}")
+    return float(found[1])
+
+
+def _generate_three_times(client: httpx.Client, rehearsal: Rehearsal) -> list[float]:
+    """Seconds of three images of one new character."""
+    pictures, size = rehearsal.places.pictures, rehearsal.config.sampling
+    row = rows(pictures)[VIEWS]
+    word = row.get("word") or row["caption"].split()[1]
+    files = {"pictures": ("reference.png", (pictures / row["image"]).read_bytes())}
+    created = client.post("/v1/characters", data={"name": "Rehearsal", "target_word": word}, files=files)
+    created.raise_for_status()
+    request = {
+        "prompt": row["caption"],
+        "size": f"{size.width}x{size.height}",
+        "seed": 4,
+        "characters": [{"id": created.json()["id"]}],
+    }
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        answer = client.post("/v1/images/generations", json=request).raise_for_status()
+        seconds.append(time.monotonic() - began)
+        image = Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"])))
+        if image.size != (size.width, size.height):
+            raise RealCustomError(f"the service generated {image.size}, not {size.width} x {size.height} pixels")
+    return seconds

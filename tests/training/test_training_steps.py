@@ -1,0 +1,199 @@
+"""What a worker does between steps without waiting for its device, and the choices of a step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from components.config import Config, TrainingConfig
+from components.errors import ArtifactError
+from components.model.vision import VisionFeatures
+from components.training.batches import read_window
+from components.training.dataset_rows import find_rows, held_out_batches
+from components.training.interruptions import Interruption, Interruptions
+from components.training.learner import Learner, StepResult
+from components.training.recent_steps import RecentSteps
+from components.training.row_order import RowOrder
+from components.training.sample_cases import sample_cases
+from components.training.window_reader import BucketRows, Partners, Piece, load_piece, read_windows
+from tests.fixtures.prepared_dataset import write_prepared
+
+CPU = torch.device("cpu")
+
+
+def result(norm: float) -> StepResult:
+    return StepResult({0: torch.tensor(1.0), 2: torch.tensor(2.0)}, torch.tensor(norm), 1e-3)
+
+
+def test_the_first_step_that_failed_is_found_later() -> None:
+    recent = RecentSteps()
+    assert recent.check() is None
+    for step, norm in enumerate((1.0, float("inf"), float("nan"))):
+        recent.add(step, result(norm), {0: torch.tensor([step])})
+    failed = recent.check()
+    assert failed is not None and failed.step == 1 and failed.rows[0].tolist() == [1]
+    assert recent.check() is None, "what was checked is forgotten"
+    assert result(1.0).loss == 1.5 and result(1.0).finite and not result(float("nan")).finite
+
+
+def test_a_stop_is_seen_soon_and_the_disk_is_looked_at_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, looks = [0.0], []
+    monkeypatch.setattr("components.training.interruptions.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("components.training.interruptions.ray.train.get_preemption_info", lambda: None)
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: looks.append(path) or exists(path))
+    interruptions = Interruptions(tmp_path / "stop", CPU)
+
+    def steps(count: int, seconds: float) -> list[Interruption]:
+        found = []
+        for _ in range(count):
+            clock[0] += seconds
+            found.append(interruptions.poll())
+        return found
+
+    assert set(steps(1000, 0.01)) == {Interruption.NONE}
+    assert len(looks) < 40, "about every half second"
+    looks.clear()
+    assert set(steps(80, 20.0)) == {Interruption.NONE}
+    assert len(looks) >= 10, "long steps are followed by a look each, after one more interval"
+    (tmp_path / "stop").touch()
+    assert Interruption.STOP in steps(2, 20.0)
+
+
+def settings(config: Config, **training: object) -> Config:
+    update = {"steps": 4, "batch_size": 4, "warmup": 1, "workers": 1, "bf16": False, "shuffle_rows": 8}
+    return config.model_copy(
+        update={
+            "adapter": config.adapter.model_copy(update={"head_dim": 8, "hidden_dim": 32}),
+            "training": config.training.model_copy(update=update | training),
+        }
+    )
+
+
+def write_rows(config: Config, more: dict[str, tuple[int, ...]] | None = None) -> None:
+    patches, channels = 64, 192
+    shapes = {"deep": (patches, channels), "local": (4 * patches, channels), "face": (patches,)} | (more or {})
+    write_prepared(
+        Path(config.training.dataset),
+        {("train", "64x64"): 16, ("validation", "64x64"): 20},
+        shapes=shapes | {f"other_{name}": shape for name, shape in shapes.items()},
+    )
+
+
+def test_adafactor_learns_keeps_little_and_resumes(config: Config, tmp_path: Path) -> None:
+    write_rows(config)
+    chosen = settings(config, optimizer="adafactor", learning_rate=1e-2)
+    rows = find_rows(config.training.dataset, chosen.training)
+    whole = Learner(chosen, CPU)
+    start = {name: value.clone() for name, value in whole.shared.adapter.state_dict().items()}
+    for step in range(2):
+        whole.train_step(step, read_window(rows, step, [0]))
+    whole.save(tmp_path / "state", 2, write=True)
+    resumed = Learner(chosen, CPU)
+    assert resumed.load(tmp_path / "state") == 2
+    for learner in (whole, resumed):
+        learner.train_step(2, read_window(rows, 2, [0]))
+    ends = [learner.shared.adapter.state_dict() for learner in (whole, resumed)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in start)
+    assert any(not torch.equal(ends[0][name], start[name]) for name in start)
+    held = [value for slots in whole.optimizer.state_dict()["state"].values() for value in slots.values()]
+    trained = sum(value.numel() for value in whole.shared.adapter.parameters())
+    assert sum(value.numel() for value in held) < trained / 10
+    with pytest.raises(ValueError, match="optimizer=adafactor cannot be sharded"):
+        TrainingConfig(optimizer="adafactor", sharding="fsdp")
+
+
+def test_the_shallow_projector_trains(config: Config) -> None:
+    write_rows(config, {"shallow": (2, 64, 192)})
+    chosen = settings(config)
+    chosen = chosen.model_copy(update={"adapter": chosen.adapter.model_copy(update={"projector": "shallow"})})
+    blocks = chosen.vision.model_copy(update={"siglip_shallow": (0, 1), "dinov2_shallow": (0, 1)})
+    chosen = chosen.model_copy(update={"vision": blocks})
+    learner = Learner(chosen, CPU)
+    assert len(learner.absent.vision.shallow) == 2
+    rows = find_rows(config.training.dataset, chosen.training)
+    example = learner.example(read_window(rows, 0, [0])[0][1], chosen.training, 1.0, torch.Generator())
+    assert [each.shape for each in example.reference.shallow] == [(4, 64, 192)] * 2
+    assert learner.train_step(0, read_window(rows, 0, [0])).finite
+    gradients = {name for name, value in learner.optimizer.state_dict()["state"].items() if value["step"] == 1}
+    assert len(gradients) == len(list(learner.shared.adapter.parameters()))
+    with pytest.raises(ArtifactError, match="shallow"):
+        learner.shared.adapter(VisionFeatures(example.reference.deep, example.reference.local))
+
+
+def test_workers_read_only_the_validation_rows_that_they_score(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(config)
+    loaded = []
+    monkeypatch.setattr(
+        "components.training.dataset_rows.load_piece", lambda piece: loaded.append(piece) or load_piece(piece)
+    )
+    whole = list(held_out_batches(config.training.dataset, 7, 20))
+    assert [len(batch["time_ids"]) for _, batch in whole] == [7, 3, 7, 3] and len(loaded) == 4
+    loaded.clear()
+    parts = [list(held_out_batches(config.training.dataset, 7, 20, rank, 3)) for rank in range(3)]
+    assert [[index for index, _ in part] for part in parts] == [[0, 3], [1], [2]] and len(loaded) == 4
+    for index, batch in (pair for part in parts for pair in part):
+        assert torch.equal(batch["latents"], whole[index][1]["latents"])
+
+
+def test_every_other_picture_of_a_subject_is_its_partner_in_turn(tmp_path: Path) -> None:
+    ids = ["a1", "a2", "a3", "a4", "a1#2", "b1", "b2", "c1", "c2"]
+    texts = {
+        "id": ids,
+        "group": [name[0] for name in ids],
+        # The other view of c2 is of another row group, since its source names it.
+        "other_id": ["a2", "a1", "a4", "a3", "a3", "b2", "b1", "c1", "c9"],
+    }
+    values = {name: pa.array(np.arange(9.0) + 100 * (name == "other_deep")) for name in ("deep", "other_deep")}
+    columns = {name: pa.FixedShapeTensorArray.from_numpy_ndarray(np.asarray(v)[:, None]) for name, v in values.items()}
+    shape = {name: columns["deep"] for name in ("text_tokens", "text_pooled", "time_ids", "mask", "head", "latents")}
+    more = {name: columns["deep"] for name in ("local", "face", "other_local", "other_face")}
+    pq.write_table(pa.table(texts | columns | shape | more), tmp_path / "shard.parquet")
+    piece = Piece(str(tmp_path / "shard.parquet"), 0, 9)
+    partners = Partners.read(piece)
+    shown = [{partners.of(row, epoch) for epoch in range(8)} for row in range(9)]
+    assert shown == [{1, 2, 3}, {0, 2, 3, 4}, {0, 1, 3, 4}, {0, 1, 2, 4}, {1, 2, 3}, {6}, {5}, {None}, {None}]
+
+    order = RowOrder((9,), 3, 1, 0, 9)
+    batches = [
+        columns
+        for step in range(9)
+        for columns in read_windows(
+            {
+                "bucket": ["x"],
+                "start": [step],
+                "stop": [step + 1],
+                "first": [step],
+                "last": [step + 1],
+                "steps": [[step]],
+            },  # type: ignore[dict-item]
+            {"x": BucketRows((piece,), order)},
+            (0,),
+        )
+    ]
+    seen: dict[int, set[float]] = {}
+    for batch in batches:
+        for own, other in zip(batch["deep"][:, 0], batch["other_deep"][:, 0], strict=True):
+            seen.setdefault(int(own), set()).add(float(other))
+    assert seen[0] == {1.0, 2.0, 3.0} and seen[5] == {6.0} and seen[8] == {108.0}
+
+
+def test_sample_grids_show_subjects_of_the_validation_split_first(config: Config) -> None:
+    pictures = {("train", "64x64"): [{"id": f"{i}", "group": f"t{i}"} for i in range(3)]}
+    held = {
+        ("validation", "64x64"): [{"id": f"v{i}", "group": f"v{i // 2}", "caption": f"a cat {i}"} for i in range(4)]
+    }
+    write_prepared(Path(config.training.dataset), pictures | held)
+
+    def refuse() -> None:
+        raise AssertionError("stored features need no encoder")
+
+    cases = sample_cases(settings(config, sample_columns=4), refuse)  # type: ignore[arg-type]
+    assert [case.prompt for case in cases] == ["a cat 0", "a cat 2", "a red cat", "a red cat"]
+    assert {case.word for case in cases} == {"cat"}
