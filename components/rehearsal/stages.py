@@ -197,7 +197,8 @@ def encodings(rehearsal: Rehearsal) -> Values:
     Measures bytes of a row, seconds of its preparation with loading, seconds of the last training step, and the share
     of the time that the worker waited for rows.
     """
-    node, root, found = rehearsal.node, rehearsal.places.root.absolute(), {}
+    node, root = rehearsal.node, rehearsal.places.root.absolute()
+    found: dict[str, Value] = {}
     ways = {"all": ("all", 0), "latents": ("latents", 0), "latents_beside": ("latents", 1), "text": ("text", 0)}
     for name, (way, encoders) in ways.items():
         dataset = root / f"prepared-{way}"

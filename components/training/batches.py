@@ -115,7 +115,8 @@ def part_steps(rows: Rows, lanes: int, ingest_gb: float) -> int:
 def parts_in_order(rows: Rows, start: int, stop: int, longest: int) -> list[Part]:
     """The parts of at most ``longest`` steps that training reads from ``start`` to ``stop``, as it first needs them."""
     places, ends = (positions(rows.counts, rows.seed, step) for step in (start, stop))
-    read_until, parts = dict(places), []
+    read_until = dict(places)
+    parts: list[tuple[str, int, int, int, int, list[int]]] = []
     steps: dict[str, list[int]] = {}
     for step in range(start, stop):
         bucket = bucket_at(rows.counts, rows.seed, step)
@@ -127,7 +128,7 @@ def parts_in_order(rows: Rows, start: int, stop: int, longest: int) -> list[Part
             parts.append((bucket, window.start, window.stop, place, read_until[bucket], steps[bucket]))
         steps[bucket].append(step)
         places[bucket] += 1
-    return [Part(*part, tuple(numbers)) for *part, numbers in parts]
+    return [Part(bucket, begin, end, first, last, tuple(numbers)) for bucket, begin, end, first, last, numbers in parts]
 
 
 def _micro_batches(

@@ -60,6 +60,7 @@ def sample_grid(
             )
         except WordError:
             continue
+        assert ours.masks is not None
         columns.append([_shown(pipeline, case.shown), stock.images[0], ours.images[0], ours.masks[0][0]])
     own.forget_no_subject()
     return rows_of_pictures(list(zip(*columns, strict=True))) if columns else None
