@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ def run(config: Config, adapter: Path, alias: str | None = None) -> None:
 
 @contextmanager
 def _completed(config: Config, adapter: RealCustomAdapter, directory: Path) -> Iterator[Path]:
-    """The adapter's ``directory``, or one of links to it, with the tokens of "no subject".
+    """The adapter's ``directory``, or a copy of it with the tokens of "no subject".
 
     With them no generator encodes a black reference at its start.
     """
@@ -58,9 +59,7 @@ def _completed(config: Config, adapter: RealCustomAdapter, directory: Path) -> I
     adapter.store_no_subject(encode_black(config), identity)
     with tempfile.TemporaryDirectory() as scratch:
         complete = Path(scratch) / directory.absolute().name
-        complete.mkdir()
-        for file in directory.iterdir():
-            (complete / file.name).symlink_to(file.absolute())
+        shutil.copytree(directory, complete)  # MLflow follows no links
         adapter.add_no_subject(complete)
         yield complete
 
