@@ -60,7 +60,7 @@ def save_state(
 
 def save_module(directory: Path, name: str, module: nn.Module, progress: dict[str, Any], write: bool = True) -> None:
     """Write one module whole. Where it is sharded every worker calls, tensors are gathered singly, and one writes."""
-    tensors = {f"{name}|{key}": value for key, value in module.state_dict().items()}
+    tensors = _tensors_of({name: module})
     if write:
         write_state(directory, tensors, progress)
         return

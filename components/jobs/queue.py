@@ -179,8 +179,7 @@ class JobQueue:
         died = row["state"] == State.RUNNING
         crashes = row["crashes"] + died
         if died and crashes >= self._max_crashes:
-            waiting = {"state": State.QUEUED, "crashes": crashes, "not_before": now + self._lease_s}
-            return waiting | {"token": None, "lease_until": None, "step": 0, "pictures_done": 0}
+            return _waiting(now + self._lease_s) | {"crashes": crashes, "token": None}
         if crashes >= self._max_crashes:
             return ending(State.FAILED, now) | {"error": _killed(crashes, "the worker died")}
         if row["attempts"] >= self._max_attempts:
@@ -197,8 +196,7 @@ class JobQueue:
         }
 
     def _requeue(self, lease: Lease, attempts: int, delay_s: float, **others: Any) -> bool:
-        values = {"state": State.QUEUED, "attempts": attempts, "not_before": self._clock() + delay_s} | others
-        values |= {"lease_until": None, "step": 0, "pictures_done": 0}
+        values = _waiting(self._clock() + delay_s) | {"attempts": attempts} | others
         return self._end(lease, held(lease) & ~jobs.c.cancelling, values) or self.cancelled(lease)
 
     def _end(
@@ -230,6 +228,11 @@ def _claimable(now: float) -> sa.Select[Any]:
     query = sa.select(jobs).outerjoin(busy_owners, busy_owners.c.owner == jobs.c.owner).where(unsuspected | no_suspect)
     query = query.order_by(sa.func.coalesce(busy_owners.c.running, 0), jobs.c.id).limit(1)
     return query.with_for_update(of=jobs, skip_locked=True)
+
+
+def _waiting(not_before: float) -> dict[str, Any]:
+    """The values of a job that waits, also for another attempt."""
+    return {"state": State.QUEUED, "not_before": not_before, "lease_until": None, "step": 0, "pictures_done": 0}
 
 
 def _killed(crashes: int, reason: str) -> dict[str, Any]:

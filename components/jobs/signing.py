@@ -18,7 +18,7 @@ def read_secrets(text: str) -> tuple[bytes, ...]:
     Raises:
         ConfigError: the text has another form, or a key is shorter than 24 bytes.
     """
-    keys = tuple(map(_read_key, text.split()))
+    keys = tuple(map(decode_secret, text.split()))
     if not 1 <= len(keys) <= 2 or min(map(len, keys)) < 24:
         raise ConfigError(
             "serving.jobs.webhook_secret: the file must hold whsec_ and at least 24 bytes in base64, once or, while a "
@@ -41,7 +41,8 @@ def signed_headers(secrets: Sequence[bytes], identifier: str, timestamp: int, bo
     return {"webhook-id": identifier, "webhook-timestamp": str(timestamp), "webhook-signature": signature}
 
 
-def _read_key(text: str) -> bytes:
+def decode_secret(text: str) -> bytes:
+    """The key of ``whsec_<base64>``; an empty one if the text has another form."""
     try:
         return base64.b64decode(text.removeprefix(_PREFIX), validate=True)
     except ValueError:

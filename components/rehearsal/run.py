@@ -19,7 +19,7 @@ from components.rehearsal.head_node import HeadNode
 from components.rehearsal.process_memory import watch_memory
 from components.rehearsal.report import Report, StageReport, Value, find_report
 from components.rehearsal.settings import FULL, Places, rehearsal_config, settings_mark, write_settings
-from components.rehearsal.stages import EXTRA, Rehearsal, stages
+from components.rehearsal.stages import EXTRA, TRAIN_WORKER, Rehearsal, stages
 
 logger = logging.getLogger(__name__)
 #: Disk space and memory that a rehearsal at full size needs, in bytes: datasets, checkpoints and adapters; a training
@@ -70,7 +70,7 @@ def rehearse(
                 values = dict(stage(Rehearsal(config, places, node)))
             if name == "train":
                 values["train_peak_gb"] = max(
-                    (gb for process, gb in peak.processes.items() if "RayTrainWorker" in process), default=0.0
+                    (gb for process, gb in peak.processes.items() if process.startswith(TRAIN_WORKER)), default=0.0
                 )
             report.stages[name] = StageReport(
                 seconds=round(time.monotonic() - began, 1),

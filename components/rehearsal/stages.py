@@ -39,7 +39,7 @@ _POLL_S = 0.5
 #: Epochs over which partners are counted.
 _EPOCHS = 8
 #: Process of a training worker, as `ray` names it.
-_TRAIN_WORKER = "ray::RayTrainWorker"
+TRAIN_WORKER = "ray::RayTrainWorker"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def resume(rehearsal: Rehearsal) -> Values:
     killed: list[int] = []
 
     def kill() -> None:
-        killed.append(node.kill(_TRAIN_WORKER))
+        killed.append(node.kill(TRAIN_WORKER))
 
     with _once(lambda: _has_checkpoint(training / "killed"), kill):
         node.submit("workflows.train", *_named(rehearsal, "killed"), timeout_s=_COMMAND_S)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,8 @@ def draw_batches(
         return
     lanes = tuple(range(rank, rows.lanes, world))
     parts = parts_in_order(rows, start, stop, part_steps(rows, len(lanes), ingest_gb))
-    stream = _micro_batches(rows, parts, lanes, ingest_gb, pin, encoders)
+    read = partial(_read_blocks, rows, lanes=lanes, ingest_gb=ingest_gb, pin=pin, encoders=encoders)
+    stream = _micro_batches(parts, read, len(lanes), rows.batch)
     waiting: dict[str, deque[Batch]] = {name: deque() for name in rows.orders}
     for step in range(start, stop):
         bucket = bucket_at(rows.counts, rows.seed, step)
@@ -132,20 +134,19 @@ def parts_in_order(rows: Rows, start: int, stop: int, longest: int) -> list[Part
 
 
 def _micro_batches(
-    rows: Rows,
-    parts: Sequence[Part],
-    lanes: tuple[int, ...],
-    ingest_gb: float,
-    pin: bool,
-    encoders: ReferenceEncoders | None,
+    parts: Sequence[Part], read: Callable[[Sequence[Part]], Iterator[Batch]], lanes: int, size: int
 ) -> Iterator[tuple[str, Batch]]:
-    """The micro-batches of ``parts`` in order, each with its bucket."""
+    """The micro-batches of ``size`` rows of ``parts`` in order, each with its bucket.
+
+    Args:
+        read: yields blocks of whole micro-batches of some parts.
+    """
     for begin in range(0, len(parts), _MAX_BLOCKS):
         some = parts[begin : begin + _MAX_BLOCKS]
-        owners = (part.bucket for part in some for _ in range((part.last - part.first) * len(lanes)))
-        for block in _read_blocks(rows, some, lanes, ingest_gb, pin, encoders):
-            for first in range(0, len(block["time_ids"]), rows.batch):
-                yield next(owners), {name: values[first : first + rows.batch] for name, values in block.items()}
+        owners = (part.bucket for part in some for _ in range((part.last - part.first) * lanes))
+        for block in read(some):
+            for first in range(0, len(block["time_ids"]), size):
+                yield next(owners), {name: values[first : first + size] for name, values in block.items()}
 
 
 def _read_blocks(

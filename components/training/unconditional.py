@@ -16,7 +16,7 @@ from components.model.vision import VisionEncoder, VisionFeatures
 
 def encode_black(config: Config) -> VisionFeatures:
     """Features of a black reference in float32, encoded on the CPU in the precision of ``model.dtype``."""
-    return black_features(VisionEncoder.load(config.model, config.vision, getattr(torch, config.model.dtype)))
+    return black_features(_load_vision(config))
 
 
 def black_features(vision: VisionEncoder) -> VisionFeatures:
@@ -35,10 +35,13 @@ def unconditional_inputs(config: Config, vision: VisionEncoder) -> Unconditional
 
 def encode_unconditional(config: Config) -> UnconditionalInputs:
     """Load the encoders, and encode with them."""
-    dtype = getattr(torch, config.model.dtype)
-    return unconditional_inputs(config, VisionEncoder.load(config.model, config.vision, dtype))
+    return unconditional_inputs(config, _load_vision(config))
 
 
 def write_unconditional(config: Config, file: Path) -> None:
     """Encode into ``file``, which appears whole."""
     encode_unconditional(config).write(file)
+
+
+def _load_vision(config: Config) -> VisionEncoder:
+    return VisionEncoder.load(config.model, config.vision, getattr(torch, config.model.dtype))

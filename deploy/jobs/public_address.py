@@ -13,7 +13,7 @@ class AddressError(Exception):
     """A host has no address, or one that is not public. The message does not name the address."""
 
 
-def resolve(host: str, port: int, private_hosts: Collection[str] = ()) -> list[str]:
+def resolve(host: str, private_hosts: Collection[str] = ()) -> list[str]:
     """The addresses of ``host``. Blocks while the name server is asked.
 
     Args:
@@ -23,7 +23,7 @@ def resolve(host: str, port: int, private_hosts: Collection[str] = ()) -> list[s
         AddressError: there is no address, or one of them is not public.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise AddressError("the host has no address") from None
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))

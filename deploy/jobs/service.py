@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -62,8 +61,7 @@ class JobService:
 
     def start(self) -> None:
         """Start the workers in the running event loop."""
-        workers: list[Callable[[], Awaitable[bool]]] = [self._worker.run_next] * self._limits.concurrency
-        loops = [repeat("jobs", work, self._wait_for_work) for work in workers]
+        loops = [repeat("jobs", self._worker.run_next, self._wait_for_work) for _ in range(self._limits.concurrency)]
         loops.append(repeat("webhooks", self._webhooks.run_next, partial(self._webhooks.wait, self._limits.tick_s)))
         loops.append(repeat("jobs", self._sweep, partial(asyncio.sleep, _SWEEP_INTERVAL_S)))
         self._tasks = [asyncio.create_task(loop) for loop in loops]

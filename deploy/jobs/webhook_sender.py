@@ -18,7 +18,7 @@ import httpx
 
 from components.config import JobsConfig
 from components.errors import ConfigError
-from components.jobs.signing import read_secrets, signed_headers
+from components.jobs.signing import decode_secret, read_secrets, signed_headers
 from components.jobs.webhook_queue import Message, WebhookQueue
 from components.jobs.webhook_settings import WebhookRefusedError, WebhookSettings, WebhookSettingsStore, origin_allowed
 from deploy.interfaces.responses import JobResponse
@@ -109,7 +109,7 @@ class WebhookSender:
         job = JobResponse.of(message.job, self._limits.keep_s)
         event = WebhookEvent(type=f"job.{job.status}", timestamp=now, data=job)
         body = event.model_dump_json(exclude_none=True).encode()
-        keys = read_secrets("\n".join(settings.secrets)) if settings.secrets else self._shared_secrets
+        keys = tuple(map(decode_secret, settings.secrets)) or self._shared_secrets
         headers = signed_headers(keys, message.job.id, now, body) | {"content-type": "application/json"}
         try:
             async with asyncio.timeout(_TIMEOUT_S):
@@ -123,24 +123,22 @@ class WebhookSender:
     async def _post(self, url: httpx.URL, body: bytes, headers: dict[str, str]) -> int:
         """Post to an address of the URL's host that was checked, and return the status."""
         host = url.raw_host.decode()
-        port = url.port or (443 if url.scheme == "https" else 80)
-        look = partial(resolve, host, port, self._limits.webhook_private_hosts)
-        *others, last = await asyncio.get_running_loop().run_in_executor(self._resolvers, look)
         headers = headers | {"host": url.netloc.decode()}
-        for address in (*others, last):
+
+        async def post(address: str) -> int:
             # The certificate is that of the host, not of the address.
-            request = self._client.build_request(
-                "POST", url.copy_with(host=address), content=body, headers=headers, extensions={"sni_hostname": host}
-            )
-            try:
-                response = await self._client.send(request, stream=True)
-            except httpx.ConnectError:
-                if address == last:
-                    raise
-                continue
-            await response.aclose()
-            return response.status_code
-        raise AssertionError("a host has at least one address")
+            target, certified = url.copy_with(host=address), {"sni_hostname": host}
+            async with self._client.stream(
+                "POST", target, content=body, headers=headers, extensions=certified
+            ) as answer:
+                return answer.status_code
+
+        look = partial(resolve, host, self._limits.webhook_private_hosts)
+        *others, last = await asyncio.get_running_loop().run_in_executor(self._resolvers, look)
+        for address in others:
+            with suppress(httpx.ConnectError):
+                return await post(address)
+        return await post(last)
 
     def _allowed(self, url: str, settings: WebhookSettings) -> bool:
         return origin_allowed(url, (*self._limits.webhook_origins, *settings.origins))

@@ -24,9 +24,9 @@ import pytest
 from PIL import Image
 
 from components.config import PACKAGE_ROOT, load_config
+from components.rehearsal.head_node import free_port
 from components.world.write import write_world
 from tests.fixtures.faults import family, kill_all, wait_for
-from tests.fixtures.postgres import free_port
 
 BIN = Path(sys.executable).parent
 #: Small enough for minutes.

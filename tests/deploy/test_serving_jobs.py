@@ -11,11 +11,9 @@ import json
 import logging
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +32,7 @@ from deploy.jobs.service import JobService
 from tests.deploy.test_serving_api import SECRET, error
 from tests.fakes.pipeline import READ_WORDS
 from tests.fakes.service_process import QUICK, SHORT_LEASE, running
+from tests.fakes.webhook_receiver import Receiver
 from tests.fixtures.job_stores import database
 
 __all__ = ["database"]
@@ -388,30 +387,8 @@ def test_jobs_in_either_database(tmp_path: Path, database: str) -> None:
         assert client.get("/v1/jobs").json()["data"] == []
 
 
-class Receiver:
-    """Takes webhooks; the first is answered with an error, as if it had been down."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[dict[str, str], bytes]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                receiver.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(503 if len(receiver.received) == 1 else 204)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.origin = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
 def test_webhooks_are_signed_sent_again_and_recorded(tmp_path: Path) -> None:
-    receiver, key = Receiver(), bytes(range(32))
+    receiver, key = Receiver(failures=1), bytes(range(32))
     (tmp_path / "secret").write_text("whsec_" + base64.b64encode(key).decode())
     config = configured(
         tmp_path,
@@ -429,7 +406,7 @@ def test_webhooks_are_signed_sent_again_and_recorded(tmp_path: Path) -> None:
             assert time.monotonic() < deadline, shown
             time.sleep(0.02)
     assert shown["webhook"]["attempts"] == 2
-    (first, _), (headers, body) = receiver.received
+    (_, first, _), (_, headers, body) = receiver.received
     signed = f"{job['id']}.{headers['webhook-timestamp']}.".encode() + body
     expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     assert headers["webhook-signature"] == f"v1,{expected}"

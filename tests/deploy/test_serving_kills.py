@@ -19,9 +19,9 @@ import pytest
 import sqlalchemy as sa
 
 from components.config import PACKAGE_ROOT, load_config
+from components.rehearsal.head_node import free_port
 from tests.fakes.service_process import QUICK, SHORT_LEASE, running
 from tests.fixtures.faults import QUICK_DETECTION, environment_without_ray, family, kill_all, wait_for
-from tests.fixtures.postgres import free_port
 
 #: Many short jobs, taken over soon.
 SETTINGS = [

@@ -8,11 +8,9 @@ import hashlib
 import hmac
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from components.jobs.signing import read_secrets
 from components.jobs.webhook_settings import WebhookRefusedError, WebhookSettingsStore
 from deploy.jobs.public_address import AddressError, is_public, resolve
 from deploy.jobs.webhook_sender import WebhookSender
+from tests.fakes.webhook_receiver import Receiver
 from tests.fixtures.job_stores import JobStores
 
 
@@ -59,7 +58,7 @@ def test_only_public_addresses_are_public(address: str, public: bool) -> None:
 def answers_of(monkeypatch: pytest.MonkeyPatch, **addresses: list[str]) -> None:
     """Let names resolve to ``addresses``."""
 
-    def look(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
+    def look(host: str, port: int | None, **_: Any) -> list[tuple[Any, ...]]:
         if host not in addresses:
             raise socket.gaierror
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses[host]]
@@ -69,36 +68,13 @@ def answers_of(monkeypatch: pytest.MonkeyPatch, **addresses: list[str]) -> None:
 
 def test_a_host_with_one_address_that_is_not_public_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     answers_of(monkeypatch, hooks=["93.184.215.14"], mixed=["93.184.215.14", "127.0.0.1"], inside=["10.0.0.7"])
-    assert resolve("hooks", 443) == ["93.184.215.14"]
-    assert resolve("inside", 443, ["Inside"]) == ["10.0.0.7"]
+    assert resolve("hooks") == ["93.184.215.14"]
+    assert resolve("inside", ["Inside"]) == ["10.0.0.7"]
     for host in ("mixed", "inside"):
         with pytest.raises(AddressError, match="webhook_private_hosts"):
-            resolve(host, 443, ["other"])
+            resolve(host, ["other"])
     with pytest.raises(AddressError, match="no address"):
-        resolve("nobody", 443)
-
-
-class Receiver:
-    """A receiver on loopback."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[str, dict[str, str], bytes]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                receiver.received.append((self.path, headers, body))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_port
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        resolve("nobody")
 
 
 @pytest.fixture
@@ -154,7 +130,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
     senders = Senders(tmp_path, webhook_private_hosts=["hooks.example"])
     asked = []
 
-    def look(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
+    def look(host: str, port: int | None, **_: Any) -> list[tuple[Any, ...]]:
         asked.append(host)
         address = "127.0.0.1" if len(asked) == 1 else "127.0.0.2"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
@@ -170,7 +146,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
 
 
 def test_addresses_inside_are_refused_unless_they_are_named(tmp_path: Path, receiver: Receiver) -> None:
-    origin = f"http://127.0.0.1:{receiver.port}"
+    origin = receiver.origin
     senders = Senders(tmp_path)
     senders.settings.allow("ada", [origin])
     (job,) = senders.end(origin)
@@ -181,7 +157,7 @@ def test_addresses_inside_are_refused_unless_they_are_named(tmp_path: Path, rece
 
 def test_each_owner_signs_with_its_own_secrets(tmp_path: Path, receiver: Receiver) -> None:
     (tmp_path / "shared").write_text("whsec_" + base64.b64encode(bytes(32)).decode())
-    origin = f"http://127.0.0.1:{receiver.port}"
+    origin = receiver.origin
     senders = Senders(
         tmp_path,
         webhook_private_hosts=["127.0.0.1"],
@@ -228,7 +204,7 @@ def test_receivers_that_do_not_answer_delay_nobody_else(tmp_path: Path, receiver
     """Fifty webhooks for a silent receiver were there first."""
     senders = Senders(tmp_path, webhook_private_hosts=["127.0.0.1"])
     with silence() as port:
-        dead, alive = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{receiver.port}"
+        dead, alive = f"http://127.0.0.1:{port}", receiver.origin
         senders.settings.allow("ada", [dead])
         senders.settings.allow("bob", [alive])
         senders.end(*[dead] * 50)

@@ -24,7 +24,8 @@ from components.registry import checksums, dataset_runs, model_signature, tracki
 from components.registry.promotion_lock import promotion_lock
 from components.registry.system_metrics import system_metrics
 from components.registry.versions import ModelVersion
-from tests.fixtures.postgres import free_port, fresh_database
+from components.rehearsal.head_node import free_port
+from tests.fixtures.postgres import fresh_database
 from tests.fixtures.prepared_dataset import write_prepared
 from tests.fixtures.promotion_race import race
 

@@ -239,15 +239,12 @@ except TrainingError as error:
 @contextmanager
 def mlflow_server(folder: Path, port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A tracking server over a database in ``folder``."""
-    import socket
-
     import httpx
 
+    from components.rehearsal.head_node import free_port
+
     folder.mkdir(exist_ok=True)
-    if port is None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
