@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from components.config import Config, load_config, presets
-from components.data.manifest import REJECTS
 from components.data.prepare import Prepared, prepare
+from components.data.rejects import REJECTS
 from components.errors import ConfigError, RegistryError
 from components.registry.dataset_runs import record_preparation
 from components.world.write import is_world

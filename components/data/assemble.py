@@ -18,7 +18,7 @@ from components.data.duplicates import find_duplicates
 from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, write_shard
 from components.data.manifest import shard_folder
 from components.data.plan import SPLITS
-from components.data.schema import Reject
+from components.data.rejects import Reject
 
 _DUPLICATE = "near-duplicate of another picture"
 

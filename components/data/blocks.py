@@ -18,7 +18,7 @@ import pyarrow as pa
 from components import errors
 from components.data.aspect_buckets import Bucket
 from components.data.curate import Curated, Row
-from components.data.schema import Reject
+from components.data.rejects import Reject
 from components.data.subject_image import Pixels, ReferenceCutOut, TrainingView
 from components.data.units import MarkedRow, Unit
 from components.errors import RealCustomError

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from components.data.curate import curate
 from components.data.plan import PlannedRow
-from components.data.schema import Reject
+from components.data.rejects import Reject
 from components.data.subject_image import CurateSettings
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from components.data.plan import PlannedRow, WordOrigin
-from components.data.schema import AnnotatedSubject, Box, Reject
+from components.data.rejects import Reject
+from components.data.schema import AnnotatedSubject, Box
 from components.data.subject_image import (
     CurateSettings,
     PictureRejected,

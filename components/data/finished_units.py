@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.data.plan import Split, WordOrigin
-from components.data.schema import SCHEMA_VERSION, Reject
+from components.data.rejects import Reject
+from components.data.schema import SCHEMA_VERSION
 from components.errors import DataError
 
 _PARTIAL = ".partial"

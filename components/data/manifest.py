@@ -14,7 +14,6 @@ from components.errors import DataError
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 SHARDS = "shards"
-REJECTS = "rejects.parquet"
 #: What stands for no reference and no caption (`components.model.unconditional_inputs`).
 UNCONDITIONAL = "unconditional.safetensors"
 _BUCKET = "bucket="

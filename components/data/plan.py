@@ -7,7 +7,8 @@ from collections import defaultdict
 from typing import Literal, NamedTuple, TypedDict
 
 from components.data.caption_cleaning import clean_caption
-from components.data.schema import AnnotatedSubject, Reject, SourceRow
+from components.data.rejects import Reject
+from components.data.schema import AnnotatedSubject, SourceRow
 from components.errors import DataError
 from components.model.words import find_word
 

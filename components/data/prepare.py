@@ -11,18 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from components.config import Config, NamingConfig
 from components.data.assemble import Assembled, assemble, link
 from components.data.finished_units import FinishedUnits, report_full_disk, unconditional_name
-from components.data.manifest import MANIFEST, REJECTS, UNCONDITIONAL, Manifest, find_manifest
+from components.data.manifest import MANIFEST, UNCONDITIONAL, Manifest, find_manifest
 from components.data.plan import plan_rows
 from components.data.ray_pipeline import run_units
+from components.data.rejects import REJECTS, Reject, write_rejects
 from components.data.report.page import write_report
 from components.data.report.source_pictures import SourcePictures
-from components.data.schema import SCHEMA_VERSION, Reject
+from components.data.schema import SCHEMA_VERSION
 from components.data.sources import Source, read_source
 from components.data.stage_versions import encoder_identities, stages_identity
 from components.data.subject_image import CurateSettings
@@ -145,7 +143,7 @@ def _publish(config: Config, work: Work, units: Sequence[Unit], parts: FinishedU
         made = assemble(parts, records, sources, staging, keep_duplicates=data.duplicates == "keep")
         rejects = [*work.rejects, *made.rejects]
         manifest = _account(config, work, made, rejects, [unit.key for unit in units])
-        _write_rejects(rejects, sources, staging / REJECTS)
+        write_rejects(rejects, sources, staging / REJECTS)
         if (unconditional := parts.unconditional(work.encoding)).exists():  # not beside units of earlier releases alone
             link(unconditional, staging / UNCONDITIONAL)
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2))
@@ -185,14 +183,6 @@ def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject],
         reasons = "; ".join(f"{reason} ({count})" for reason, count in manifest.reasons.items())
         raise DataError(f"data.source: none of its {manifest.rows_in} rows can be used: {reasons}")
     return manifest
-
-
-def _write_rejects(rejects: list[Reject], sources: dict[str, str], file: Path) -> None:
-    """Write the rejected rows in the source's order."""
-    schema = pa.schema([(name, pa.string()) for name in Reject._fields])
-    places = {name: place for place, name in enumerate(sources)}
-    rows = [reject._asdict() for reject in sorted(rejects, key=lambda reject: places[reject.id])]
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
 
 
 def _check_encoders(config: Config, done: Manifest, encoders: dict[str, str]) -> None:

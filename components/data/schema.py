@@ -1,4 +1,4 @@
-"""Schemas of source rows, prepared rows and rejects.
+"""Schemas of source rows and prepared rows.
 
 A **prepared row** is one training example with the outputs of the frozen models. Columns, with h, w
 the latents' size (the bucket's, in latent positions), t text tokens, d channels, p the pooled width and n patches a
@@ -43,7 +43,7 @@ face_box              float32 [4]        in place of face, in the cut-out's pixe
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, TypedDict
+from typing import Annotated, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -111,13 +111,3 @@ class SourceRow(TypedDict):
     references: list[str] | None
     source: str
     licence: str | None
-
-
-class Reject(NamedTuple):
-    """A rejected row: the stage and the reason; for a near-duplicate also the accepted row."""
-
-    id: str
-    source: str
-    stage: str
-    reason: str
-    kept: str | None = None

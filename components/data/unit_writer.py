@@ -15,7 +15,7 @@ from components.data.batch_cache import BatchCache, Failed
 from components.data.curate import Curated, Row
 from components.data.encode import Encoder, TextTokens, mask_shares
 from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, write_shard
-from components.data.schema import Reject
+from components.data.rejects import Reject
 from components.data.subject_image import PictureRejected
 from components.data.units import Unit
 from components.model.naming import WordNamer

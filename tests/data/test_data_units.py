@@ -36,7 +36,8 @@ from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord,
 from components.data.manifest import bucket_shards
 from components.data.plan import PlannedRow, plan_rows
 from components.data.ray_stages import curate_units
-from components.data.schema import Reject, SourceRow
+from components.data.rejects import Reject
+from components.data.schema import SourceRow
 from components.data.source_files import SourceFiles
 from components.data.subject_image import CurateSettings, ReferenceCutOut, TrainingView
 from components.data.units import MarkedRow, Unit, cut_units, mark_rows

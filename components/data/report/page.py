@@ -10,7 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from components.data.manifest import REJECTS
+from components.data.rejects import REJECTS
 from components.data.report.drawing import LARGE, SMALL, Share, Thumbnail, extent, outline, share, thumbnail
 from components.data.report.summary import AcceptedRow, Reason, RejectedRow, marked, size_of, summarize
 from components.files import write_whole

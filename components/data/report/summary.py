@@ -15,7 +15,8 @@ from typing import TypeVar
 
 import pyarrow.parquet as pq
 
-from components.data.manifest import REJECTS, SHARDS, Manifest, load_manifest
+from components.data.manifest import SHARDS, Manifest, load_manifest
+from components.data.rejects import REJECTS
 from components.errors import DataError
 from components.model.words import find_word
 
