@@ -169,8 +169,8 @@ def serve(rehearsal: Rehearsal) -> Values:
     file.write_text(node.call("python", "-m", "tools.serve_config", *options, timeout_s=_COMMAND_S))
     began = time.monotonic()
     node.call("serve", "deploy", file, timeout_s=_COMMAND_S)
-    create = ("realcustom", "key", "create", "--owner", "rehearsal", "--name", "rehearsal", *options)
-    key = node.call(*create, timeout_s=_COMMAND_S)
+    who = ("--owner", "rehearsal", "--name", "rehearsal", "--scopes", "characters,images,metrics")
+    key = node.call("realcustom", "key", "create", *who, *options, timeout_s=_COMMAND_S)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=_COMMAND_S) as client:
             client.headers["Authorization"] = f"Bearer {key.split()[-1]}"
