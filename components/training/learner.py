@@ -39,7 +39,8 @@ class StepResult:
 
     @property
     def loss(self) -> float:
-        return float(torch.stack(list(self.losses.values())).mean())
+        """The mean over the lanes, in float64: the same however the lanes are divided among workers."""
+        return float(torch.stack(list(self.losses.values())).double().mean())
 
     @property
     def finite(self) -> bool:

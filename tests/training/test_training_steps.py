@@ -31,6 +31,13 @@ def result(norm: float) -> StepResult:
     return StepResult({0: torch.tensor(1.0), 2: torch.tensor(2.0)}, torch.tensor(norm), 1e-3)
 
 
+def test_the_loss_of_two_lanes_is_the_mean_of_two_workers() -> None:
+    a, b = torch.tensor(0.1), torch.tensor(0.4447291195392609)
+    workers = [StepResult({lane: loss}, torch.tensor(1.0), 1e-3).loss for lane, loss in enumerate((a, b))]
+    assert float((a + b) / 2) != sum(workers) / 2, "float32 rounds it"
+    assert StepResult({0: a, 1: b}, torch.tensor(1.0), 1e-3).loss == sum(workers) / 2
+
+
 def test_the_first_step_that_failed_is_found_later() -> None:
     recent = RecentSteps()
     assert recent.check() is None
