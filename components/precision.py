@@ -13,10 +13,13 @@ import torch
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether ``device`` has arithmetic for bfloat16."""
+    """Whether ``device`` has arithmetic for bfloat16, and torch uses it (``ATEN_CPU_CAPABILITY`` may forbid it)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if device.type != "cpu":
+        return True
+    hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return hardware and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def is_mixed(device: torch.device, bf16: bool | Literal["auto"] = "auto") -> bool:
