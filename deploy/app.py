@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import Any
 
@@ -167,7 +168,7 @@ def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY
 def start_ray() -> None:
     """Use the running Ray, or start one on this machine."""
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False)
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
 
 
 def stop() -> None:

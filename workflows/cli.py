@@ -14,7 +14,7 @@ import typer
 from components import __version__
 from components.config import presets as known_presets
 from workflows import character, key, story, webhook
-from workflows.entry import launch, one_line_errors
+from workflows.entry import launch, log_to_stderr, one_line_errors
 from workflows.options import ConfigFile, Overrides, Preset, Settings
 from workflows.service import URL, generate_image
 from workflows.subject_region import BOX_HELP, MASK_HELP, read_box
@@ -262,10 +262,8 @@ def rehearse(
 
     Stages that this commit has finished are not run again.
     """
-    import logging
-
     with one_line_errors():
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+        log_to_stderr()
         import_module("workflows.rehearse").run(preset, output, weights, overrides or [], only or [])
 
 

@@ -19,8 +19,7 @@ def launch(run: Callable[..., None], settings: Settings, **arguments: Any) -> No
     """Call ``run(config, **arguments)`` with the resolved configuration, progress on stderr and quiet libraries."""
     with one_line_errors():
         config = settings.load()
-        _log_to_stderr()
-        quiet_libraries()
+        log_to_stderr()
         run(config, **arguments)
 
 
@@ -34,5 +33,7 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(USER_ERROR) from None
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
+    """Progress as lines on stderr, and quiet libraries."""
+    quiet_libraries()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
