@@ -23,7 +23,7 @@ from components.data.prepare import Prepared, prepare
 from components.errors import DataError
 from components.model.miniature import MiniatureLayout
 from components.world.write import write_world
-from tests.fixtures.faults import QUICK_DETECTION, environment_without_ray, kill_children, wait_for
+from tests.fixtures.faults import QUICK_DETECTION, children, environment_without_ray, kill_children, wait_for
 
 ROWS = 48
 #: Twelve units, each of which takes long enough that something can happen to it.
@@ -122,7 +122,16 @@ def preparing(overrides: list[str], output: Path) -> Future[Prepared]:
 
 def kill(stage: str) -> int:
     """Kill the processes of this Ray that are at work on ``stage`` and no other; says how many there were."""
-    return kill_children(lambda command: f"MapBatches({stage})" in command and "->" not in command)
+    return kill_children(at_work_on(stage))
+
+
+def running(stage: str) -> bool:
+    """Whether a process of this Ray is at work on ``stage`` and no other."""
+    return bool(children(at_work_on(stage)))
+
+
+def at_work_on(stage: str) -> Callable[[str], bool]:
+    return lambda command: f"MapBatches({stage})" in command and "->" not in command
 
 
 @pytest.mark.slow
@@ -246,6 +255,7 @@ def test_full_disk_is_one_error_and_room_is_all_it_needs(
     parts = parts_of(config.data.output)
     with pytest.raises(DataError, match=r"no space left for .*: free some and run again"):
         prepare(config)
+    wait_for(lambda: not running("EncodeUnits"), 30)  # until the encoder has ended its last unit too
     before = written(parts)
     assert 0 < len(before) < 12 and not config.data.output.exists()
     done = sum(len(record.marks) for record in parts.finished().values())
