@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from components.errors import ConfigError
 
 #: Key of the advisory lock for creating tables: in PostgreSQL, "if not exists" does not prevent races.
 _CREATE_LOCK = 0x7263_7461_626C_6573
+#: Seconds for which a connection of SQLite waits for another one that writes.
+_BUSY_S = 30
 
 
 def open_database(directory: Path | str, url: str | None, tables: Iterable[sa.Table]) -> sa.Engine:
@@ -64,5 +68,14 @@ def _add_columns(connection: sa.Connection, table: sa.Table) -> None:
 
 def _share_sqlite(connection: Any, _record: Any) -> None:
     """Allow reads during a write (write-ahead log), and let writers wait for each other."""
-    connection.execute("PRAGMA busy_timeout = 30000")
-    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            # Two connections that change the mode of a new file would wait for each other: SQLite refuses one at once.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)

@@ -31,7 +31,6 @@ _LEVELS = {
     "huggingface_hub": logging.ERROR,
     "mlflow": logging.WARNING,
     "ray": logging.WARNING,
-    "ray.serve": logging.WARNING,
     # "Token authentication is enabled": Ray's default for a local cluster.
     "ray._private.authentication": logging.ERROR,
 }

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +22,14 @@ from components.data.prepare import Prepared, prepare
 from components.errors import DataError
 from components.model.miniature import MiniatureLayout
 from components.world.write import write_world
-from tests.fixtures.faults import QUICK_DETECTION, children, environment_without_ray, kill_children, wait_for
+from tests.fixtures.faults import (
+    QUICK_DETECTION,
+    children,
+    environment_without_ray,
+    kill_children,
+    wait_for,
+    wait_for_end,
+)
 
 ROWS = 48
 #: Twelve units, each of which takes long enough that something can happen to it.
@@ -172,8 +178,10 @@ def test_killed_driver_is_followed_by_one_that_goes_on(
     parts = parts_of(output)
     with command(overrides, output) as process:
         wait_for(some_units(parts, 3))
+        encoders = children(lambda command: "EncodeUnits" in command)
+        assert encoders
         process.kill()
-    time.sleep(2)  # until what it started has ended too
+    wait_for_end(encoders)
     before = written(parts)
     assert 3 <= len(before) < 12 and not output.exists()
     done = sum(len(record.marks) for record in parts.finished().values())

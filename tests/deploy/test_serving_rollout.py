@@ -107,6 +107,8 @@ def test_no_request_fails_while_the_alias_moves_back_and_forth(tmp_path: Path) -
         async with running_service(config) as service:
             ended = asyncio.Event()
             clients = [asyncio.create_task(ask(service, ended, client)) for client in range(4)]
+            while not answers:
+                await asyncio.sleep(0.02)
             for version in (NEW, OLD, NEW, OLD):
                 point(config, champion=version)
                 await service.until_version(version)
