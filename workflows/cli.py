@@ -13,7 +13,7 @@ import typer
 
 from components import __version__
 from components.config import presets as known_presets
-from workflows import character, key, story, webhook
+from workflows import character, database, key, story, webhook
 from workflows.entry import launch, log_to_stderr, one_line_errors
 from workflows.options import ConfigFile, Overrides, Preset, Settings
 from workflows.service import URL, generate_image
@@ -26,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(key.app, name="key")
+app.add_typer(database.app, name="database")
 app.add_typer(character.app, name="character")
 app.add_typer(story.app, name="story")
 app.add_typer(webhook.app, name="webhook")
