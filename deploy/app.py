@@ -16,6 +16,7 @@ from ray.serve import Application
 
 from components.config import Config, for_workers, load_config
 from components.provenance.image_files import ModelName
+from deploy.administration.service import AdministrationService
 from deploy.api.authentication import require_authentication
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
@@ -134,14 +135,24 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
         max_queued_requests=_MAX_ONGOING_REQUESTS,
         ray_actor_options={"num_cpus": _LIGHT_CPUS},
     ).bind(config)
-    return serve.deployment(
+    administration = serve.deployment(
+        AdministrationService,
+        name="Administration",
+        num_replicas=1,
+        max_ongoing_requests=_MAX_ONGOING_REQUESTS,
+        max_queued_requests=_MAX_ONGOING_REQUESTS,
+        ray_actor_options={"num_cpus": 0},
+    ).bind(config)
+    gateway = serve.deployment(
         GatewayDeployment,
         name="Gateway",
         max_ongoing_requests=_MAX_ONGOING_REQUESTS,
         max_queued_requests=_MAX_ONGOING_REQUESTS,
         ray_actor_options={"num_cpus": _LIGHT_CPUS},
         **graceful,
-    ).bind(config, ModelResponse(id=model.name, version=model.version), characters, generator, jobs, status, stories)
+    )
+    served = ModelResponse(id=model.name, version=model.version)
+    return gateway.bind(config, served, characters, generator, jobs, status, stories, administration)
 
 
 def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> str:

@@ -28,6 +28,7 @@ from deploy.api.schema import ModelResponse
 from deploy.generator.loading import PipelineSource, VersionLoader, read_aliases
 from deploy.generator.rollout import ModelVersions, VersionAliases, follow_aliases
 from deploy.handles import RemoteCharacters, RemoteGenerator, RemoteHandle
+from deploy.interfaces.administration import Administration
 from deploy.interfaces.protocols import Characters, Generator, Jobs, SubjectSource
 from deploy.interfaces.stories import Stories
 from deploy.jobs.service import JobService
@@ -51,8 +52,10 @@ class GatewayDeployment:
         jobs: DeploymentHandle,
         status: DeploymentHandle,
         stories: DeploymentHandle,
+        administration: DeploymentHandle,
     ) -> None:
         self._config, self._model, self._status, self._stories = config, model, status, stories
+        self._administration = administration
         self._characters, self._generator, self._jobs = characters, generator, jobs
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -62,7 +65,8 @@ class GatewayDeployment:
         generator = cast(Generator, RemoteGenerator(self._generator))
         status = cast(ReplicaStatus, RemoteHandle(self._status))
         stories = cast(Stories, RemoteHandle(self._stories))
-        return create_app(self._config, self._model, characters, generator, jobs, stories, status)
+        administration = cast(Administration, RemoteHandle(self._administration))
+        return create_app(self._config, self._model, characters, generator, jobs, stories, status, administration)
 
 
 class GeneratorDeployment(ModelVersions):

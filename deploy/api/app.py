@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 
+from components.access.usage import UsageStore
 from components.config import Config
+from components.database import open_database
+from deploy.administration.service import AdministrationService
 from deploy.api.authentication import AuthenticationMiddleware, openapi_security
 from deploy.api.body_limits import BodyLimits
 from deploy.api.characters.routes import character_routes
@@ -23,6 +29,9 @@ from deploy.api.stories.history_routes import history_routes
 from deploy.api.stories.routes import story_routes
 from deploy.api.studio import studio_routes
 from deploy.api.timeouts import TimeoutMiddleware
+from deploy.api.usage.routes import usage_routes
+from deploy.api.usage_counter import UsageCounter, UsageMiddleware
+from deploy.interfaces.administration import Administration
 from deploy.interfaces.protocols import Characters, Generator, Jobs
 from deploy.interfaces.stories import Stories
 from deploy.status.replica_status import ReplicaStatus
@@ -36,6 +45,7 @@ def create_app(
     jobs: Jobs,
     stories: Stories,
     status: ReplicaStatus | None = None,
+    administration: Administration | None = None,
 ) -> FastAPI:
     """Create the application.
 
@@ -43,14 +53,23 @@ def create_app(
         config: defaults (``sampling``) and limits (``serving``) of requests.
         model: the served model.
         status: the reports of the replicas; by default an empty one.
+        administration: usage of owners; by default in this process.
     """
-    status = status or ReplicaStatus()
+    status, administration = status or ReplicaStatus(), administration or AdministrationService(config)
     retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
-    app = FastAPI(title="RealCustom Studio")
+    counter = UsageCounter(UsageStore(open_database(config.serving.store, config.serving.database)))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await counter.flush()
+
+    app = FastAPI(title="RealCustom Studio", lifespan=lifespan)
     # The middleware added last is the outermost.
     limits = BodyLimits(config)
     app.add_middleware(JsonLimitMiddleware, max_values=limits.max_values)
     app.add_middleware(BodySizeLimitMiddleware, max_bytes=limits.max_bytes)
+    app.add_middleware(UsageMiddleware, counter=counter)
     if config.serving.access.keys == "required":
         app.add_middleware(AuthenticationMiddleware, config=config)
     app.add_middleware(UnexpectedErrorMiddleware)
@@ -65,6 +84,7 @@ def create_app(
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=security)
     app.include_router(story_routes(config, model, stories, jobs, status), dependencies=security)
     app.include_router(history_routes(stories), dependencies=security)
+    app.include_router(usage_routes(administration, counter), dependencies=security)
     app.include_router(studio_routes())
     install_openapi(app)
     return app

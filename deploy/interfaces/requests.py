@@ -81,6 +81,11 @@ class GenerationRequest:
     #: Notes for the response about parameters that have no effect.
     notes: tuple[str, ...] = ()
 
+    @property
+    def pixel_steps(self) -> int:
+        """Width x height x steps of all images."""
+        return self.width * self.height * self.steps * len(self.seeds)
+
     def without_revisions(self) -> GenerationRequest:
         """A copy that can be stored: when it is executed, its characters may have changed."""
         return replace(self, subjects=tuple(replace(subject, revision=None) for subject in self.subjects))

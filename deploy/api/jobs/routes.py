@@ -100,6 +100,7 @@ async def submit_job(jobs: Jobs, new: NewJob, request: GenerationRequest, caller
     if existing is not None:
         return existing, False
     try:
-        return await jobs.submit(replace(new, cost=caller.cost(request)))
+        submitted = replace(new, cost=caller.cost(request), key_id=caller.key_id, pixel_steps=request.pixel_steps)
+        return await jobs.submit(submitted)
     except QuotaError as error:
         raise quota_refusal(error) from None
