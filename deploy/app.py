@@ -16,18 +16,18 @@ from ray.serve import Application
 
 from components.config import Config, for_workers, load_config
 from components.provenance.image_files import ModelName
-from deploy.administration.service import AdministrationService
 from deploy.api.authentication import require_authentication
 from deploy.api.schema import ModelResponse
-from deploy.characters.service import CharacterService
 from deploy.deployments import (
+    AdministrationDeployment,
+    CharactersDeployment,
     GatewayDeployment,
     GeneratorDeployment,
     JobsDeployment,
+    StatusDeployment,
     StoriesDeployment,
     import_registry,
 )
-from deploy.status.replica_status import ReplicaStatus
 
 NAME = "realcustom"
 #: Default of `BuildArgs.registry`.
@@ -94,7 +94,7 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
     }
     replicas = {"max_replicas": limits.max_replicas, "downscale_delay_s": limits.scale_down_s}
     status = serve.deployment(
-        ReplicaStatus,
+        StatusDeployment,
         name="ReplicaStatus",
         num_replicas=1,
         max_ongoing_requests=_MAX_ONGOING_REQUESTS,
@@ -102,7 +102,7 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
         logging_config={"enable_access_log": False},
     ).bind()
     characters = serve.deployment(
-        CharacterService,
+        CharactersDeployment,
         name="Characters",
         max_ongoing_requests=2 * limits.max_ongoing_requests,
         max_queued_requests=limits.max_queued_requests,
@@ -136,7 +136,7 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
         ray_actor_options={"num_cpus": _LIGHT_CPUS},
     ).bind(config)
     administration = serve.deployment(
-        AdministrationService,
+        AdministrationDeployment,
         name="Administration",
         num_replicas=1,
         max_ongoing_requests=_MAX_ONGOING_REQUESTS,

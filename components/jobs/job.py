@@ -151,6 +151,10 @@ class Lease:
     token: str
     payload: dict[str, Any]
     attempt: int
+    #: Who submitted the job, for logs.
+    owner: str = ""
+    key_id: str = ""
+    request_id: str = ""
 
 
 @dataclass(frozen=True)

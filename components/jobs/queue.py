@@ -75,7 +75,8 @@ class JobQueue:
                 if taken and after["state"] is State.FAILED:
                     refund_job(connection, row["id"])
             if taken and after["state"] is State.RUNNING:
-                return Lease(row["id"], after["token"], row["payload"], after["attempts"])
+                submitted = row["owner"], row["key_id"] or "", row["request_id"] or ""
+                return Lease(row["id"], after["token"], row["payload"], after["attempts"], *submitted)
 
     def renew(self, lease: Lease, progress: JobProgress | None = None, seen: Iterable[Preview] = ()) -> LeaseStatus:
         """Renew the lease, and store progress and previews."""

@@ -22,6 +22,7 @@ from deploy.api.json_limits import JsonLimitMiddleware
 from deploy.api.middleware import BodySizeLimitMiddleware, UnexpectedErrorMiddleware
 from deploy.api.openapi import install_openapi
 from deploy.api.operations.routes import operation_routes
+from deploy.api.request_log import RequestLogMiddleware
 from deploy.api.request_metrics import RequestMetrics, RequestMetricsMiddleware
 from deploy.api.retry_after import RetryAfter
 from deploy.api.schema import ModelResponse
@@ -46,6 +47,7 @@ def create_app(
     stories: Stories,
     status: ReplicaStatus | None = None,
     administration: Administration | None = None,
+    echo_request_id: bool = True,
 ) -> FastAPI:
     """Create the application.
 
@@ -54,6 +56,7 @@ def create_app(
         model: the served model.
         status: the reports of the replicas; by default an empty one.
         administration: usage of owners; by default in this process.
+        echo_request_id: answer with ``X-Request-Id``, unless a proxy in front does.
     """
     status, administration = status or ReplicaStatus(), administration or AdministrationService(config)
     retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
@@ -75,6 +78,7 @@ def create_app(
     app.add_middleware(UnexpectedErrorMiddleware)
     app.add_middleware(TimeoutMiddleware, seconds=config.serving.request_timeout_s, retry_after=retry_after)
     app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
+    app.add_middleware(RequestLogMiddleware, echo=echo_request_id)
     install_error_handlers(app, retry_after.seconds)
     security = openapi_security(config)
     app.include_router(operation_routes(config, model, status, metrics, security))

@@ -17,6 +17,7 @@ from components.access.store import KeyStore
 from components.config import Config
 from components.database import open_database
 from components.errors import ConfigError, RealCustomError
+from components.logs import amend
 from deploy.api.error_responses import ApiError, error_response
 from deploy.api.key_cache import KeyCache
 from deploy.api.quotas import Caller
@@ -109,6 +110,7 @@ class AuthenticationMiddleware:
             await error_response(error)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = Caller(key.owner, key, self._usage)
+        amend(owner=key.owner, key=key.id)
         send = self._with_limits(key, scope["method"] not in _SAFE_METHODS, send)
         try:
             self._authorize(key, scope)

@@ -22,6 +22,7 @@ ORDER = {
         "files",
         "terminal",
         "progress",
+        "logs",
         "fingerprint",
         "cut_outs",
         "pictures",
@@ -58,6 +59,7 @@ ORDER = {
     "deploy": [
         "interfaces",
         "background",
+        "carried_context",
         "handles",
         "status",
         "characters",
