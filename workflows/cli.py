@@ -164,6 +164,13 @@ def generate(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise: the same seed gives the same image.")] = 0,
+    sampler: Annotated[
+        str | None, typer.Option(help="Sampler, such as euler_a or dpmpp_2m_karras. Default: the model's own.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps. Default: as configured.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(min=1, help="Weight of the prompt; 1 is none. Default: as configured.")
+    ] = None,
     url: Annotated[
         str | None, typer.Option(envvar=URL, help="Generate with the running service at this URL, not on this machine.")
     ] = None,
@@ -194,6 +201,9 @@ def generate(
         "word": word,
         "output": output or Path("picture.png"),
         **region,
+        "sampler": sampler,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
     }
     if url is not None:
         if overrides or config_file:

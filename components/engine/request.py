@@ -64,9 +64,15 @@ class Request:
         return self.width * self.height
 
     @property
+    def calls(self) -> int:
+        """U-Net calls: schedulers of second order make two a step, but one in the last."""
+        order: int = getattr(self.scheduler, "order", 1)
+        return order * (self.made_steps - 1) + 1
+
+    @property
     def cost(self) -> int:
-        """Pixel-steps."""
-        return self.pixels * self.made_steps
+        """Pixel-steps, of which every U-Net call counts one."""
+        return self.pixels * self.calls
 
 
 class Phase(StrEnum):

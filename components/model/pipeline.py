@@ -45,6 +45,7 @@ from components.model.official import official_scheduler
 from components.model.preview import shrink
 from components.model.prompt_conditioning import PromptConditioning, mask_size
 from components.model.redraw import LatentBlend, Pictures, Redraw, first_step, prepare_redraw, start_latents
+from components.model.schedulers import new_scheduler
 from components.model.shared_weights import share_weights
 from components.model.subjects import Subjects, stack_subjects, subjects_by_prompt, to_device
 from components.model.text import TextFeatures, encode_prompts, size_conditioning
@@ -320,6 +321,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         mask_scope: float | None = None,
         guidance: GuidanceConfig | None = None,
         eta: float = 0.0,
+        sampler: str | None = None,
         image: Pictures | None = None,
         mask_image: Pictures | None = None,
         strength: float = 0.8,
@@ -329,12 +331,14 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         """Generate one image a prompt.
 
         Args:
+            sampler: a name in `components.model.schedulers`, in place of the pipeline's scheduler.
             output_type: ``pil``, ``np`` [b, h, w, 3], ``pt`` [b, 3, h, w] (both in [0, 1]) or ``latent``.
             callback_on_step_end: called with (pipeline, step, timestep, {"latents", "masks"}); returns replacements.
             The other arguments are the fields of `GenerationRequest`.
 
         Raises:
             WordError: a prompt does not hold a subject's word.
+            ConfigError: ``sampler`` is unknown, or does not fit the noise schedule.
             ValueError: arguments that do not fit together.
         """
         request = GenerationRequest(
@@ -350,7 +354,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             mask_scope=mask_scope,
             guidance=guidance,
             eta=eta,
-            scheduler=self.scheduler,
+            scheduler=self.scheduler if sampler is None else new_scheduler(sampler, self.scheduler),
             image=image,
             mask_image=mask_image,
             strength=strength,
@@ -432,7 +436,9 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         """The conditioning of a request for images of ``size`` (height, width) in pixels."""
         device, dtype = self._execution_device, self.unet.dtype
         text = self._encode_text(request.prompts)
-        if request.guidance_scale > 1:
+        timestep_cond = self._timestep_cond(request.guidance_scale)
+        guided = request.guidance_scale > 1 and timestep_cond is None
+        if guided:
             text = self._encode_text(request.negative_prompts) + text
         time_ids = size_conditioning(size, (0, 0), size, len(text.tokens)).to(device, dtype)
         latent_size = (size[0] // self.vae_scale_factor, size[1] // self.vae_scale_factor)
@@ -441,10 +447,19 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             to_device(batch, device, dtype)
             for batch in stack_subjects(rows, partial(self._find_words, request.prompts), mask_size(latent_size))
         ]
-        no_subject = self.no_subject_tokens() if subjects and request.guidance_scale > 1 else None
+        no_subject = self.no_subject_tokens() if subjects and guided else None
         guidance, scale = request.guidance_or(self.guidance), request.guidance_scale
         region = None if redraw is None or redraw.mask is None else redraw.region(mask_size(latent_size))
-        return PromptConditioning(text, time_ids, latent_size, scale, subjects, no_subject, guidance, region)
+        settings = (scale, subjects, no_subject, guidance, region, timestep_cond)
+        return PromptConditioning(text, time_ids, latent_size, *settings)
+
+    def _timestep_cond(self, guidance_scale: float) -> Tensor | None:
+        """The embedding [1, d] of the guidance scale, for a U-Net that was distilled to take it as an input."""
+        width = self.unet.config.time_cond_proj_dim
+        if width is None:
+            return None
+        embedded = self.get_guidance_scale_embedding(torch.tensor([guidance_scale - 1.0]), embedding_dim=width)
+        return embedded.to(self._execution_device, self.unet.dtype)
 
     def decode(self, latents: Tensor, output_type: str = "pil", redraw: Redraw | None = None) -> Any:
         """Images of scaled latents [b, 4, h, w]; those of ``redraw`` keep its pixels outside its mask."""
