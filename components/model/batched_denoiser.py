@@ -98,7 +98,8 @@ class BatchedDenoiser:
         time_ids = torch.cat([c.time_ids[-c.batch_size :] for c in conditionings])
         latents = torch.cat([step_input.latents for step_input in inputs])
         with suppress(EarlyExit):
-            self._call_unet(latents, torch.cat([_timesteps(i) for i in inputs]), text, time_ids, context)
+            timesteps = torch.cat([_timesteps(i) for i in inputs])
+            self._call_unet(latents, timesteps, text, time_ids, _timestep_cond(inputs), context)
         _distribute(recorder, conditionings, conditionings)
 
     def _update_layout(self, conditionings: list[PromptConditioning]) -> BatchLayout:
@@ -139,7 +140,7 @@ class BatchedDenoiser:
         rows = [*guided, *inputs]
         latents = torch.cat([step_input.latents for step_input in rows])
         timesteps = torch.cat([_timesteps(step_input) for step_input in rows])
-        predicted = self._call_unet(latents, timesteps, layout.text, layout.time_ids, context)
+        predicted = self._call_unet(latents, timesteps, layout.text, layout.time_ids, _timestep_cond(rows), context)
         parts = list(predicted.split([step_input.conditioning.batch_size for step_input in rows]))
         unconditional = dict(zip((id(step_input) for step_input in guided), parts, strict=False))
         return [
@@ -148,12 +149,19 @@ class BatchedDenoiser:
         ]
 
     def _call_unet(
-        self, latents: Tensor, timesteps: Tensor, text: TextFeatures, time_ids: Tensor, context: SubjectContext | None
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        text: TextFeatures,
+        time_ids: Tensor,
+        timestep_cond: Tensor | None,
+        context: SubjectContext | None,
     ) -> Tensor:
         prediction: Tensor = self._unet(
             latents,
             timesteps,
             encoder_hidden_states=text.tokens,
+            timestep_cond=timestep_cond,
             cross_attention_kwargs=None if context is None else {"subject": context},
             added_cond_kwargs={"text_embeds": text.pooled, "time_ids": time_ids},
             return_dict=False,
@@ -182,6 +190,15 @@ def _guide(unconditional: Tensor | None, conditional: Tensor, scale: float) -> T
 
 def _timesteps(step_input: StepInput) -> Tensor:
     return step_input.timestep.expand(step_input.conditioning.batch_size).to(step_input.latents.device)
+
+
+def _timestep_cond(inputs: Sequence[StepInput]) -> Tensor | None:
+    """The embedded guidance scales of all rows; None for a U-Net that takes none."""
+    first = inputs[0].conditioning.timestep_cond
+    if first is None:
+        return None
+    conditionings = [step_input.conditioning for step_input in inputs]
+    return torch.cat([c.timestep_cond.expand(c.batch_size, -1) for c in conditionings if c.timestep_cond is not None])
 
 
 def _distribute(

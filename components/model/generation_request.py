@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from components.config import GuidanceConfig
+from components.model.redraw import Pictures
 from components.model.subjects import Subjects
 
 
@@ -28,10 +29,13 @@ class GenerationRequest:
         guidance: how influence masks are computed; the pipeline's by default.
         eta: of schedulers with that parameter.
         scheduler: a scheduler for this request alone; a copy of the pipeline's by default.
+        image: a picture to redraw, or one a prompt; its size is the default of ``height`` and ``width``.
+        mask_image: redraw it where this is white; outside, no pixel changes. By default all of it is redrawn.
+        strength: share of the steps that redraw ``image``, above 0, at most 1.
 
     Raises:
-        ValueError: ``negative_prompt`` or ``generator`` differs in length from ``prompt``, or ``mask_scope`` is no
-            share.
+        ValueError: ``negative_prompt`` or ``generator`` differs in length from ``prompt``, ``mask_scope`` or
+            ``strength`` is no share, or there is a mask but no image.
     """
 
     prompt: str | list[str]
@@ -47,6 +51,9 @@ class GenerationRequest:
     guidance: GuidanceConfig | None = None
     eta: float = 0.0
     scheduler: Any = None
+    image: Pictures | None = None
+    mask_image: Pictures | None = None
+    strength: float = 0.8
 
     def __post_init__(self) -> None:
         count = len(self.prompts)
@@ -56,6 +63,10 @@ class GenerationRequest:
             raise ValueError(f"generator: {len(self.generator)} for {count} prompts")
         if self.mask_scope is not None and not 0 < self.mask_scope <= 1:
             raise ValueError(f"mask_scope: {self.mask_scope} does not lie between 0 and 1")
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength: {self.strength} does not lie between 0 and 1")
+        if self.mask_image is not None and self.image is None:
+            raise ValueError("mask_image: give the image that it masks")
 
     @property
     def prompts(self) -> list[str]:
