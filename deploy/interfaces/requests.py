@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -81,6 +82,8 @@ class GenerationRequest:
     output: Output = field(default_factory=Output)
     #: Notes for the response about parameters that have no effect.
     notes: tuple[str, ...] = ()
+    #: See `components.model.generation_request.PromptOptions`. Stored only where it is set.
+    prompt_options: Annotated[dict[str, Any], Field(exclude_if=operator.not_)] = field(default_factory=dict)
 
     @property
     def unet_calls(self) -> int:

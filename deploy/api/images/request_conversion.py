@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from components.config import Config
 from components.errors import ConfigError, NotFoundError, WordError
+from components.model.prompt_weights import holds_word
 from components.model.schedulers import check_steps
-from components.model.words import find_word
 from components.provenance.image_files import Output
 from deploy.api.error_responses import ApiError
 from deploy.api.images.schema import SEEDS, BaseImageRequest, CharacterChoice, ImageRequest
@@ -29,7 +29,7 @@ async def resolve_request(
     check_model(body, model)
     prompt, chosen = await resolve_mentions(body.prompt, body.characters, characters, owner)
     subjects = [await _subject(choice, i, characters, owner) for i, choice in enumerate(chosen)]
-    if not all(find_word(prompt, subject.word) for subject in subjects):
+    if not all(holds_word(prompt, subject.word) for subject in subjects):
         raise WordError("the prompt must contain the character's target word as a whole word")
     return build_request(body, config, prompt, subjects, owner)
 
@@ -73,6 +73,7 @@ def build_request(
         mask_scope=body.mask_scope,
         owner=owner,
         scheduler=sampler,
+        prompt_options=body.prompt_options,
         output=Output(body.output_format, body.output_compression),
         notes=(*body.notes(), *_shared_word_notes(subjects)),
     )

@@ -1140,12 +1140,24 @@ export interface components {
              * @default []
              */
             characters?: components["schemas"]["CharacterChoice"][];
+            /** Clip Skip */
+            clip_skip?: number | null;
             /** Complexity */
             complexity?: ("low" | "medium" | "high") | null;
+            /** Crops Coords Top Left */
+            crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
             /** Frame Count */
             frame_count?: null;
             /** Frame Duration Ms */
             frame_duration_ms?: null;
+            /**
+             * Guidance Rescale
+             * @default 0
+             */
+            guidance_rescale?: number;
             /** Guidance Scale */
             guidance_scale?: number | null;
             /** Mask Scope */
@@ -1163,11 +1175,31 @@ export interface components {
              * @default 1
              */
             n?: number;
+            /** Negative Crops Coords Top Left */
+            negative_crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
+            /** Negative Original Size */
+            negative_original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Negative Prompt
              * @default
              */
             negative_prompt?: string;
+            /** Negative Target Size */
+            negative_target_size?: [
+                number,
+                number
+            ] | null;
+            /** Original Size */
+            original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Output Compression
              * @default 100
@@ -1186,6 +1218,11 @@ export interface components {
             partial_images?: number;
             /** Prompt */
             prompt: string;
+            /**
+             * Prompt Weighting
+             * @default false
+             */
+            prompt_weighting?: boolean;
             /**
              * Quality
              * @default auto
@@ -1227,6 +1264,11 @@ export interface components {
             style?: ("vivid" | "natural") | null;
             /** Svg */
             svg?: null;
+            /** Target Size */
+            target_size?: [
+                number,
+                number
+            ] | null;
             /** User */
             user?: string | null;
         };
@@ -1359,12 +1401,24 @@ export interface components {
              * @default []
              */
             characters?: components["schemas"]["CharacterChoice"][];
+            /** Clip Skip */
+            clip_skip?: number | null;
             /** Complexity */
             complexity?: ("low" | "medium" | "high") | null;
+            /** Crops Coords Top Left */
+            crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
             /** Frame Count */
             frame_count?: null;
             /** Frame Duration Ms */
             frame_duration_ms?: null;
+            /**
+             * Guidance Rescale
+             * @default 0
+             */
+            guidance_rescale?: number;
             /** Guidance Scale */
             guidance_scale?: number | null;
             /** Mask Scope */
@@ -1382,11 +1436,31 @@ export interface components {
              * @default 1
              */
             n?: number;
+            /** Negative Crops Coords Top Left */
+            negative_crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
+            /** Negative Original Size */
+            negative_original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Negative Prompt
              * @default
              */
             negative_prompt?: string;
+            /** Negative Target Size */
+            negative_target_size?: [
+                number,
+                number
+            ] | null;
+            /** Original Size */
+            original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Output Compression
              * @default 100
@@ -1405,6 +1479,11 @@ export interface components {
             partial_images?: number;
             /** Prompt */
             prompt: string;
+            /**
+             * Prompt Weighting
+             * @default false
+             */
+            prompt_weighting?: boolean;
             /**
              * Quality
              * @default auto
@@ -1447,6 +1526,11 @@ export interface components {
             style?: ("vivid" | "natural") | null;
             /** Svg */
             svg?: null;
+            /** Target Size */
+            target_size?: [
+                number,
+                number
+            ] | null;
             /** User */
             user?: string | null;
             webhook?: components["schemas"]["WebhookTarget"] | null;
@@ -4059,13 +4143,25 @@ export interface operations {
                         number,
                         number
                     ] | null)[];
+                    /** Clip Skip */
+                    clip_skip?: number | null;
                     /** Complexity */
                     complexity?: ("low" | "medium" | "high") | null;
+                    /** Crops Coords Top Left */
+                    crops_coords_top_left?: [
+                        number,
+                        number
+                    ] | null;
                     /**
                      * Face Strength
                      * @default 1
                      */
                     face_strength?: number;
+                    /**
+                     * Guidance Rescale
+                     * @default 0
+                     */
+                    guidance_rescale?: number;
                     /** Guidance Scale */
                     guidance_scale?: number | null;
                     /** Image */
@@ -4092,11 +4188,31 @@ export interface operations {
                      * @default 1
                      */
                     n?: number;
+                    /** Negative Crops Coords Top Left */
+                    negative_crops_coords_top_left?: [
+                        number,
+                        number
+                    ] | null;
+                    /** Negative Original Size */
+                    negative_original_size?: [
+                        number,
+                        number
+                    ] | null;
                     /**
                      * Negative Prompt
                      * @default
                      */
                     negative_prompt?: string;
+                    /** Negative Target Size */
+                    negative_target_size?: [
+                        number,
+                        number
+                    ] | null;
+                    /** Original Size */
+                    original_size?: [
+                        number,
+                        number
+                    ] | null;
                     /**
                      * Output Compression
                      * @default 100
@@ -4115,6 +4231,11 @@ export interface operations {
                     partial_images?: number;
                     /** Prompt */
                     prompt: string;
+                    /**
+                     * Prompt Weighting
+                     * @default false
+                     */
+                    prompt_weighting?: boolean;
                     /**
                      * Quality
                      * @default auto
@@ -4159,6 +4280,11 @@ export interface operations {
                     strength?: number;
                     /** Style */
                     style?: ("vivid" | "natural") | null;
+                    /** Target Size */
+                    target_size?: [
+                        number,
+                        number
+                    ] | null;
                     /** Target Word */
                     target_word?: string | null;
                     /** User */
