@@ -51,6 +51,7 @@ ORDER = {
         "evaluation",
         "registry",
         "pretraining",
+        "distillation",
         "rehearsal",
     ],
     "deploy": [
