@@ -1,7 +1,8 @@
 """The denoising engine: requests of one size are denoised together, one U-Net call a step, and join between steps.
 
 A request is queued, encoded once it is admitted, denoised in the lane of its size, and decoded. One thread encodes and
-denoises, a second one decodes. An error of one request does not affect the others.
+denoises, a second one decodes. An error of one request does not affect the others. Owners share each call: while
+several have work, requests of an owner beyond its share pause.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Engine:
 
     Args:
         pipeline: used by the engine alone; other code calls it through `beside`.
-        pixel_budget: largest number of pixels that are denoised together. A larger image is denoised alone.
+        pixel_budget: largest number of pixels of a U-Net call. A larger image is denoised alone.
         clock: the clock of deadlines, in seconds.
         max_queued: largest number of queued requests; unlimited by default.
         max_owned: largest number of queued requests of one owner; the anonymous owner ``""`` has no limit.
@@ -150,15 +151,13 @@ class Engine:
             self._state.join(future, state, self._pipeline.denoiser)
 
     def _step(self) -> None:
-        """One U-Net call for the next lane."""
-        chosen = self._state.next_lane()
-        if chosen is None:
+        call = self._state.next_call()
+        if call is None:
             return
-        lane, members = chosen
         started = self._clock()
-        failures = advance(lane.denoiser, [state for _, state in members])
-        self._state.count_step(self._clock() - started, members)
-        for (future, state), failure in zip(members, failures, strict=True):
+        failures = advance(call.lane.denoiser, [state for _, state in call.members])
+        self._state.count_step(self._clock() - started, call.members)
+        for (future, state), failure in zip(call.members, failures, strict=True):
             if failure is None:
                 self._report(future, state)
             if failure is not None or state.done:

@@ -9,7 +9,7 @@ from typing import Any
 
 from components.engine.future import ImageFuture
 from components.engine.request import ClosedError, DenoisingState, Phase
-from components.engine.request_queue import Lane, RequestQueue
+from components.engine.request_queue import Call, RequestQueue
 from components.engine.stats import Stats
 from components.engine.throughput import Throughput
 
@@ -72,11 +72,9 @@ class EngineState:
             self._queue.join(future, state, new_denoiser)
             self._last_progress = self._clock()
 
-    def next_lane(self) -> tuple[Lane, list[tuple[ImageFuture, DenoisingState]]] | None:
-        """The lane that makes the next step, and a copy of its members."""
+    def next_call(self) -> Call | None:
         with self._changed:
-            lane = self._queue.next_lane()
-            return None if lane is None else (lane, list(lane.members))
+            return self._queue.next_call()
 
     def count_step(self, seconds: float, members: Sequence[tuple[ImageFuture, DenoisingState]]) -> None:
         with self._changed:

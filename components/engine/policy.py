@@ -5,7 +5,7 @@ Which requests share a U-Net call (a lane) is decided in `components.engine.requ
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import TypeVar
 
 from components.engine.request import Phase
@@ -41,6 +41,41 @@ def deficit_round_robin(
 def fits(pixels: int, used: int, budget: int) -> bool:
     """Whether an image of ``pixels`` fits beside ``used`` pixels. An image of any size may be denoised alone."""
     return used == 0 or used + pixels <= budget
+
+
+def fits_beside(pixels: int, others: Collection[int], budget: int) -> bool:
+    """Whether the first image of an owner may be denoised although the budget is used up.
+
+    It may if the images of the other owners beyond their first can pause, that is, if a call with one image of each
+    owner keeps to the budget. An image above half of the budget counts as half: it makes calls of its own, which
+    alternate with the others.
+
+    Args:
+        others: pixels of one image of each other owner that is denoised.
+    """
+    return sum(min(each, budget // 2) for each in others) + pixels <= budget
+
+
+def fair_rows(held: Mapping[K, int], most: int, owners: int) -> dict[K, int]:
+    """How many images of each owner take part in a call, so that nobody is slowed down by another one's many.
+
+    The owners get equal numbers, as far as each has images. An owner whose images are the only ones in the call gets
+    all places if nobody else has work, and otherwise its share of them.
+
+    Args:
+        held: number of images of each owner that are denoised at the size of the call.
+        most: number of images that fit into a call.
+        owners: number of owners with images that are denoised, at any size.
+    """
+    if len(held) == 1:
+        return {owner: min(count, max(1, most // owners)) for owner, count in held.items()}
+    rows = dict.fromkeys(held, 0)
+    while True:
+        more = [owner for owner, count in held.items() if rows[owner] < count]
+        if sum(rows.values()) and (len(more) < 2 or sum(rows.values()) + len(more) > most):
+            return rows
+        for owner in more:
+            rows[owner] += 1
 
 
 def has_room(waiting: int, more: int, most: int | None) -> bool:

@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from components.engine.future import ImageFuture
-from components.engine.policy import deficit_round_robin, early_end, fits, has_room
+from components.engine.policy import deficit_round_robin, early_end, fair_rows, fits, fits_beside, has_room
 from components.engine.request import Denoiser, DenoisingState, ExcessError, FullError, Phase, Request, Size
 
-#: The unit of fair admission: an owner and a size.
+#: The unit of admission: an owner and a size. The flows of an owner share its turns.
 Flow = tuple[str, Size]
+Member = tuple[ImageFuture, DenoisingState]
 
 
 @dataclass
 class Lane:
-    """The requests of one size that are denoised together, and the denoiser with their cached keys and values."""
+    """The requests of one size, and the denoiser with the cached keys and values of those in its last call."""
 
     denoiser: Denoiser
-    members: list[tuple[ImageFuture, DenoisingState]] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
 
     @property
     def pixels(self) -> int:
         return sum(future.request.pixels for future, _ in self.members)
 
     @property
-    def owners(self) -> int:
-        return len({future.request.owner for future, _ in self.members})
+    def owners(self) -> Counter[str]:
+        """The number of members of each owner."""
+        return Counter(future.request.owner for future, _ in self.members)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A U-Net call: a lane, and those of its members that take part. The others pause."""
+
+    lane: Lane
+    members: list[Member]
+
+    @property
+    def pixels(self) -> int:
+        return sum(future.request.pixels for future, _ in self.members)
 
 
 class RequestQueue:
     """The waiting requests, and a lane for each size that is denoised.
 
     Args:
-        budget: largest number of pixels in all lanes together, see `components.engine.policy.fits`.
+        budget: largest number of pixels in a call, and in all lanes together except that owners without a request in
+            them may join others that have several, see `components.engine.policy.fits` and `fits_beside`.
         max_queued, max_owned: largest number of waiting requests, of all owners and of each named owner.
     """
 
@@ -74,20 +90,42 @@ class RequestQueue:
             raise FullError(f"{self._max_queued} pictures may be queued")
 
     def admit(self) -> ImageFuture | None:
-        """Remove the next request from the queue. If it does not fit, the queue waits: nothing overtakes it."""
+        """Remove the next request from the queue. If it does not fit, the queue waits: nothing overtakes it.
+
+        Only an owner without a request in the lanes may overtake others that have some.
+        """
         heads: dict[Flow, ImageFuture] = {}
         for future in self.waiting:
             heads.setdefault((future.request.owner, future.request.size), future)
         if not heads:
             return None
-        flow, credits = deficit_round_robin(
-            self._flow_credits, {flow: head.request.cost for flow, head in heads.items()}
-        )
+        flow, credits = self._next_flow(heads)
         if not fits(heads[flow].request.pixels, self.pixels, self.budget):
-            return None
+            denoised = self._largest_images()
+            newcomers = {flow: head for flow, head in heads.items() if flow[0] not in denoised}
+            if flow not in newcomers and newcomers:
+                flow, after = self._next_flow(newcomers)
+                credits = {each: credit for each, credit in self._flow_credits.items() if each not in after} | after
+            pixels = heads[flow].request.pixels
+            pausable = len(self.denoising) > len(denoised) or any(2 * each > self.budget for each in denoised.values())
+            if flow not in newcomers or not pausable or not fits_beside(pixels, denoised.values(), self.budget):
+                return None
         self._flow_credits = credits
         self.waiting.remove(heads[flow])
         return heads[flow]
+
+    def _next_flow(self, heads: dict[Flow, ImageFuture]) -> tuple[Flow, dict[Flow, float]]:
+        sizes = Counter(owner for owner, _ in heads)
+        costs = {flow: head.request.cost for flow, head in heads.items()}
+        return deficit_round_robin(self._flow_credits, costs, {flow: 1 / sizes[flow[0]] for flow in heads})
+
+    def _largest_images(self) -> dict[str, int]:
+        """The pixels of the largest image that is denoised of each owner."""
+        largest: dict[str, int] = {}
+        for future in self.denoising:
+            owner = future.request.owner
+            largest[owner] = max(largest.get(owner, 0), future.request.pixels)
+        return largest
 
     def join(self, future: ImageFuture, state: DenoisingState, new_denoiser: Callable[[], Denoiser]) -> None:
         """Put an admitted request into the lane of its size, with a new denoiser if the lane is new."""
@@ -96,14 +134,29 @@ class RequestQueue:
             self.lanes[size] = Lane(new_denoiser())
         self.lanes[size].members.append((future, state))
 
-    def next_lane(self) -> Lane | None:
-        """The lane that makes the next step; lanes share the pixel-steps in proportion to their owners."""
+    def next_call(self) -> Call | None:
+        """The next call. Lanes share the pixel-steps by their owners, each of whom counts once in all its lanes.
+
+        Within a call owners have equal shares. Of each owner, the requests that were admitted first take part.
+        """
         if not self.lanes:
             return None
-        costs = {size: lane.pixels for size, lane in self.lanes.items()}
-        owners = {size: lane.owners for size, lane in self.lanes.items()}
-        size, self._lane_credits = deficit_round_robin(self._lane_credits, costs, owners)
-        return self.lanes[size]
+        lanes_of = Counter(owner for lane in self.lanes.values() for owner in lane.owners)
+        calls = {size: self._call(lane, len(lanes_of)) for size, lane in self.lanes.items()}
+        weights = {size: sum(1 / lanes_of[owner] for owner in lane.owners) for size, lane in self.lanes.items()}
+        costs = {size: call.pixels for size, call in calls.items()}
+        size, self._lane_credits = deficit_round_robin(self._lane_credits, costs, weights)
+        return calls[size]
+
+    def _call(self, lane: Lane, owners: int) -> Call:
+        most = max(1, self.budget // lane.members[0][0].request.pixels)
+        left, members = fair_rows(lane.owners, most, owners), list[Member]()
+        for member in lane.members:
+            owner = member[0].request.owner
+            if left[owner]:
+                left[owner] -= 1
+                members.append(member)
+        return Call(lane, members)
 
     def release(self, future: ImageFuture) -> None:
         """Remove a request from its lane. An empty lane is removed with its denoiser."""

@@ -26,6 +26,10 @@ def begin(pipeline: Pipeline, request: Request) -> DenoisingState:
             mask_scope=request.mask_scope,
             eta=request.eta,
             scheduler=request.scheduler,
+            image=request.image,
+            mask_image=request.mask_image,
+            strength=request.strength,
+            **request.options,
         )
     )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from components.model.batched_denoiser import StepInput
 from components.model.prompt_conditioning import PromptConditioning
+from components.model.redraw import LatentBlend, Redraw
 
 
 class DenoisingState:
@@ -21,6 +22,9 @@ class DenoisingState:
         latents: noise [b, 4, h, w], scaled to the scheduler's first step.
         generator: of the noise that some schedulers add in every step; one, or one an image.
         eta: of schedulers with that parameter.
+        first: index of the scheduler's timestep at which denoising begins.
+        redraw: the pictures that are redrawn, if any.
+        blend: keeps the latents outside their mask.
     """
 
     def __init__(
@@ -30,8 +34,12 @@ class DenoisingState:
         latents: Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
         eta: float = 0.0,
+        first: int = 0,
+        redraw: Redraw | None = None,
+        blend: LatentBlend | None = None,
     ) -> None:
         self.conditioning, self.scheduler, self.latents = conditioning, scheduler, latents
+        self.redraw, self._first, self._blend = redraw, first, blend
         #: Number of steps that are done.
         self.step = 0
         #: Influence masks of every step so far, each [b, s, H, W]; empty without subjects.
@@ -42,7 +50,7 @@ class DenoisingState:
     @property
     def total(self) -> int:
         """Number of steps, the scheduler's timesteps: second-order schedulers have more than were requested."""
-        return len(self.scheduler.timesteps)
+        return len(self.scheduler.timesteps) - self._first
 
     @property
     def done(self) -> bool:
@@ -51,7 +59,7 @@ class DenoisingState:
     @property
     def timestep(self) -> Tensor:
         """The timestep of the next step."""
-        timestep: Tensor = self.scheduler.timesteps[self.step]
+        timestep: Tensor = self.scheduler.timesteps[self._first + self.step]
         return timestep
 
     def step_input(self) -> StepInput:
@@ -66,3 +74,5 @@ class DenoisingState:
         if self.conditioning.masks is not None:
             self.mask_history.append(self.conditioning.masks)
         self.step += 1
+        if self._blend is not None:
+            self.latents = self._blend(self.latents, self.scheduler, None if self.done else self.timestep)

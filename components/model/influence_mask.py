@@ -41,6 +41,12 @@ def normalize(average: Tensor, norm: Norm) -> Tensor:
     return min_max(average)
 
 
+def confine(average: Tensor, region: Tensor) -> Tensor:
+    """``average`` [b, 1, H, W] with its least value inside ``region`` (bool, of the same shape) everywhere outside."""
+    least = average.masked_fill(~region, torch.inf).amin((-2, -1), keepdim=True)
+    return torch.where(region, average, least)
+
+
 def select_scope(quantity: Tensor, scope: float, binary: bool = False) -> Tensor:
     """The influence mask [b, 1, H, W]: ``quantity`` at its largest positions, 0 elsewhere.
 

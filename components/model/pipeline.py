@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
@@ -40,15 +40,16 @@ from components.model.adapter import RealCustomAdapter
 from components.model.batched_denoiser import BatchedDenoiser
 from components.model.denoising_state import DenoisingState
 from components.model.face_tokens import face_tokens
-from components.model.generation_request import GenerationRequest
+from components.model.generation_request import CallOptions, GenerationRequest
 from components.model.official import official_scheduler
 from components.model.preview import shrink
 from components.model.prompt_conditioning import PromptConditioning, mask_size
+from components.model.redraw import LatentBlend, Pictures, Redraw, first_step, prepare_redraw, start_latents
+from components.model.request_text import encode_text, find_words, time_ids
+from components.model.schedulers import new_scheduler
 from components.model.shared_weights import share_weights
 from components.model.subjects import Subjects, stack_subjects, subjects_by_prompt, to_device
-from components.model.text import TextFeatures, encode_prompts, size_conditioning
 from components.model.vision import VisionEncoder
-from components.model.words import token_mask
 
 #: Written by `save_pretrained` before 0.2.0, with the guidance; the adapter was no registered component then.
 _RELEASE_0_1 = "realcustom.json"
@@ -307,7 +308,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
     @torch.no_grad()
     def __call__(  # type: ignore[override]
         self,
-        prompt: str | list[str],
+        prompt: str | list[str] | None = None,
         subjects: Subjects | None = None,
         negative_prompt: str | list[str] = "",
         num_inference_steps: int = 25,
@@ -319,18 +320,25 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         mask_scope: float | None = None,
         guidance: GuidanceConfig | None = None,
         eta: float = 0.0,
+        sampler: str | None = None,
+        image: Pictures | None = None,
+        mask_image: Pictures | None = None,
+        strength: float = 0.8,
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
         callback_on_step_end: Callable[[RealCustomPipeline, int, int, dict[str, Any]], dict[str, Any]] | None = None,
+        **options: Unpack[CallOptions],
     ) -> RealCustomOutput:
-        """Generate one image a prompt.
+        """Generate one image a prompt, or `num_images_per_prompt`.
 
         Args:
+            sampler: a name in `components.model.schedulers`, in place of the pipeline's scheduler.
             output_type: ``pil``, ``np`` [b, h, w, 3], ``pt`` [b, 3, h, w] (both in [0, 1]) or ``latent``.
             callback_on_step_end: called with (pipeline, step, timestep, {"latents", "masks"}); returns replacements.
             The other arguments are the fields of `GenerationRequest`.
 
         Raises:
             WordError: a prompt does not hold a subject's word.
+            ConfigError: ``sampler`` is unknown, or does not fit the noise schedule.
             ValueError: arguments that do not fit together.
         """
         request = GenerationRequest(
@@ -346,7 +354,11 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             mask_scope=mask_scope,
             guidance=guidance,
             eta=eta,
-            scheduler=self.scheduler,
+            scheduler=self.scheduler if sampler is None else new_scheduler(sampler, self.scheduler),
+            image=image,
+            mask_image=mask_image,
+            strength=strength,
+            **options,
         )
         state, denoiser = self.begin(request), self.denoiser()
         self._guidance_scale, self._interrupt = guidance_scale, False
@@ -372,18 +384,28 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             WordError: a prompt does not hold a subject's word.
             ValueError: arguments that do not fit together.
         """
-        default = self.default_sample_size * self.vae_scale_factor
-        conditioning = self._encode(request, (request.height or default, request.width or default))
+        size, count = self._size(request), request.count
         device, dtype = self._execution_device, self.unet.dtype
+        redraw = None
+        if request.image is not None:
+            redraw = prepare_redraw(self, request.image, request.mask_image, size, count, request.generator)
+        conditioning = self._encode(request, size, redraw)
         scheduler = request.scheduler or copy.deepcopy(self.scheduler)
         scheduler.set_timesteps(request.num_inference_steps, device=device)
         if request.latents is None:
-            shape = (len(request.prompts), self.unet.config.in_channels, *conditioning.size)
+            shape = (count, self.unet.config.in_channels, *conditioning.size)
             noise = randn_tensor(shape, request.generator, device, dtype)
         else:
             noise = request.latents.to(device)
-        latents = noise * scheduler.init_noise_sigma
-        return DenoisingState(conditioning, scheduler, latents, request.generator, request.eta)
+        if redraw is None:
+            latents = noise * scheduler.init_noise_sigma
+            return DenoisingState(conditioning, scheduler, latents, request.generator, request.eta)
+        first = first_step(request.num_inference_steps, request.strength) * scheduler.order
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(first)
+        latents = start_latents(redraw, noise, scheduler, first, request.strength)
+        blend = None if redraw.mask is None else LatentBlend(redraw, noise)
+        return DenoisingState(conditioning, scheduler, latents, request.generator, request.eta, first, redraw, blend)
 
     def denoiser(self) -> BatchedDenoiser:
         """Predicts the noise of several states of one size together, one U-Net call a step."""
@@ -394,33 +416,57 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         self, state: DenoisingState, output_type: Literal["pil", "np", "pt", "latent"] = "pil"
     ) -> RealCustomOutput:
         """Decode the images of a state whose steps are done."""
-        images = state.latents if output_type == "latent" else self.decode(state.latents, output_type)
+        images = state.latents if output_type == "latent" else self.decode(state.latents, output_type, state.redraw)
         if not state.mask_history:
             return RealCustomOutput(images, None, None)
         height, width = (side * self.vae_scale_factor for side in state.conditioning.size)
         masks = _mask_images(state.mask_history[-1], state.conditioning.subject_counts, (height, width))
         return RealCustomOutput(images, masks, torch.stack(state.mask_history))
 
-    def _encode(self, request: GenerationRequest, size: tuple[int, int]) -> PromptConditioning:
+    def _size(self, request: GenerationRequest) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        height = width = self.default_sample_size * self.vae_scale_factor
+        if request.image is not None:
+            one = request.image if isinstance(request.image, Image.Image | Tensor) else request.image[0]
+            height, width = self.image_processor.get_default_height_width(one)
+        return request.height or height, request.width or width
+
+    def _encode(
+        self, request: GenerationRequest, size: tuple[int, int], redraw: Redraw | None = None
+    ) -> PromptConditioning:
         """The conditioning of a request for images of ``size`` (height, width) in pixels."""
         device, dtype = self._execution_device, self.unet.dtype
-        text = self._encode_text(request.prompts)
-        if request.guidance_scale > 1:
-            text = self._encode_text(request.negative_prompts) + text
-        time_ids = size_conditioning(size, (0, 0), size, len(text.tokens)).to(device, dtype)
+        timestep_cond = self._timestep_cond(request.guidance_scale)
+        guided = request.guidance_scale > 1 and timestep_cond is None
+        pooling = self.adapter.conditioning.text_pooling if self.adapter is not None else "projected"
+        text = encode_text(self, request, guided, pooling)
         latent_size = (size[0] // self.vae_scale_factor, size[1] // self.vae_scale_factor)
-        rows = subjects_by_prompt(request.subjects, len(request.prompts))
+        by_prompt = subjects_by_prompt(request.subjects, len(request.prompts))
+        rows = [row for row in by_prompt for _ in range(request.num_images_per_prompt)]
         subjects = [
             to_device(batch, device, dtype)
-            for batch in stack_subjects(rows, partial(self._find_words, request.prompts), mask_size(latent_size))
+            for batch in stack_subjects(rows, partial(find_words, self, request), mask_size(latent_size))
         ]
-        no_subject = self.no_subject_tokens() if subjects and request.guidance_scale > 1 else None
-        guidance = request.guidance_or(self.guidance)
-        return PromptConditioning(text, time_ids, latent_size, request.guidance_scale, subjects, no_subject, guidance)
+        no_subject = self.no_subject_tokens() if subjects and guided else None
+        guidance, scale = request.guidance_or(self.guidance), request.guidance_scale
+        region = None if redraw is None or redraw.mask is None else redraw.region(mask_size(latent_size))
+        settings = (scale, subjects, no_subject, guidance, region, timestep_cond, request.guidance_rescale)
+        sizes = time_ids(request, size, guided).to(device, dtype)
+        return PromptConditioning(text, sizes, latent_size, *settings)
 
-    def decode(self, latents: Tensor, output_type: str = "pil") -> Any:
-        """Images of scaled latents [b, 4, h, w]."""
+    def _timestep_cond(self, guidance_scale: float) -> Tensor | None:
+        """The embedding [1, d] of the guidance scale, for a U-Net that was distilled to take it as an input."""
+        width = self.unet.config.time_cond_proj_dim
+        if width is None:
+            return None
+        embedded = self.get_guidance_scale_embedding(torch.tensor([guidance_scale - 1.0]), embedding_dim=width)
+        return embedded.to(self._execution_device, self.unet.dtype)
+
+    def decode(self, latents: Tensor, output_type: str = "pil", redraw: Redraw | None = None) -> Any:
+        """Images of scaled latents [b, 4, h, w]; those of ``redraw`` keep its pixels outside its mask."""
         pixels = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor, return_dict=False)[0]
+        if redraw is not None:
+            pixels = redraw.compose(pixels)
         return self.image_processor.postprocess(pixels, output_type=output_type)
 
     @torch.no_grad()
@@ -428,13 +474,6 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         """A small image of latents [1, 4, h, w] at any step, decoded from at most ``side`` latents each way."""
         image: Image.Image = self.decode(shrink(latents, side))[0]
         return image
-
-    def _encode_text(self, prompts: list[str]) -> TextFeatures:
-        pooling = self.adapter.conditioning.text_pooling if self.adapter is not None else "projected"
-        return encode_prompts(self, prompts, pooling)
-
-    def _find_words(self, prompts: list[str], image: int, word: str) -> Tensor:
-        return token_mask([self.tokenizer, self.tokenizer_2], prompts[image], word)
 
     def no_subject_tokens(self) -> Tensor:
         """Tokens [m, d] of a black image, which stand for "no subject" (image condition dropout of the paper).

@@ -17,6 +17,7 @@ from torch import Tensor
 from components.config import GuidanceConfig
 from components.model.influence_mask import (
     average_maps,
+    confine,
     multiply_self_attention,
     normalize,
     resolve_overlaps,
@@ -64,11 +65,14 @@ class PromptConditioning:
         text: of the b negative prompts and then the b prompts; of the prompts alone if ``guidance_scale`` is 1.
         time_ids: SDXL's size conditioning, as many rows as ``text``.
         size: (h, w) of the latents.
-        guidance_scale: scale of classifier-free guidance; 1 turns it off.
+        guidance_scale: scale of classifier-free guidance; 1 turns it off, and so does ``timestep_cond``.
         subjects: the first subjects of all images, their second subjects, and so on.
         no_subject: vision tokens [m, d] that stand for "no subject" in the unconditional rows; m divides every n. With
             ``guidance.absent`` "mean" their mean is used.
         guidance: how the masks are computed.
+        region: [b, 1, H, W], true where subjects may act; None is everywhere.
+        timestep_cond: the guidance scale [1, d] as an input of a U-Net that was distilled to need one call for it.
+        guidance_rescale: share of the rescaled guidance, 0 to 1.
     """
 
     def __init__(
@@ -80,11 +84,15 @@ class PromptConditioning:
         subjects: Sequence[SubjectBatch] = (),
         no_subject: Tensor | None = None,
         guidance: GuidanceConfig = GuidanceConfig(),
+        region: Tensor | None = None,
+        timestep_cond: Tensor | None = None,
+        guidance_rescale: float = 0.0,
     ) -> None:
         self.text, self.time_ids, self.size, self.guidance_scale = text, time_ids, size, guidance_scale
-        self.guidance = guidance
+        self.guidance, self.timestep_cond, self._region = guidance, timestep_cond, region
+        self.guidance_rescale = guidance_rescale
         #: Whether each image has an unconditional row.
-        self.guided = guidance_scale > 1
+        self.guided = guidance_scale > 1 and timestep_cond is None
         #: Number of images b.
         self.batch_size = len(text.tokens) // (2 if self.guided else 1)
         #: Cache keys of the text rows.
@@ -126,8 +134,16 @@ class PromptConditioning:
         average = average_maps(maps, self.mask_size, self.guidance.norm)
         if self.guidance.self_attention:
             average = multiply_self_attention(average, self.recorded.self_attention)
+        region = None
+        if self._region is not None:
+            region = self._region.repeat_interleave(len(self.subjects), 0)
+            average = confine(average, region)
         quantity = normalize(average, self.guidance.norm)
+        if region is not None:
+            quantity = quantity * region
         selected = select_scope(quantity, self.guidance.scope, self.guidance.binary)
+        if region is not None:
+            selected = selected * region
         masks = selected.unflatten(0, (self.batch_size, -1))[:, :, 0]
         for index, batch in enumerate(self.subjects):
             if batch.mask is not None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from components.model.schedulers import unet_calls
 from components.provenance.image_files import Output
 
 
@@ -80,6 +81,11 @@ class GenerationRequest:
     output: Output = field(default_factory=Output)
     #: Notes for the response about parameters that have no effect.
     notes: tuple[str, ...] = ()
+
+    @property
+    def unet_calls(self) -> int:
+        """U-Net calls of one image."""
+        return unet_calls(self.scheduler, self.steps)
 
     def without_revisions(self) -> GenerationRequest:
         """A copy that can be stored: when it is executed, its characters may have changed."""

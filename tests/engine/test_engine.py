@@ -129,6 +129,24 @@ def test_the_budget_limits_the_pixels_of_a_step(engine: Engine, pipeline: Counti
     assert all(call == ["large"] for call in pipeline.calls if "large" in call)
 
 
+def test_an_owner_with_many_requests_does_not_slow_down_one_with_few(
+    engine: Engine, pipeline: CountingPipeline
+) -> None:
+    pipeline.held = True
+    many = [engine.submit(asked("many", steps=8, seed=i, owner="many")) for i in range(12)]
+    until_called(pipeline, 1)
+    before = len(pipeline.calls)
+    few = engine.submit(asked("few", steps=8, seed=5, owner="few"))
+    pipeline.held = False
+    pipeline.let.release(1000)
+    assert value(few) == 40
+    assert [value(future) for future in many] == [8 * i for i in range(12)], "what paused goes on"
+    shared = [call for call in pipeline.calls if "few" in call]
+    assert shared == [["many", "few"]] * 8
+    assert pipeline.calls.index(shared[0]) <= before + 1, "it does not wait until one of the others is done"
+    assert max(map(len, pipeline.calls)) == 4
+
+
 def test_a_failing_request_fails_alone_wherever_it_fails(engine: Engine, pipeline: CountingPipeline) -> None:
     pipeline.held = True
     good = engine.submit(asked("good", steps=6, seed=2))

@@ -8,10 +8,12 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.engine.budget import best_batch
 from components.engine.future import ImageFuture
-from components.engine.policy import deficit_round_robin, early_end, fits
+from components.engine.policy import deficit_round_robin, early_end, fair_rows, fits
 from components.engine.request import AFTER, Phase, Request
 from components.engine.request_queue import RequestQueue
 
@@ -97,9 +99,9 @@ def test_large_images_do_not_starve_small_ones_nor_small_ones_large_ones() -> No
     while any(waiting.request.width == 64 for waiting in queue.waiting):
         while found := admitted(queue):
             admissions[found.request.width] += 1
-        lane = queue.next_lane()
-        assert lane is not None
-        queue.release(lane.members[0][0])
+        call = queue.next_call()
+        assert call is not None
+        queue.release(call.members[0][0])
     assert admissions[64] == 40 and 9 <= admissions[128] <= 11, "four small ones for each large one"
 
 
@@ -130,7 +132,8 @@ def test_nothing_overtakes_a_request_that_waits_for_room() -> None:
     queue.release(cheapest)
     large = admitted(queue)
     assert large is not None and large.request.owner == "b" and queue.pixels > queue.budget, "alone it always fits"
-    assert admitted(queue) is None
+    small = admitted(queue)
+    assert small is not None and small.request.owner == "a", "its calls alternate with those of the large one"
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -144,26 +147,76 @@ def test_the_budget_is_kept_and_every_request_is_served(seed: int) -> None:
     served = 0
     while not queue.empty:
         while admitted(queue):
-            assert queue.pixels <= queue.budget or len(queue.denoising) == 1
-        lane = queue.next_lane()
-        assert lane is not None
-        queue.release(rng.choice(lane.members)[0])
+            assert queue.pixels < 2 * queue.budget or len(queue.denoising) == 1
+        call = queue.next_call()
+        assert call is not None and (call.pixels <= queue.budget or len(call.members) == 1)
+        queue.release(rng.choice(call.members)[0])
         served += 1
     assert served == expected
 
 
-def test_lanes_share_the_steps_by_pixels_and_owners() -> None:
+def test_many_sizes_do_not_multiply_the_share_of_an_owner() -> None:
     queue = RequestQueue(budget=10**9)
-    queue.waiting = [future_of(request("a", 128)), future_of(request("a", 64)), future_of(request("b", 64))]
+    queue.waiting = [future_of(request("a", side)) for side in range(64, 640, 64)] + [future_of(request("b", 64))]
     while admitted(queue):
         pass
-    steps: Counter[tuple[int, int]] = Counter()
-    for _ in range(100):
-        lane = queue.next_lane()
-        assert lane is not None
-        steps[lane.members[0][0].request.size] += 1
-    # Two owners' call costs half of the large one's and has twice its weight.
-    assert steps[64, 64] == 4 * steps[128, 128]
+    pixel_steps: Counter[str] = Counter()
+    for _ in range(20_000):
+        call = queue.next_call()
+        assert call is not None
+        pixel_steps.update({future.request.owner: future.request.pixels for future, _ in call.members})
+    assert pixel_steps["b"] <= pixel_steps["a"] <= 3 * pixel_steps["b"]
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 40), min_size=1), st.integers(1, 16), st.integers(0, 3)
+)
+def test_owners_get_equal_numbers_of_the_rows_of_a_call(held: dict[str, int], most: int, elsewhere: int) -> None:
+    rows = fair_rows(held, most, len(held) + elsewhere)
+    assert rows.keys() == held.keys() and all(1 <= rows[owner] <= held[owner] for owner in held)
+    if len(held) == 1:
+        assert sum(rows.values()) == min(sum(held.values()), max(1, most // (1 + elsewhere)))
+    else:
+        assert sum(rows.values()) <= max(most, len(held))
+        for owner, count in rows.items():
+            others = max(rows[other] for other in held if other != owner)
+            assert count <= others or count == 1, "nobody gets more than another one who has as many or fewer"
+            assert count >= min(others, held[owner]), "who has images gets as many"
+
+
+def test_a_newcomer_does_not_wait_for_those_who_have_several() -> None:
+    queue = RequestQueue(budget=4 * 64 * 64)
+    queue.waiting = [future_of(request("greedy")) for _ in range(40)]
+    while admitted(queue):
+        pass
+    assert len(queue.denoising) == 4
+    newcomers = [future_of(request(owner)) for owner in ("b", "b", "c", "d", "e")]
+    queue.waiting += newcomers
+    joined = []
+    while (found := admitted(queue)) is not None:
+        joined.append(found)
+    assert [future.request.owner for future in joined] == ["b", "c", "d"], "one of each, as far as a call has places"
+    call = queue.next_call()
+    assert call is not None and call.pixels == queue.budget
+    assert sorted(future.request.owner for future, _ in call.members) == ["b", "c", "d", "greedy"]
+    first = next(future for future, _ in call.members if future.request.owner == "greedy")
+    assert first is queue.denoising[0], "of each owner the oldest goes on"
+    for future in joined:
+        queue.release(future)
+    call = queue.next_call()
+    assert call is not None and len(call.members) == 4, "alone again it has all places"
+
+
+def test_an_image_that_takes_the_whole_budget_does_not_hold_up_small_ones() -> None:
+    queue = RequestQueue(budget=4 * 64 * 64)
+    queue.waiting = [future_of(request("large", 512))]
+    assert admitted(queue) is not None
+    queue.waiting += [future_of(request("large", 512)), future_of(request("small"))]
+    small = admitted(queue)
+    assert small is not None and small.request.owner == "small"
+    assert admitted(queue) is None
+    calls = [queue.next_call() for _ in range(130)]
+    assert sum(call.pixels == 64 * 64 for call in calls if call is not None) >= 120
 
 
 def test_cancelled_and_expired_requests_leave_queue_and_lane() -> None:

@@ -1205,8 +1205,10 @@ export interface components {
             return_masks?: boolean;
             /** Safety Identifier */
             safety_identifier?: string | null;
+            /** Sampler */
+            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpm++" | "euler" | "euler_a" | "unipc" | "realcustom") | null;
+            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1422,8 +1424,10 @@ export interface components {
             return_masks?: boolean;
             /** Safety Identifier */
             safety_identifier?: string | null;
+            /** Sampler */
+            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpm++" | "euler" | "euler_a" | "unipc" | "realcustom") | null;
+            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1602,6 +1606,8 @@ export interface components {
             characters?: components["schemas"]["PanelCharacterField"][];
             /** Chosen */
             chosen?: string | null;
+            /** Guidance Scale */
+            guidance_scale?: number | null;
             /**
              * Hidden
              * @default false
@@ -1612,6 +1618,8 @@ export interface components {
              * @default
              */
             prompt?: string;
+            /** Sampler */
+            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1624,6 +1632,8 @@ export interface components {
              * @default auto
              */
             size?: string;
+            /** Steps */
+            steps?: number | null;
             /**
              * With Characters
              * @default true
@@ -1682,6 +1692,8 @@ export interface components {
              * @default []
              */
             characters?: components["schemas"]["PanelCharacterField"][];
+            /** Guidance Scale */
+            guidance_scale?: number | null;
             /**
              * Hidden
              * @default false
@@ -1692,6 +1704,8 @@ export interface components {
              * @default
              */
             prompt?: string;
+            /** Sampler */
+            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1704,6 +1718,8 @@ export interface components {
              * @default auto
              */
             size?: string;
+            /** Steps */
+            steps?: number | null;
             /**
              * With Characters
              * @default true
@@ -1750,6 +1766,8 @@ export interface components {
             etag: string;
             /** Event */
             event: number;
+            /** Guidance Scale */
+            guidance_scale: number | null;
             /** Hidden */
             hidden: boolean;
             /** Id */
@@ -1767,12 +1785,16 @@ export interface components {
             prompt: string;
             /** Revision */
             revision: number;
+            /** Sampler */
+            sampler: string | null;
             /** Seed */
             seed: number | null;
             /** Seed Locked */
             seed_locked: boolean;
             /** Size */
             size: string;
+            /** Steps */
+            steps: number | null;
             /** Takes */
             takes: components["schemas"]["TakeResponse"][];
             /** With Characters */
@@ -4112,8 +4134,10 @@ export interface operations {
                     return_masks?: boolean;
                     /** Safety Identifier */
                     safety_identifier?: string | null;
+                    /** Sampler */
+                    sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Scheduler */
-                    scheduler?: ("ddim" | "deis" | "dpm++" | "euler" | "euler_a" | "unipc" | "realcustom") | null;
+                    scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Seed */
                     seed?: number | null;
                     /**
