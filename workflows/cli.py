@@ -108,6 +108,12 @@ def train(preset: Preset = None, config_file: ConfigFile = None, overrides: Over
 
 
 @app.command()
+def distill(preset: Preset = None, config_file: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Distil the base model to an LCM-LoRA that generates in one to eight steps, on images of the toy world."""
+    _stage("distill", Settings(preset, config_file, overrides))
+
+
+@app.command()
 def register(
     adapter: Annotated[Path, typer.Option(metavar="DIR", help="Adapter directory: converted, or trained elsewhere.")],
     alias: Annotated[

@@ -52,6 +52,7 @@ ORDER = {
         "evaluation",
         "registry",
         "pretraining",
+        "distillation",
         "rehearsal",
     ],
     "deploy": [
