@@ -180,5 +180,5 @@ def _before_projection(hidden: Tensor, ids: list[int], end: int) -> Tensor:
 
 def _padded(values: list[T], begin: T, end: T, pad: T, tokenizer: CLIPTokenizer) -> list[T]:
     """A chunk's values between those of the special tokens, padded."""
-    row = [begin, *values, end]
+    row: list[T] = [begin, *values, end]
     return row + [pad] * (tokenizer.model_max_length - len(row))
