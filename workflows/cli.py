@@ -108,6 +108,12 @@ def train(preset: Preset = None, config_file: ConfigFile = None, overrides: Over
 
 
 @app.command()
+def distill(preset: Preset = None, config_file: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Distil the base model to an LCM-LoRA that generates in one to eight steps, on images of the toy world."""
+    _stage("distill", Settings(preset, config_file, overrides))
+
+
+@app.command()
 def register(
     adapter: Annotated[Path, typer.Option(metavar="DIR", help="Adapter directory: converted, or trained elsewhere.")],
     alias: Annotated[
@@ -164,6 +170,13 @@ def generate(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise: the same seed gives the same image.")] = 0,
+    sampler: Annotated[
+        str | None, typer.Option(help="Sampler, such as euler_a or dpmpp_2m_karras. Default: the model's own.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps. Default: as configured.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(min=1, help="Weight of the prompt; 1 is none. Default: as configured.")
+    ] = None,
     url: Annotated[
         str | None, typer.Option(envvar=URL, help="Generate with the running service at this URL, not on this machine.")
     ] = None,
@@ -194,6 +207,9 @@ def generate(
         "word": word,
         "output": output or Path("picture.png"),
         **region,
+        "sampler": sampler,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
     }
     if url is not None:
         if overrides or config_file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -52,7 +53,11 @@ class Client:
             boxes, masks: as in `Characters.create`.
         """
         fields: dict[str, Any] = {"prompt": prompt, "target_word": target_word, **box_field(boxes), **options}
-        form = {name: value for name, value in fields.items() if value is not None}
+        form = {
+            name: json.dumps(value) if isinstance(value, tuple | list) else value
+            for name, value in fields.items()
+            if value is not None
+        }
         sent = files("image", image) + mask_files(masks)
         return Pictures.of(self._transport.json("POST", "/v1/images/edits", data=form, files=sent))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,11 +16,13 @@ from deploy.api.authentication import AuthenticationMiddleware, openapi_security
 from deploy.api.body_limits import BodyLimits
 from deploy.api.characters.routes import character_routes
 from deploy.api.error_responses import install_error_handlers
+from deploy.api.fair_generator import FairGenerator
 from deploy.api.images.edit_routes import edit_routes
 from deploy.api.images.routes import image_routes
 from deploy.api.jobs.routes import job_routes
 from deploy.api.json_limits import JsonLimitMiddleware
 from deploy.api.middleware import BodySizeLimitMiddleware, UnexpectedErrorMiddleware
+from deploy.api.open_requests import OPEN_REQUESTS, OpenRequestsMiddleware
 from deploy.api.openapi import install_openapi
 from deploy.api.operations.routes import operation_routes
 from deploy.api.request_log import RequestLogMiddleware
@@ -59,6 +62,7 @@ def create_app(
         echo_request_id: answer with ``X-Request-Id``, unless a proxy in front does.
     """
     status, administration = status or ReplicaStatus(), administration or AdministrationService(config)
+    generator = FairGenerator(generator, config.serving, status)
     retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
     counter = UsageCounter(UsageStore(open_database(config.serving.store, config.serving.database)))
 
@@ -74,6 +78,8 @@ def create_app(
     app.add_middleware(BodySizeLimitMiddleware, max_bytes=limits.max_bytes)
     app.add_middleware(UsageMiddleware, counter=counter)
     if config.serving.access.keys == "required":
+        most = math.ceil(config.serving.owner_share * OPEN_REQUESTS)
+        app.add_middleware(OpenRequestsMiddleware, limit=most)
         app.add_middleware(AuthenticationMiddleware, config=config)
     app.add_middleware(UnexpectedErrorMiddleware)
     app.add_middleware(TimeoutMiddleware, seconds=config.serving.request_timeout_s, retry_after=retry_after)

@@ -24,6 +24,7 @@ from components.engine.request import ClosedError, ExpiredError, FullError, Phas
 from components.engine.stats import Stats
 from components.errors import ConfigError
 from components.jobs.job import Preview
+from components.model.generation_request import PromptOptions
 from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
@@ -176,6 +177,8 @@ class GenerationService:
             raise ReplicaDiedError("the generator made no progress with it", error.alone) from None
         except ClosedError:
             raise UnavailableError("a part of the service is being restarted; try again") from None
+        except ConfigError as error:  # an option that this model does not have
+            raise UnsupportedRequestError(str(error), str(error).partition(":")[0]) from None
         except ExpiredError:
             raise TimeLimitError("the images were not done in time; try again later", self._retry_after_s) from None
         finally:
@@ -217,9 +220,10 @@ class GenerationService:
                 subjects=subjects,
                 mask_scope=request.mask_scope,
                 scheduler=self._scheduler(request.scheduler),
+                options=PromptOptions(**request.prompt_options),  # type: ignore[typeddict-item]
                 owner=request.owner,
                 deadline=deadline,
-                preview_every=max(1, request.steps // (previews + 1)) if previews else 0,
+                preview_every=max(1, request.unet_calls // (previews + 1)) if previews else 0,
             )
             for seed in request.seeds
         ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from components.model.schedulers import unet_calls
 from components.provenance.image_files import Output
 
 
@@ -80,11 +82,18 @@ class GenerationRequest:
     output: Output = field(default_factory=Output)
     #: Notes for the response about parameters that have no effect.
     notes: tuple[str, ...] = ()
+    #: See `components.model.generation_request.PromptOptions`. Stored only where it is set.
+    prompt_options: Annotated[dict[str, Any], Field(exclude_if=operator.not_)] = field(default_factory=dict)
+
+    @property
+    def unet_calls(self) -> int:
+        """U-Net calls of one image."""
+        return unet_calls(self.scheduler, self.steps)
 
     @property
     def pixel_steps(self) -> int:
-        """Width x height x steps of all images."""
-        return self.width * self.height * self.steps * len(self.seeds)
+        """Width x height x calls of the U-Net of all images."""
+        return self.width * self.height * self.unet_calls * len(self.seeds)
 
     def without_revisions(self) -> GenerationRequest:
         """A copy that can be stored: when it is executed, its characters may have changed."""

@@ -54,6 +54,7 @@ ORDER = {
         "evaluation",
         "registry",
         "pretraining",
+        "distillation",
         "rehearsal",
     ],
     "deploy": [

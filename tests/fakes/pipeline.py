@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from components.config import Config
-from components.errors import ArtifactError, RegistryError, WordError
+from components.errors import ArtifactError, ConfigError, RegistryError, WordError
 from components.model.generation_request import GenerationRequest
 from components.model.naming import Naming
 
@@ -62,6 +62,7 @@ class FakePipeline:
         self.compiled = False
         #: The scheduler of each request.
         self.schedulers: list[Any] = []
+        self.requests: list[GenerationRequest] = []
         self.scheduler = DDIMScheduler()
 
     @property
@@ -83,6 +84,9 @@ class FakePipeline:
 
     def begin(self, request: GenerationRequest) -> FakeState:
         self.schedulers.append(request.scheduler)
+        self.requests.append(request)
+        if (request.clip_skip or 0) > 11:
+            raise ConfigError("clip_skip: this model's text encoders can skip 0 to 11 layers")
         (prompt,), height, width, steps = request.prompts, request.height, request.width, request.num_inference_steps
         own: list[Any] = list(request.subjects or ())  # type: ignore[arg-type]
         if any(subject.word not in prompt.split()[:READ_WORDS] for subject in own):

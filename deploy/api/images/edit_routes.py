@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 
 from components.config import Config
 from components.errors import DataError, WordError
-from components.model.words import find_word
+from components.model.prompt_weights import holds_word
 from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
@@ -69,7 +69,7 @@ def _check_request(body: EditRequest, config: Config, model: str, owner: str) ->
     """
     check_model(body, model)
     word = body.target_word or ""
-    if word and not find_word(body.prompt, word):
+    if word and not holds_word(body.prompt, word):
         raise ApiError(400, _NO_WORD, "target_word", "target_word_not_in_prompt")
     return build_request(body, config, body.prompt, [], owner)
 

@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Sequence
 
 from components.config import Config
-from components.errors import NotFoundError, WordError
-from components.model.words import find_word
+from components.errors import ConfigError, NotFoundError, WordError
+from components.model.prompt_weights import holds_word
+from components.model.schedulers import check_steps
 from components.provenance.image_files import Output
 from deploy.api.error_responses import ApiError
 from deploy.api.images.schema import SEEDS, BaseImageRequest, CharacterChoice, ImageRequest
@@ -28,7 +29,7 @@ async def resolve_request(
     check_model(body, model)
     prompt, chosen = await resolve_mentions(body.prompt, body.characters, characters, owner)
     subjects = [await _subject(choice, i, characters, owner) for i, choice in enumerate(chosen)]
-    if not all(find_word(prompt, subject.word) for subject in subjects):
+    if not all(holds_word(prompt, subject.word) for subject in subjects):
         raise WordError("the prompt must contain the character's target word as a whole word")
     return build_request(body, config, prompt, subjects, owner)
 
@@ -53,6 +54,11 @@ def build_request(
     steps = body.steps or config.sampling.steps
     if steps > config.serving.max_steps:
         raise ApiError(400, f"steps: at most {config.serving.max_steps}", "steps", "too_large")
+    sampler = body.sampler or body.scheduler
+    try:
+        check_steps(sampler, steps)
+    except ConfigError as error:
+        raise ApiError(400, str(error), "steps", "too_large") from None
     width, height = _parse_size(body.size, config)
     seed = secrets.randbelow(SEEDS) if body.seed is None else body.seed
     return GenerationRequest(
@@ -66,7 +72,8 @@ def build_request(
         subjects=tuple(subjects),
         mask_scope=body.mask_scope,
         owner=owner,
-        scheduler=body.scheduler,
+        scheduler=sampler,
+        prompt_options=body.prompt_options,
         output=Output(body.output_format, body.output_compression),
         notes=(*body.notes(), *_shared_word_notes(subjects)),
     )

@@ -1174,12 +1174,24 @@ export interface components {
              * @default []
              */
             characters?: components["schemas"]["CharacterChoice"][];
+            /** Clip Skip */
+            clip_skip?: number | null;
             /** Complexity */
             complexity?: ("low" | "medium" | "high") | null;
+            /** Crops Coords Top Left */
+            crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
             /** Frame Count */
             frame_count?: null;
             /** Frame Duration Ms */
             frame_duration_ms?: null;
+            /**
+             * Guidance Rescale
+             * @default 0
+             */
+            guidance_rescale?: number;
             /** Guidance Scale */
             guidance_scale?: number | null;
             /** Mask Scope */
@@ -1197,11 +1209,31 @@ export interface components {
              * @default 1
              */
             n?: number;
+            /** Negative Crops Coords Top Left */
+            negative_crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
+            /** Negative Original Size */
+            negative_original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Negative Prompt
              * @default
              */
             negative_prompt?: string;
+            /** Negative Target Size */
+            negative_target_size?: [
+                number,
+                number
+            ] | null;
+            /** Original Size */
+            original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Output Compression
              * @default 100
@@ -1221,6 +1253,11 @@ export interface components {
             /** Prompt */
             prompt: string;
             /**
+             * Prompt Weighting
+             * @default false
+             */
+            prompt_weighting?: boolean;
+            /**
              * Quality
              * @default auto
              * @enum {string}
@@ -1239,8 +1276,10 @@ export interface components {
             return_masks?: boolean;
             /** Safety Identifier */
             safety_identifier?: string | null;
+            /** Sampler */
+            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpm++" | "euler" | "euler_a" | "unipc" | "realcustom") | null;
+            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1259,6 +1298,11 @@ export interface components {
             style?: ("vivid" | "natural") | null;
             /** Svg */
             svg?: null;
+            /** Target Size */
+            target_size?: [
+                number,
+                number
+            ] | null;
             /** User */
             user?: string | null;
         };
@@ -1391,12 +1435,24 @@ export interface components {
              * @default []
              */
             characters?: components["schemas"]["CharacterChoice"][];
+            /** Clip Skip */
+            clip_skip?: number | null;
             /** Complexity */
             complexity?: ("low" | "medium" | "high") | null;
+            /** Crops Coords Top Left */
+            crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
             /** Frame Count */
             frame_count?: null;
             /** Frame Duration Ms */
             frame_duration_ms?: null;
+            /**
+             * Guidance Rescale
+             * @default 0
+             */
+            guidance_rescale?: number;
             /** Guidance Scale */
             guidance_scale?: number | null;
             /** Mask Scope */
@@ -1414,11 +1470,31 @@ export interface components {
              * @default 1
              */
             n?: number;
+            /** Negative Crops Coords Top Left */
+            negative_crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
+            /** Negative Original Size */
+            negative_original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Negative Prompt
              * @default
              */
             negative_prompt?: string;
+            /** Negative Target Size */
+            negative_target_size?: [
+                number,
+                number
+            ] | null;
+            /** Original Size */
+            original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Output Compression
              * @default 100
@@ -1438,6 +1514,11 @@ export interface components {
             /** Prompt */
             prompt: string;
             /**
+             * Prompt Weighting
+             * @default false
+             */
+            prompt_weighting?: boolean;
+            /**
              * Quality
              * @default auto
              * @enum {string}
@@ -1456,8 +1537,10 @@ export interface components {
             return_masks?: boolean;
             /** Safety Identifier */
             safety_identifier?: string | null;
+            /** Sampler */
+            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpm++" | "euler" | "euler_a" | "unipc" | "realcustom") | null;
+            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1477,6 +1560,11 @@ export interface components {
             style?: ("vivid" | "natural") | null;
             /** Svg */
             svg?: null;
+            /** Target Size */
+            target_size?: [
+                number,
+                number
+            ] | null;
             /** User */
             user?: string | null;
             webhook?: components["schemas"]["WebhookTarget"] | null;
@@ -1636,6 +1724,8 @@ export interface components {
             characters?: components["schemas"]["PanelCharacterField"][];
             /** Chosen */
             chosen?: string | null;
+            /** Guidance Scale */
+            guidance_scale?: number | null;
             /**
              * Hidden
              * @default false
@@ -1646,6 +1736,8 @@ export interface components {
              * @default
              */
             prompt?: string;
+            /** Sampler */
+            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1658,6 +1750,8 @@ export interface components {
              * @default auto
              */
             size?: string;
+            /** Steps */
+            steps?: number | null;
             /**
              * With Characters
              * @default true
@@ -1716,6 +1810,8 @@ export interface components {
              * @default []
              */
             characters?: components["schemas"]["PanelCharacterField"][];
+            /** Guidance Scale */
+            guidance_scale?: number | null;
             /**
              * Hidden
              * @default false
@@ -1726,6 +1822,8 @@ export interface components {
              * @default
              */
             prompt?: string;
+            /** Sampler */
+            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1738,6 +1836,8 @@ export interface components {
              * @default auto
              */
             size?: string;
+            /** Steps */
+            steps?: number | null;
             /**
              * With Characters
              * @default true
@@ -1784,6 +1884,8 @@ export interface components {
             etag: string;
             /** Event */
             event: number;
+            /** Guidance Scale */
+            guidance_scale: number | null;
             /** Hidden */
             hidden: boolean;
             /** Id */
@@ -1801,12 +1903,16 @@ export interface components {
             prompt: string;
             /** Revision */
             revision: number;
+            /** Sampler */
+            sampler: string | null;
             /** Seed */
             seed: number | null;
             /** Seed Locked */
             seed_locked: boolean;
             /** Size */
             size: string;
+            /** Steps */
+            steps: number | null;
             /** Takes */
             takes: components["schemas"]["TakeResponse"][];
             /** With Characters */
@@ -4104,13 +4210,25 @@ export interface operations {
                         number,
                         number
                     ] | null)[];
+                    /** Clip Skip */
+                    clip_skip?: number | null;
                     /** Complexity */
                     complexity?: ("low" | "medium" | "high") | null;
+                    /** Crops Coords Top Left */
+                    crops_coords_top_left?: [
+                        number,
+                        number
+                    ] | null;
                     /**
                      * Face Strength
                      * @default 1
                      */
                     face_strength?: number;
+                    /**
+                     * Guidance Rescale
+                     * @default 0
+                     */
+                    guidance_rescale?: number;
                     /** Guidance Scale */
                     guidance_scale?: number | null;
                     /** Image */
@@ -4137,11 +4255,31 @@ export interface operations {
                      * @default 1
                      */
                     n?: number;
+                    /** Negative Crops Coords Top Left */
+                    negative_crops_coords_top_left?: [
+                        number,
+                        number
+                    ] | null;
+                    /** Negative Original Size */
+                    negative_original_size?: [
+                        number,
+                        number
+                    ] | null;
                     /**
                      * Negative Prompt
                      * @default
                      */
                     negative_prompt?: string;
+                    /** Negative Target Size */
+                    negative_target_size?: [
+                        number,
+                        number
+                    ] | null;
+                    /** Original Size */
+                    original_size?: [
+                        number,
+                        number
+                    ] | null;
                     /**
                      * Output Compression
                      * @default 100
@@ -4161,6 +4299,11 @@ export interface operations {
                     /** Prompt */
                     prompt: string;
                     /**
+                     * Prompt Weighting
+                     * @default false
+                     */
+                    prompt_weighting?: boolean;
+                    /**
                      * Quality
                      * @default auto
                      * @enum {string}
@@ -4179,8 +4322,10 @@ export interface operations {
                     return_masks?: boolean;
                     /** Safety Identifier */
                     safety_identifier?: string | null;
+                    /** Sampler */
+                    sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Scheduler */
-                    scheduler?: ("ddim" | "deis" | "dpm++" | "euler" | "euler_a" | "unipc" | "realcustom") | null;
+                    scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Seed */
                     seed?: number | null;
                     /**
@@ -4202,6 +4347,11 @@ export interface operations {
                     strength?: number;
                     /** Style */
                     style?: ("vivid" | "natural") | null;
+                    /** Target Size */
+                    target_size?: [
+                        number,
+                        number
+                    ] | null;
                     /** Target Word */
                     target_word?: string | null;
                     /** User */

@@ -7,8 +7,8 @@ from alembic import op
 
 from components.migrations.additions import add_missing_columns, create_missing
 
-revision = "r0003"
-down_revision = "r0002"
+revision = "r0004"
+down_revision = "r0003"
 additive = True
 
 
