@@ -11,6 +11,7 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from components.access.audit import AuditLog
 from components.config import Config
 from components.database import open_database
 from components.jobs.job import Job, JobUpdate, NewJob, State
@@ -53,6 +54,7 @@ class JobService:
             give_up_s=limits.give_up_s,
         )
         self._worker = JobWorker(queue, generator, limits)
+        self._audit, self._audit_days = AuditLog(engine), config.serving.access.audit_days
         webhooks = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
         self._webhooks = WebhookSender(webhooks, WebhookSettingsStore(engine), limits)
         self._submitted = asyncio.Event()
@@ -117,6 +119,7 @@ class JobService:
 
     async def _sweep(self) -> bool:
         await asyncio.to_thread(self._store.sweep, self._limits.keep_s)
+        await asyncio.to_thread(self._audit.expire, self._audit_days)
         return False
 
     async def _wait_for_work(self) -> None:
