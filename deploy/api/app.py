@@ -13,6 +13,7 @@ from components.access.usage import UsageStore
 from components.config import Config
 from components.database import open_database
 from deploy.administration.service import AdministrationService
+from deploy.api.admin.routes import admin_routes
 from deploy.api.audit_recorder import AuditRecorder
 from deploy.api.authentication import AuthenticationMiddleware, openapi_security
 from deploy.api.body_limits import BodyLimits
@@ -98,6 +99,7 @@ def create_app(
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=security)
     app.include_router(story_routes(config, model, stories, jobs, status), dependencies=security)
     app.include_router(history_routes(stories), dependencies=security)
+    app.include_router(admin_routes(config, administration, jobs, counter, audit), dependencies=security)
     app.include_router(usage_routes(administration, counter), dependencies=security)
     app.include_router(studio_routes())
     install_openapi(app)
