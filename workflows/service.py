@@ -50,10 +50,14 @@ def generate_image(
     seed: int = 0,
     box: Box | None = None,
     mask: Path | None = None,
+    image: Path | None = None,
+    image_mask: Path | None = None,
+    strength: float = 0.8,
 ) -> None:
     """Generate ``prompt`` into ``output`` with the service: with its ``characters``, or the subject of ``reference``.
 
-    ``box`` and ``mask`` say where the subject of the reference is.
+    ``box`` and ``mask`` say where the subject of the reference is. An ``image`` is redrawn where ``image_mask`` is
+    transparent.
 
     Raises:
         DataError: both are given, or ``output`` is not named as a PNG, JPEG or WebP file.
@@ -64,10 +68,17 @@ def generate_image(
     if reference is not None and characters:
         raise DataError("reference: give a reference or characters, not both")
     with connect(url) as client:
-        if reference is not None:
+        chosen = [Choice(find(client, who).id, word) for who in characters]
+        if image is not None:
+            if box is not None or mask is not None:
+                raise DataError("box, mask: cut the subject of the reference out beforehand: --image takes neither")
+            references, named = ([], None) if reference is None else ([reference], word)
+            pictures = client.redraw(
+                image, prompt, image_mask, strength, chosen, references, named, seed=seed, output_format=kind
+            )
+        elif reference is not None:
             pictures = client.edit(reference, prompt, word, [box], [mask], seed=seed, output_format=kind)
         else:
-            chosen = [Choice(find(client, who).id, word) for who in characters]
             pictures = client.generate(prompt, chosen, seed=seed, output_format=kind)
     with replacing_file(output) as partial:
         pictures[0].save(partial)
