@@ -19,7 +19,6 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from components.characters.character_rows import CharacterRows
-from components.characters.tables import TABLES
 from components.config import Config
 from components.database import open_database
 from components.errors import RegistryError
@@ -58,7 +57,7 @@ class GatewayDeployment:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         serving, jobs = self._config.serving, cast(Jobs, RemoteHandle(self._jobs))
-        rows = CharacterRows(open_database(serving.store, serving.database, TABLES))
+        rows = CharacterRows(open_database(serving.store, serving.database))
         characters = cast(Characters, RemoteCharacters(self._characters, rows))
         generator = cast(Generator, RemoteGenerator(self._generator))
         status = cast(ReplicaStatus, RemoteHandle(self._status))

@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from components.access.key import KeyLimits, Scope
-from components.access.store import TABLES as KEY_TABLES
 from components.access.store import KeyStore
 from components.characters.store import CharacterStore
 from components.config import Config
@@ -27,7 +26,6 @@ from components.jobs.job import State
 from components.jobs.queue import JobQueue
 from components.jobs.result_files import ResultFiles
 from components.jobs.store import JobStore
-from components.jobs.tables import TABLES as JOB_TABLES
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.registry import decisions, model_signature, promotion, tracking, versions
@@ -179,7 +177,7 @@ def test_characters_are_read_and_changed(config: Config) -> None:
 
 
 def test_jobs_are_read_and_worked_on(release: Path) -> None:
-    engine, results = open_database(release / "store", None, JOB_TABLES), ResultFiles(release / "store" / "jobs")
+    engine, results = open_database(release / "store", None), ResultFiles(release / "store" / "jobs")
     store = JobStore(engine, results, max_queued=100)
     queued, running, cancelled, failed, done = store.page(owner="alice")
     states = [job.state for job in (queued, running, cancelled, failed, done)]
@@ -196,7 +194,7 @@ def test_jobs_are_read_and_worked_on(release: Path) -> None:
 
 
 def test_keys_are_read(release: Path) -> None:
-    store = KeyStore(open_database(release / "store", None, KEY_TABLES))
+    store = KeyStore(open_database(release / "store", None))
     laptop, operator, lost = store.all()
     assert (laptop.owner, laptop.limits) == ("alice", KeyLimits(60, 10**9))
     assert laptop.scopes == {Scope.IMAGES, Scope.JOBS_READ}

@@ -13,7 +13,7 @@ import typer
 
 from components import __version__
 from components.config import presets as known_presets
-from workflows import character, key, story, webhook
+from workflows import character, database, key, story, webhook
 from workflows.entry import launch, log_to_stderr, one_line_errors
 from workflows.options import ConfigFile, Overrides, Preset, Settings
 from workflows.service import URL, generate_image
@@ -26,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(key.app, name="key")
+app.add_typer(database.app, name="database")
 app.add_typer(character.app, name="character")
 app.add_typer(story.app, name="story")
 app.add_typer(webhook.app, name="webhook")
@@ -174,6 +175,13 @@ def generate(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise: the same seed gives the same image.")] = 0,
+    sampler: Annotated[
+        str | None, typer.Option(help="Sampler, such as euler_a or dpmpp_2m_karras. Default: the model's own.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps. Default: as configured.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(min=1, help="Weight of the prompt; 1 is none. Default: as configured.")
+    ] = None,
     url: Annotated[
         str | None, typer.Option(envvar=URL, help="Generate with the running service at this URL, not on this machine.")
     ] = None,
@@ -209,6 +217,9 @@ def generate(
         "image": image,
         "image_mask": image_mask,
         "strength": 0.8 if strength is None else strength,
+        "sampler": sampler,
+        "steps": steps,
+        "guidance_scale": guidance_scale,
     }
     if url is not None:
         if overrides or config_file:

@@ -13,9 +13,10 @@ from components.cut_outs import cut_out
 from components.data.decode import decode_mask, decode_picture, decode_with_alpha
 from components.data.region import find_mask
 from components.data.schema import Box
-from components.errors import DataError, WordError
+from components.errors import ConfigError, DataError, WordError
 from components.files import replacing_file
 from components.model.naming import WordNamer
+from components.model.schedulers import NAMES, check_steps
 from components.model.subjects import Subject
 from components.model.words import require_word
 from components.registry import versions
@@ -33,6 +34,9 @@ def run(
     image: Path | None = None,
     image_mask: Path | None = None,
     strength: float = 0.8,
+    sampler: str | None = None,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
 ) -> None:
     """Generate ``prompt`` into ``output``, with the subject of ``reference`` in the place of ``word``.
 
@@ -44,11 +48,20 @@ def run(
     Without ``word`` it is detected by the reference, or generated and inserted into the prompt (one-step mode); it is
     printed.
 
+    ``sampler`` is a name in `components.model.schedulers`; it, ``steps`` and ``guidance_scale`` take the place of the
+    model's and the configuration's.
+
     Raises:
+        ConfigError: ``sampler`` is unknown, does not fit the model, or has fewer than ``steps`` steps.
         WordError: ``word`` is not in the prompt, or there is no reference.
         DataError: the reference cannot be read.
         RegistryError: the registry has no such version.
     """
+    sampling = {"num_inference_steps": steps, "guidance_scale": guidance_scale}
+    arguments = config.sampling.arguments | {name: value for name, value in sampling.items() if value is not None}
+    if sampler not in (None, *NAMES):
+        raise ConfigError(f"sampler: choose one of {', '.join(NAMES)}")
+    check_steps(sampler, arguments["num_inference_steps"])
     if reference is None and word is not None:
         raise WordError("word needs a reference: give an image of the subject that it names")
     if word is not None:
@@ -67,7 +80,8 @@ def run(
     result = pipeline(
         prompt,
         subjects=subject,
-        **config.sampling.arguments | redraw,
+        **arguments | redraw,
+        sampler=sampler,
         generator=torch.Generator().manual_seed(seed),
     )
     with replacing_file(output) as partial:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from components.access.key import ApiKey, KeyLimits, Scope
 from components.access.limits import DAY_S, UsageLedger
-from components.access.store import TABLES, KeyStore
+from components.access.store import KeyStore
 from components.config import Config
 from components.database import open_database
 from components.errors import ConfigError
@@ -79,7 +79,7 @@ def create(config: Config, owner: str, name: str, scopes: str, limits: KeyLimits
 
 
 def show(config: Config) -> None:
-    engine = open_database(config.serving.store, config.serving.database, TABLES)
+    engine = open_database(config.serving.store, config.serving.database)
     spent = UsageLedger(engine).spent()
     now = time.time()
     columns = ("owner", "name", "scopes", "limits", "today", "state")
@@ -113,7 +113,7 @@ def read_scopes(text: str) -> list[Scope]:
 
 
 def _store(config: Config) -> KeyStore:
-    return KeyStore(open_database(config.serving.store, config.serving.database, TABLES))
+    return KeyStore(open_database(config.serving.store, config.serving.database))
 
 
 def _state(key: ApiKey, now: float) -> str:

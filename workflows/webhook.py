@@ -13,7 +13,6 @@ from rich.text import Text
 from components.access.store import check_owner
 from components.config import Config
 from components.database import open_database
-from components.jobs.tables import TABLES
 from components.jobs.webhook_settings import WebhookSettingsStore
 from workflows.entry import launch
 from workflows.options import ConfigFile, Overrides, Preset, Settings
@@ -100,4 +99,4 @@ def show(config: Config) -> None:
 
 
 def _store(config: Config) -> WebhookSettingsStore:
-    return WebhookSettingsStore(open_database(config.serving.store, config.serving.database, TABLES))
+    return WebhookSettingsStore(open_database(config.serving.store, config.serving.database))

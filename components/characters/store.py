@@ -25,7 +25,7 @@ from components.characters.character import (
 from components.characters.character_files import CharacterFiles, belongs
 from components.characters.character_rows import CharacterRows
 from components.characters.sweep import sweep
-from components.characters.tables import TABLES, new_id
+from components.characters.tables import new_id
 from components.characters.target_word import TargetWord
 from components.characters.upgrade import upgrade
 from components.cut_outs import cut_out_with_face
@@ -50,7 +50,7 @@ class CharacterStore:
         Raises:
             ConfigError: ``place`` is a URL that cannot be opened, or is given without a database.
         """
-        self.engine, self.objects = open_database(place, database, TABLES), open_object_store(place)
+        self.engine, self.objects = open_database(place, database), open_object_store(place)
         self._rows, self._files = CharacterRows(self.engine), CharacterFiles(self.objects)
         upgrade(self.engine, self.objects)
 

@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
     steps: int
     guidance_scale: float
     negative_prompt: str
+    sampler: str
     scheduler: str
     mask_scope: float
     return_masks: bool

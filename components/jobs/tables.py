@@ -63,6 +63,7 @@ jobs = sa.Table(
     sa.Index("jobs_by_state", "state", "owner"),
     sa.Index("jobs_by_webhook", "webhook_state", "webhook_at"),
     sa.Index("jobs_by_collector", "collector", "state"),
+    sa.Index("jobs_by_end", "ended"),
 )
 #: The latest preview of each picture of a running job.
 previews = sa.Table(

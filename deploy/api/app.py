@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fastapi import FastAPI
 
 from components.config import Config
@@ -9,11 +11,13 @@ from deploy.api.authentication import AuthenticationMiddleware, openapi_security
 from deploy.api.body_limits import BodyLimits
 from deploy.api.characters.routes import character_routes
 from deploy.api.error_responses import install_error_handlers
+from deploy.api.fair_generator import FairGenerator
 from deploy.api.images.edit_routes import edit_routes
 from deploy.api.images.routes import image_routes
 from deploy.api.jobs.routes import job_routes
 from deploy.api.json_limits import JsonLimitMiddleware
 from deploy.api.middleware import BodySizeLimitMiddleware, UnexpectedErrorMiddleware
+from deploy.api.open_requests import OPEN_REQUESTS, OpenRequestsMiddleware
 from deploy.api.openapi import install_openapi
 from deploy.api.operations.routes import operation_routes
 from deploy.api.request_metrics import RequestMetrics, RequestMetricsMiddleware
@@ -45,6 +49,7 @@ def create_app(
         status: the reports of the replicas; by default an empty one.
     """
     status = status or ReplicaStatus()
+    generator = FairGenerator(generator, config.serving, status)
     retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
     app = FastAPI(title="RealCustom Studio")
     # The middleware added last is the outermost.
@@ -52,6 +57,8 @@ def create_app(
     app.add_middleware(JsonLimitMiddleware, max_values=limits.max_values)
     app.add_middleware(BodySizeLimitMiddleware, max_bytes=limits.max_bytes)
     if config.serving.access.keys == "required":
+        most = math.ceil(config.serving.owner_share * OPEN_REQUESTS)
+        app.add_middleware(OpenRequestsMiddleware, limit=most)
         app.add_middleware(AuthenticationMiddleware, config=config)
     app.add_middleware(UnexpectedErrorMiddleware)
     app.add_middleware(TimeoutMiddleware, seconds=config.serving.request_timeout_s, retry_after=retry_after)

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocketClose
 
 from components.access import key as keys
 from components.access.limits import RateLimiter, UsageLedger
-from components.access.store import TABLES, KeyStore
+from components.access.store import KeyStore
 from components.config import Config
 from components.database import open_database
 from components.errors import ConfigError, RealCustomError
@@ -85,7 +85,7 @@ class AuthenticationMiddleware:
 
     def __init__(self, app: ASGIApp, config: Config) -> None:
         self._app = app
-        engine = open_database(config.serving.store, config.serving.database, TABLES)
+        engine = open_database(config.serving.store, config.serving.database)
         access = config.serving.access
         self._keys = KeyCache(KeyStore(engine), access.refresh_s, access.stale_s)
         self._usage, self._rates = UsageLedger(engine), RateLimiter()

@@ -49,7 +49,7 @@ class Caller:
         limit = None if self.key is None else self.key.limits.pixel_steps_per_day
         if self.key is None or limit is None:
             return None
-        amount = request.width * request.height * request.made_steps * len(request.seeds)
+        amount = request.width * request.height * request.unet_calls * len(request.seeds)
         if amount > limit:
             raise ApiError(400, f"this is {amount:,} pixel-steps, and the key has {limit:,} a day", code="beyond_quota")
         return Cost(self.key.id, amount, limit)

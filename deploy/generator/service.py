@@ -222,7 +222,7 @@ class GenerationService:
                 scheduler=self._scheduler(request.scheduler),
                 owner=request.owner,
                 deadline=deadline,
-                preview_every=max(1, request.made_steps // (previews + 1)) if previews else 0,
+                preview_every=max(1, request.unet_calls // (previews + 1)) if previews else 0,
             )
             for seed in request.seeds
         ]

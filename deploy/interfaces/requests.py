@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter
 
+from components.model.schedulers import unet_calls
 from components.provenance.image_files import Output
 
 #: The content of a file; base64 in payloads of stored jobs.
@@ -128,6 +129,11 @@ class GenerationRequest:
     def made_steps(self) -> int:
         """The steps of one image that are made: an image is redrawn in a share of them."""
         return self.steps if self.redraw is None else int(self.steps * self.redraw.strength)
+
+    @property
+    def unet_calls(self) -> int:
+        """U-Net calls of one image."""
+        return unet_calls(self.scheduler, self.made_steps)
 
     def without_revisions(self) -> GenerationRequest:
         """A copy that can be stored: when it is executed, its characters may have changed."""

@@ -17,7 +17,6 @@ from components.jobs.job import Job, JobUpdate, NewJob, State
 from components.jobs.queue import JobQueue
 from components.jobs.result_files import ResultFiles
 from components.jobs.store import JobStore
-from components.jobs.tables import TABLES
 from components.jobs.webhook_queue import WebhookQueue
 from components.jobs.webhook_settings import WebhookSettingsStore
 from components.object_store import below, open_object_store
@@ -43,7 +42,7 @@ class JobService:
 
     def __init__(self, config: Config, generator: Generator) -> None:
         limits = self._limits = config.serving.jobs
-        engine = open_database(config.serving.store, config.serving.database, TABLES)
+        engine = open_database(config.serving.store, config.serving.database)
         results = ResultFiles(below(config.serving.store, "jobs"))
         self._store = JobStore(engine, results, limits.max_queued, max_owned=limits.max_queued_per_owner)
         queue = JobQueue(

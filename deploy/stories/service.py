@@ -15,15 +15,12 @@ import sqlalchemy as sa
 
 from components.access.limits import RequestId
 from components.characters.store import CharacterStore
-from components.characters.tables import TABLES as CHARACTERS
 from components.config import Config
 from components.content import input_check
 from components.database import open_database
 from components.history.generation import Generation, NewGeneration
-from components.history.store import TABLES as HISTORY
 from components.history.store import HistoryStore
 from components.jobs.result_files import ResultFiles
-from components.jobs.tables import TABLES as JOBS
 from components.object_store import below, open_object_store
 from components.stories.export.book import make_book
 from components.stories.export.comic import write_cbz, write_pictures
@@ -35,7 +32,6 @@ from components.stories.panel_plan import PanelPlan
 from components.stories.store import Deleted, StoryStore
 from components.stories.stored_responses import find_response, store_response
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
-from components.stories.tables import TABLES
 from components.stories.takes import PendingTake, TakeStore
 from deploy.background import poll, repeat
 
@@ -50,7 +46,7 @@ class StoryService:
 
     def __init__(self, config: Config) -> None:
         place = config.serving.store
-        self._engine = open_database(place, config.serving.database, (*CHARACTERS, *JOBS, *TABLES, *HISTORY))
+        self._engine = open_database(place, config.serving.database)
         limits, self._jobs = config.serving.stories, config.serving.jobs
         self._stories = StoryStore(self._engine, limits)
         results = ResultFiles(below(place, "jobs"))

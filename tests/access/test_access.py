@@ -33,12 +33,12 @@ NOON = 1_700_000_000.0 - 1_700_000_000.0 % DAY_S + DAY_S / 2
 
 @pytest.fixture
 def engine(tmp_path: Path, database: str) -> sa.Engine:
-    return open_database(tmp_path, database, TABLES)
+    return open_database(tmp_path, database)
 
 
 @pytest.fixture
 def local(tmp_path: Path) -> sa.Engine:
-    return open_database(tmp_path, None, TABLES)
+    return open_database(tmp_path, None)
 
 
 class StillClock(Clock):
@@ -191,7 +191,7 @@ def test_what_is_spent_is_bounded_and_comes_back(engine: sa.Engine) -> None:
 
 
 def test_gateways_that_charge_at_the_same_time_do_not_overspend(tmp_path: Path, database: str) -> None:
-    ledgers = [UsageLedger(open_database(tmp_path, database, TABLES), StillClock()) for _ in range(4)]
+    ledgers = [UsageLedger(open_database(tmp_path, database), StillClock()) for _ in range(4)]
 
     def charge(number: int) -> bool:
         return ledgers[number % 4].charge("a", 10, limit=95) is not None
@@ -313,7 +313,7 @@ def test_keys_are_made_listed_and_revoked(here: Path) -> None:
     made = runner.invoke(app, ["key", "create", "--owner", "ada", "--name", "laptop", *limits, *place])
     assert made.exit_code == 0, made.output
     text = made.stdout.strip()
-    store = KeyStore(open_database(here / "kept", None, TABLES))
+    store = KeyStore(open_database(here / "kept", None))
     (key,) = store.all()
     assert is_key(text, key.digest) and made.stdout.count("\n") == 1, "stdout is the key and nothing else"
     assert key.scopes == {s for s in Scope if s not in (Scope.METRICS, Scope.ADMIN)}

@@ -29,6 +29,7 @@ ALLOWED = {
     # A command, and the component that it calls
     "batch": "tables of prompts",
     "character": "characters",
+    "database": "the database of the service",
     "generate": "images of prompts",
     "key": "API keys",
     "story": "stories",

@@ -27,6 +27,7 @@ ORDER = {
         "pictures",
         "precision",
         "cluster",
+        "migrations",
         "database",
         "object_store",
         "face_detector",

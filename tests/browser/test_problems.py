@@ -8,7 +8,7 @@ import httpx
 from playwright.sync_api import Browser, Page, Route, expect
 
 from components.access.key import KeyLimits, Scope
-from components.access.store import TABLES, KeyStore
+from components.access.store import KeyStore
 from components.config import Config
 from components.database import open_database
 from tests.browser.screens import opened, settle
@@ -17,7 +17,7 @@ from tests.fakes.service_process import running
 
 
 def made_key(config: Config, **limits: int) -> str:
-    store = KeyStore(open_database(config.serving.store, config.serving.database, TABLES))
+    store = KeyStore(open_database(config.serving.store, config.serving.database))
     _, secret = store.create("ann", "studio", frozenset({Scope.ADMIN}), KeyLimits(**limits))
     return secret
 

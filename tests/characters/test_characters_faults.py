@@ -20,7 +20,7 @@ from components.characters.store import CharacterStore
 from components.characters.tables import characters
 from components.config import PACKAGE_ROOT
 from components.config.section import Place
-from components.database import open_database
+from components.database import connect_database, open_database
 from components.object_store import LocalObjectStore, open_object_store
 from components.pictures import to_png
 from tests.fakes.characters_process import MODEL, colors_of
@@ -129,7 +129,8 @@ def test_killed_processes_leave_rows_that_can_be_trusted(tmp_path: Path) -> None
 def test_an_earlier_release_s_characters_go_on(place: Place, database: str) -> None:
     """Without owners and revisions, their pictures numbered and their faces in a file."""
     objects, identifier, faceless = open_object_store(place), "char-" + "1" * 28, "char-" + "2" * 28
-    engine = open_database(Path(place) if isinstance(place, Path) else place, database, [_OLD])
+    engine = connect_database(Path(place) if isinstance(place, Path) else place, database)
+    _OLD.create(engine)
     row = {"created": 5.0, "name": "Rob", "description": "a robot", "target_word": "robot", "advice": ["Closer."]}
     with engine.begin() as connection:
         connection.execute(_OLD.insert().values(id=identifier, pictures=2, **row))
@@ -166,9 +167,9 @@ def test_an_earlier_release_s_characters_go_on(place: Place, database: str) -> N
 
 
 def test_missing_columns_are_added_once(database: str, tmp_path: Path) -> None:
-    open_database(tmp_path, database, [_OLD])
+    _OLD.create(connect_database(tmp_path, database))
     for _ in range(2):
-        engine = open_database(tmp_path, database, [characters])
+        engine = open_database(tmp_path, database)
     with engine.connect() as connection:
         found = sa.inspect(connection)
         names = [column["name"] for column in found.get_columns("characters")]

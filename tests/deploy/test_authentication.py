@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from components.access.key import KeyLimits, Scope, new_key
 from components.access.limits import UsageLedger
-from components.access.store import TABLES, KeyStore
+from components.access.store import KeyStore
 from components.config import PACKAGE_ROOT, Config, load_config
 from components.database import open_database
 from components.errors import ConfigError
@@ -70,7 +70,7 @@ class Service:
         return {"Authorization": f"Bearer {text}"}
 
     def spent(self) -> list[int]:
-        engine = open_database(self.config.serving.store, None, TABLES)
+        engine = open_database(self.config.serving.store, None)
         return list(UsageLedger(engine).spent().values())
 
 
@@ -91,7 +91,7 @@ def service(config: Config) -> Iterator[Service]:
         app = create_app(config, model, characters, generator, jobs, cast(Stories, None))
         return TestClient(app, raise_server_exceptions=False)
 
-    store = KeyStore(open_database(config.serving.store, None, TABLES))
+    store = KeyStore(open_database(config.serving.store, None))
     yield Service(config, store, generator, gateway(), gateway)
 
 
@@ -343,7 +343,7 @@ def test_a_queue_that_is_full_costs_nothing(service: Service, monkeypatch: pytes
 
 
 def test_the_official_client_is_told_what_to_do(config: Config) -> None:
-    store = KeyStore(open_database(config.serving.store, None, TABLES))
+    store = KeyStore(open_database(config.serving.store, None))
     _, text = store.create("ada", "x", [Scope.IMAGES], KeyLimits(pixel_steps_per_day=SMALL))
     _, other = store.create("ada", "x", [Scope.METRICS])
     with running(config) as url:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from components.access.key import KeyLimits, Scope
 from components.access.limits import UsageLedger
-from components.access.store import TABLES, KeyStore
+from components.access.store import KeyStore
 from components.config import Config, load_config
 from components.content import ContentError
 from components.database import open_database
@@ -40,7 +40,7 @@ class Service:
     """A running service that requires keys, with a client whose key has a daily limit."""
 
     def __init__(self, config: Config, url: str, limit: int) -> None:
-        self._engine = open_database(config.serving.store, None, TABLES)
+        self._engine = open_database(config.serving.store, None)
         _, key = KeyStore(self._engine).create("ada", "test", [Scope.ADMIN], KeyLimits(pixel_steps_per_day=limit))
         time.sleep(config.serving.access.refresh_s)
         self.client = httpx.Client(base_url=url, timeout=30, headers={"Authorization": f"Bearer {key}"})

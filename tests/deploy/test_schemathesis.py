@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
 from components.access.key import KeyLimits, Scope
-from components.access.store import TABLES, KeyStore
+from components.access.store import KeyStore
 from components.config import load_config
 from components.database import open_database
 from deploy.api.app import create_app
@@ -55,7 +55,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
     characters = CharacterService(config)
     generator = GenerationService(FakePipeline(), characters, namer=FakeNamer)
     app = create_app(config, MODEL, characters, generator, JobService(config, generator), StoryService(config))
-    _, key = KeyStore(open_database(store, None, TABLES)).create("ada", "test", [Scope.ADMIN], KeyLimits())
+    _, key = KeyStore(open_database(store, None)).create("ada", "test", [Scope.ADMIN], KeyLimits())
     return Service(app, {"Authorization": f"Bearer {key}"})
 
 

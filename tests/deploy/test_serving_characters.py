@@ -19,10 +19,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from starlette.testclient import TestClient
 
 from components.access.key import KeyLimits, Scope
-from components.access.store import TABLES, KeyStore
+from components.access.store import KeyStore
 from components.characters import candidates
 from components.characters.character_rows import CharacterRows
-from components.characters.tables import TABLES as CHARACTER_TABLES
 from components.config import PACKAGE_ROOT, Config, load_config
 from components.database import open_database
 from components.face_detector import FaceDetector
@@ -369,7 +368,7 @@ class Handle:
 def test_the_gateway_reads_rows_itself_and_leaves_the_rest_to_the_part(config: Config) -> None:
     part = CharacterService(config)
     handle = Handle(part)
-    rows = CharacterRows(open_database(config.serving.store, config.serving.database, CHARACTER_TABLES))
+    rows = CharacterRows(open_database(config.serving.store, config.serving.database))
     near = cast(CharacterService, RemoteCharacters(cast(Any, handle), rows))
     client = client_of(config, near, GenerationService(FakePipeline(), part))
     created = create(client, "red", name="Rob")
@@ -402,7 +401,7 @@ def test_pages_hold_together(client: TestClient) -> None:
 def keyed(config: Config) -> tuple[TestClient, KeyStore]:
     access = config.serving.access.model_copy(update={"keys": "required", "refresh_s": 0.01})
     config = config.model_copy(update={"serving": config.serving.model_copy(update={"access": access})})
-    store = KeyStore(open_database(config.serving.store, config.serving.database, TABLES))
+    store = KeyStore(open_database(config.serving.store, config.serving.database))
     return client_of(config), store
 
 

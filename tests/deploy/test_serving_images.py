@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from components.config import Config, load_config
 from components.errors import ConfigError
 from components.model.official import official_scheduler
-from components.model.schedulers import SCHEDULERS
+from components.model.schedulers import SAMPLERS
 from components.provenance.image_files import MACHINE_MADE, NAMESPACE, ModelName
 from components.provenance.manifests import picture_writer
 from components.stories.mention_syntax import find_mentions, replace_mentions
@@ -188,11 +188,24 @@ def test_the_answer_names_the_version_that_drew(client: TestClient) -> None:
 # --- schedulers
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_a_scheduler_is_made_for_each_picture(client: TestClient, pipeline: FakePipeline, name: str) -> None:
-    assert generate(client, scheduler=name, n=2).status_code == 200
+@pytest.mark.parametrize("field", ["sampler", "scheduler"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_scheduler_is_made_for_each_picture(
+    client: TestClient, pipeline: FakePipeline, name: str, field: str
+) -> None:
+    assert generate(client, **{field: name}, n=2, steps=4).status_code == 200
     first, second = pipeline.schedulers
-    assert type(first) is type(second) is SCHEDULERS[name] and first is not second
+    assert type(first) is type(second) is SAMPLERS[name].kind and first is not second
+    assert SAMPLERS[name].settings.items() <= first.config.items()
+
+
+def test_sampler_and_scheduler_are_one_field(client: TestClient, pipeline: FakePipeline) -> None:
+    assert generate(client, sampler="heun", scheduler="heun").status_code == 200
+    refused = generate(client, sampler="heun", scheduler="euler")
+    assert refused.status_code == 400 and "another name" in error(refused)["message"]
+    too_many = generate(client, sampler="lcm", steps=51)
+    assert too_many.status_code == 400 and error(too_many)["param"] == "steps"
+    assert len(pipeline.schedulers) == 1
 
 
 def test_without_a_name_the_models_own_scheduler_draws(client: TestClient, pipeline: FakePipeline) -> None:

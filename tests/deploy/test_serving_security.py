@@ -29,7 +29,7 @@ from starlette.testclient import TestClient
 
 from components.access.key import KeyLimits, Scope
 from components.access.limits import UsageLedger
-from components.access.store import TABLES, KeyStore
+from components.access.store import KeyStore
 from components.config import Config, ContentConfig, load_config
 from components.content import ContentCheck, NudityCheck, input_check, output_check
 from components.database import open_database
@@ -383,7 +383,7 @@ def test_what_is_asked_for_and_sent_is_in_no_log(
     overrides = ["serving.access.keys=required", "serving.access.refresh_s=0.01", "serving.max_upload_bytes=300000"]
     overrides += ["serving.jobs.tick_s=0.05", "serving.jobs.lease_s=0.5", "serving.jobs.max_attempts=1"]
     config = load_config("tiny", [f"serving.store={tmp_path}/kept", *overrides])
-    _, text = KeyStore(open_database(config.serving.store, None, TABLES)).create("ada", "x", [Scope.ADMIN])
+    _, text = KeyStore(open_database(config.serving.store, None)).create("ada", "x", [Scope.ADMIN])
     caplog.set_level(logging.INFO)
     caplog.set_level(logging.WARNING, "httpx")  # the test's own client
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "fastapi", "starlette", "deploy", "components"):
@@ -488,7 +488,7 @@ def test_a_job_that_the_policy_refuses_fails_and_shows_nothing(config: Config) -
 def test_what_was_drawn_and_refused_stays_charged(tmp_path: Path) -> None:
     overrides = ["serving.access.keys=required", "serving.access.refresh_s=0.01", f"serving.store={tmp_path}/kept"]
     config = load_config("tiny", overrides)
-    engine = open_database(config.serving.store, None, TABLES)
+    engine = open_database(config.serving.store, None)
     _, text = KeyStore(engine).create("ada", "x", [Scope.IMAGES], KeyLimits(pixel_steps_per_day=10**6))
     client = TestClient(service(config, outputs=nothing_passes)[0], headers={"Authorization": f"Bearer {text}"})
     assert draw(client).status_code == 400

@@ -9,12 +9,11 @@ from pathlib import Path
 from components.database import open_database
 from components.jobs.queue import JobQueue
 from components.jobs.result_files import ResultFiles
-from components.jobs.tables import TABLES
 
 
 def main(database: str, directory: str, mode: str) -> None:
     """Finish every job there is (``drain``), or keep one for ever (``hold``); print what was claimed."""
-    engine = open_database(Path(directory), database, TABLES)
+    engine = open_database(Path(directory), database)
     queue = JobQueue(engine, ResultFiles(Path(directory)), lease_s=0.5 if mode == "hold" else 60, max_attempts=3)
     print("ready", flush=True)
     sys.stdin.readline()

@@ -8,16 +8,14 @@ from pathlib import Path
 from components.config import StoriesConfig
 from components.database import open_database
 from components.jobs.result_files import ResultFiles
-from components.jobs.tables import TABLES as JOBS
 from components.object_store import open_object_store
-from components.stories.tables import TABLES
 from components.stories.takes import TakeStore
 
 
 def main(database: str, directory: str) -> None:
     """Collect every job that has ended."""
     place = Path(directory)
-    engine = open_database(place, database, (*JOBS, *TABLES))
+    engine = open_database(place, database)
     takes = TakeStore(engine, open_object_store(place), ResultFiles(place / "jobs"), StoriesConfig())
     print("ready", flush=True)
     sys.stdin.readline()

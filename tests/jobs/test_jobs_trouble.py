@@ -9,12 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateColumn
 
 from components.access.limits import Cost, QuotaError, UsageLedger
-from components.access.store import TABLES as KEY_TABLES
 from components.database import open_database
 from components.jobs.job import JobProgress, Lease
 from components.jobs.queue import JobQueue
 from components.jobs.store import JobStore
-from components.jobs.tables import TABLES, jobs
+from components.jobs.tables import jobs
 from tests.fixtures.job_stores import LEASE_S, JobStores, database, stores
 
 __all__ = ["database", "stores"]
@@ -142,7 +141,7 @@ def test_jobs_of_an_earlier_release_are_gone_on_with(tmp_path: Path, database: s
         for name in added:
             values.pop(name, None)
         connection.execute(jobs.insert().values(values))
-    engine = open_database(tmp_path, database, (*TABLES, *KEY_TABLES))
+    engine = open_database(tmp_path, database)
     stores = JobStores(tmp_path, database)
     lease = claimed(stores)
     assert lease.job == values["id"] and lease.attempt == 1

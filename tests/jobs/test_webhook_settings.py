@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 from components.database import open_database
 from components.errors import ConfigError
 from components.jobs.signing import read_secrets
-from components.jobs.tables import TABLES
 from components.jobs.webhook_settings import WebhookSettings, WebhookSettingsStore
 from tests.fixtures.job_stores import JobStores, database, stores
 from workflows.cli import app
@@ -22,7 +21,7 @@ RECEIVER = "https://hooks.example"
 
 @pytest.fixture
 def settings(tmp_path: Path, database: str) -> WebhookSettingsStore:
-    return WebhookSettingsStore(open_database(tmp_path, database, TABLES))
+    return WebhookSettingsStore(open_database(tmp_path, database))
 
 
 def test_an_owner_has_origins_and_a_secret_of_its_own(settings: WebhookSettingsStore) -> None:
@@ -80,7 +79,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return str(result.stdout)
 
     secret = run("allow", RECEIVER, "--owner", "ada").strip()
-    store = WebhookSettingsStore(open_database(tmp_path / "kept", None, TABLES))
+    store = WebhookSettingsStore(open_database(tmp_path / "kept", None))
     assert store.get("ada") == WebhookSettings("ada", (RECEIVER,), (secret,))
     assert run("allow", "https://other.example", "--owner", "ada") == ""
     newer = run("rotate", "--owner", "ada").strip()

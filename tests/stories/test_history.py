@@ -11,16 +11,13 @@ import httpx
 import pytest
 from PIL import Image
 
-from components.characters.tables import TABLES as CHARACTERS
 from components.config import Config, StoriesConfig, load_config
 from components.database import open_database
 from components.history.generation import GenerationNotFoundError, NewGeneration
-from components.history.store import TABLES as HISTORY
 from components.history.store import HistoryStore
 from components.object_store import open_object_store
 from components.stories.store import StoryStore
 from components.stories.story import StoryLimitError
-from components.stories.tables import TABLES
 from tests.fakes.service_process import QUICK, running
 from tests.fixtures.error_envelope import error
 from tests.fixtures.job_stores import Clock, database
@@ -135,7 +132,7 @@ def test_who_has_no_room_left_is_told_before_anything_is_drawn(tmp_path: Path) -
 
 class Archive:
     def __init__(self, directory: Path, database: str) -> None:
-        self.clock, engine = Clock(), open_database(directory, database, (*CHARACTERS, *TABLES, *HISTORY))
+        self.clock, engine = Clock(), open_database(directory, database)
         blobs, limits = open_object_store(directory), StoriesConfig(history_keep_s=100, max_takes_bytes=10_000)
         self.store = HistoryStore(engine, blobs, StoryStore(engine, limits), limits, self.clock)
 

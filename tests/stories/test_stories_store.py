@@ -17,19 +17,17 @@ import pytest
 import sqlalchemy as sa
 
 from components.access.limits import RequestId
-from components.characters.tables import TABLES as CHARACTERS
 from components.config import StoriesConfig
 from components.database import open_database
 from components.jobs.job import NewJob
 from components.jobs.queue import JobQueue
 from components.jobs.result_files import ResultFiles
 from components.jobs.store import JobStore
-from components.jobs.tables import TABLES as JOBS
 from components.jobs.tables import jobs
 from components.object_store import open_object_store
 from components.stories.store import StoryStore
 from components.stories.story import RevisionError, Story, StoryCursor, StoryLimitError
-from components.stories.tables import TABLES, panel_jobs, takes
+from components.stories.tables import panel_jobs, takes
 from components.stories.takes import COLLECTOR, PendingTake, TakeStore
 from tests.fixtures.job_stores import Clock
 from tests.stories.conftest import picture
@@ -42,7 +40,7 @@ class Shelf:
 
     def __init__(self, directory: Path, database: str, **limits: int) -> None:
         self.directory, self.database, self.clock = directory, database, Clock()
-        self.engine = open_database(directory, database, (*CHARACTERS, *JOBS, *TABLES))
+        self.engine = open_database(directory, database)
         self.results = ResultFiles(directory / "jobs")
         self.jobs = JobStore(self.engine, self.results, 1000, self.clock)
         self.queue = JobQueue(self.engine, self.results, 30, 3, self.clock)

@@ -23,6 +23,7 @@ from pathlib import Path
 from importlib.resources import files
 import components, deploy, tools, workflows
 from components.config import PACKAGE_ROOT, load_config, presets
+from components.database import open_database
 from components.data.report.page import write_report
 from components.model.naming import read_nouns
 from components.model.pipeline import RealCustomPipeline
@@ -36,6 +37,7 @@ configs = {name: load_config(name) for name in presets()}
 assert len(read_nouns(configs["sdxl"].naming.nouns)) > 50
 data = {"components.data.report": "report.html.j2", "components.evaluation.dreambench": "gallery.html.j2"}
 assert all((files(package) / name).is_file() for package, name in (data | {"deploy": "serve.yaml"}).items())
+open_database(Path("store"), None).dispose()
 tiny = configs["tiny"]
 assert version_config.outwards(tiny.model.base) == "package://weights/tiny/base"
 pipeline = RealCustomPipeline.from_config(tiny)

@@ -129,6 +129,9 @@ class ArchivedPanel(_Part):
     hidden: bool = False
     balloons: list[ArchivedBalloon] = Field([], max_length=20)
     with_characters: bool = True
+    sampler: str | None = Field(None, max_length=64)
+    steps: int | None = Field(None, ge=1, le=100_000)
+    guidance_scale: float | None = Field(None, ge=1, le=1000)
     chosen: Reference | None = None
     #: Oldest first.
     takes: list[ArchivedTake] = Field([], max_length=10_000)

@@ -6,7 +6,8 @@ import secrets
 from collections.abc import Sequence
 
 from components.config import Config
-from components.errors import NotFoundError, WordError
+from components.errors import ConfigError, NotFoundError, WordError
+from components.model.schedulers import check_steps
 from components.model.words import find_word
 from components.provenance.image_files import Output
 from deploy.api.error_responses import ApiError
@@ -71,6 +72,11 @@ def build_request(
     steps = body.steps or config.sampling.steps
     if steps > config.serving.max_steps:
         raise ApiError(400, f"steps: at most {config.serving.max_steps}", "steps", "too_large")
+    sampler = body.sampler or body.scheduler
+    try:
+        check_steps(sampler, steps)
+    except ConfigError as error:
+        raise ApiError(400, str(error), "steps", "too_large") from None
     width, height = _parse_size(body.size, config)
     seed = secrets.randbelow(SEEDS) if body.seed is None else body.seed
     return GenerationRequest(
@@ -84,7 +90,7 @@ def build_request(
         subjects=tuple(subjects),
         mask_scope=body.mask_scope,
         owner=owner,
-        scheduler=body.scheduler,
+        scheduler=sampler,
         output=Output(body.output_format, body.output_compression),
         notes=(*body.notes(), *_shared_word_notes(subjects)),
         redraw=redraw,

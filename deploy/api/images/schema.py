@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
@@ -93,6 +93,8 @@ class BaseImageRequest(StrictRequest):
     steps: int | None = Field(None, ge=1)
     guidance_scale: float | None = Field(None, ge=1, le=30)
     #: By default the model's own scheduler.
+    sampler: Literal[NAMES] | None = None  # type: ignore[valid-type]
+    #: Another name of ``sampler``.
     scheduler: Literal[NAMES] | None = None  # type: ignore[valid-type]
     mask_scope: float | None = Field(None, gt=0, le=1)
     return_masks: bool = False
@@ -104,6 +106,12 @@ class BaseImageRequest(StrictRequest):
         if not isinstance(sent, dict):
             return sent
         return {key: value for key, value in sent.items() if value is not None or key not in cls.model_fields}
+
+    @model_validator(mode="after")
+    def _one_sampler(self) -> Self:
+        if self.sampler is not None and self.scheduler not in (None, self.sampler):
+            raise ValueError("sampler: scheduler is another name of this field; give one of them")
+        return self
 
     def notes(self) -> tuple[str, ...]:
         """Notes on fields that have no effect."""

@@ -46,7 +46,7 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
         new = NewJob(
             payload=JobPayload(request.without_revisions(), body.return_masks, body.partial_images, model).to_json(),
             digest=fingerprint(body.model_dump(mode="json", exclude_defaults=True)),
-            steps=request.made_steps * len(request.seeds),
+            steps=request.unet_calls * len(request.seeds),
             pictures=len(request.seeds),
             owner=request.owner,
             key=idempotency_key,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -157,7 +157,7 @@ class PanelJobSubmitter:
         return NewJob(
             payload=JobPayload(request, masks, _PREVIEWS, self._model).to_json(),
             digest=fingerprint([pending.key, pending.digest]),
-            steps=request.made_steps,
+            steps=request.unet_calls,
             pictures=1,
             owner=owner,
             key=pending.key,
@@ -174,7 +174,7 @@ class PanelJobSubmitter:
         ]
         submissions = []
         for variation, seed in enumerate(plan.seeds):
-            body = ImageRequest(prompt=plan.prompt, size=plan.size, seed=seed)
+            body = ImageRequest(prompt=plan.prompt, size=plan.size, seed=seed, **asdict(plan.sampling))
             request = build_request(body, self._config, plan.prompt, subjects, caller.owner)
             request = replace(request, timeout_s=self._config.serving.jobs.timeout_s)
             key = f"story/{story}/{batch}/{plan.panel}/{variation}"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from components.jobs.job import State
+from components.model.schedulers import NAMES
 from components.stories.script import split_script
 from components.stories.story import (
     Balloon,
@@ -111,6 +112,10 @@ class PanelFields(StrictRequest):
     hidden: bool = False
     balloons: list[BalloonField] = Field([], max_length=20)
     with_characters: bool = True
+    #: By default the service's: ``sampler``, ``steps`` and ``guidance_scale`` of requests for images.
+    sampler: Literal[NAMES] | None = None  # type: ignore[valid-type]
+    steps: int | None = Field(None, ge=1, le=1000)
+    guidance_scale: float | None = Field(None, ge=1, le=30)
 
     def values(self) -> PanelValues:
         """The fields that the client has sent."""
@@ -281,6 +286,9 @@ class PanelResponse(BaseModel):
     hidden: bool
     balloons: list[BalloonField]
     with_characters: bool
+    sampler: str | None
+    steps: int | None
+    guidance_scale: float | None
     #: The take that is shown.
     chosen: str | None
     #: Newest first.
@@ -300,6 +308,7 @@ class PanelResponse(BaseModel):
         job = panel.job
         return cls(
             **{name: getattr(panel, name) for name in (*same, "chosen", "dirty")},
+            **vars(panel.sampling),
             mentions=[MentionResponse.of(mention) for mention in panel.mentions],
             characters=[PanelCharacterField(**vars(character)) for character in panel.characters],
             balloons=[BalloonField(**vars(balloon)) for balloon in panel.balloons],

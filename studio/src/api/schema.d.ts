@@ -1225,8 +1225,10 @@ export interface components {
             return_masks?: boolean;
             /** Safety Identifier */
             safety_identifier?: string | null;
+            /** Sampler */
+            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpm++" | "euler" | "euler_a" | "unipc" | "realcustom") | null;
+            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1442,8 +1444,10 @@ export interface components {
             return_masks?: boolean;
             /** Safety Identifier */
             safety_identifier?: string | null;
+            /** Sampler */
+            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpm++" | "euler" | "euler_a" | "unipc" | "realcustom") | null;
+            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1622,6 +1626,8 @@ export interface components {
             characters?: components["schemas"]["PanelCharacterField"][];
             /** Chosen */
             chosen?: string | null;
+            /** Guidance Scale */
+            guidance_scale?: number | null;
             /**
              * Hidden
              * @default false
@@ -1632,6 +1638,8 @@ export interface components {
              * @default
              */
             prompt?: string;
+            /** Sampler */
+            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1644,6 +1652,8 @@ export interface components {
              * @default auto
              */
             size?: string;
+            /** Steps */
+            steps?: number | null;
             /**
              * With Characters
              * @default true
@@ -1702,6 +1712,8 @@ export interface components {
              * @default []
              */
             characters?: components["schemas"]["PanelCharacterField"][];
+            /** Guidance Scale */
+            guidance_scale?: number | null;
             /**
              * Hidden
              * @default false
@@ -1712,6 +1724,8 @@ export interface components {
              * @default
              */
             prompt?: string;
+            /** Sampler */
+            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1724,6 +1738,8 @@ export interface components {
              * @default auto
              */
             size?: string;
+            /** Steps */
+            steps?: number | null;
             /**
              * With Characters
              * @default true
@@ -1770,6 +1786,8 @@ export interface components {
             etag: string;
             /** Event */
             event: number;
+            /** Guidance Scale */
+            guidance_scale: number | null;
             /** Hidden */
             hidden: boolean;
             /** Id */
@@ -1787,12 +1805,16 @@ export interface components {
             prompt: string;
             /** Revision */
             revision: number;
+            /** Sampler */
+            sampler: string | null;
             /** Seed */
             seed: number | null;
             /** Seed Locked */
             seed_locked: boolean;
             /** Size */
             size: string;
+            /** Steps */
+            steps: number | null;
             /** Takes */
             takes: components["schemas"]["TakeResponse"][];
             /** With Characters */
@@ -4171,8 +4193,10 @@ export interface operations {
                     return_masks?: boolean;
                     /** Safety Identifier */
                     safety_identifier?: string | null;
+                    /** Sampler */
+                    sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Scheduler */
-                    scheduler?: ("ddim" | "deis" | "dpm++" | "euler" | "euler_a" | "unipc" | "realcustom") | null;
+                    scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Seed */
                     seed?: number | null;
                     /**

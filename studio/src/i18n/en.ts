@@ -34,6 +34,8 @@ export const en = {
     dismiss: 'Dismiss',
     apply: 'Apply',
     create: 'Create',
+    reload: 'Load the page anew',
+    partMissing: 'This part of the studio could not be loaded. Try again, or load the page anew.',
   },
   wait: {
     busy_one: 'The service is busy. Going on in {{count}} second.',

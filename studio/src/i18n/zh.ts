@@ -36,6 +36,8 @@ export const zh: Dictionary = {
     dismiss: '关闭提示',
     apply: '应用',
     create: '创建',
+    reload: '重新加载页面',
+    partMissing: '这一部分未能加载。请重试，或重新加载页面。',
   },
   wait: {
     busy_one: '服务繁忙，{{count}} 秒后自动继续。',
