@@ -70,7 +70,7 @@ def create_app(
     app.include_router(image_routes(config, model.id, characters, generator, stories), dependencies=security)
     app.include_router(edit_routes(config, model.id, characters, generator, stories), dependencies=security)
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=security)
-    app.include_router(story_routes(config, model, stories, jobs, status), dependencies=security)
+    app.include_router(story_routes(config, model, characters, stories, jobs, status), dependencies=security)
     app.include_router(history_routes(stories), dependencies=security)
     app.include_router(studio_routes())
     install_openapi(app)

@@ -677,6 +677,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/stories/{story}/takes/{take}/redraw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Redraw Take
+         * @description Redraw a take, or the part of it that the mask leaves transparent, with its own settings, as a new take.
+         */
+        post: operations["redraw_take_v1_stories__story__takes__take__redraw_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/stories/{story}/takes/{take}/thumbnail.webp": {
         parameters: {
             query?: never;
@@ -1955,6 +1975,28 @@ export interface components {
             width: number | null;
         };
         /**
+         * RedrawRequest
+         * @description ``POST /v1/stories/<id>/takes/<take>/redraw``.
+         */
+        RedrawRequest: {
+            /** Mask */
+            mask?: string | null;
+            /**
+             * N
+             * @default 1
+             */
+            n?: number;
+            /** Prompt */
+            prompt?: string | null;
+            /** Seed */
+            seed?: number | null;
+            /**
+             * Strength
+             * @default 0.8
+             */
+            strength?: number;
+        };
+        /**
          * ServedVersion
          * @description A model version that generators have loaded.
          */
@@ -2125,6 +2167,13 @@ export interface components {
             /** Target Word */
             target_word: string;
         };
+        /** TakeRedraw */
+        TakeRedraw: {
+            /** Strength */
+            strength: number;
+            /** Take */
+            take: string;
+        };
         /** TakeResponse */
         TakeResponse: {
             /** Created */
@@ -2165,6 +2214,7 @@ export interface components {
             negative_prompt: string;
             /** Prompt */
             prompt: string;
+            redraw?: components["schemas"]["TakeRedraw"] | null;
             /** Revised Prompt */
             revised_prompt: string;
             /** Scheduler */
@@ -4143,6 +4193,11 @@ export interface operations {
                         number,
                         number
                     ] | null)[];
+                    /**
+                     * Characters
+                     * @default []
+                     */
+                    characters?: components["schemas"]["CharacterChoice"][];
                     /** Clip Skip */
                     clip_skip?: number | null;
                     /** Complexity */
@@ -4168,6 +4223,8 @@ export interface operations {
                     image: string[];
                     /** Input Fidelity */
                     input_fidelity?: ("low" | "high") | null;
+                    /** Mask */
+                    mask?: string | null;
                     /** Mask Scope */
                     mask_scope?: number | null;
                     /**
@@ -4242,6 +4299,8 @@ export interface operations {
                      * @enum {string}
                      */
                     quality?: "auto" | "low" | "medium" | "high" | "xhigh" | "max" | "standard" | "hd";
+                    /** Redraw Strength */
+                    redraw_strength?: number | null;
                     /**
                      * Response Format
                      * @default b64_json
@@ -6704,6 +6763,111 @@ export interface operations {
             };
             /** @description The resource, or one that the request names, does not exist or belongs to another owner */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    redraw_take_v1_stories__story__takes__take__redraw_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                story: string;
+                take: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RedrawRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrawResponse"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
