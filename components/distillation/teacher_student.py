@@ -17,10 +17,10 @@ from components.distillation.consistency import (
     pseudo_huber,
     timestep_grid,
 )
-from components.distillation.world_latents import CaptionedLatents
-from components.model.text import TextFeatures, size_conditioning
-from components.precision import autocast
+from components.model.text import TextFeatures
 from components.pretraining.lora import without_lora
+from components.pretraining.unet_call import predict
+from components.pretraining.world_latents import CaptionedLatents
 from components.training.timesteps import stratified_timesteps
 
 
@@ -58,16 +58,7 @@ class TeacherStudent:
         return ddim_step(self.levels, guided_sample, guided_noise, previous_timesteps(timesteps, self.spacing))
 
     def _predict(self, latents: Tensor, timesteps: Tensor, text: TextFeatures) -> Tensor:
-        time_ids = size_conditioning((self.size, self.size), (0, 0), (self.size, self.size), len(latents))
-        with autocast(latents.device):
-            predicted: Tensor = self.unet(
-                latents,
-                timesteps,
-                encoder_hidden_states=text.tokens,
-                added_cond_kwargs={"text_embeds": text.pooled, "time_ids": time_ids},
-                return_dict=False,
-            )[0]
-        return predicted.float()
+        return predict(self.unet, latents, timesteps, text, self.size)
 
 
 def distillation_loss(
