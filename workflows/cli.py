@@ -16,7 +16,7 @@ from components.config import presets as known_presets
 from workflows import character, database, key, story, webhook
 from workflows.entry import launch, log_to_stderr, one_line_errors
 from workflows.options import ConfigFile, Overrides, Preset, Settings
-from workflows.service import URL, generate_image
+from workflows.service import LOCAL, URL, ServiceUrl, generate_image
 from workflows.subject_region import BOX_HELP, MASK_HELP, read_box
 
 app = typer.Typer(
@@ -298,6 +298,16 @@ def rehearse(
     with one_line_errors():
         log_to_stderr()
         import_module("workflows.rehearse").run(preset, output, weights, overrides or [], only or [])
+
+
+@app.command()
+def usage(
+    url: ServiceUrl = LOCAL,
+    days: Annotated[int, typer.Option(min=1, max=366, help="Number of days, up to today.")] = 30,
+) -> None:
+    """Show what the owner of the API key has used by day, and what is stored, at a running service."""
+    with one_line_errors():
+        import_module("workflows.service_usage").show(url, days)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from typing import Any, Self, Unpack
 
 from components.client.fields import Box, Choice, Options, PictureLike, box_field, choices, files, mask_files
 from components.client.pages import pages
-from components.client.responses import Character, Job, JobEvent, Pictures
+from components.client.responses import Character, Job, JobEvent, Pictures, Usage
 from components.client.stories import Stories
 from components.client.transport import ServiceError, Transport
 
@@ -85,6 +85,10 @@ class Client:
         form = {name: value for name, value in fields.items() if value is not None}
         sent = files("image", [image, *references]) + ([] if mask is None else files("mask", mask))
         return Pictures.of(self._transport.json("POST", "/v1/images/edits", data=form, files=sent))
+
+    def usage(self, days: int = 30) -> Usage:
+        """What the key's owner has used on each of the last ``days`` days (UTC), at most 366, and what is stored."""
+        return Usage.of(self._transport.json("GET", "/v1/usage", params={"days": str(days)}))
 
     def close(self) -> None:
         self._transport.close()

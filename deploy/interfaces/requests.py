@@ -138,6 +138,11 @@ class GenerationRequest:
         """U-Net calls of one image."""
         return unet_calls(self.scheduler, self.made_steps)
 
+    @property
+    def pixel_steps(self) -> int:
+        """Width x height x calls of the U-Net of all images."""
+        return self.width * self.height * self.unet_calls * len(self.seeds)
+
     def without_revisions(self) -> GenerationRequest:
         """A copy that can be stored: when it is executed, its characters may have changed."""
         return replace(self, subjects=tuple(replace(subject, revision=None) for subject in self.subjects))

@@ -20,6 +20,7 @@ from components.content import ContentError
 from components.errors import RealCustomError
 from components.jobs.job import JobProgress, Lease, LeaseStatus, Preview
 from components.jobs.queue import JobQueue
+from components.logs import LogContext, within
 from deploy.interfaces.errors import BusyError, ReplicaDiedError, TimeLimitError, UnavailableError, describe_error
 from deploy.interfaces.protocols import Generator
 from deploy.interfaces.requests import GenerationRequest, JobPayload
@@ -72,6 +73,10 @@ class JobWorker:
         lease = await self._claim()
         if lease is None:
             return False
+        with within(LogContext(lease.request_id, lease.job, lease.owner, lease.key_id)):
+            return await self._run(lease)
+
+    async def _run(self, lease: Lease) -> bool:
         started = time.monotonic()
         try:
             job = JobPayload.from_json(lease.payload)

@@ -714,6 +714,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Own Usage */
+        get: operations["own_usage_v1_usage_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -957,6 +974,23 @@ export interface components {
              *     }
              */
             usage?: components["schemas"]["Usage"];
+        };
+        /**
+         * DayUsage
+         * @description What was used on a day (UTC).
+         */
+        DayUsage: {
+            /**
+             * Date
+             * Format: date
+             */
+            date: string;
+            /** Images */
+            images: number;
+            /** Pixel Steps */
+            pixel_steps: number;
+            /** Requests */
+            requests: number;
         };
         /** DeletedGenerationResponse */
         DeletedGenerationResponse: {
@@ -1263,9 +1297,9 @@ export interface components {
             /** Safety Identifier */
             safety_identifier?: string | null;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            scheduler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1524,9 +1558,9 @@ export interface components {
             /** Safety Identifier */
             safety_identifier?: string | null;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            scheduler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1723,7 +1757,7 @@ export interface components {
              */
             prompt?: string;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1809,7 +1843,7 @@ export interface components {
              */
             prompt?: string;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -2023,6 +2057,24 @@ export interface components {
          * @enum {string}
          */
         State: "queued" | "running" | "done" | "failed" | "cancelled";
+        /**
+         * StorageUsage
+         * @description What is stored now.
+         */
+        StorageUsage: {
+            /** Bytes */
+            bytes: number;
+            /** Characters */
+            characters: number;
+            /** Generations */
+            generations: number;
+            /** Pictures */
+            pictures: number;
+            /** Stories */
+            stories: number;
+            /** Takes */
+            takes: number;
+        };
         /**
          * StoryChange
          * @description ``PATCH /v1/stories/<id>``: only the given fields change.
@@ -2257,6 +2309,21 @@ export interface components {
              * @default 0
              */
             total_tokens?: number;
+        };
+        /**
+         * UsageResponse
+         * @description The caller's own usage: days with any, newest first.
+         */
+        UsageResponse: {
+            /** Data */
+            data: components["schemas"]["DayUsage"][];
+            /**
+             * Object
+             * @default usage
+             * @constant
+             */
+            object?: "usage";
+            storage: components["schemas"]["StorageUsage"];
         };
         /**
          * WebhookTarget
@@ -4315,9 +4382,9 @@ export interface operations {
                     /** Safety Identifier */
                     safety_identifier?: string | null;
                     /** Sampler */
-                    sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+                    sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Scheduler */
-                    scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+                    scheduler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Seed */
                     seed?: number | null;
                     /**
@@ -6960,6 +7027,86 @@ export interface operations {
             };
             /** @description The resource, or one that the request names, does not exist or belongs to another owner */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    own_usage_v1_usage_get: {
+        parameters: {
+            query?: {
+                days?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageResponse"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
