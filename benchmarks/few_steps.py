@@ -1,6 +1,6 @@
 """Few steps: quality and seconds with an LCM-LoRA, and of the same few steps without it.
 
-    python -m benchmarks.few_steps --lora weights/tiny-lcm --json
+    python -m benchmarks.few_steps --lora weights/tiny/lcm --json
 
 Rows: the default steps and guidance; 1, 2, 4 and 8 steps of the default sampler with guidance; and 1, 2, 4 and 8 steps
 of the sampler ``lcm`` with the LoRA, without guidance. For each, text control over prompts without a subject, and
