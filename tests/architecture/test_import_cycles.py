@@ -28,6 +28,7 @@ ORDER = {
         "precision",
         "cluster",
         "migrations",
+        "database_limits",
         "database",
         "object_store",
         "face_detector",
