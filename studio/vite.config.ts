@@ -17,6 +17,13 @@ export default defineConfig({
     // The helper script of module preloading is inline in some browsers; every current one preloads modules itself.
     modulePreload: { polyfill: false },
     reportCompressedSize: true,
+    chunkSizeWarningLimit: 750,
+    rolldownOptions: {
+      output: {
+        // One file for all that the first screen needs: every request costs a round trip.
+        codeSplitting: { groups: [{ name: 'studio', tags: ['$initial'] }] },
+      },
+    },
   },
   server: { proxy },
   preview: { proxy },

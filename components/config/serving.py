@@ -72,6 +72,16 @@ class DatabaseLimits(Section):
     """Seconds that a statement may take, waiting for locks included. Migrations have no limit."""
 
 
+class LoggingConfig(Section):
+    """Log lines of the service."""
+
+    format: Literal["json", "text"] = "json"
+    """``json``: lines of JSON with ``time``, ``level``, ``logger``, ``message``, ``request``, ``job``, ``owner`` and
+    ``key``; or ``text``."""
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Lines below this level are not written."""
+
+
 class C2paConfig(Section):
     """Signatures (C2PA) of generated images; without `certificates` and `key` nothing is signed."""
 
@@ -162,9 +172,13 @@ class ServingConfig(Section):
     scale_down_s: float = Field(600, ge=0)
     """Seconds after which an idle replica stops."""
     max_ongoing_requests: int = Field(8, ge=1)
-    """Requests that a generator replica processes at the same time."""
+    """Requests that a generator replica processes at the same time; twice as many while owners without a request join
+    others with several."""
     max_queued_requests: int = Field(32, ge=1)
-    """Maximum number of waiting requests; more are refused."""
+    """Maximum number of requests that wait in a gateway for the generators; more are refused."""
+    owner_share: float = Field(0.5, gt=0, le=1)
+    """Share of `max_queued_requests`, and of the open requests of a gateway, that one owner may take; more are refused
+    with 429."""
     max_queued_pictures: int = Field(64, ge=1)
     """Maximum number of images waiting in a generator replica; more are refused."""
     max_queued_per_owner: int = Field(32, ge=1)
@@ -205,6 +219,8 @@ class ServingConfig(Section):
     """Rollout of new model versions."""
     access: AccessConfig = AccessConfig()
     """Authentication by API keys."""
+    logging: LoggingConfig = LoggingConfig()
+    """Log lines."""
     content: ContentConfig = ContentConfig()
     """Content check of uploaded and generated images."""
 

@@ -135,7 +135,7 @@ class RequestQueue:
         self.lanes[size].members.append((future, state))
 
     def next_call(self) -> Call | None:
-        """The next call. Lanes share the pixel-steps by their owners, each of whom counts once in all its lanes together.
+        """The next call. Lanes share the pixel-steps by their owners, each of whom counts once in all its lanes.
 
         Within a call owners have equal shares. Of each owner, the requests that were admitted first take part.
         """

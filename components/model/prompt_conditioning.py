@@ -65,12 +65,14 @@ class PromptConditioning:
         text: of the b negative prompts and then the b prompts; of the prompts alone if ``guidance_scale`` is 1.
         time_ids: SDXL's size conditioning, as many rows as ``text``.
         size: (h, w) of the latents.
-        guidance_scale: scale of classifier-free guidance; 1 turns it off.
+        guidance_scale: scale of classifier-free guidance; 1 turns it off, and so does ``timestep_cond``.
         subjects: the first subjects of all images, their second subjects, and so on.
         no_subject: vision tokens [m, d] that stand for "no subject" in the unconditional rows; m divides every n. With
             ``guidance.absent`` "mean" their mean is used.
         guidance: how the masks are computed.
         region: [b, 1, H, W], true where subjects may act; None is everywhere.
+        timestep_cond: the guidance scale [1, d] as an input of a U-Net that was distilled to need one call for it.
+        guidance_rescale: share of the rescaled guidance, 0 to 1.
     """
 
     def __init__(
@@ -83,12 +85,14 @@ class PromptConditioning:
         no_subject: Tensor | None = None,
         guidance: GuidanceConfig = GuidanceConfig(),
         region: Tensor | None = None,
+        timestep_cond: Tensor | None = None,
+        guidance_rescale: float = 0.0,
     ) -> None:
         self.text, self.time_ids, self.size, self.guidance_scale = text, time_ids, size, guidance_scale
-        self.guidance = guidance
-        self._region = region
+        self.guidance, self.timestep_cond, self._region = guidance, timestep_cond, region
+        self.guidance_rescale = guidance_rescale
         #: Whether each image has an unconditional row.
-        self.guided = guidance_scale > 1
+        self.guided = guidance_scale > 1 and timestep_cond is None
         #: Number of images b.
         self.batch_size = len(text.tokens) // (2 if self.guided else 1)
         #: Cache keys of the text rows.

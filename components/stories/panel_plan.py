@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.fingerprint import fingerprint
 from components.stories.cast import Cast, CastMember
 from components.stories.prompts import StoredMention, StoredPrompt, expand_mentions, render_prompt, resolve_mention
-from components.stories.story import PanelCharacter
+from components.stories.story import DEFAULT_SAMPLING, PanelCharacter, PanelSampling
 
 #: Most subjects in one image.
 MAX_CHARACTERS = 4
@@ -51,10 +51,17 @@ class PanelPlan:
     digest: str
     error: dict[str, Any] | None = None
     busy: bool = False
+    sampling: PanelSampling = DEFAULT_SAMPLING
 
 
 def generation_digest(
-    prompt: StoredPrompt, characters: Iterable[PanelCharacter], size: str, with_characters: bool, style: str, cast: Cast
+    prompt: StoredPrompt,
+    characters: Iterable[PanelCharacter],
+    size: str,
+    with_characters: bool,
+    style: str,
+    cast: Cast,
+    sampling: PanelSampling = DEFAULT_SAMPLING,
 ) -> str:
     """Digest of everything that determines the image, except the seed."""
     mentions = [part for part in prompt if isinstance(part, StoredMention)]
@@ -66,7 +73,9 @@ def generation_digest(
         for chosen in [settings.get(key, PanelCharacter(key))]
     }
     parts = [part if isinstance(part, str) else {"mention": _key(part, cast)} for part in prompt]
-    return fingerprint([parts, style, size, with_characters, strengths if with_characters else {}])
+    values = [parts, style, size, with_characters, strengths if with_characters else {}]
+    # Left out where it is the default: digests of earlier releases, which did not have it, stay valid.
+    return fingerprint(values if sampling == DEFAULT_SAMPLING else [*values, asdict(sampling)])
 
 
 def plan_panel(
@@ -78,9 +87,10 @@ def plan_panel(
     style: str,
     seeds: tuple[int | None, ...],
     cast: Cast,
+    sampling: PanelSampling = DEFAULT_SAMPLING,
 ) -> PanelPlan:
     """Plan the generation of a panel; `PanelPlan.error` is set if it is not possible."""
-    digest = generation_digest(prompt, characters, size, with_characters, style, cast)
+    digest = generation_digest(prompt, characters, size, with_characters, style, cast, sampling)
     prompt_with_mentions = _styled(render_prompt(prompt, cast)[0], style)
     expanded = _styled(expand_mentions(prompt, lambda mention: _word(mention, cast)), style)
     settings = {character.id: character for character in characters}
@@ -96,7 +106,8 @@ def plan_panel(
     if len(planned) > MAX_CHARACTERS:
         message = f"prompt: at most {MAX_CHARACTERS} characters can be in one picture: mention fewer"
         error = error or {"message": message, "param": "prompt", "code": "too_many_characters"}
-    return PanelPlan(panel, prompt_with_mentions, expanded, tuple(planned.values()), size, seeds, digest, error)
+    inputs = (tuple(planned.values()), size, seeds, digest, error)
+    return PanelPlan(panel, prompt_with_mentions, expanded, *inputs, sampling=sampling)
 
 
 def _mentions(prompt: StoredPrompt) -> list[StoredMention]:

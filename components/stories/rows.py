@@ -21,6 +21,7 @@ from components.stories.story import (
     Panel,
     PanelCharacter,
     PanelJob,
+    PanelSampling,
     Story,
     Take,
 )
@@ -134,6 +135,10 @@ def stored_characters(row: sa.RowMapping) -> tuple[PanelCharacter, ...]:
     return tuple(PanelCharacter(**character) for character in row["characters"])
 
 
+def stored_sampling(row: sa.RowMapping) -> PanelSampling:
+    return PanelSampling(row["sampler"], row["steps"], row["guidance_scale"])
+
+
 def to_json(values: Iterable[PanelCharacter | Balloon]) -> list[dict[str, Any]]:
     """The value of a JSON column."""
     return [asdict(value) for value in values]
@@ -142,7 +147,7 @@ def to_json(values: Iterable[PanelCharacter | Balloon]) -> list[dict[str, Any]]:
 def panel_digest(row: sa.RowMapping, style: str, cast: Cast) -> str:
     """The `generation_digest` of a panel's current values."""
     settings = (stored_characters(row), row["size"], row["with_characters"])
-    return generation_digest(stored_prompt(row), *settings, style, cast)
+    return generation_digest(stored_prompt(row), *settings, style, cast, stored_sampling(row))
 
 
 def is_dirty(row: sa.RowMapping, chosen: Take | None, digest: str) -> bool:
@@ -164,6 +169,7 @@ def _panel(row: sa.RowMapping, style: str, found: list[Take], active: Collection
         job=_job(active),
         dirty=is_dirty(row, chosen, panel_digest(row, style, cast)),
         error=row["error"],
+        sampling=stored_sampling(row),
     )
 
 

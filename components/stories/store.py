@@ -33,6 +33,7 @@ from components.stories.rows import (
 )
 from components.stories.stored_responses import delete_responses, find_response, store_response
 from components.stories.story import (
+    SAMPLING,
     OrderMismatchError,
     PagesLayout,
     Panel,
@@ -59,9 +60,9 @@ from components.stories.tables import (
 
 T = TypeVar("T")
 #: Fields of a panel that are stored unconverted.
-_UNCONVERTED = ("caption", "size", "seed", "seed_locked", "hidden", "with_characters")
+_UNCONVERTED = ("caption", "size", "seed", "seed_locked", "hidden", "with_characters", *SAMPLING)
 #: Inputs of the generation: editing one clears the error of the last generation.
-_INPUTS = frozenset({"prompt", "characters", "size", "with_characters"})
+_INPUTS = frozenset({"prompt", "characters", "size", "with_characters", *SAMPLING})
 
 
 class Deleted(NamedTuple):

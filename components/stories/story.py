@@ -71,6 +71,23 @@ class PanelCharacter:
     body_strength: float = 1.0
 
 
+#: Fields of a panel that say how it is sampled.
+SAMPLING = ("sampler", "steps", "guidance_scale")
+
+
+@dataclass(frozen=True)
+class PanelSampling:
+    """How a panel is sampled; None is the service's default."""
+
+    sampler: str | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+
+
+#: The service's defaults.
+DEFAULT_SAMPLING = PanelSampling()
+
+
 class PanelValues(TypedDict, total=False):
     """The editable values of a panel. The prompt mentions characters by name."""
 
@@ -83,6 +100,9 @@ class PanelValues(TypedDict, total=False):
     hidden: bool
     balloons: list[Balloon]
     with_characters: bool
+    sampler: str | None
+    steps: int | None
+    guidance_scale: float | None
 
 
 class StoryValues(TypedDict, total=False):
@@ -117,7 +137,7 @@ class Take:
     model: str
     model_version: str
     #: ``prompt``, ``revised_prompt``, ``characters``, ``size``, ``negative_prompt``, ``steps``, ``guidance_scale`` and
-    #: ``scheduler``.
+    #: ``scheduler``; of a redrawn one also ``redraw``, with the ``take`` that it was made of and the ``strength``.
     settings: dict[str, Any]
     #: See `components.stories.panel_plan.generation_digest`.
     digest: str
@@ -169,6 +189,7 @@ class Panel:
     dirty: bool
     #: Why the last generation failed: ``message``, ``param`` and ``code``.
     error: dict[str, Any] | None
+    sampling: PanelSampling = DEFAULT_SAMPLING
 
     @property
     def chosen_take(self) -> Take | None:

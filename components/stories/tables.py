@@ -55,6 +55,10 @@ panels = sa.Table(
     # Seconds since 1970: a take that was requested earlier is not chosen automatically.
     sa.Column("chosen_at", sa.Float(53), nullable=False),
     sa.Column("error", sa.JSON(none_as_null=True)),
+    # Since 0.3.0; null is the service's default.
+    sa.Column("sampler", sa.String(64)),
+    sa.Column("steps", sa.Integer),
+    sa.Column("guidance_scale", sa.Float(53)),
     sa.Index("story_panels_by_story", "story", "position"),
 )
 takes = sa.Table(

@@ -35,6 +35,7 @@ from components.stories.rows import (
     snapshot,
     stored_characters,
     stored_prompt,
+    stored_sampling,
     story_row,
 )
 from components.stories.story import PanelNotFoundError, StoryLimitError, StoryNotFoundError, Take
@@ -131,7 +132,7 @@ class TakeStore:
             locked = panel["seed"] if panel["seed_locked"] else None
             seeds = tuple(None if locked is None else (locked + i) % 2**32 for i in range(n))
             settings = (stored_prompt(panel), stored_characters(panel), panel["size"], panel["with_characters"])
-            plan = plan_panel(panel["id"], *settings, row["style"], seeds, cast)
+            plan = plan_panel(panel["id"], *settings, row["style"], seeds, cast, stored_sampling(panel))
             plans.append(plan if wanted is not None or not busy else PanelPlan(**vars(plan) | {"busy": True}))
         return plans
 

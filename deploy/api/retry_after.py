@@ -42,7 +42,7 @@ def backlog_retry_after_s(reports: Iterable[ReplicaReport], serving: ServingConf
     if not backlogs:
         return _RESTART_S
     seconds = sum(backlogs) / len(backlogs)
-    if part == "generator":  # an engine's backlog does not include the requests that wait in Serve's queue
+    if part == "generator":  # an engine's backlog does not include the requests that wait in the gateways
         seconds *= 1 + serving.max_queued_requests / (serving.max_ongoing_requests * len(backlogs))
     return _bounded(seconds / 2)
 

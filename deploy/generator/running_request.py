@@ -84,7 +84,7 @@ class RequestProgress:
         self._changed.set()
 
     def _progress(self) -> JobProgress:
-        steps = [future.progress or engine.StepProgress(0, future.request.steps) for future in self._futures]
+        steps = [future.progress or engine.StepProgress(0, future.request.calls) for future in self._futures]
         done = sum(future.phase is Phase.DONE for future in self._futures)
         return JobProgress(sum(s.step for s in steps), sum(s.total for s in steps), done, len(self._futures))
 

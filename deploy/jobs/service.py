@@ -20,7 +20,8 @@ from components.jobs.result_files import ResultFiles
 from components.jobs.store import JobStore
 from components.jobs.webhook_queue import WebhookQueue
 from components.jobs.webhook_settings import WebhookSettingsStore
-from components.object_store import below
+from components.object_store import below, open_object_store
+from components.stories.take_files import TakeFiles
 from deploy.background import in_database_thread, poll, repeat
 from deploy.interfaces.protocols import Generator
 from deploy.jobs.leases import LeaseKeeper
@@ -58,7 +59,8 @@ class JobService:
         pool = {"pool_size": together, "max_overflow": 0}
         leases = connect_database(serving.store, serving.database, serving.database_limits, **pool)
         self._leases = LeaseKeeper(queue(leases), limits.lease_s, together)
-        self._worker = JobWorker(queue(engine), generator, limits, self._leases)
+        takes = TakeFiles(open_object_store(serving.store))
+        self._worker = JobWorker(queue(engine), generator, limits, takes.picture, self._leases)
         webhooks = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
         self._webhooks = WebhookSender(webhooks, WebhookSettingsStore(engine), limits)
         self._submitted = asyncio.Event()

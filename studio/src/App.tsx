@@ -1,7 +1,6 @@
-/** The frame of the studio: navigation, notices and the screens, each loaded when it is first shown. */
-import { Loader, Text } from '@mantine/core';
+/** The frame of the studio: navigation, notices and the screens. */
 import { useQuery } from '@tanstack/react-query';
-import { lazy, Suspense, useEffect, type ReactNode } from 'react';
+import { useEffect, type ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Link, Redirect, Route, Router, Switch, useLocation } from 'wouter';
 import { useHashLocation } from 'wouter/use-hash-location';
@@ -12,16 +11,9 @@ import { Icon, type IconName } from './components/Icon';
 import { Banners, ConflictDialog, Toasts } from './components/Notices';
 import { useStore } from './lib/store';
 import { KeyGate } from './screens/KeyGate';
+import { Cast, CharacterScreen, History, NewCharacter, OnePicture, Settings, Stories } from './screens/screens';
+import { StoryScreen } from './screens/story/StoryScreen';
 import classes from './App.module.css';
-
-const Stories = lazy(() => import('./screens/Stories'));
-const StoryScreen = lazy(() => import('./screens/story/StoryScreen'));
-const Cast = lazy(() => import('./screens/Cast'));
-const NewCharacter = lazy(() => import('./screens/character/NewCharacter'));
-const CharacterScreen = lazy(() => import('./screens/character/CharacterScreen'));
-const OnePicture = lazy(() => import('./screens/OnePicture'));
-const History = lazy(() => import('./screens/History'));
-const Settings = lazy(() => import('./screens/Settings'));
 
 const PLACES = [
   { path: '/', name: 'stories', icon: 'book' },
@@ -35,36 +27,34 @@ export function App() {
   return (
     <Router hook={useHashLocation}>
       <Shell>
-        <Suspense fallback={<Loading />}>
-          <Switch>
-            <Route path="/">
-              <Stories />
-            </Route>
-            <Route path="/stories/:id">{({ id }) => <Redirect to={`/stories/${id}/board`} replace />}</Route>
-            <Route path="/stories/:id/:view/:panel?">
-              {({ id, view, panel }) => <StoryScreen key={id} id={id} view={view} panel={panel ?? null} />}
-            </Route>
-            <Route path="/cast">
-              <Cast />
-            </Route>
-            <Route path="/cast/new">
-              <NewCharacter />
-            </Route>
-            <Route path="/cast/:id">{({ id }) => <CharacterScreen key={id} id={id} />}</Route>
-            <Route path="/picture">
-              <OnePicture />
-            </Route>
-            <Route path="/history">
-              <History />
-            </Route>
-            <Route path="/settings">
-              <Settings />
-            </Route>
-            <Route>
-              <Redirect to="/" replace />
-            </Route>
-          </Switch>
-        </Suspense>
+        <Switch>
+          <Route path="/">
+            <Stories />
+          </Route>
+          <Route path="/stories/:id">{({ id }) => <Redirect to={`/stories/${id}/board`} replace />}</Route>
+          <Route path="/stories/:id/:view/:panel?">
+            {({ id, view, panel }) => <StoryScreen key={id} id={id} view={view} panel={panel ?? null} />}
+          </Route>
+          <Route path="/cast">
+            <Cast />
+          </Route>
+          <Route path="/cast/new">
+            <NewCharacter />
+          </Route>
+          <Route path="/cast/:id">{({ id }) => <CharacterScreen key={id} id={id} />}</Route>
+          <Route path="/picture">
+            <OnePicture />
+          </Route>
+          <Route path="/history">
+            <History />
+          </Route>
+          <Route path="/settings">
+            <Settings />
+          </Route>
+          <Route>
+            <Redirect to="/" replace />
+          </Route>
+        </Switch>
       </Shell>
       <Toasts />
       <ConfirmDialog />
@@ -119,16 +109,4 @@ function Shell({ children }: { children: ReactNode }) {
 function skip(event: React.MouseEvent): void {
   event.preventDefault();
   document.getElementById('main')?.focus();
-}
-
-function Loading() {
-  const { t } = useTranslation();
-  return (
-    <div className={classes.loading} role="status">
-      <Loader size="sm" aria-hidden="true" />
-      <Text size="sm" c="dimmed">
-        {t('common.loading')}
-      </Text>
-    </div>
-  );
 }

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from components.config import Config, load_config
 from components.errors import ConfigError
 from components.model.official import official_scheduler
-from components.model.schedulers import SCHEDULERS
+from components.model.schedulers import SAMPLERS
 from components.provenance.image_files import MACHINE_MADE, NAMESPACE, ModelName
 from components.provenance.manifests import picture_writer
 from components.stories.mention_syntax import find_mentions, replace_mentions
@@ -188,11 +188,24 @@ def test_the_answer_names_the_version_that_drew(client: TestClient) -> None:
 # --- schedulers
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_a_scheduler_is_made_for_each_picture(client: TestClient, pipeline: FakePipeline, name: str) -> None:
-    assert generate(client, scheduler=name, n=2).status_code == 200
+@pytest.mark.parametrize("field", ["sampler", "scheduler"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_scheduler_is_made_for_each_picture(
+    client: TestClient, pipeline: FakePipeline, name: str, field: str
+) -> None:
+    assert generate(client, **{field: name}, n=2, steps=4).status_code == 200
     first, second = pipeline.schedulers
-    assert type(first) is type(second) is SCHEDULERS[name] and first is not second
+    assert type(first) is type(second) is SAMPLERS[name].kind and first is not second
+    assert SAMPLERS[name].settings.items() <= first.config.items()
+
+
+def test_sampler_and_scheduler_are_one_field(client: TestClient, pipeline: FakePipeline) -> None:
+    assert generate(client, sampler="heun", scheduler="heun").status_code == 200
+    refused = generate(client, sampler="heun", scheduler="euler")
+    assert refused.status_code == 400 and "another name" in error(refused)["message"]
+    too_many = generate(client, sampler="lcm", steps=51)
+    assert too_many.status_code == 400 and error(too_many)["param"] == "steps"
+    assert len(pipeline.schedulers) == 1
 
 
 def test_without_a_name_the_models_own_scheduler_draws(client: TestClient, pipeline: FakePipeline) -> None:
@@ -208,6 +221,31 @@ def test_the_authors_scheduler_is_refused_where_the_adapter_does_not_name_it(
     assert pipeline.calls == []
     pipeline.scheduler = official_scheduler()  # type: ignore[assignment]
     assert generate(client, scheduler="realcustom").status_code == 200
+
+
+# --- how prompts are read
+
+
+def test_options_of_prompts_reach_the_pipeline(client: TestClient, pipeline: FakePipeline) -> None:
+    options = {"prompt_weighting": True, "clip_skip": 1, "guidance_rescale": 0.5, "target_size": [96, 64]}
+    assert generate(client, "a (cat:1.2)", **options).status_code == 200
+    assert generate(client).status_code == 200
+    form = {name: json.dumps(value) for name, value in options.items()}
+    edited = edit(client, "a robot", target_word="robot", **form)
+    assert edited.status_code == 200, edited.text
+    first, plain, third = pipeline.requests
+    for request in (first, third):
+        assert (request.prompt_weighting, request.clip_skip, request.guidance_rescale) == (True, 1, 0.5)
+        assert tuple(request.target_size) == (96, 64)
+    assert (plain.prompt_weighting, plain.clip_skip, plain.target_size) == (False, None, None)
+    for bad in ({"guidance_rescale": 2}, {"target_size": [1]}, {"clip_skip": -1}):
+        refused = generate(client, **bad)
+        assert refused.status_code == 400 and error(refused)["param"].startswith(next(iter(bad)))
+
+
+def test_an_option_that_the_model_lacks_is_refused_by_name(client: TestClient, pipeline: FakePipeline) -> None:
+    refused = generate(client, clip_skip=30)
+    assert refused.status_code == 400 and error(refused)["param"] == "clip_skip"
 
 
 # --- mentions

@@ -92,6 +92,33 @@ def test_renaming_a_character_breaks_nothing_and_deleting_it_keeps_the_takes(cli
     assert len(draw(client, story["id"])["data"]) == 1
 
 
+def test_a_panel_is_sampled_as_it_says(client: httpx.Client) -> None:
+    story = create(client, "a quiet night")
+    draw(client, story["id"])
+    panel = drawn(client, story["id"])["panels"][0]
+    assert [panel[name] for name in ("sampler", "steps", "guidance_scale")] == [None, None, None]
+    usual = panel["takes"][0]["settings"]
+    assert usual["scheduler"] is None and usual["steps"] == 3
+
+    wanted = {"sampler": "dpmpp_2m_karras", "steps": 5, "guidance_scale": 2.5}
+    changed = client.patch(panel_path(story), json=wanted).json()
+    assert {name: changed[name] for name in wanted} == wanted and changed["dirty"]
+    draw(client, story["id"])
+    panel = drawn(client, story["id"])["panels"][0]
+    assert not panel["dirty"]
+    settings = panel["takes"][0]["settings"]
+    assert [settings[name] for name in ("scheduler", "steps", "guidance_scale")] == ["dpmpp_2m_karras", 5, 2.5]
+
+    back = client.patch(panel_path(story), json={**dict.fromkeys(wanted), "chosen": panel["takes"][1]["id"]}).json()
+    assert not back["dirty"], "the default has the digest that it had before"
+    for bad in ({"sampler": "plms"}, {"steps": 0}, {"guidance_scale": 0.5}):
+        refused = client.patch(panel_path(story), json=bad)
+        assert refused.status_code == 400 and error(refused)["param"] == next(iter(bad))
+    client.patch(panel_path(story), json={"steps": 1000})
+    skipped = draw(client, story["id"])["skipped"]
+    assert skipped[0]["reason"].startswith("steps: at most")
+
+
 def test_a_locked_seed_is_drawn_again_and_a_free_one_is_not(client: httpx.Client) -> None:
     story = create(client, "a quiet night")
     draw(client, story["id"])

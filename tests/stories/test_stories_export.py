@@ -147,6 +147,7 @@ def without_ids(story: dict[str, Any]) -> dict[str, Any]:
     """What is the same in another installation."""
     kept = {name: story[name] for name in ("title", "style", "language", "pages")}
     same = ("prompt", "caption", "size", "seed", "seed_locked", "hidden", "balloons", "with_characters", "dirty")
+    same += ("sampler", "steps", "guidance_scale")
     taken = ("width", "height", "seed", "model", "model_version", "settings")
     kept["panels"] = [
         {name: panel[name] for name in same}
@@ -160,7 +161,9 @@ def without_ids(story: dict[str, Any]) -> dict[str, Any]:
 def test_a_story_opens_in_another_installation(
     client: httpx.Client, elsewhere: httpx.Client, book: dict[str, Any]
 ) -> None:
-    draw(client, book["id"], panels=[book["panels"][0]["id"]])
+    first = book["panels"][0]["id"]
+    client.patch(f"/v1/stories/{book['id']}/panels/{first}", json={"sampler": "heun", "steps": 4})
+    draw(client, book["id"], panels=[first])
     book = drawn(client, book["id"])
     data = export(client, book["id"], "story").content
     answer = bring(elsewhere, data, "once")

@@ -38,6 +38,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["promote"], "realcustom-tiny"),
         (["evaluate", "--set", "registry.alias=unheard-of"], "unheard-of"),
         (["generate", "--prompt", "a cat"], "champion"),
+        (["generate", "--prompt", "a cat", "--sampler", "plms"], "choose one of ddim"),
+        (["generate", "--prompt", "a cat", "--sampler", "lcm", "--steps", "51"], "at most 50"),
         (["generate", "--prompt", "a cat", "--word", "cat"], "reference"),
         (["generate", "--prompt", "a cat", "--word", "catt", "--reference", "fine.png"], "'cat'"),
         (["generate", "--prompt", "a cat", "--reference", "missing.png"], "missing.png"),

@@ -28,7 +28,7 @@ from components.stories.export.archive import (
 from components.stories.export.comic import add_file
 from components.stories.prompts import StoredMention, resolve_mention
 from components.stories.rows import panel_digest, panel_rows, read_takes, snapshot, stored_prompt, story_row
-from components.stories.story import Take, TakeNotFoundError
+from components.stories.story import SAMPLING, Take, TakeNotFoundError
 from components.stories.take_files import TakeFiles
 
 
@@ -122,7 +122,7 @@ def _takes(
 
 
 def _panel(row: sa.RowMapping, digest: str, takes: Sequence[tuple[ArchivedTake, str]], cast: Cast) -> ArchivedPanel:
-    same = ("caption", "size", "seed", "seed_locked", "hidden", "with_characters", "chosen")
+    same = ("caption", "size", "seed", "seed_locked", "hidden", "with_characters", "chosen", *SAMPLING)
     return ArchivedPanel(
         **{name: row[name] for name in same},
         prompt=[part if isinstance(part, str) else _mention(part, cast) for part in stored_prompt(row)],

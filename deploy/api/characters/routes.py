@@ -73,11 +73,12 @@ def character_routes(config: Config, model: str, characters: Characters, generat
     ) -> CandidatesResponse:
         order, repeat = repeatable("candidates", ImageRequest(**body.model_dump()), idempotency_key, caller.owner)
         request = await resolve_request(order, config, model, characters, caller.owner)
-        async with await caller.charge(request, repeat):
+        async with await caller.charge(request, repeat) as charge:
             result = await generator.generate(request)
             images = [generated.image for generated in result.images]
             saved = await characters.save_candidates(body.prompt, images, caller.owner)
             shown = list(zip(map(to_base64, images), request.seeds, strict=True))
+            charge.keep()
             return CandidatesResponse.of(saved, body.prompt, shown)
 
     @router.get("")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from components.jobs.job import State
+from components.model.schedulers import NAMES
 from components.stories.script import split_script
 from components.stories.story import (
     Balloon,
@@ -19,7 +20,7 @@ from components.stories.story import (
     StoryValues,
     Take,
 )
-from deploy.api.schema import StrictRequest
+from deploy.api.schema import StrictRequest, decode_base64
 
 MAX_PANELS_A_REQUEST = 500
 MAX_VARIATIONS = 4
@@ -111,6 +112,10 @@ class PanelFields(StrictRequest):
     hidden: bool = False
     balloons: list[BalloonField] = Field([], max_length=20)
     with_characters: bool = True
+    #: By default the service's: ``sampler``, ``steps`` and ``guidance_scale`` of requests for images.
+    sampler: Literal[NAMES] | None = None  # type: ignore[valid-type]
+    steps: int | None = Field(None, ge=1, le=1000)
+    guidance_scale: float | None = Field(None, ge=1, le=30)
 
     def values(self) -> PanelValues:
         """The fields that the client has sent."""
@@ -160,6 +165,27 @@ class DrawRequest(StrictRequest):
     n: int = Field(1, ge=1, le=MAX_VARIATIONS)
 
 
+class RedrawRequest(StrictRequest):
+    """``POST /v1/stories/<id>/takes/<take>/redraw``."""
+
+    #: A PNG of the take's size in base64: it is redrawn where this is transparent; by default all of it is.
+    mask: Annotated[bytes | None, BeforeValidator(decode_base64)] = None
+    #: Share of the steps that are made.
+    strength: float = Field(0.8, gt=0, le=1)
+    #: What the redrawn part shows, with the characters' words in place of mentions; by default the take's own prompt.
+    prompt: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
+    #: Variations.
+    n: int = Field(1, ge=1, le=MAX_VARIATIONS)
+    #: By default random ones; those of further variations count up.
+    seed: int | None = Field(None, ge=0, lt=2**32)
+
+
+class TakeRedraw(BaseModel):
+    #: The take that was redrawn, and with which strength.
+    take: str
+    strength: float
+
+
 class TakeCharacter(BaseModel):
     id: str
     name: str
@@ -180,6 +206,8 @@ class TakeSettings(BaseModel):
     steps: int
     guidance_scale: float
     scheduler: str | None
+    #: Of a take that was redrawn from another one.
+    redraw: TakeRedraw | None = None
 
 
 class TakeResponse(BaseModel):
@@ -258,6 +286,9 @@ class PanelResponse(BaseModel):
     hidden: bool
     balloons: list[BalloonField]
     with_characters: bool
+    sampler: str | None
+    steps: int | None
+    guidance_scale: float | None
     #: The take that is shown.
     chosen: str | None
     #: Newest first.
@@ -277,6 +308,7 @@ class PanelResponse(BaseModel):
         job = panel.job
         return cls(
             **{name: getattr(panel, name) for name in (*same, "chosen", "dirty")},
+            **vars(panel.sampling),
             mentions=[MentionResponse.of(mention) for mention in panel.mentions],
             characters=[PanelCharacterField(**vars(character)) for character in panel.characters],
             balloons=[BalloonField(**vars(balloon)) for balloon in panel.balloons],

@@ -30,18 +30,19 @@ async function turn<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-async function load(path: string, entry: Entry): Promise<string> {
-  const blob = await turn(async () => (await send(path, { signal: entry.controller.signal })).blob());
+async function load(path: string, entry: Entry, atOnce: boolean): Promise<string> {
+  const fetched = async (): Promise<Blob> => (await send(path, { signal: entry.controller.signal })).blob();
+  const blob = await (atOnce ? fetched() : turn(fetched));
   entry.url = URL.createObjectURL(blob);
   return entry.url;
 }
 
-function take(path: string): Entry {
+function take(path: string, atOnce = false): Entry {
   const entry = entries.get(path) ?? { users: 0, url: null, loading: null, controller: new AbortController() };
   entries.delete(path); // the newest use is last
   entries.set(path, entry);
   entry.users++;
-  entry.loading ??= load(path, entry).catch((error: unknown) => {
+  entry.loading ??= load(path, entry, atOnce).catch((error: unknown) => {
     if (entries.get(path) === entry) entries.delete(path);
     throw error;
   });
@@ -59,6 +60,13 @@ function release(path: string, entry: Entry): void {
     if (each.url) URL.revokeObjectURL(each.url);
     entries.delete(old);
   }
+}
+
+/** Load a picture that is soon shown, while the page is busy with rendering: the browser takes turns by itself. */
+export function preloadPicture(path: string): void {
+  const entry = take(path, true);
+  const done = (): void => release(path, entry);
+  entry.loading?.then(done, done);
 }
 
 /** Forget all pictures, as when the key changes. */

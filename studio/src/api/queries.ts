@@ -64,7 +64,9 @@ export const storyQuery = (id: string) =>
     structuralSharing: (known, next) => replaceEqualDeep(known, newest(known as Story | undefined, next as Story)),
   });
 
-export const useCast = (): Character[] => useQuery(charactersQuery).data ?? [];
+const NOBODY: Character[] = [];
+
+export const useCast = (): Character[] => useQuery(charactersQuery).data ?? NOBODY;
 
 /** A story that follows what the service tells of it. */
 export function useStory(id: string) {

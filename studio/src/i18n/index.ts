@@ -27,6 +27,7 @@ export async function startWords(): Promise<void> {
     fallbackLng: 'en',
     resources: { en: { translation: en } },
     showSupportNotice: false,
+    initAsync: false,
     // React escapes text by itself.
     interpolation: { escapeValue: false },
   });

@@ -1,19 +1,20 @@
 /** The pictures of a character, each beside its cut-out, with advice. */
 import { ActionIcon, Button, Stack, Text, Tooltip } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
-import { lazy, Suspense, useState } from 'react';
+import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { addPictures, removePicture } from '../../api/characters';
 import type { Character, CharacterPicture } from '../../api/client';
 import { queryKeys } from '../../api/queries';
 import { ProblemNote } from '../../components/bits';
 import { Icon } from '../../components/Icon';
+import { onDemand } from '../../components/onDemand';
 import { Picture } from '../../components/Picture';
 import { PictureDrop } from '../../components/PictureDrop';
 import { toast } from '../../lib/toasts';
 import classes from './Character.module.css';
 
-const CutoutEditor = lazy(() => import('./CutoutEditor'));
+const CutoutEditor = onDemand(() => import('./CutoutEditor'), true);
 
 export const MAX_PICTURES = 4;
 
@@ -68,9 +69,7 @@ export function PictureList({ character }: { character: Character }) {
         />
       )}
       {corrected !== null && (
-        <Suspense>
-          <CutoutEditor character={character} place={corrected} onChange={put} onClose={() => setCorrected(null)} />
-        </Suspense>
+        <CutoutEditor character={character} place={corrected} onChange={put} onClose={() => setCorrected(null)} />
       )}
     </Stack>
   );

@@ -12,7 +12,7 @@ import {
 import { arrayMove, rectSortingStrategy, SortableContext, sortableKeyboardCoordinates, useSortable } from '@dnd-kit/sortable';
 import { CSS } from '@dnd-kit/utilities';
 import { ActionIcon, Button, Checkbox, Group, Stack, Text, Tooltip } from '@mantine/core';
-import { lazy, memo, Suspense, useState } from 'react';
+import { memo, useMemo, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Link, useLocation } from 'wouter';
 import type { Character } from '../../api/client';
@@ -24,15 +24,15 @@ import { PromptText } from '../../components/MentionField';
 import { useSentence } from '../../components/problems';
 import { Problem } from '../../api/problem';
 import { toast } from '../../lib/toasts';
+import { useGradually } from '../../lib/useGradually';
+import { PanelEditor } from '../screens';
 import { PanelMenu } from './PanelMenu';
 import { PanelPicture } from './PanelPicture';
 import { chosenTake, isDrawing, stateOf } from './panelState';
 import type { ViewProps } from './StoryScreen';
 import classes from './Board.module.css';
 
-const PanelEditor = lazy(() => import('./PanelEditor'));
-
-export default function Board({ story, actions, panel: opened }: ViewProps & { panel: string | null }) {
+export function Board({ story, actions, panel: opened }: ViewProps & { panel: string | null }) {
   const { t } = useTranslation();
   const [, go] = useLocation();
   const cast = useCast();
@@ -44,11 +44,13 @@ export default function Board({ story, actions, panel: opened }: ViewProps & { p
   );
   const numbers = new Map(story.panels.map((panel, place) => [panel.id, place + 1]));
   const hidden = story.panels.filter((panel) => panel.hidden).length;
-  const shown = story.panels.filter((panel) => withHidden || !panel.hidden);
+  const shown = useMemo(() => story.panels.filter((panel) => withHidden || !panel.hidden), [story.panels, withHidden]);
+  // Every card follows this list: a new one renders them all.
+  const ids = useMemo(() => shown.map((panel) => panel.id), [shown]);
   const changed = story.panels.filter((panel) => panel.dirty && !panel.hidden && !isDrawing(panel)).length;
 
   const drawing = story.panels.filter(isDrawing).length;
-
+  const rendered = useGradually(shown.length);
   if (story.panels.length === 0) {
     return (
       <Empty icon="image" title={t('board.empty')} text={t('board.emptyText')}>
@@ -126,9 +128,9 @@ export default function Board({ story, actions, panel: opened }: ViewProps & { p
           if (over && over.id !== active.id) move(String(active.id), String(over.id));
         }}
       >
-        <SortableContext items={shown.map((panel) => panel.id)} strategy={rectSortingStrategy}>
+        <SortableContext items={ids} strategy={rectSortingStrategy}>
           <ol className={classes.grid}>
-            {shown.map((panel) => (
+            {shown.slice(0, rendered).map((panel) => (
               <Card
                 key={panel.id}
                 panel={panel}
@@ -152,15 +154,13 @@ export default function Board({ story, actions, panel: opened }: ViewProps & { p
         {t('board.help')}
       </Text>
       {opened && (
-        <Suspense>
-          <PanelEditor
-            key={opened}
-            story={story}
-            actions={actions}
-            cast={cast}
-            panel={story.panels.find((panel) => panel.id === opened) ?? null}
-          />
-        </Suspense>
+        <PanelEditor
+          key={opened}
+          story={story}
+          actions={actions}
+          cast={cast}
+          panel={story.panels.find((panel) => panel.id === opened) ?? null}
+        />
       )}
     </>
   );

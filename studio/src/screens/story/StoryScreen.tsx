@@ -1,6 +1,6 @@
 /** A story: its title and the views of it. */
-import { Button, Loader, TextInput } from '@mantine/core';
-import { lazy, Suspense, useState } from 'react';
+import { Button, TextInput } from '@mantine/core';
+import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Link, useLocation } from 'wouter';
 import { asProblem } from '../../api/problem';
@@ -8,11 +8,10 @@ import { useStory, useStoryActions, type StoryActions } from '../../api/queries'
 import type { Story } from '../../api/stories';
 import { Empty, ProblemNote } from '../../components/bits';
 import { Icon } from '../../components/Icon';
+import { Loading } from '../../components/onDemand';
+import { Pages, Script } from '../screens';
+import { Board } from './Board';
 import classes from './StoryScreen.module.css';
-
-const Script = lazy(() => import('./Script'));
-const Board = lazy(() => import('./Board'));
-const Pages = lazy(() => import('./Pages'));
 
 const VIEWS = ['script', 'board', 'pages'] as const;
 
@@ -21,7 +20,7 @@ export interface ViewProps {
   actions: StoryActions;
 }
 
-export default function StoryScreen({ id, view, panel }: { id: string; view: string; panel: string | null }) {
+export function StoryScreen({ id, view, panel }: { id: string; view: string; panel: string | null }) {
   const { t } = useTranslation();
   const [, go] = useLocation();
   const query = useStory(id);
@@ -37,7 +36,7 @@ export default function StoryScreen({ id, view, panel }: { id: string; view: str
       </Empty>
     );
   }
-  if (!story) return <Waiting />;
+  if (!story) return <Loading />;
   return (
     <>
       <header className={classes.header}>
@@ -58,21 +57,10 @@ export default function StoryScreen({ id, view, panel }: { id: string; view: str
           ))}
         </nav>
       </header>
-      <Suspense fallback={<Waiting />}>
-        {view === 'script' && <Script story={story} actions={actions} />}
-        {view === 'pages' && <Pages story={story} actions={actions} />}
-        {view !== 'script' && view !== 'pages' && <Board story={story} actions={actions} panel={panel} />}
-      </Suspense>
+      {view === 'script' && <Script story={story} actions={actions} />}
+      {view === 'pages' && <Pages story={story} actions={actions} />}
+      {view !== 'script' && view !== 'pages' && <Board story={story} actions={actions} panel={panel} />}
     </>
-  );
-}
-
-function Waiting() {
-  const { t } = useTranslation();
-  return (
-    <div className={classes.waiting} role="status">
-      <Loader size="sm" aria-label={t('common.loading')} />
-    </div>
   );
 }
 

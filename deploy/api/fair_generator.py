@@ -1,0 +1,89 @@
+"""The generator as the gateway calls it: owners share the places in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+from components.config import ServingConfig
+from deploy.api.fair_queue import FairQueue, Ticket
+from deploy.interfaces.protocols import Generator
+from deploy.interfaces.requests import GenerationRequest
+from deploy.interfaces.results import GenerationEvent, GenerationResult
+from deploy.status.replica_status import ReplicaReport, ReplicaStatus, read_reports
+
+#: Seconds after which the replicas are counted again.
+_COUNT_INTERVAL_S = 2.0
+
+
+class FairGenerator:
+    """`Generator` whose requests wait in a `FairQueue`, not in Serve's queues, which do not know owners.
+
+    The number of places follows from the reports of the replicas; see `places`.
+    """
+
+    def __init__(self, generator: Generator, serving: ServingConfig, status: ReplicaStatus) -> None:
+        self._generator, self._serving, self._status = generator, serving, status
+        owned = math.ceil(serving.owner_share * serving.max_queued_requests)
+        self._queue = FairQueue(places([], serving), serving.max_queued_requests, owned)
+        self._served: dict[Ticket, asyncio.Event] = {}
+        self._counted = float("-inf")
+        self._counting: asyncio.Task[None] | None = None
+
+    async def generate(self, request: GenerationRequest) -> GenerationResult:
+        async with self._place(request.owner):
+            return await self._generator.generate(request)
+
+    async def stream(self, request: GenerationRequest, previews: int) -> AsyncGenerator[GenerationEvent, None]:
+        async with self._place(request.owner), aclosing(self._generator.stream(request, previews)) as events:
+            async for event in events:
+                yield event
+
+    @asynccontextmanager
+    async def _place(self, owner: str) -> AsyncIterator[None]:
+        """Wait for a place, and hold it until the block ends.
+
+        Raises:
+            BusyError: too many requests wait; OwnerLimitError if they are the owner's own.
+        """
+        self._count_replicas()
+        ticket = self._queue.enter(owner)
+        served = self._served[ticket] = asyncio.Event()
+        try:
+            if not ticket.holds:
+                await served.wait()
+            yield
+        finally:
+            del self._served[ticket]
+            self._wake(self._queue.leave(ticket))
+
+    def _wake(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            self._served[ticket].set()
+
+    def _count_replicas(self) -> None:
+        """Count the replicas in the background, unless they were counted recently."""
+        now = time.monotonic()
+        if now - self._counted > _COUNT_INTERVAL_S:
+            self._counted = now
+            self._counting = asyncio.create_task(self._resize())
+
+    async def _resize(self) -> None:
+        reports = await read_reports(self._status)
+        if reports:
+            self._wake(self._queue.resize(places(reports, self._serving)))
+
+
+def places(reports: Sequence[ReplicaReport], serving: ServingConfig) -> int:
+    """The places of one gateway: its part of what the generators process at the same time.
+
+    One generator more than there are is counted, as long as there may be more: Serve starts it only when it sees
+    requests for it. Until then its requests share the steps of the others.
+    """
+    replicas = {report.replica for report in reports if report.part == "generator"}
+    gateways = {report.replica for report in reports if report.part == "gateway"}
+    generators = min(len(replicas) + 1, serving.max_replicas)
+    return math.ceil(generators * serving.max_ongoing_requests / max(1, len(gateways)))
