@@ -79,7 +79,7 @@ def create(config: Config, owner: str, name: str, scopes: str, limits: KeyLimits
 
 
 def show(config: Config) -> None:
-    engine = open_database(config.serving.store, config.serving.database)
+    engine = open_database(config.serving.store, config.serving.database, config.serving.database_limits)
     spent = UsageLedger(engine).spent()
     now = time.time()
     columns = ("owner", "name", "scopes", "limits", "today", "state")
@@ -113,7 +113,7 @@ def read_scopes(text: str) -> list[Scope]:
 
 
 def _store(config: Config) -> KeyStore:
-    return KeyStore(open_database(config.serving.store, config.serving.database))
+    return KeyStore(open_database(config.serving.store, config.serving.database, config.serving.database_limits))
 
 
 def _state(key: ApiKey, now: float) -> str:

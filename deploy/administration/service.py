@@ -14,7 +14,7 @@ class AdministrationService:
     """`Administration` over the service's database."""
 
     def __init__(self, config: Config) -> None:
-        self._engine = open_database(config.serving.store, config.serving.database)
+        self._engine = open_database(config.serving.store, config.serving.database, config.serving.database_limits)
         self._usage = UsageStore(self._engine)
 
     async def usage(self, days: int, owner: str | None = None) -> list[UsageEntry]:

@@ -64,7 +64,9 @@ def create_app(
     status, administration = status or ReplicaStatus(), administration or AdministrationService(config)
     generator = FairGenerator(generator, config.serving, status)
     retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
-    counter = UsageCounter(UsageStore(open_database(config.serving.store, config.serving.database)))
+    counter = UsageCounter(
+        UsageStore(open_database(config.serving.store, config.serving.database, config.serving.database_limits))
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

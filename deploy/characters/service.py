@@ -31,7 +31,7 @@ class CharacterService:
     ) -> None:
         self._reader = ReferenceReader(config, content, namer)
         self._uploads = UploadReader(config.serving, content)
-        self._store = CharacterStore(config.serving.store, config.serving.database)
+        self._store = CharacterStore(config.serving.store, config.serving.database, config.serving.database_limits)
         self._candidates = CandidateStore(self._store.engine, self._store.objects)
         self._store.sweep()
         self._candidates.expire()
