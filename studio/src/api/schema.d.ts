@@ -1206,9 +1206,9 @@ export interface components {
             /** Safety Identifier */
             safety_identifier?: string | null;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            scheduler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1425,9 +1425,9 @@ export interface components {
             /** Safety Identifier */
             safety_identifier?: string | null;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            scheduler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1619,7 +1619,7 @@ export interface components {
              */
             prompt?: string;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1705,7 +1705,7 @@ export interface components {
              */
             prompt?: string;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -4135,9 +4135,9 @@ export interface operations {
                     /** Safety Identifier */
                     safety_identifier?: string | null;
                     /** Sampler */
-                    sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+                    sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Scheduler */
-                    scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+                    scheduler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Seed */
                     seed?: number | null;
                     /**
