@@ -33,6 +33,8 @@ class LogContext:
     job: str = ""
     owner: str = ""
     key: str = ""
+    #: The character or story that was created.
+    resource: str = ""
 
 
 _NONE = LogContext()

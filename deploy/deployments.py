@@ -31,7 +31,7 @@ from deploy.carried_context import within_callers_context
 from deploy.characters.service import CharacterService
 from deploy.generator.loading import PipelineSource, VersionLoader, read_aliases
 from deploy.generator.rollout import ModelVersions, VersionAliases, follow_aliases
-from deploy.handles import RemoteCharacters, RemoteGenerator, RemoteHandle
+from deploy.handles import RemoteAdministration, RemoteCharacters, RemoteGenerator, RemoteHandle
 from deploy.interfaces.administration import Administration
 from deploy.interfaces.protocols import Characters, Generator, Jobs, SubjectSource
 from deploy.interfaces.stories import Stories
@@ -92,7 +92,7 @@ class GatewayDeployment:
         generator = cast(Generator, RemoteGenerator(self._generator))
         status = cast(ReplicaStatus, RemoteHandle(self._status))
         stories = cast(Stories, RemoteHandle(self._stories))
-        administration = cast(Administration, RemoteHandle(self._administration))
+        administration = cast(Administration, RemoteAdministration(self._administration))
         configure_logs(serving.logging)
         return create_app(
             self._config,

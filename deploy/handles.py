@@ -57,6 +57,20 @@ class RemoteGenerator(RemoteHandle):
             raise
 
 
+class RemoteAdministration(RemoteHandle):
+    """`deploy.interfaces.administration.Administration` over a handle; `export` is a streaming call."""
+
+    async def export(self, owner: str) -> AsyncGenerator[bytes, None]:
+        response = self._handle.options(stream=True).export.remote(owner, **carried())
+        try:
+            with _original_errors():
+                async for piece in response:
+                    yield piece
+        except BaseException:  # also GeneratorExit, when the client disconnects
+            response.cancel()
+            raise
+
+
 class RemoteCharacters(RemoteHandle):
     """`deploy.interfaces.protocols.Characters` over a handle; methods that only read rows query the database directly.
 

@@ -13,7 +13,7 @@ import typer
 
 from components import __version__
 from components.config import presets as known_presets
-from workflows import character, database, key, story, webhook
+from workflows import admin, character, database, key, story, webhook
 from workflows.entry import launch, log_to_stderr, one_line_errors
 from workflows.options import ConfigFile, Overrides, Preset, Settings
 from workflows.service import LOCAL, URL, ServiceUrl, generate_image
@@ -25,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(admin.app, name="admin")
 app.add_typer(key.app, name="key")
 app.add_typer(database.app, name="database")
 app.add_typer(character.app, name="character")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from components.client.admin import Admin
 from components.client.fields import Box, Choice, Options, PictureLike, box_field, choices, files, mask_files
 from components.client.pages import pages
 from components.client.responses import Character, Job, JobEvent, Pictures, Usage
@@ -29,6 +30,7 @@ class Client:
         self.characters = Characters(self._transport)
         self.jobs = Jobs(self._transport)
         self.stories = Stories(self._transport)
+        self.admin = Admin(self._transport)
 
     def generate(
         self, prompt: str, characters: Sequence[Character | Choice | str] = (), **options: Unpack[Options]

@@ -41,4 +41,5 @@ def owner_storage(engine: sa.Engine, owner: str) -> Storage:
     )
     with engine.connect() as connection:
         counts = list(map(int, connection.execute(sa.select(*counted)).one()))
-    return Storage(*counts[:5], bytes=sum(counts[5:]))
+    characters_, pictures, stories_, takes_, generations_, *sizes = counts
+    return Storage(characters_, pictures, stories_, takes_, generations_, sum(sizes))

@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from components.access.audit import AuditLog
 from components.access.usage import UsageStore
 from components.config import Config
 from components.database import open_database
 from deploy.administration.service import AdministrationService
+from deploy.api.admin.routes import admin_routes
+from deploy.api.audit_recorder import AuditRecorder
 from deploy.api.authentication import AuthenticationMiddleware, openapi_security
 from deploy.api.body_limits import BodyLimits
 from deploy.api.characters.routes import character_routes
@@ -64,14 +67,15 @@ def create_app(
     status, administration = status or ReplicaStatus(), administration or AdministrationService(config)
     generator = FairGenerator(generator, config.serving, status)
     retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
-    counter = UsageCounter(
-        UsageStore(open_database(config.serving.store, config.serving.database, config.serving.database_limits))
-    )
+    serving = config.serving
+    engine = open_database(serving.store, serving.database, serving.database_limits)
+    counter, audit = UsageCounter(UsageStore(engine)), AuditRecorder(AuditLog(engine))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await counter.flush()
+        await audit.flush()
 
     app = FastAPI(title="RealCustom Studio", lifespan=lifespan)
     # The middleware added last is the outermost.
@@ -86,7 +90,7 @@ def create_app(
     app.add_middleware(UnexpectedErrorMiddleware)
     app.add_middleware(TimeoutMiddleware, seconds=config.serving.request_timeout_s, retry_after=retry_after)
     app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
-    app.add_middleware(RequestLogMiddleware, echo=echo_request_id)
+    app.add_middleware(RequestLogMiddleware, echo=echo_request_id, audit=audit)
     install_error_handlers(app, retry_after.seconds)
     security = openapi_security(config)
     app.include_router(operation_routes(config, model, status, metrics, security))
@@ -96,6 +100,7 @@ def create_app(
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=security)
     app.include_router(story_routes(config, model, characters, stories, jobs, status), dependencies=security)
     app.include_router(history_routes(stories), dependencies=security)
+    app.include_router(admin_routes(config, administration, jobs, counter, audit), dependencies=security)
     app.include_router(usage_routes(administration, counter), dependencies=security)
     app.include_router(studio_routes())
     install_openapi(app)

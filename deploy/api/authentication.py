@@ -36,6 +36,7 @@ REQUIRED_SCOPES: dict[str, tuple[keys.Scope | None, keys.Scope | None]] = {
     "/v1/stories": (keys.Scope.STORIES_READ, keys.Scope.STORIES_WRITE),
     "/v1/history": (keys.Scope.STORIES_READ, keys.Scope.STORIES_WRITE),
     "/v1/models": (None, keys.Scope.ADMIN),
+    "/v1/admin": (keys.Scope.ADMIN, keys.Scope.ADMIN),
     "/v1/usage": (None, keys.Scope.ADMIN),
     "/metrics": (keys.Scope.METRICS, keys.Scope.METRICS),
     "/openapi.json": (None, keys.Scope.ADMIN),

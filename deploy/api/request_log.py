@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.logs import FIELDS, LogContext, within
+from deploy.api.audit_recorder import AuditRecorder
 
 log = logging.getLogger(__name__)
 _HEADER = "x-request-id"
@@ -25,10 +26,11 @@ class RequestLogMiddleware:
 
     Args:
         echo: send the id with the response; Serve's proxy does so itself.
+        audit: records what was done.
     """
 
-    def __init__(self, app: ASGIApp, echo: bool) -> None:
-        self._app, self._echo = app, echo
+    def __init__(self, app: ASGIApp, echo: bool, audit: AuditRecorder) -> None:
+        self._app, self._echo, self._audit = app, echo, audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,11 +50,13 @@ class RequestLogMiddleware:
                     message = {**message, "headers": headers.raw}
             await send(message)
 
+        scope.setdefault("state", {})
         with within(LogContext(request=request)):
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
                 _log(scope, status, time.perf_counter() - started)
+                await self._audit.record(scope, status)
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from components.access.limits import QuotaError
+from components.access.store import KeyNotFoundError
 from components.characters.candidates import CandidateNotFoundError
 from components.characters.character import PictureCountError, PictureNotFoundError
 from components.content import ContentError
@@ -101,6 +102,7 @@ _DETAILS: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     NothingToExportError: (409, None, "nothing_to_export"),
     StoryLimitError: (409, None, "limit_reached"),
     PictureCountError: (409, "pictures", "picture_count"),
+    KeyNotFoundError: (404, None, "key_not_found"),
     NotFoundError: (404, None, "character_not_found"),
     KeyReusedError: (409, "Idempotency-Key", "idempotency_key_reused"),
     QuotaError: (429, None, "insufficient_quota"),

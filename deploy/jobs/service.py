@@ -12,6 +12,7 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from components.access.audit import AuditLog
 from components.config import Config
 from components.database import connect_database, open_database
 from components.jobs.job import Job, JobUpdate, NewJob, State
@@ -61,6 +62,7 @@ class JobService:
         self._leases = LeaseKeeper(queue(leases), limits.lease_s, together)
         takes = TakeFiles(open_object_store(serving.store))
         self._worker = JobWorker(queue(engine), generator, limits, takes.picture, self._leases)
+        self._audit, self._audit_days = AuditLog(engine), serving.access.audit_days
         webhooks = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
         self._webhooks = WebhookSender(webhooks, WebhookSettingsStore(engine), limits)
         self._submitted = asyncio.Event()
@@ -126,6 +128,7 @@ class JobService:
 
     async def _sweep(self) -> bool:
         await in_database_thread(self._store.sweep, self._limits.keep_s)
+        await in_database_thread(self._audit.expire, self._audit_days)
         return False
 
     async def _wait_for_work(self) -> None:

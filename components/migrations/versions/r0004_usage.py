@@ -25,12 +25,15 @@ def upgrade() -> None:
         sa.Column("images", sa.BigInteger, nullable=False),
     )
     create_missing(connection, metadata)
-    added = [
-        sa.Column("key_id", sa.String(16)),
-        sa.Column("pixel_steps", sa.BigInteger),
-        sa.Column("request_id", sa.String(128)),
-    ]
-    add_missing_columns(connection, "jobs", list(added))
+    add_missing_columns(
+        connection,
+        "jobs",
+        [
+            sa.Column("key_id", sa.String(16)),
+            sa.Column("pixel_steps", sa.BigInteger),
+            sa.Column("request_id", sa.String(128)),
+        ],
+    )
 
 
 def downgrade() -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from components.characters.character import MAX_PICTURES
 from components.characters.target_word import stated_word
 from components.config import Config
+from components.logs import amend
 from components.pictures import ThumbnailSize
 from deploy.api.cached_pictures import cached
 from deploy.api.characters.schema import (
@@ -65,6 +66,7 @@ def character_routes(config: Config, model: str, characters: Characters, generat
         created = await characters.create(
             body.name, description, body.target_word, pictures, body.faces, caller.owner, regions
         )
+        amend(resource=created.id)
         return CharacterResponse.of(created)
 
     @router.post("/candidates", status_code=201)

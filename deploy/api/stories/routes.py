@@ -16,6 +16,7 @@ from components.access.limits import RequestId
 from components.config import Config
 from components.errors import NotFoundError
 from components.fingerprint import fingerprint
+from components.logs import amend
 from components.pictures import ThumbnailSize
 from components.stories.story import RevisionError, Take, TakeNotFoundError
 from deploy.api.cached_pictures import cached
@@ -86,6 +87,7 @@ def story_routes(
         panels = wanted.panels()
         request = _request("story", wanted, idempotency_key)
         story, new = await stories.create(wanted.values(), panels, caller.owner, request)
+        amend(resource=story.id)
         response.headers["Location"] = f"/v1/stories/{story.id}"
         _set_headers(response, story.revision, new)
         return StoryResponse.of(story)
@@ -234,6 +236,7 @@ def _add_file_routes(router: APIRouter, model: ModelResponse, stories: Stories, 
         request = None if idempotency_key is None else RequestId(idempotency_key, digest)
         served = model.id, served_model(model, await read_reports(status)).version
         story, notes, new = await stories.import_story(data, caller.owner, served, request)
+        amend(resource=story.id)
         response.headers["Location"] = f"/v1/stories/{story.id}"
         _set_headers(response, story.revision, new)
         return ImportedStory(**StoryResponse.of(story).model_dump(), notes=notes)
