@@ -1,8 +1,10 @@
 """Example images of the documentation, generated with the shipped miniature.
 
     python -m benchmarks.gallery --output docs/images
+    python -m benchmarks.gallery --only few_steps --only loras
 
-Writes several_subjects.png, strengths.png, masks_over_time.png, one_step.png and rounds.png.
+Writes several_subjects.png, strengths.png, masks_over_time.png, one_step.png, rounds.png, few_steps.png and loras.png.
+The style LoRA of loras.png is made by `python -m components.pretraining.style_lora --output runs/style-sepia`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from components.config import Config, load_config
+from benchmarks.few_steps import FewSteps
+from benchmarks.few_steps import picture as few_steps_picture
+from components.config import PACKAGE_ROOT, Config, load_config
 from components.cut_outs import CutOut, cut_out
 from components.data.region import subject_mask
 from components.model.naming import WordNamer
@@ -27,6 +31,8 @@ from components.world.identities import sample_identity
 from components.world.scenes import draw_reference_picture
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
+#: Methods of `GalleryRenderer`, each of which draws one picture.
+PICTURES = ("several_subjects", "strengths", "masks_over_time", "one_step", "rounds", "few_steps", "loras")
 
 
 def main() -> None:
@@ -34,28 +40,30 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/images"))
     parser.add_argument("--adapter", help="adapter directory in place of the preset's")
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--only", action="append", choices=PICTURES, help="draw this one alone; repeatable")
+    parser.add_argument("--lcm", type=Path, default=PACKAGE_ROOT / "weights/tiny/lcm", help="LCM-LoRA of few_steps")
+    parser.add_argument("--style", type=Path, default=Path("runs/style-sepia"), help="style LoRA of loras")
     arguments = parser.parse_args()
     quiet_libraries()
     config = load_config("tiny")
-    renderer = GalleryRenderer(config, RealCustomPipeline.from_config(config, arguments.adapter), arguments.seed)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for render in (
-        renderer.several_subjects,
-        renderer.strengths,
-        renderer.masks_over_time,
-        renderer.one_step,
-        renderer.rounds,
-    ):
-        path = arguments.output / f"{render.__name__}.png"
-        render().save(path)
+    rng = random.Random(arguments.seed)
+    for name in arguments.only or PICTURES:
+        pipeline = RealCustomPipeline.from_config(config, arguments.adapter)  # without the LoRAs of another picture
+        renderer = GalleryRenderer(config, pipeline, arguments.seed, rng, arguments.lcm, arguments.style)
+        path = arguments.output / f"{name}.png"
+        getattr(renderer, name)().save(path)
         print(f"wrote {path}")
 
 
 class GalleryRenderer:
     """Generates the images of the gallery with one pipeline, at fixed seeds."""
 
-    def __init__(self, config: Config, pipeline: RealCustomPipeline, seed: int) -> None:
-        self.config, self.pipeline, self.rng, self.seed = config, pipeline, random.Random(seed), seed
+    def __init__(
+        self, config: Config, pipeline: RealCustomPipeline, seed: int, rng: random.Random, lcm: Path, style: Path
+    ) -> None:
+        self.config, self.pipeline, self.rng, self.seed = config, pipeline, rng, seed
+        self.lcm, self.style = lcm, style
 
     def several_subjects(self) -> Image.Image:
         """Two references, each on its own word; the masks share no position."""
@@ -137,6 +145,26 @@ class GalleryRenderer:
                 reference = cut_out(picture, subject_mask(picture), self.pipeline.reference_size)
             rows.append(row)
         return rows_of_pictures(rows, captions=["reference", "round 1", "round 2", "round 3"])
+
+    def few_steps(self) -> Image.Image:
+        """The same identities and seeds in 20 steps, and in 1, 2, 4 and 8 steps without and with the LCM-LoRA."""
+        return few_steps_picture(FewSteps(self.config, self.pipeline, self.lcm), self.pipeline, self.config)
+
+    def loras(self) -> Image.Image:
+        """A style LoRA at several weights, with a subject and without one."""
+        self.rng = random.Random(self.seed)  # the same subjects alone and after the other pictures
+        self.pipeline.load_lora_weights(self.style, adapter_name="style")
+        rows, labels, weights = [], [], (0.0, 0.5, 1.0)
+        for kind, place in (("cat", "on the beach"), ("rocket", "in a meadow"), ("fish", "under the sea")):
+            reference = self._reference(kind)
+            for name, subject in (("stock", None), ("with the subject", self._subject(reference, kind))):
+                row = [reference.picture]
+                for weight in weights:
+                    self.pipeline.set_adapters("style", weight)
+                    row.append(self._generate(f"a {kind} {place}", subject).images[0])
+                rows.append(row)
+                labels.append(f"a {kind} {place}, {name}")
+        return rows_of_pictures(rows, labels=labels, captions=["reference", *(f"weight {w}" for w in weights)])
 
     def _reference(self, kind: str) -> CutOut:
         identity = sample_identity(self.rng, "held_out", kind)

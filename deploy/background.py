@@ -7,11 +7,17 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache, partial
+from typing import Generic, ParamSpec, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
 T = TypeVar("T")
+P = ParamSpec("P")
+#: Calls of the database that a process makes at a time.
+_DATABASE_THREADS = 32
 log = logging.getLogger(__name__)
 
 
@@ -31,11 +37,22 @@ async def repeat(part: str, work: Callable[[], Awaitable[bool]], pause: Callable
             await pause()
 
 
+async def in_database_thread(call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """As `asyncio.to_thread`, in threads of their own: a database that does not answer delays no other work."""
+    run = partial(copy_context().run, call, *arguments, **options)
+    return await asyncio.get_running_loop().run_in_executor(_database_threads(), run)
+
+
+@cache
+def _database_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_DATABASE_THREADS, "database")
+
+
 async def poll(read: Callable[[], T | None], wait_s: float, interval_s: float) -> T | None:
-    """Call ``read`` in a thread every ``interval_s`` seconds until it returns a value; None after ``wait_s``."""
+    """Call ``read``, of the database, every ``interval_s`` seconds until it returns a value; None after ``wait_s``."""
     deadline = time.monotonic() + wait_s
     while True:
-        found = await asyncio.to_thread(read)
+        found = await in_database_thread(read)
         left = deadline - time.monotonic()
         if found is not None or left <= 0:
             return found
@@ -76,7 +93,7 @@ class BatchWriter(Generic[T]):
             if not items:
                 return
             try:
-                await asyncio.to_thread(self._write, items)
+                await in_database_thread(self._write, items)
             except SQLAlchemyError as error:
                 log.error("%s: %s", self._part, type(error).__name__)
                 room = (self._items.maxlen or 0) - len(self._items)

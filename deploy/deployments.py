@@ -87,7 +87,7 @@ class GatewayDeployment:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         serving, jobs = self._config.serving, cast(Jobs, RemoteHandle(self._jobs))
-        rows = CharacterRows(open_database(serving.store, serving.database))
+        rows = CharacterRows(open_database(serving.store, serving.database, serving.database_limits))
         characters = cast(Characters, RemoteCharacters(self._characters, rows))
         generator = cast(Generator, RemoteGenerator(self._generator))
         status = cast(ReplicaStatus, RemoteHandle(self._status))

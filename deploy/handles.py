@@ -10,12 +10,12 @@ from typing import Any
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from components.characters.character import Character
 from components.characters.character_rows import CharacterRows
+from components.database import UNAVAILABLE
 from components.errors import RealCustomError
+from deploy.background import in_database_thread
 from deploy.carried_context import carried
 from deploy.interfaces.errors import BusyError, ReplicaDiedError, UnavailableError
 
@@ -83,13 +83,13 @@ class RemoteCharacters(RemoteHandle):
         self._rows = rows
 
     async def get(self, identifier: str, owner: str = "") -> Character:
-        return await asyncio.to_thread(self._rows.get, identifier, owner)
+        return await in_database_thread(self._rows.get, identifier, owner)
 
     async def find(self, name: str, owner: str = "") -> list[Character]:
-        return await asyncio.to_thread(self._rows.find, name, owner)
+        return await in_database_thread(self._rows.find, name, owner)
 
     async def page(self, limit: int, after: str | None, owner: str = "") -> list[Character]:
-        return await asyncio.to_thread(self._rows.page, limit, after, owner)
+        return await in_database_thread(self._rows.page, limit, after, owner)
 
 
 @contextmanager
@@ -108,6 +108,6 @@ def _original_errors(died: type[UnavailableError] = UnavailableError) -> Iterato
     except RayActorError:
         raise died(_RESTARTED) from None
     except RayTaskError as error:
-        if isinstance(error.cause, RealCustomError | OperationalError | InterfaceError | PoolTimeoutError | OSError):
+        if isinstance(error.cause, (RealCustomError, OSError, *UNAVAILABLE)):
             raise error.cause from None
         raise

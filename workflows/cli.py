@@ -153,6 +153,17 @@ def promote(
 @app.command()
 def generate(
     prompt: Annotated[str | None, typer.Option(help="Text that describes the image.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Redraw this image instead of generating one from noise.")
+    ] = None,
+    image_mask: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Image of the size of --image: redraw where it is transparent, no more."),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1, help="Share of the steps that redraw --image. Default: 0.8."),
+    ] = None,
     table: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Generate every row of this .jsonl, .csv or .parquet file instead."),
@@ -200,6 +211,8 @@ def generate(
         raise typer.BadParameter(
             "it says where the subject of the --reference is: give one", param_hint="--box, --mask"
         )
+    if image is None and (image_mask is not None or strength is not None):
+        raise typer.BadParameter("it says how --image is redrawn: give one", param_hint="--image-mask, --strength")
     with one_line_errors():
         region = {"box": None if box is None else read_box(box), "mask": mask}
     request = {
@@ -208,6 +221,9 @@ def generate(
         "word": word,
         "output": output or Path("picture.png"),
         **region,
+        "image": image,
+        "image_mask": image_mask,
+        "strength": 0.8 if strength is None else strength,
         "sampler": sampler,
         "steps": steps,
         "guidance_scale": guidance_scale,

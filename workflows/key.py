@@ -96,7 +96,7 @@ def change_key(
 
 def create(config: Config, owner: str, name: str, scopes: str, limits: KeyLimits, days: int | None) -> None:
     lifetime_s = None if days is None else days * float(DAY_S)
-    engine = open_database(config.serving.store, config.serving.database)
+    engine = _open(config)
     key, text = KeyStore(engine).create(owner, name, read_scopes(scopes), limits, lifetime_s)
     _record(engine, "create", key.id)
     print(text)
@@ -104,7 +104,7 @@ def create(config: Config, owner: str, name: str, scopes: str, limits: KeyLimits
 
 
 def show(config: Config) -> None:
-    engine = open_database(config.serving.store, config.serving.database)
+    engine = _open(config)
     spent = UsageLedger(engine).spent()
     now = time.time()
     columns = ("owner", "name", "scopes", "limits", "today", "state")
@@ -116,14 +116,14 @@ def show(config: Config) -> None:
 
 
 def revoke(config: Config, identifier: str) -> None:
-    engine = open_database(config.serving.store, config.serving.database)
+    engine = _open(config)
     KeyStore(engine).revoke(identifier)
     _record(engine, "revoke", identifier)
     print(f"revoked key {identifier}", file=sys.stderr)
 
 
 def change(config: Config, identifier: str, scopes: str | None, changed: dict[str, object]) -> None:
-    engine = open_database(config.serving.store, config.serving.database)
+    engine = _open(config)
     named = {} if scopes is None else {"scopes": read_scopes(scopes)}
     if not named and not changed:
         raise ConfigError("give --scopes, --requests-per-minute or --pixel-steps-per-day")
@@ -147,6 +147,10 @@ def read_scopes(text: str) -> list[Scope]:
         else:
             raise ConfigError(f"scopes: {word!r} is unknown; choose from {', '.join([*_BOTH, *Scope])}")
     return found
+
+
+def _open(config: Config) -> sa.Engine:
+    return open_database(config.serving.store, config.serving.database, config.serving.database_limits)
 
 
 def _record(engine: sa.Engine, command: str, key: str) -> None:

@@ -63,6 +63,15 @@ class JobsConfig(Section):
         return self
 
 
+class DatabaseLimits(Section):
+    """Time limits of the database; a request that exceeds them is answered with 503."""
+
+    connect_s: float = Field(5, ge=2)
+    """Seconds within which a connection is made, is free, and answers before it is used."""
+    statement_s: float = Field(30, gt=0)
+    """Seconds that a statement may take, waiting for locks included. Migrations have no limit."""
+
+
 class LoggingConfig(Section):
     """Log lines of the service."""
 
@@ -140,6 +149,8 @@ class ServingConfig(Section):
     database: str | None = None
     """SQLAlchemy URL of the database of characters, jobs and keys; by default SQLite in `store`, if that is a
     directory."""
+    database_limits: DatabaseLimits = DatabaseLimits()
+    """Time limits of the database."""
     find_faces: bool = False
     """Detect faces in uploaded images that come without a face box (needs the extra ``faces``)."""
     find_words: bool = False

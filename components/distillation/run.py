@@ -17,11 +17,11 @@ from components.config import Config, DistillationConfig
 from components.distillation.consistency import NoiseLevels
 from components.distillation.teacher_student import TeacherStudent, distillation_loss
 from components.distillation.trajectories import Trajectories, TrajectorySettings, end_loss, sample_trajectories
-from components.distillation.world_latents import CaptionedLatents, world_latents
 from components.errors import ConfigError
 from components.files import adding_files
 from components.pretraining.loop import Schedule, fit_until
 from components.pretraining.lora import LORA_FILE, LoraLayers, save_lora
+from components.pretraining.world_latents import CaptionedLatents, world_latents
 
 logger = logging.getLogger(__name__)
 _SCENE_SEED = 3_000_000

@@ -17,10 +17,10 @@ from components.distillation.consistency import (
     pseudo_huber,
     timestep_grid,
 )
-from components.distillation.world_latents import CaptionedLatents
-from components.model.text import TextFeatures, size_conditioning
-from components.precision import autocast
+from components.model.text import TextFeatures
 from components.pretraining.lora import without_lora
+from components.pretraining.unet_call import predict
+from components.pretraining.world_latents import CaptionedLatents
 from components.training.timesteps import stratified_timesteps
 
 
@@ -53,21 +53,12 @@ class TeacherStudent:
         with without_lora(self.unet):
             predicted = self._predict(both, torch.cat([timesteps, timesteps]), empty + text)
         sample, noise = self.levels.split(both, predicted, torch.cat([timesteps, timesteps]))
-        guided_sample, guided_noise = (guide(*part.chunk(2), scale) for part in (sample, noise))
-        previous = previous_timesteps(timesteps, self.spacing)
-        return ddim_step(self.levels, guided_sample, guided_noise, previous)
+        (empty_sample, text_sample), (empty_noise, text_noise) = sample.chunk(2), noise.chunk(2)
+        guided_sample, guided_noise = guide(empty_sample, text_sample, scale), guide(empty_noise, text_noise, scale)
+        return ddim_step(self.levels, guided_sample, guided_noise, previous_timesteps(timesteps, self.spacing))
 
     def _predict(self, latents: Tensor, timesteps: Tensor, text: TextFeatures) -> Tensor:
-        time_ids = size_conditioning((self.size, self.size), (0, 0), (self.size, self.size), len(latents))
-        with autocast(latents.device):
-            predicted: Tensor = self.unet(
-                latents,
-                timesteps,
-                encoder_hidden_states=text.tokens,
-                added_cond_kwargs={"text_embeds": text.pooled, "time_ids": time_ids},
-                return_dict=False,
-            )[0]
-        return predicted.float()
+        return predict(self.unet, latents, timesteps, text, self.size)
 
 
 def distillation_loss(

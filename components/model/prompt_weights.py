@@ -180,5 +180,7 @@ def _before_projection(hidden: Tensor, ids: list[int], end: int) -> Tensor:
 
 def _padded(values: list[T], begin: T, end: T, pad: T, tokenizer: CLIPTokenizer) -> list[T]:
     """A chunk's values between those of the special tokens, padded."""
-    row: list[T] = [begin, *values, end]
-    return row + [pad] * (tokenizer.model_max_length - len(row))
+    row = [pad] * int(tokenizer.model_max_length)
+    row[0], row[len(values) + 1] = begin, end
+    row[1 : len(values) + 1] = values
+    return row

@@ -29,7 +29,7 @@ class AdministrationService:
 
     def __init__(self, config: Config) -> None:
         serving = config.serving
-        self._engine = open_database(serving.store, serving.database)
+        self._engine = open_database(serving.store, serving.database, serving.database_limits)
         self._usage, self._keys, self._audit = (
             UsageStore(self._engine),
             KeyStore(self._engine),

@@ -67,7 +67,8 @@ def create_app(
     status, administration = status or ReplicaStatus(), administration or AdministrationService(config)
     generator = FairGenerator(generator, config.serving, status)
     retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
-    engine = open_database(config.serving.store, config.serving.database)
+    serving = config.serving
+    engine = open_database(serving.store, serving.database, serving.database_limits)
     counter, audit = UsageCounter(UsageStore(engine)), AuditRecorder(AuditLog(engine))
 
     @asynccontextmanager
@@ -97,7 +98,7 @@ def create_app(
     app.include_router(image_routes(config, model.id, characters, generator, stories), dependencies=security)
     app.include_router(edit_routes(config, model.id, characters, generator, stories), dependencies=security)
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=security)
-    app.include_router(story_routes(config, model, stories, jobs, status), dependencies=security)
+    app.include_router(story_routes(config, model, characters, stories, jobs, status), dependencies=security)
     app.include_router(history_routes(stories), dependencies=security)
     app.include_router(admin_routes(config, administration, jobs, counter, audit), dependencies=security)
     app.include_router(usage_routes(administration, counter), dependencies=security)

@@ -90,7 +90,7 @@ class AuthenticationMiddleware:
 
     def __init__(self, app: ASGIApp, config: Config) -> None:
         self._app = app
-        engine = open_database(config.serving.store, config.serving.database)
+        engine = open_database(config.serving.store, config.serving.database, config.serving.database_limits)
         access = config.serving.access
         self._keys = KeyCache(KeyStore(engine), access.refresh_s, access.stale_s)
         self._usage, self._rates = UsageLedger(engine), RateLimiter()

@@ -21,6 +21,7 @@ from components.access.usage import Usage
 from components.content import ContentError
 from deploy.api.disconnects import ClientDisconnectedError
 from deploy.api.error_responses import ApiError
+from deploy.background import in_database_thread
 from deploy.interfaces.errors import UnavailableError
 from deploy.interfaces.requests import GenerationRequest
 
@@ -86,7 +87,7 @@ class Caller:
         if cost is None or self.usage is None:
             return Charge(used=used, count=counted)
         charging = asyncio.create_task(
-            asyncio.to_thread(self.usage.charge, cost.key, cost.amount, cost.limit, repeatable)
+            in_database_thread(self.usage.charge, cost.key, cost.amount, cost.limit, repeatable)
         )
         try:
             record = await asyncio.shield(charging)
@@ -166,7 +167,7 @@ def quota_refusal(error: QuotaError) -> ApiError:
 async def _refund(usage: UsageLedger, record: ChargeRecord) -> None:
     for pause_s in (*_REFUND_PAUSES_S, None):
         try:
-            await asyncio.to_thread(usage.refund, record)
+            await in_database_thread(usage.refund, record)
             return
         except SQLAlchemyError as error:
             if pause_s is None:

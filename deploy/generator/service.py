@@ -7,10 +7,11 @@ does not depend on what else is in the batch.
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from PIL import Image
@@ -40,7 +41,7 @@ from deploy.interfaces.errors import (
     UnsupportedRequestError,
 )
 from deploy.interfaces.protocols import Namer, SubjectSource
-from deploy.interfaces.requests import GenerationRequest
+from deploy.interfaces.requests import GenerationRequest, RequestedRedraw
 from deploy.interfaces.results import GeneratedImage, GenerationEvent, GenerationResult
 from deploy.status.metrics import GeneratorMetrics
 
@@ -162,8 +163,10 @@ class GenerationService:
         futures: list[ImageFuture] = []
         try:
             subjects = await self._subjects.resolve(request)
+            redraw = {} if request.redraw is None else await asyncio.to_thread(_decode_redraw, request, request.redraw)
             resolved = time.monotonic()
-            futures = self._engine.submit_all(self._engine_requests(request, subjects, deadline, previews))
+            requests = self._engine_requests(request, subjects, deadline, previews)
+            futures = self._engine.submit_all([replace(each, **redraw) for each in requests] if redraw else requests)
             images = asyncio.gather(*(self._finished_image(request, subjects, future) for future in futures))
             # Retrieve the exception even if the block ends before it is awaited, so that asyncio does not log it.
             images.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -234,3 +237,17 @@ class GenerationService:
             return None if name is None else new_scheduler(name, self.pipeline.scheduler)
         except ConfigError as error:
             raise UnsupportedRequestError(str(error), "scheduler") from None
+
+
+def _decode_redraw(request: GenerationRequest, redraw: RequestedRedraw) -> dict[str, Any]:
+    """The fields of engine requests: the image to redraw and its mask, in the request's size."""
+    size = request.width, request.height
+    with Image.open(io.BytesIO(redraw.picture), formats=["PNG"]) as opened:
+        picture = opened.convert("RGB")
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    mask = None
+    if redraw.mask is not None:
+        with Image.open(io.BytesIO(redraw.mask), formats=["PNG"]) as opened:
+            mask = opened.convert("L").resize(size, Image.Resampling.NEAREST)
+    return {"image": picture, "mask_image": mask, "strength": redraw.strength}

@@ -9,6 +9,7 @@ from components.access.store import KeyNotFoundError
 from components.characters.candidates import CandidateNotFoundError
 from components.characters.character import PictureCountError, PictureNotFoundError
 from components.content import ContentError
+from components.database import UNAVAILABLE
 from components.errors import DataError, KeyReusedError, NotFoundError, RealCustomError, WordError
 from components.history.generation import GenerationNotFoundError
 from components.jobs.job import JobNotFoundError, QueueBusyError, QueueFullError
@@ -123,4 +124,6 @@ def describe_error(error: Exception) -> ErrorDetails:
     for kind, (status, param, code) in _DETAILS.items():
         if isinstance(error, kind):
             return ErrorDetails(status, str(error), param, code)
+    if isinstance(error, UNAVAILABLE):
+        return ErrorDetails(503, "the database does not answer; try again", None, "unavailable")
     return ErrorDetails(500, "internal error")

@@ -29,6 +29,7 @@ ORDER = {
         "precision",
         "cluster",
         "migrations",
+        "database_limits",
         "database",
         "object_store",
         "face_detector",

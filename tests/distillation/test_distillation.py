@@ -15,13 +15,13 @@ from components.distillation.consistency import NoiseLevels, boundary_scalings, 
 from components.distillation.run import REPORT, TeacherDistance, distill
 from components.distillation.teacher_student import TeacherStudent, distillation_loss
 from components.distillation.trajectories import Trajectories, TrajectorySettings, end_loss, sample_trajectories
-from components.distillation.world_latents import CaptionedLatents, encode_captions
 from components.errors import ConfigError
 from components.model.miniature import build_unet
 from components.model.pipeline import RealCustomPipeline
 from components.model.text import TextFeatures
 from components.pretraining.base import NOISE
 from components.pretraining.lora import LORA_FILE, LoraLayers, save_lora, without_lora
+from components.pretraining.world_latents import CaptionedLatents, encode_captions
 
 
 def _settings(tmp_path: Path, *overrides: str, base: Path | None = None) -> Config:

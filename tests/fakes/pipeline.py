@@ -64,6 +64,8 @@ class FakePipeline:
         self.schedulers: list[Any] = []
         self.requests: list[GenerationRequest] = []
         self.scheduler = DDIMScheduler()
+        #: The strength of each redrawing.
+        self.strengths: list[float] = []
 
     @property
     def token_identity(self) -> str:
@@ -98,6 +100,11 @@ class FakePipeline:
             middle = np.array_split(np.arange(width // 4, width - width // 4), len(own))
             for subject, columns in zip(own, middle, strict=True):
                 image[height // 4 : -height // 4, columns] = (subject.tokens * subject.gain[:, None]).mean(0).numpy()
+        if isinstance(request.image, Image.Image):
+            self.strengths.append(request.strength)
+            assert request.image.size == (width, height)
+            inside = np.array(request.mask_image or Image.new("L", (width, height), 255)) > 127
+            image = np.where(inside[..., None], image, np.array(request.image))
         masks = [[Image.new("L", (width, height), 255)] * len(own)] if own else None
         output = SimpleNamespace(images=[Image.fromarray(image)], masks=masks)
         seconds = 3.0 if "sluggish" in prompt else 0.5 if "slow" in prompt else 0.0

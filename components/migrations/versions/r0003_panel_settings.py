@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -13,7 +15,7 @@ additive = True
 
 
 def upgrade() -> None:
-    columns = [
+    columns: list[sa.Column[Any]] = [
         sa.Column("sampler", sa.String(64)),
         sa.Column("steps", sa.Integer),
         sa.Column("guidance_scale", sa.Float(53)),

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from components.data.schema import Box
 from components.model.schedulers import NAMES
-from deploy.api.schema import StrictRequest, decode_boxes, decode_masks
+from deploy.api.schema import StrictRequest, decode_boxes, decode_json, decode_masks
 from deploy.interfaces.requests import StatedRegion
 
 MAX_CHARACTERS = 4
@@ -176,7 +176,11 @@ class ImageRequest(BaseImageRequest):
 
 
 class EditRequest(BaseImageRequest):
-    """``POST /v1/images/edits``: images of one subject, which appears where the prompt contains its word."""
+    """``POST /v1/images/edits``: images of one subject, which appears where the prompt contains its word.
+
+    With ``mask`` or ``redraw_strength`` the first image is redrawn instead, with the subject of the other images and
+    with characters, if there are any.
+    """
 
     image: list[bytes] = Field(min_length=1, max_length=MAX_REFERENCES)
     boxes: Boxes = []
@@ -186,11 +190,21 @@ class EditRequest(BaseImageRequest):
     strength: float = Field(1, ge=0, le=2)
     face_strength: float = Field(1, ge=0, le=2)
     body_strength: float = Field(1, ge=0, le=2)
+    #: Of the first image, of its size: it is redrawn where this is transparent, and nothing else of it changes.
+    mask: bytes | None = None
+    #: Share of the steps that redraw the first image: near 0 it stays as it is, with 1 only what surrounds the mask.
+    redraw_strength: float | None = Field(None, gt=0, le=1)
+    #: Characters of an image that is redrawn, as in ``POST /v1/images/generations``; in a form, a JSON list.
+    characters: Annotated[list[CharacterChoice], BeforeValidator(decode_json)] = Field([], max_length=MAX_CHARACTERS)
     # Accepted, without effect
     input_fidelity: Literal["low", "high"] | None = None
     # Refused
-    mask: Unsupported = None
     markup: Unsupported = None
+
+    @property
+    def redraws(self) -> bool:
+        """Whether the first image is redrawn."""
+        return self.mask is not None or self.redraw_strength is not None
 
     def notes(self) -> tuple[str, ...]:
         ignored = self.input_fidelity is not None
@@ -204,9 +218,10 @@ def stated_regions(boxes: list[Box | None], masks: list[bytes | None]) -> list[S
 
 def edit_form_schema() -> dict[str, Any]:
     """The form of `EditRequest` for the OpenAPI document, without the fields that are refused."""
-    schema = EditRequest.model_json_schema()
+    schema = EditRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)  # other routes have them
     properties: dict[str, Any] = schema["properties"]
-    for field in ("svg", "frame_count", "frame_duration_ms", "mask", "markup"):
+    for field in ("svg", "frame_count", "frame_duration_ms", "markup"):
         del properties[field]
     return schema
 

@@ -833,6 +833,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/stories/{story}/takes/{take}/redraw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Redraw Take
+         * @description Redraw a take, or the part of it that the mask leaves transparent, with its own settings, as a new take.
+         */
+        post: operations["redraw_take_v1_stories__story__takes__take__redraw_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/stories/{story}/takes/{take}/thumbnail.webp": {
         parameters: {
             query?: never;
@@ -1481,9 +1501,9 @@ export interface components {
             /** Safety Identifier */
             safety_identifier?: string | null;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            scheduler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1742,9 +1762,9 @@ export interface components {
             /** Safety Identifier */
             safety_identifier?: string | null;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            scheduler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -2067,7 +2087,7 @@ export interface components {
              */
             prompt?: string;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -2153,7 +2173,7 @@ export interface components {
              */
             prompt?: string;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -2347,6 +2367,28 @@ export interface components {
             rows: {
                 [key: string]: number;
             };
+        };
+        /**
+         * RedrawRequest
+         * @description ``POST /v1/stories/<id>/takes/<take>/redraw``.
+         */
+        RedrawRequest: {
+            /** Mask */
+            mask?: string | null;
+            /**
+             * N
+             * @default 1
+             */
+            n?: number;
+            /** Prompt */
+            prompt?: string | null;
+            /** Seed */
+            seed?: number | null;
+            /**
+             * Strength
+             * @default 0.8
+             */
+            strength?: number;
         };
         /**
          * Scope
@@ -2544,6 +2586,13 @@ export interface components {
             /** Target Word */
             target_word: string;
         };
+        /** TakeRedraw */
+        TakeRedraw: {
+            /** Strength */
+            strength: number;
+            /** Take */
+            take: string;
+        };
         /** TakeResponse */
         TakeResponse: {
             /** Created */
@@ -2584,6 +2633,7 @@ export interface components {
             negative_prompt: string;
             /** Prompt */
             prompt: string;
+            redraw?: components["schemas"]["TakeRedraw"] | null;
             /** Revised Prompt */
             revised_prompt: string;
             /** Scheduler */
@@ -5417,6 +5467,11 @@ export interface operations {
                         number,
                         number
                     ] | null)[];
+                    /**
+                     * Characters
+                     * @default []
+                     */
+                    characters?: components["schemas"]["CharacterChoice"][];
                     /** Clip Skip */
                     clip_skip?: number | null;
                     /** Complexity */
@@ -5442,6 +5497,8 @@ export interface operations {
                     image: string[];
                     /** Input Fidelity */
                     input_fidelity?: ("low" | "high") | null;
+                    /** Mask */
+                    mask?: string | null;
                     /** Mask Scope */
                     mask_scope?: number | null;
                     /**
@@ -5516,6 +5573,8 @@ export interface operations {
                      * @enum {string}
                      */
                     quality?: "auto" | "low" | "medium" | "high" | "xhigh" | "max" | "standard" | "hd";
+                    /** Redraw Strength */
+                    redraw_strength?: number | null;
                     /**
                      * Response Format
                      * @default b64_json
@@ -5530,9 +5589,9 @@ export interface operations {
                     /** Safety Identifier */
                     safety_identifier?: string | null;
                     /** Sampler */
-                    sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+                    sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Scheduler */
-                    scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+                    scheduler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Seed */
                     seed?: number | null;
                     /**
@@ -7978,6 +8037,111 @@ export interface operations {
             };
             /** @description The resource, or one that the request names, does not exist or belongs to another owner */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    redraw_take_v1_stories__story__takes__take__redraw_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                story: string;
+                take: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RedrawRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrawResponse"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };

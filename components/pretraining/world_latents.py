@@ -1,10 +1,12 @@
-"""The data of a distillation: latents of scenes of the toy world with the text features of their captions."""
+"""Data of further trainings of the base: latents of toy-world scenes, and the text features of their captions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
@@ -37,13 +39,22 @@ class CaptionedLatents:
 
 
 def world_latents(
-    pipeline: StableDiffusionXLPipeline, count: int, size: int, seed: int, cache: Path
+    pipeline: StableDiffusionXLPipeline,
+    count: int,
+    size: int,
+    seed: int,
+    cache: Path,
+    change: Callable[[np.ndarray], np.ndarray] = lambda pictures: pictures,
 ) -> CaptionedLatents:
-    """Draw ``count`` scenes of ``size`` pixels and encode them, or read the latents from ``cache``."""
+    """Draw ``count`` scenes of ``size`` pixels and encode them, or read the latents from ``cache``.
+
+    Args:
+        change: of all pictures, uint8 [n, s, s, 3], before they are encoded.
+    """
     scenes = corpus.scenes(count, size, seed, "train", cache / "scenes")
     file = cache / "latents.safetensors"
     if not file.exists():
-        save_file({"latents": encode(pipeline.vae, scenes.pictures).contiguous()}, file)
+        save_file({"latents": encode(pipeline.vae, change(scenes.pictures)).contiguous()}, file)
     captions = [facts.caption for facts in scenes.facts]
     different = sorted(set(captions))
     place = {caption: index for index, caption in enumerate(different)}
