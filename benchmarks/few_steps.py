@@ -15,7 +15,6 @@ import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from rich.console import Console
@@ -26,6 +25,7 @@ from benchmarks.toy import load_toy, toy_parser
 from components.config import Config
 from components.evaluation.statistics import Estimate, mean
 from components.evaluation.toybench import (
+    Case,
     SubjectSimilarity,
     cases,
     generate_images,
@@ -33,7 +33,7 @@ from components.evaluation.toybench import (
     prompts,
     subjects_of,
 )
-from components.judges.judge import Judge
+from components.judges.judge import Judge, PromptSpec
 from components.model.pipeline import RealCustomPipeline
 from components.model.schedulers import new_scheduler
 from components.pictures import rows_of_pictures
@@ -104,9 +104,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="directory for the grid few_steps.png")
     arguments = parser.parse_args()
     config, pipeline, judge = load_toy(arguments)
+    wanted, test_cases = prompts(arguments.prompts, arguments.seed), cases(arguments.subjects, arguments.seed, config)
     few_steps, rows = FewSteps(config, pipeline, arguments.lora), {}
     for sampling in samplings(config):
-        rows[sampling] = measure(pipeline, judge, few_steps.use(sampling), arguments)
+        rows[sampling] = measure(pipeline, judge, few_steps.use(sampling), wanted, test_cases)
         Console(stderr=True).print(f"{sampling.name}: {rows[sampling]}")
     Console().print(table(rows))
     if arguments.pictures:
@@ -118,12 +119,11 @@ def main() -> None:
         print(json.dumps({"rows": found, **counts, "machine": machine()}))
 
 
-def measure(pipeline: RealCustomPipeline, judge: Judge, config: Config, arguments: Any) -> Row:
-    """One row of the table."""
-    wanted = prompts(arguments.prompts, arguments.seed)
-    seeds = range(arguments.seed, arguments.seed + len(wanted))
-    plain, _ = generate_images(pipeline, config, [w.prompt for w in wanted], seeds)
-    test_cases = cases(arguments.subjects, arguments.seed, config)
+def measure(
+    pipeline: RealCustomPipeline, judge: Judge, config: Config, wanted: list[PromptSpec], test_cases: list[Case]
+) -> Row:
+    """One row of the table: the ``wanted`` prompts without a subject, then the cases with theirs."""
+    plain, _ = generate_images(pipeline, config, [w.prompt for w in wanted], range(len(wanted)))
     texts, seeds_of = [c.wanted.prompt for c in test_cases], [c.seed for c in test_cases]
     subjects = subjects_of(pipeline, test_cases)
     images, masks = generate_images(pipeline, config, texts, seeds_of, subjects)
