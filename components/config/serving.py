@@ -162,6 +162,9 @@ class ServingConfig(Section):
     """Maximum number of pixels of an uploaded image, read from its header."""
     max_side: int = Field(2048, ge=8)
     """Maximum side of a generated image in pixels."""
+    max_step_s: float = Field(5, gt=0)
+    """Maximum duration of a denoising step in seconds, as estimated when a generator starts. A step holds up all other
+    requests: larger images are refused."""
     max_steps: int = Field(100, ge=1)
     """Maximum number of denoising steps of a request."""
     min_replicas: int = Field(1, ge=0)

@@ -31,6 +31,7 @@ from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
 from components.provenance.image_files import GenerationParameters, PictureWriter
 from deploy.generator.running_request import RequestProgress, RunningRequest
+from deploy.generator.size_limits import NO_LIMITS, SizeLimits
 from deploy.generator.subject_resolver import Encoder, ResolvedSubjects, SubjectResolver
 from deploy.interfaces.errors import (
     BusyError,
@@ -58,6 +59,7 @@ class GeneratorLimits:
         queued, owned: images that may wait in the engine, of all owners and of one; None is unlimited.
         timeout_s: for requests without a time limit of their own; None is unlimited.
         cache_s: seconds for which a character's tokens are cached in memory.
+        sizes: what can be done in time.
     """
 
     pixels: int = PIXEL_BUDGET
@@ -65,6 +67,7 @@ class GeneratorLimits:
     owned: int | None = None
     timeout_s: float | None = None
     cache_s: float = 0
+    sizes: SizeLimits = NO_LIMITS
 
 
 class Pipeline(engine.Pipeline, Encoder, Protocol):
@@ -102,7 +105,10 @@ class GenerationService:
         self.pipeline, self._limits = pipeline, limits
         self._write = write or PictureWriter()
         self._metrics, self._content = metrics or GeneratorMetrics(), content
-        self._engine = Engine(pipeline, limits.pixels, max_queued=limits.queued, max_owned=limits.owned)
+        times = limits.sizes.times
+        self._engine = Engine(
+            pipeline, limits.pixels, max_queued=limits.queued, max_owned=limits.owned, step_times=times
+        )
         run_beside, count = self._engine.beside, self._metrics.count_tokens
         self._subjects = SubjectResolver(pipeline, characters, run_beside, namer, count, limits.cache_s)
 
@@ -161,6 +167,7 @@ class GenerationService:
         timeout = self._limits.timeout_s if request.timeout_s is None else request.timeout_s
         deadline = None if timeout is None else started + timeout
         futures: list[ImageFuture] = []
+        self._limits.sizes.check((request.width, request.height), request.steps, len(request.seeds), timeout)
         try:
             subjects = await self._subjects.resolve(request)
             redraw = {} if request.redraw is None else await asyncio.to_thread(_decode_redraw, request, request.redraw)
