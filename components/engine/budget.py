@@ -66,6 +66,12 @@ def measure_budget(
     return best_batch(step_s, gain, most) * probe.pixels
 
 
+@torch.inference_mode()
+def measure_step(pipeline: Pipeline, probe: Request, deadline: float) -> float | None:
+    """Seconds of a step of one image; None after the ``deadline`` of `time.monotonic`."""
+    return None if time.monotonic() >= deadline else _step_seconds(pipeline, probe, 1)
+
+
 def _step_seconds(pipeline: Pipeline, probe: Request, count: int) -> float:
     """Seconds of the fastest of a few steps, without the first one, which fills the caches."""
     states = [begin(pipeline, probe) for _ in range(count)]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -26,10 +30,11 @@ from deploy.api.schema import ModelResponse
 from deploy.api.stories.history_routes import history_routes
 from deploy.api.stories.routes import story_routes
 from deploy.api.studio import studio_routes
+from deploy.api.time_limits import TimeLimits
 from deploy.api.timeouts import TimeoutMiddleware
 from deploy.interfaces.protocols import Characters, Generator, Jobs
 from deploy.interfaces.stories import Stories
-from deploy.status.replica_status import ReplicaStatus
+from deploy.status.replica_status import RecentReports, ReplicaReport, ReplicaStatus, report_periodically
 
 
 def create_app(
@@ -40,6 +45,7 @@ def create_app(
     jobs: Jobs,
     stories: Stories,
     status: ReplicaStatus | None = None,
+    awaited: Callable[[], str | None] | None = None,
 ) -> FastAPI:
     """Create the application.
 
@@ -47,11 +53,24 @@ def create_app(
         config: defaults (``sampling``) and limits (``serving``) of requests.
         model: the served model.
         status: the reports of the replicas; by default an empty one.
+        awaited: see `deploy.api.operations.routes.operation_routes`.
     """
     status = status or ReplicaStatus()
-    generator = FairGenerator(generator, config.serving, status)
-    retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
-    app = FastAPI(title="RealCustom Studio")
+    reports = RecentReports(status)
+    generator = FairGenerator(generator, config.serving, reports)
+    retry_after, metrics = RetryAfter(reports, config.serving), RequestMetrics()
+    replica = secrets.token_hex(4)
+
+    async def report() -> ReplicaReport:
+        return ReplicaReport("gateway", replica, metrics=metrics.families())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        reporting = asyncio.create_task(report_periodically(status, report))
+        yield
+        reporting.cancel()
+
+    app = FastAPI(title="RealCustom Studio", lifespan=lifespan)
     # The middleware added last is the outermost.
     limits = BodyLimits(config)
     app.add_middleware(JsonLimitMiddleware, max_values=limits.max_values)
@@ -65,11 +84,11 @@ def create_app(
     app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
     install_error_handlers(app, retry_after.seconds)
     security = openapi_security(config)
-    app.include_router(operation_routes(config, model, status, metrics, security))
+    app.include_router(operation_routes(config, model, status, report, security, awaited))
     app.include_router(character_routes(config, model.id, characters, generator), dependencies=security)
     app.include_router(image_routes(config, model.id, characters, generator, stories), dependencies=security)
     app.include_router(edit_routes(config, model.id, characters, generator, stories), dependencies=security)
-    app.include_router(job_routes(config, model.id, characters, jobs), dependencies=security)
+    app.include_router(job_routes(config, model.id, characters, jobs, TimeLimits(reports)), dependencies=security)
     app.include_router(story_routes(config, model, stories, jobs, status), dependencies=security)
     app.include_router(history_routes(stories), dependencies=security)
     app.include_router(studio_routes())

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from components.config import Config, SamplingConfig
 from components.content import output_check
-from components.engine.budget import measure_budget
+from components.engine.budget import measure_budget, measure_step
 from components.engine.request import Request, Size
 from components.engine.warmup import warm_up
 from components.model.naming import WordNamer
@@ -21,6 +21,7 @@ from deploy.generator.rollout import VersionAliases
 from deploy.generator.service import GenerationService, GeneratorLimits, Pipeline
 from deploy.interfaces.protocols import SubjectSource
 from deploy.status.metrics import GeneratorMetrics
+from deploy.status.replica_status import StepTime
 
 log = logging.getLogger(__name__)
 #: The registry's alias of the version that gets a share of the requests.
@@ -83,6 +84,7 @@ class VersionLoader:
             log.warning("the warm-up ended early, after serving.warm_up_s: %g seconds", serving.warm_up_s)
         if self._pixels is None:
             self._pixels = measure_pixel_budget(pipeline, self._config.sampling, deadline)
+        step_time = _measure_step_time(pipeline, self._config.sampling, deadline, self._pixels)
         limits = GeneratorLimits(
             self._pixels,
             serving.max_queued_pictures,
@@ -98,6 +100,7 @@ class VersionLoader:
             self._namer,
             self._metrics,
             self._content,
+            step_time,
         )
         self._metrics.observe_start(version, loaded - began, time.monotonic() - loaded)
         return service
@@ -124,6 +127,12 @@ def measure_pixel_budget(pipeline: Pipeline, sampling: SamplingConfig, deadline:
     """
     request = _sample_request(pipeline, sampling, (sampling.width, sampling.height))
     return measure_budget(pipeline, request, deadline=deadline)
+
+
+def _measure_step_time(pipeline: Pipeline, sampling: SamplingConfig, deadline: float, budget: int) -> StepTime | None:
+    request = _sample_request(pipeline, sampling, (sampling.width, sampling.height))
+    seconds = measure_step(pipeline, request, deadline)
+    return None if seconds is None else StepTime(seconds, request.pixels, budget)
 
 
 def warm_up_requests(pipeline: Pipeline, config: Config) -> list[Request]:

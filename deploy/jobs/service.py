@@ -20,8 +20,9 @@ from components.jobs.store import JobStore
 from components.jobs.webhook_queue import WebhookQueue
 from components.jobs.webhook_settings import WebhookSettingsStore
 from components.object_store import below
-from deploy.background import poll, repeat
+from deploy.background import repeat
 from deploy.interfaces.protocols import Generator
+from deploy.jobs.watcher import JobWatcher
 from deploy.jobs.webhook_sender import WebhookSender
 from deploy.jobs.worker import JobWorker
 from deploy.status.metrics import job_families
@@ -55,6 +56,7 @@ class JobService:
         self._worker = JobWorker(queue, generator, limits)
         webhooks = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
         self._webhooks = WebhookSender(webhooks, WebhookSettingsStore(engine), limits)
+        self._watcher = JobWatcher(self._store, self._limits.tick_s)
         self._submitted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -87,6 +89,7 @@ class JobService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._watcher.close()
         await self._webhooks.close()
 
     async def submit(self, new: NewJob) -> tuple[Job, bool]:
@@ -112,8 +115,7 @@ class JobService:
         return await asyncio.to_thread(self._store.cancel, identifier, owner)
 
     async def watch(self, identifier: str, revision: int, wait_s: float, owner: str = "") -> JobUpdate | None:
-        look = partial(self._store.update_since, identifier, revision, owner)
-        return await poll(look, wait_s, self._limits.tick_s)
+        return await self._watcher.watch(identifier, revision, wait_s, owner)
 
     async def _sweep(self) -> bool:
         await asyncio.to_thread(self._store.sweep, self._limits.keep_s)
