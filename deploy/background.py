@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -37,3 +40,49 @@ async def poll(read: Callable[[], T | None], wait_s: float, interval_s: float) -
         if found is not None or left <= 0:
             return found
         await asyncio.sleep(min(left, interval_s))
+
+
+class BatchWriter(Generic[T]):
+    """Collects items, and writes them together, in a thread, about once an interval.
+
+    While the database does not answer they wait, and the oldest are dropped if there are too many.
+
+    Args:
+        part: name of the part of the service, for log lines.
+        write: writes all of some items, or none and raises SQLAlchemyError.
+    """
+
+    def __init__(
+        self, part: str, write: Callable[[list[T]], None], interval_s: float = 1.0, max_items: int = 100_000
+    ) -> None:
+        self._part, self._write, self._interval_s = part, write, interval_s
+        self._items: deque[T] = deque(maxlen=max_items)
+        self._writing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, item: T) -> None:
+        """Add an item; call it in an event loop."""
+        if len(self._items) == self._items.maxlen:
+            log.error("%s: an entry is dropped, because the database does not answer", self._part)
+        self._items.append(item)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._write_later())
+
+    async def flush(self) -> None:
+        """Write what there is, and wait for it."""
+        async with self._writing:
+            items = list(self._items)
+            self._items.clear()
+            if not items:
+                return
+            try:
+                await asyncio.to_thread(self._write, items)
+            except SQLAlchemyError as error:
+                log.error("%s: %s", self._part, type(error).__name__)
+                room = (self._items.maxlen or 0) - len(self._items)
+                self._items.extendleft(reversed(items[-room:] if room else []))
+
+    async def _write_later(self) -> None:
+        while self._items:
+            await asyncio.sleep(self._interval_s)
+            await self.flush()

@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from components.characters.character import Character
 from components.characters.character_rows import CharacterRows
 from components.errors import RealCustomError
+from deploy.carried_context import carried
 from deploy.interfaces.errors import BusyError, ReplicaDiedError, UnavailableError
 
 _RESTARTED = "a part of the service was restarted; try again"
@@ -29,7 +30,7 @@ class RemoteHandle:
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         async def call(*arguments: Any) -> Any:
-            response = getattr(self._handle, method).remote(*arguments)
+            response = getattr(self._handle, method).remote(*arguments, **carried())
             try:
                 with _original_errors():
                     return await response
@@ -46,7 +47,7 @@ class RemoteGenerator(RemoteHandle):
     """`deploy.interfaces.protocols.Generator` over a handle; `stream` is a streaming call."""
 
     async def stream(self, *arguments: Any) -> AsyncGenerator[Any, None]:
-        response = self._handle.options(stream=True).stream.remote(*arguments)
+        response = self._handle.options(stream=True).stream.remote(*arguments, **carried())
         try:
             with _original_errors(ReplicaDiedError):
                 async for event in response:

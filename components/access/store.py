@@ -1,4 +1,4 @@
-"""The tables of API keys and of their spending, in the service's database.
+"""The tables of API keys, of their spending and of the usage, in the service's database.
 
 Designed for thousands of keys: a gateway reads all valid ones at once, every few seconds, so that a request needs no
 database query, and an unknown key is refused in the same time as a wrong one.
@@ -54,7 +54,18 @@ request_charges = sa.Table(
     sa.Column("uses", sa.Integer, nullable=False),
     sa.Column("created", sa.Float(53), nullable=False, index=True),
 )
-TABLES = (_keys, spending, request_charges)
+#: What each key of an owner has used on each day (UTC, counted from 1970); the key is empty if API keys are off.
+usage = sa.Table(
+    "api_usage",
+    _metadata,
+    sa.Column("owner", sa.String(200), primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True),
+    sa.Column("key", sa.String(16), primary_key=True),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("pixel_steps", sa.BigInteger, nullable=False),
+    sa.Column("images", sa.BigInteger, nullable=False),
+)
+TABLES = (_keys, spending, request_charges, usage)
 
 
 class KeyStore:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from components.config.access import AccessConfig, ContentConfig
 from components.config.batch import BatchConfig
 from components.config.data import DataConfig, WorldConfig
+from components.config.distillation import DistillationConfig
 from components.config.load import DEFAULT_PRESET, load_config, named_preset, presets
 from components.config.model import (
     AdapterConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "ContentConfig",
     "CurriculumConfig",
     "DataConfig",
+    "DistillationConfig",
     "DreamBenchConfig",
     "EvaluationConfig",
     "GateConfig",

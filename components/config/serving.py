@@ -63,6 +63,16 @@ class JobsConfig(Section):
         return self
 
 
+class LoggingConfig(Section):
+    """Log lines of the service."""
+
+    format: Literal["json", "text"] = "json"
+    """``json``: lines of JSON with ``time``, ``level``, ``logger``, ``message``, ``request``, ``job``, ``owner`` and
+    ``key``; or ``text``."""
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Lines below this level are not written."""
+
+
 class C2paConfig(Section):
     """Signatures (C2PA) of generated images; without `certificates` and `key` nothing is signed."""
 
@@ -217,6 +227,8 @@ class ServingConfig(Section):
     """Rollout of new model versions."""
     access: AccessConfig = AccessConfig()
     """Authentication by API keys."""
+    logging: LoggingConfig = LoggingConfig()
+    """Log lines."""
     content: ContentConfig = ContentConfig()
     """Content check of uploaded and generated images."""
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from components.config.batch import BatchConfig
 from components.config.data import DataConfig, WorldConfig
+from components.config.distillation import DistillationConfig
 from components.config.model import AdapterConfig, ModelConfig, NamingConfig, SamplingConfig, VisionConfig
 from components.config.registry import EvaluationConfig, RegistryConfig
 from components.config.section import Section
@@ -51,6 +52,8 @@ class Config(Section):
     """Training of the miniature."""
     training: TrainingConfig = TrainingConfig()
     """Training of the adapter."""
+    distillation: DistillationConfig = DistillationConfig()
+    """Distillation of the base model for few steps."""
     registry: RegistryConfig = RegistryConfig()
     """MLflow tracking, the model registry and promotion."""
     evaluation: EvaluationConfig = EvaluationConfig()

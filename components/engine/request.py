@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from components.errors import RealCustomError
-from components.model.generation_request import GenerationRequest
+from components.model.generation_request import GenerationRequest, PromptOptions
 from components.model.subjects import Subject
 
 #: (width, height) in pixels.
@@ -27,6 +27,7 @@ class Request:
         owner: owners get equal shares of the engine.
         deadline: in seconds of the engine's clock (`time.monotonic`); a request that is not done by then expires.
         preview_every: every how many steps the progress has latents; 0 means never.
+        options: further fields of `GenerationRequest`.
         image, mask_image: a picture of the request's size to redraw, and where (white); see `GenerationRequest`.
 
     The other fields are those of `components.model.generation_request.GenerationRequest`.
@@ -49,6 +50,7 @@ class Request:
     image: Image.Image | None = None
     mask_image: Image.Image | None = None
     strength: float = 0.8
+    options: PromptOptions = field(default_factory=PromptOptions)
 
     @property
     def made_steps(self) -> int:

@@ -230,6 +230,9 @@ class JobStore:
             "charged_key": record and record.key,
             "charged_day": record and record.day,
             "charged_amount": record and record.amount,
+            "key_id": new.key_id,
+            "pixel_steps": new.pixel_steps,
+            "request_id": new.request_id,
         }
         row = sa.select(*(sa.literal(value, jobs.c[name].type) for name, value in values.items()))
         row = row.where(_queued().scalar_subquery() < self._max_queued)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +11,12 @@ from torch import Tensor
 from components.model.attention import SubjectAttention
 from components.model.kv_cache import CachedRows, KeyValueCache
 from components.model.prompt_conditioning import PromptConditioning, SubjectCacheKey
-from components.model.text import TextFeatures
+from components.model.text import TextFeatures, stack_texts
+
+
+def padded_keys(keys: tuple[object, ...], text: TextFeatures) -> tuple[Hashable, ...]:
+    """Cache keys of the rows of ``text``: keys and values that are padded are others than those that are not."""
+    return keys if text.mask is None else tuple((key, text.tokens.shape[1]) for key in keys)
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,11 @@ class BatchLayout:
         ]
         parts += [(conditioning, slice(-conditioning.batch_size, None)) for conditioning in conditionings]
         #: Text, size conditioning and cache keys of all rows.
-        self.text = TextFeatures(
-            torch.cat([c.text.tokens[rows] for c, rows in parts]),
-            torch.cat([c.text.pooled[rows] for c, rows in parts]),
-        )
+        self.text = stack_texts([c.text.rows(rows) for c, rows in parts])
         self.time_ids = torch.cat([c.time_ids[rows] for c, rows in parts])
         self.text_keys = tuple(key for c, rows in parts for key in c.text_keys[rows])
+        #: Cache keys of the rows' text keys and values, which are as long as the longest prompt of the call.
+        self.text_cache_keys = padded_keys(self.text_keys, self.text)
         self.caches: dict[int, KeyValueCache] = {}
         self.groups = self._group(caches)
         self._masks: list[Tensor | None] = []

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import rescale_noise_cfg
 from torch import Tensor
 
 from components.model.attention import AttentionRecorder, EarlyExit, SubjectContext, level_sizes
-from components.model.batch_layout import BatchLayout
+from components.model.batch_layout import BatchLayout, padded_keys
 from components.model.kv_cache import CachedRows, KeyValueCache
 from components.model.prompt_conditioning import PromptConditioning, RecordedMaps
-from components.model.text import TextFeatures
+from components.model.text import TextFeatures, stack_texts
 
 
 @dataclass(frozen=True)
@@ -85,16 +86,12 @@ class BatchedDenoiser:
         conditionings = [step_input.conditioning for step_input in inputs]
         recorder = self._recorder(conditionings, conditionings)
         recorder.exit_early = _can_exit_early(self._unet) and recorder.self_attention_size is None
+        text = stack_texts([c.text.rows(slice(-c.batch_size, None)) for c in conditionings])
         text_cache = None
         if any(c.guidance.source == "separate" for c in conditionings):  # the next step makes such a call again
-            text_cache = CachedRows(
-                tuple(key for c in conditionings for key in c.text_keys[-c.batch_size :]), self._text_only
-            )
+            keys = tuple(key for c in conditionings for key in c.text_keys[-c.batch_size :])
+            text_cache = CachedRows(padded_keys(keys, text), self._text_only)
         context = SubjectContext(conditionings[0].size, [], recorder, text_cache)
-        text = TextFeatures(
-            torch.cat([c.text.tokens[-c.batch_size :] for c in conditionings]),
-            torch.cat([c.text.pooled[-c.batch_size :] for c in conditionings]),
-        )
         time_ids = torch.cat([c.time_ids[-c.batch_size :] for c in conditionings])
         latents = torch.cat([step_input.latents for step_input in inputs])
         with suppress(EarlyExit):
@@ -121,10 +118,11 @@ class BatchedDenoiser:
         width = max(len(conditioning.subjects) for conditioning in recorded)
         example = recorded[0].words
         assert example is not None
-        words = [example.new_zeros(c.batch_size, example.shape[1], width) for c in conditionings]
+        length = max(conditioning.text.tokens.shape[1] for conditioning in conditionings)
+        words = [example.new_zeros(c.batch_size, length, width) for c in conditionings]
         for rows, conditioning in zip(words, conditionings, strict=True):
             if conditioning.words is not None and conditioning in recorded:
-                rows[..., : len(conditioning.subjects)] = conditioning.words
+                rows[:, : conditioning.words.shape[1], : len(conditioning.subjects)] = conditioning.words
         size = recorded[0].mask_size if guidance.self_attention else None
         return AttentionRecorder(torch.cat(words), recorded_layers(self._unet, guidance.layers), size)
 
@@ -134,7 +132,7 @@ class BatchedDenoiser:
         context = None
         if layout.groups:
             sizes = level_sizes(layout.size, len(self._unet.config.block_out_channels))
-            text_cache = CachedRows(layout.text_keys, self._text)
+            text_cache = CachedRows(layout.text_cache_keys, self._text)
             context = SubjectContext(layout.size, layout.subject_attentions(sizes), recorder, text_cache)
         guided = [step_input for step_input in inputs if step_input.conditioning.guided]
         rows = [*guided, *inputs]
@@ -144,7 +142,7 @@ class BatchedDenoiser:
         parts = list(predicted.split([step_input.conditioning.batch_size for step_input in rows]))
         unconditional = dict(zip((id(step_input) for step_input in guided), parts, strict=False))
         return [
-            _guide(unconditional.get(id(step_input)), conditional, step_input.conditioning.guidance_scale)
+            _guide(unconditional.get(id(step_input)), conditional, step_input.conditioning)
             for step_input, conditional in zip(inputs, parts[len(guided) :], strict=True)
         ]
 
@@ -161,6 +159,7 @@ class BatchedDenoiser:
             latents,
             timesteps,
             encoder_hidden_states=text.tokens,
+            encoder_attention_mask=text.mask,
             timestep_cond=timestep_cond,
             cross_attention_kwargs=None if context is None else {"subject": context},
             added_cond_kwargs={"text_embeds": text.pooled, "time_ids": time_ids},
@@ -183,9 +182,14 @@ def recorded_layers(unet: UNet2DConditionModel, prefixes: tuple[str, ...]) -> fr
     return chosen
 
 
-def _guide(unconditional: Tensor | None, conditional: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance: ``eps_uncond + scale * (eps_cond - eps_uncond)``."""
-    return conditional if unconditional is None else unconditional + scale * (conditional - unconditional)
+def _guide(unconditional: Tensor | None, conditional: Tensor, conditioning: PromptConditioning) -> Tensor:
+    """Classifier-free guidance: ``eps_uncond + scale * (eps_cond - eps_uncond)``, rescaled if that is asked for."""
+    if unconditional is None:
+        return conditional
+    guided = unconditional + conditioning.guidance_scale * (conditional - unconditional)
+    if conditioning.guidance_rescale > 0:
+        guided = rescale_noise_cfg(guided, conditional, conditioning.guidance_rescale)
+    return guided
 
 
 def _timesteps(step_input: StepInput) -> Tensor:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
@@ -40,17 +40,16 @@ from components.model.adapter import RealCustomAdapter
 from components.model.batched_denoiser import BatchedDenoiser
 from components.model.denoising_state import DenoisingState
 from components.model.face_tokens import face_tokens
-from components.model.generation_request import GenerationRequest
+from components.model.generation_request import CallOptions, GenerationRequest
 from components.model.official import official_scheduler
 from components.model.preview import shrink
 from components.model.prompt_conditioning import PromptConditioning, mask_size
 from components.model.redraw import LatentBlend, Pictures, Redraw, first_step, prepare_redraw, start_latents
+from components.model.request_text import encode_text, find_words, time_ids
 from components.model.schedulers import new_scheduler
 from components.model.shared_weights import share_weights
 from components.model.subjects import Subjects, stack_subjects, subjects_by_prompt, to_device
-from components.model.text import TextFeatures, encode_prompts, size_conditioning
 from components.model.vision import VisionEncoder
-from components.model.words import token_mask
 
 #: Written by `save_pretrained` before 0.2.0, with the guidance; the adapter was no registered component then.
 _RELEASE_0_1 = "realcustom.json"
@@ -309,7 +308,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
     @torch.no_grad()
     def __call__(  # type: ignore[override]
         self,
-        prompt: str | list[str],
+        prompt: str | list[str] | None = None,
         subjects: Subjects | None = None,
         negative_prompt: str | list[str] = "",
         num_inference_steps: int = 25,
@@ -327,8 +326,9 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         strength: float = 0.8,
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
         callback_on_step_end: Callable[[RealCustomPipeline, int, int, dict[str, Any]], dict[str, Any]] | None = None,
+        **options: Unpack[CallOptions],
     ) -> RealCustomOutput:
-        """Generate one image a prompt.
+        """Generate one image a prompt, or `num_images_per_prompt`.
 
         Args:
             sampler: a name in `components.model.schedulers`, in place of the pipeline's scheduler.
@@ -358,6 +358,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             image=image,
             mask_image=mask_image,
             strength=strength,
+            **options,
         )
         state, denoiser = self.begin(request), self.denoiser()
         self._guidance_scale, self._interrupt = guidance_scale, False
@@ -383,7 +384,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             WordError: a prompt does not hold a subject's word.
             ValueError: arguments that do not fit together.
         """
-        size, count = self._size(request), len(request.prompts)
+        size, count = self._size(request), request.count
         device, dtype = self._execution_device, self.unet.dtype
         redraw = None
         if request.image is not None:
@@ -435,23 +436,23 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
     ) -> PromptConditioning:
         """The conditioning of a request for images of ``size`` (height, width) in pixels."""
         device, dtype = self._execution_device, self.unet.dtype
-        text = self._encode_text(request.prompts)
         timestep_cond = self._timestep_cond(request.guidance_scale)
         guided = request.guidance_scale > 1 and timestep_cond is None
-        if guided:
-            text = self._encode_text(request.negative_prompts) + text
-        time_ids = size_conditioning(size, (0, 0), size, len(text.tokens)).to(device, dtype)
+        pooling = self.adapter.conditioning.text_pooling if self.adapter is not None else "projected"
+        text = encode_text(self, request, guided, pooling)
         latent_size = (size[0] // self.vae_scale_factor, size[1] // self.vae_scale_factor)
-        rows = subjects_by_prompt(request.subjects, len(request.prompts))
+        by_prompt = subjects_by_prompt(request.subjects, len(request.prompts))
+        rows = [row for row in by_prompt for _ in range(request.num_images_per_prompt)]
         subjects = [
             to_device(batch, device, dtype)
-            for batch in stack_subjects(rows, partial(self._find_words, request.prompts), mask_size(latent_size))
+            for batch in stack_subjects(rows, partial(find_words, self, request), mask_size(latent_size))
         ]
         no_subject = self.no_subject_tokens() if subjects and guided else None
         guidance, scale = request.guidance_or(self.guidance), request.guidance_scale
         region = None if redraw is None or redraw.mask is None else redraw.region(mask_size(latent_size))
-        settings = (scale, subjects, no_subject, guidance, region, timestep_cond)
-        return PromptConditioning(text, time_ids, latent_size, *settings)
+        settings = (scale, subjects, no_subject, guidance, region, timestep_cond, request.guidance_rescale)
+        sizes = time_ids(request, size, guided).to(device, dtype)
+        return PromptConditioning(text, sizes, latent_size, *settings)
 
     def _timestep_cond(self, guidance_scale: float) -> Tensor | None:
         """The embedding [1, d] of the guidance scale, for a U-Net that was distilled to take it as an input."""
@@ -473,13 +474,6 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         """A small image of latents [1, 4, h, w] at any step, decoded from at most ``side`` latents each way."""
         image: Image.Image = self.decode(shrink(latents, side))[0]
         return image
-
-    def _encode_text(self, prompts: list[str]) -> TextFeatures:
-        pooling = self.adapter.conditioning.text_pooling if self.adapter is not None else "projected"
-        return encode_prompts(self, prompts, pooling)
-
-    def _find_words(self, prompts: list[str], image: int, word: str) -> Tensor:
-        return token_mask([self.tokenizer, self.tokenizer_2], prompts[image], word)
 
     def no_subject_tokens(self) -> Tensor:
         """Tokens [m, d] of a black image, which stand for "no subject" (image condition dropout of the paper).

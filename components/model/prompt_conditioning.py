@@ -72,6 +72,7 @@ class PromptConditioning:
         guidance: how the masks are computed.
         region: [b, 1, H, W], true where subjects may act; None is everywhere.
         timestep_cond: the guidance scale [1, d] as an input of a U-Net that was distilled to need one call for it.
+        guidance_rescale: share of the rescaled guidance, 0 to 1.
     """
 
     def __init__(
@@ -85,9 +86,11 @@ class PromptConditioning:
         guidance: GuidanceConfig = GuidanceConfig(),
         region: Tensor | None = None,
         timestep_cond: Tensor | None = None,
+        guidance_rescale: float = 0.0,
     ) -> None:
         self.text, self.time_ids, self.size, self.guidance_scale = text, time_ids, size, guidance_scale
         self.guidance, self.timestep_cond, self._region = guidance, timestep_cond, region
+        self.guidance_rescale = guidance_rescale
         #: Whether each image has an unconditional row.
         self.guided = guidance_scale > 1 and timestep_cond is None
         #: Number of images b.

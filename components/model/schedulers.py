@@ -35,6 +35,8 @@ _EXPONENTIAL = {"use_exponential_sigmas": True}
 _SDE = {"algorithm_type": "sde-dpmsolver++"}
 #: Without it the first-order step to sigma 0, which `final_sigmas_type` asks for, is refused or diverges.
 _LOWER_ORDER_FINAL = {"lower_order_final": True}
+#: For bases and LoRAs of few steps (SDXL-Lightning, SDXL-Turbo, Hyper-SD): the first step begins at noise alone.
+_TRAILING = {"timestep_spacing": "trailing"}
 #: Values that diffusers' schedulers keep of a noise schedule.
 _NOISE = (
     "num_train_timesteps",
@@ -70,6 +72,7 @@ class Sampler:
 #: Samplers by name.
 SAMPLERS: dict[str, Sampler] = {
     "ddim": Sampler(DDIMScheduler, {"clip_sample": False}),
+    "ddim_trailing": Sampler(DDIMScheduler, {"clip_sample": False} | _TRAILING),
     "deis": Sampler(DEISMultistepScheduler),
     "dpmpp_2m": Sampler(DPMSolverMultistepScheduler),
     "dpmpp_2m_karras": Sampler(DPMSolverMultistepScheduler, _KARRAS),
@@ -80,7 +83,9 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp_sde_karras": Sampler(DPMSolverSinglestepScheduler, _SDE | _LOWER_ORDER_FINAL | _KARRAS),
     "euler": Sampler(EulerDiscreteScheduler),
     "euler_karras": Sampler(EulerDiscreteScheduler, _KARRAS),
+    "euler_trailing": Sampler(EulerDiscreteScheduler, _TRAILING),
     "euler_a": Sampler(EulerAncestralDiscreteScheduler),
+    "euler_a_trailing": Sampler(EulerAncestralDiscreteScheduler, _TRAILING),
     "heun": Sampler(HeunDiscreteScheduler, calls=2),
     "heun_karras": Sampler(HeunDiscreteScheduler, _KARRAS, calls=2),
     "lcm": Sampler(LCMScheduler, {"clip_sample": False}, most_steps=50),

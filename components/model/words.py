@@ -127,7 +127,7 @@ def token_mask(tokenizers: CLIPTokenizer | Sequence[CLIPTokenizer], prompt: str,
     """
     tokenizers = tokenizers if isinstance(tokenizers, Sequence) else [tokenizers]
     spans = require_word(prompt, word)
-    masks = [tensor([_overlaps(offset, spans) for offset in _padded_offsets(t, prompt)]).float() for t in tokenizers]
+    masks = [tensor([overlaps(offset, spans) for offset in _padded_offsets(t, prompt)]).float() for t in tokenizers]
     if any(not mask.equal(masks[0]) for mask in masks):
         raise ArtifactError("model.base: its tokenizers split the prompt differently; both must share one vocabulary")
     limit = tokenizers[0].model_max_length
@@ -192,6 +192,7 @@ def _padded_offsets(tokenizer: CLIPTokenizer, prompt: str) -> list[Span]:
     return offsets
 
 
-def _overlaps(offset: Span, spans: Sequence[Span]) -> bool:
+def overlaps(offset: Span, spans: Sequence[Span]) -> bool:
+    """Whether a token's span, if it is not empty, overlaps one of ``spans``."""
     start, end = offset
     return start < end and any(start < span_end and end > span_start for span_start, span_end in spans)

@@ -19,7 +19,8 @@ from components.jobs.result_files import ResultFiles
 from components.jobs.store import JobStore
 from components.jobs.webhook_queue import WebhookQueue
 from components.jobs.webhook_settings import WebhookSettingsStore
-from components.object_store import below
+from components.object_store import below, open_object_store
+from components.stories.take_files import TakeFiles
 from deploy.background import repeat
 from deploy.interfaces.protocols import Generator
 from deploy.jobs.watcher import JobWatcher
@@ -53,7 +54,8 @@ class JobService:
             max_crashes=limits.max_crashes,
             give_up_s=limits.give_up_s,
         )
-        self._worker = JobWorker(queue, generator, limits)
+        takes = TakeFiles(open_object_store(config.serving.store))
+        self._worker = JobWorker(queue, generator, limits, takes.picture)
         webhooks = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
         self._webhooks = WebhookSender(webhooks, WebhookSettingsStore(engine), limits)
         self._watcher = JobWatcher(self._store, self._limits.tick_s)

@@ -21,6 +21,7 @@ from components.errors import ConfigError
 from components.jobs.signing import decode_secret, read_secrets, signed_headers
 from components.jobs.webhook_queue import Message, WebhookQueue
 from components.jobs.webhook_settings import WebhookRefusedError, WebhookSettings, WebhookSettingsStore, origin_allowed
+from components.logs import amend
 from deploy.interfaces.responses import JobResponse
 from deploy.interfaces.webhook_event import WebhookEvent
 from deploy.jobs.public_address import AddressError, resolve
@@ -93,6 +94,7 @@ class WebhookSender:
             log.error("webhooks: %s", type(error).__name__)
 
     async def _deliver(self, message: Message) -> None:
+        amend(job=message.job.id, owner=message.job.owner)
         error = await self._send(message)
         if error is None:
             await asyncio.to_thread(self._queue.delivered, message)

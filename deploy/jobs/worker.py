@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,9 +20,10 @@ from components.content import ContentError
 from components.errors import RealCustomError
 from components.jobs.job import JobProgress, Lease, LeaseStatus, Preview
 from components.jobs.queue import JobQueue
+from components.logs import LogContext, within
 from deploy.interfaces.errors import BusyError, ReplicaDiedError, TimeLimitError, UnavailableError, describe_error
 from deploy.interfaces.protocols import Generator
-from deploy.interfaces.requests import JobPayload
+from deploy.interfaces.requests import GenerationRequest, JobPayload
 from deploy.interfaces.responses import image_response
 from deploy.interfaces.results import GenerationResult
 
@@ -54,16 +56,27 @@ class _PendingUpdates:
 
 
 class JobWorker:
-    """Executes one job per call of `run_next`; calls may overlap."""
+    """Executes one job per call of `run_next`; calls may overlap.
 
-    def __init__(self, queue: JobQueue, generator: Generator, limits: JobsConfig) -> None:
+    Args:
+        read_take: reads the PNG of a take, given the ids of its story and its own.
+    """
+
+    def __init__(
+        self, queue: JobQueue, generator: Generator, limits: JobsConfig, read_take: Callable[[str, str], bytes]
+    ) -> None:
         self._queue, self._generator, self._limits = queue, generator, limits
+        self._read_take = read_take
 
     async def run_next(self) -> bool:
         """Execute the next job; False if none is queued. Cancelling this puts the job back into the queue."""
         lease = await self._claim()
         if lease is None:
             return False
+        with within(LogContext(lease.request_id, lease.job, lease.owner, lease.key_id)):
+            return await self._run(lease)
+
+    async def _run(self, lease: Lease) -> bool:
         started = time.monotonic()
         try:
             job = JobPayload.from_json(lease.payload)
@@ -114,7 +127,8 @@ class JobWorker:
         result: GenerationResult | None = None
         try:
             timeout = asyncio.timeout(self._limits.timeout_s + self._limits.lease_s)
-            async with timeout, aclosing(self._generator.stream(job.request, job.previews)) as events:
+            request = await self._with_take(job.request)
+            async with timeout, aclosing(self._generator.stream(request, job.previews)) as events:
                 async for event in events:
                     if isinstance(event, GenerationResult):
                         result = event
@@ -127,6 +141,14 @@ class JobWorker:
         if result is None:
             raise UnavailableError("the generator ended its stream without a result")
         return result
+
+    async def _with_take(self, request: GenerationRequest) -> GenerationRequest:
+        """The request with the picture of the take that it redraws, if it does."""
+        if request.redraw is None or request.redraw.take is None:
+            return request
+        source = request.redraw.take
+        picture = await asyncio.to_thread(self._read_take, source.story, source.take)
+        return replace(request, redraw=replace(request.redraw, picture=picture))
 
     async def _hold_lease(
         self, lease: Lease, generation: asyncio.Task[GenerationResult], updates: _PendingUpdates

@@ -43,7 +43,7 @@ ALLOWED = {
     "loop": "the training loop of a miniature's parts",
     "places": "places in images",
     "recognizer": "a network that recognizes subjects, and its training",
-    "run": "runs all steps of an evaluation, a batch or a pretraining",
+    "run": "runs all steps of an evaluation, a batch, a pretraining or a distillation",
     "scenes": "scenes of images",
     "vae": "the autoencoder of a miniature",
 }

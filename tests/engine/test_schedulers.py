@@ -149,7 +149,8 @@ def test_every_sampler_gives_the_same_alone_and_in_a_batch_of_all(
 
 
 def test_samplers_give_different_images(pipeline: RealCustomPipeline) -> None:
-    distinct = [name for name in SAMPLERS if name != "dpm++"]
+    same = {"dpm++", "ddim_trailing", "euler_trailing", "euler_a_trailing"}  # the miniature's own spacing is trailing
+    distinct = [name for name in SAMPLERS if name not in same]
     asked = [
         Request("a bird", 1, 64, 64, 4, 1.0, scheduler=new_scheduler(name, pipeline.scheduler)) for name in distinct
     ]
@@ -172,6 +173,17 @@ def test_a_sampler_does_not_inherit_the_settings_of_another() -> None:
     made = new_scheduler("dpmpp_2m", own)
     assert not made.config.use_karras_sigmas and not made.config.thresholding
     assert made.config.algorithm_type == "dpmsolver++"
+
+
+@pytest.mark.parametrize("name", ["ddim_trailing", "euler_trailing", "euler_a_trailing"])
+def test_few_steps_begin_at_noise_alone_on_sdxls_schedule(name: str) -> None:
+    """As SDXL-Lightning, SDXL-Turbo and Hyper-SD ask; with SDXL's own spacing one step begins at timestep 1."""
+    own = _OWN["sdxl"]()
+    made, plain = new_scheduler(name, own), new_scheduler(name.removesuffix("_trailing"), own)
+    made.set_timesteps(4)
+    plain.set_timesteps(1)
+    assert made.timesteps.tolist() == [999, 749, 499, 249]
+    assert plain.timesteps.tolist() == [1]
 
 
 def test_the_authors_scheduler_is_for_their_adapters() -> None:

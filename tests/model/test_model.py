@@ -16,6 +16,7 @@ from components.config import Config, GuidanceConfig
 from components.errors import ArtifactError, WordError
 from components.model.adapter import RealCustomAdapter
 from components.model.attention import AttentionRecorder, SubjectContext, layer_size
+from components.model.generation_request import GenerationRequest
 from components.model.influence_mask import multiply_self_attention, normalize
 from components.model.official import CONDITIONING, OfficialScheduler
 from components.model.pipeline import RealCustomPipeline
@@ -346,7 +347,8 @@ def test_converted_weights_bring_their_conditioning(pipeline: RealCustomPipeline
     released.set_adapter(adapter, pipeline.vision_encoder, GuidanceConfig())
     assert isinstance(released.scheduler, OfficialScheduler)
     pooled = [encode_prompts(pipeline, [PROMPT], kind).pooled for kind in ("projected", "unprojected")]
-    assert torch.equal(released._encode_text([PROMPT]).pooled, pooled[1])
+    conditioning = released.begin(GenerationRequest(PROMPT, guidance_scale=1.0, height=64, width=64)).conditioning
+    assert torch.equal(conditioning.text.pooled, pooled[1])
     assert not torch.equal(*pooled)
 
 

@@ -75,7 +75,7 @@ def character_routes(config: Config, model: str, characters: Characters, generat
     ) -> Response:
         order, repeat = repeatable("candidates", ImageRequest(**body.model_dump()), idempotency_key, caller.owner)
         request = await resolve_request(order, config, model, characters, caller.owner)
-        async with await caller.charge(request, repeat):
+        async with await caller.charge(request, repeat) as charge:
             result = await generator.generate(request)
             images = [generated.image for generated in result.images]
             saved = await characters.save_candidates(body.prompt, images, caller.owner)
@@ -84,7 +84,9 @@ def character_routes(config: Config, model: str, characters: Characters, generat
                 shown = list(zip(map(to_base64, images), request.seeds, strict=True))
                 return CandidatesResponse.of(saved, body.prompt, shown)
 
-            return await json_response(answer, status=201)
+            response = await json_response(answer, status=201)
+            charge.keep()
+            return response
 
     @router.get("")
     async def list_characters(

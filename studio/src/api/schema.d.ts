@@ -677,6 +677,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/stories/{story}/takes/{take}/redraw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Redraw Take
+         * @description Redraw a take, or the part of it that the mask leaves transparent, with its own settings, as a new take.
+         */
+        post: operations["redraw_take_v1_stories__story__takes__take__redraw_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/stories/{story}/takes/{take}/thumbnail.webp": {
         parameters: {
             query?: never;
@@ -686,6 +706,23 @@ export interface paths {
         };
         /** Get Thumbnail */
         get: operations["get_thumbnail_v1_stories__story__takes__take__thumbnail_webp_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Own Usage */
+        get: operations["own_usage_v1_usage_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -938,6 +975,23 @@ export interface components {
              */
             usage?: components["schemas"]["Usage"];
         };
+        /**
+         * DayUsage
+         * @description What was used on a day (UTC).
+         */
+        DayUsage: {
+            /**
+             * Date
+             * Format: date
+             */
+            date: string;
+            /** Images */
+            images: number;
+            /** Pixel Steps */
+            pixel_steps: number;
+            /** Requests */
+            requests: number;
+        };
         /** DeletedGenerationResponse */
         DeletedGenerationResponse: {
             /**
@@ -1140,12 +1194,24 @@ export interface components {
              * @default []
              */
             characters?: components["schemas"]["CharacterChoice"][];
+            /** Clip Skip */
+            clip_skip?: number | null;
             /** Complexity */
             complexity?: ("low" | "medium" | "high") | null;
+            /** Crops Coords Top Left */
+            crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
             /** Frame Count */
             frame_count?: null;
             /** Frame Duration Ms */
             frame_duration_ms?: null;
+            /**
+             * Guidance Rescale
+             * @default 0
+             */
+            guidance_rescale?: number;
             /** Guidance Scale */
             guidance_scale?: number | null;
             /** Mask Scope */
@@ -1163,11 +1229,31 @@ export interface components {
              * @default 1
              */
             n?: number;
+            /** Negative Crops Coords Top Left */
+            negative_crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
+            /** Negative Original Size */
+            negative_original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Negative Prompt
              * @default
              */
             negative_prompt?: string;
+            /** Negative Target Size */
+            negative_target_size?: [
+                number,
+                number
+            ] | null;
+            /** Original Size */
+            original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Output Compression
              * @default 100
@@ -1186,6 +1272,11 @@ export interface components {
             partial_images?: number;
             /** Prompt */
             prompt: string;
+            /**
+             * Prompt Weighting
+             * @default false
+             */
+            prompt_weighting?: boolean;
             /**
              * Quality
              * @default auto
@@ -1206,9 +1297,9 @@ export interface components {
             /** Safety Identifier */
             safety_identifier?: string | null;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            scheduler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1227,6 +1318,11 @@ export interface components {
             style?: ("vivid" | "natural") | null;
             /** Svg */
             svg?: null;
+            /** Target Size */
+            target_size?: [
+                number,
+                number
+            ] | null;
             /** User */
             user?: string | null;
         };
@@ -1359,12 +1455,24 @@ export interface components {
              * @default []
              */
             characters?: components["schemas"]["CharacterChoice"][];
+            /** Clip Skip */
+            clip_skip?: number | null;
             /** Complexity */
             complexity?: ("low" | "medium" | "high") | null;
+            /** Crops Coords Top Left */
+            crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
             /** Frame Count */
             frame_count?: null;
             /** Frame Duration Ms */
             frame_duration_ms?: null;
+            /**
+             * Guidance Rescale
+             * @default 0
+             */
+            guidance_rescale?: number;
             /** Guidance Scale */
             guidance_scale?: number | null;
             /** Mask Scope */
@@ -1382,11 +1490,31 @@ export interface components {
              * @default 1
              */
             n?: number;
+            /** Negative Crops Coords Top Left */
+            negative_crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
+            /** Negative Original Size */
+            negative_original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Negative Prompt
              * @default
              */
             negative_prompt?: string;
+            /** Negative Target Size */
+            negative_target_size?: [
+                number,
+                number
+            ] | null;
+            /** Original Size */
+            original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Output Compression
              * @default 100
@@ -1405,6 +1533,11 @@ export interface components {
             partial_images?: number;
             /** Prompt */
             prompt: string;
+            /**
+             * Prompt Weighting
+             * @default false
+             */
+            prompt_weighting?: boolean;
             /**
              * Quality
              * @default auto
@@ -1425,9 +1558,9 @@ export interface components {
             /** Safety Identifier */
             safety_identifier?: string | null;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Scheduler */
-            scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            scheduler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1447,6 +1580,11 @@ export interface components {
             style?: ("vivid" | "natural") | null;
             /** Svg */
             svg?: null;
+            /** Target Size */
+            target_size?: [
+                number,
+                number
+            ] | null;
             /** User */
             user?: string | null;
             webhook?: components["schemas"]["WebhookTarget"] | null;
@@ -1619,7 +1757,7 @@ export interface components {
              */
             prompt?: string;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1705,7 +1843,7 @@ export interface components {
              */
             prompt?: string;
             /** Sampler */
-            sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+            sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
             /** Seed */
             seed?: number | null;
             /**
@@ -1871,6 +2009,28 @@ export interface components {
             width: number | null;
         };
         /**
+         * RedrawRequest
+         * @description ``POST /v1/stories/<id>/takes/<take>/redraw``.
+         */
+        RedrawRequest: {
+            /** Mask */
+            mask?: string | null;
+            /**
+             * N
+             * @default 1
+             */
+            n?: number;
+            /** Prompt */
+            prompt?: string | null;
+            /** Seed */
+            seed?: number | null;
+            /**
+             * Strength
+             * @default 0.8
+             */
+            strength?: number;
+        };
+        /**
          * ServedVersion
          * @description A model version that generators have loaded.
          */
@@ -1897,6 +2057,24 @@ export interface components {
          * @enum {string}
          */
         State: "queued" | "running" | "done" | "failed" | "cancelled";
+        /**
+         * StorageUsage
+         * @description What is stored now.
+         */
+        StorageUsage: {
+            /** Bytes */
+            bytes: number;
+            /** Characters */
+            characters: number;
+            /** Generations */
+            generations: number;
+            /** Pictures */
+            pictures: number;
+            /** Stories */
+            stories: number;
+            /** Takes */
+            takes: number;
+        };
         /**
          * StoryChange
          * @description ``PATCH /v1/stories/<id>``: only the given fields change.
@@ -2041,6 +2219,13 @@ export interface components {
             /** Target Word */
             target_word: string;
         };
+        /** TakeRedraw */
+        TakeRedraw: {
+            /** Strength */
+            strength: number;
+            /** Take */
+            take: string;
+        };
         /** TakeResponse */
         TakeResponse: {
             /** Created */
@@ -2081,6 +2266,7 @@ export interface components {
             negative_prompt: string;
             /** Prompt */
             prompt: string;
+            redraw?: components["schemas"]["TakeRedraw"] | null;
             /** Revised Prompt */
             revised_prompt: string;
             /** Scheduler */
@@ -2123,6 +2309,21 @@ export interface components {
              * @default 0
              */
             total_tokens?: number;
+        };
+        /**
+         * UsageResponse
+         * @description The caller's own usage: days with any, newest first.
+         */
+        UsageResponse: {
+            /** Data */
+            data: components["schemas"]["DayUsage"][];
+            /**
+             * Object
+             * @default usage
+             * @constant
+             */
+            object?: "usage";
+            storage: components["schemas"]["StorageUsage"];
         };
         /**
          * WebhookTarget
@@ -4059,19 +4260,38 @@ export interface operations {
                         number,
                         number
                     ] | null)[];
+                    /**
+                     * Characters
+                     * @default []
+                     */
+                    characters?: components["schemas"]["CharacterChoice"][];
+                    /** Clip Skip */
+                    clip_skip?: number | null;
                     /** Complexity */
                     complexity?: ("low" | "medium" | "high") | null;
+                    /** Crops Coords Top Left */
+                    crops_coords_top_left?: [
+                        number,
+                        number
+                    ] | null;
                     /**
                      * Face Strength
                      * @default 1
                      */
                     face_strength?: number;
+                    /**
+                     * Guidance Rescale
+                     * @default 0
+                     */
+                    guidance_rescale?: number;
                     /** Guidance Scale */
                     guidance_scale?: number | null;
                     /** Image */
                     image: string[];
                     /** Input Fidelity */
                     input_fidelity?: ("low" | "high") | null;
+                    /** Mask */
+                    mask?: string | null;
                     /** Mask Scope */
                     mask_scope?: number | null;
                     /**
@@ -4092,11 +4312,31 @@ export interface operations {
                      * @default 1
                      */
                     n?: number;
+                    /** Negative Crops Coords Top Left */
+                    negative_crops_coords_top_left?: [
+                        number,
+                        number
+                    ] | null;
+                    /** Negative Original Size */
+                    negative_original_size?: [
+                        number,
+                        number
+                    ] | null;
                     /**
                      * Negative Prompt
                      * @default
                      */
                     negative_prompt?: string;
+                    /** Negative Target Size */
+                    negative_target_size?: [
+                        number,
+                        number
+                    ] | null;
+                    /** Original Size */
+                    original_size?: [
+                        number,
+                        number
+                    ] | null;
                     /**
                      * Output Compression
                      * @default 100
@@ -4116,11 +4356,18 @@ export interface operations {
                     /** Prompt */
                     prompt: string;
                     /**
+                     * Prompt Weighting
+                     * @default false
+                     */
+                    prompt_weighting?: boolean;
+                    /**
                      * Quality
                      * @default auto
                      * @enum {string}
                      */
                     quality?: "auto" | "low" | "medium" | "high" | "xhigh" | "max" | "standard" | "hd";
+                    /** Redraw Strength */
+                    redraw_strength?: number | null;
                     /**
                      * Response Format
                      * @default b64_json
@@ -4135,9 +4382,9 @@ export interface operations {
                     /** Safety Identifier */
                     safety_identifier?: string | null;
                     /** Sampler */
-                    sampler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+                    sampler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Scheduler */
-                    scheduler?: ("ddim" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_a" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
+                    scheduler?: ("ddim" | "ddim_trailing" | "deis" | "dpmpp_2m" | "dpmpp_2m_karras" | "dpmpp_2m_exponential" | "dpmpp_2m_sde" | "dpmpp_2m_sde_karras" | "dpmpp_sde" | "dpmpp_sde_karras" | "euler" | "euler_karras" | "euler_trailing" | "euler_a" | "euler_a_trailing" | "heun" | "heun_karras" | "lcm" | "tcd" | "unipc" | "unipc_karras" | "dpm++" | "realcustom") | null;
                     /** Seed */
                     seed?: number | null;
                     /**
@@ -4159,6 +4406,11 @@ export interface operations {
                     strength?: number;
                     /** Style */
                     style?: ("vivid" | "natural") | null;
+                    /** Target Size */
+                    target_size?: [
+                        number,
+                        number
+                    ] | null;
                     /** Target Word */
                     target_word?: string | null;
                     /** User */
@@ -6618,6 +6870,111 @@ export interface operations {
             };
         };
     };
+    redraw_take_v1_stories__story__takes__take__redraw_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                story: string;
+                take: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RedrawRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrawResponse"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     get_thumbnail_v1_stories__story__takes__take__thumbnail_webp_get: {
         parameters: {
             query?: {
@@ -6670,6 +7027,86 @@ export interface operations {
             };
             /** @description The resource, or one that the request names, does not exist or belongs to another owner */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    own_usage_v1_usage_get: {
+        parameters: {
+            query?: {
+                days?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageResponse"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,0 +1,1 @@
+"""What hostile or unlucky requests, and failures beside the service, do to it."""
