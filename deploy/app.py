@@ -152,6 +152,12 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
         name="Gateway",
         max_ongoing_requests=OPEN_REQUESTS,
         max_queued_requests=OPEN_REQUESTS,
+        autoscaling_config={
+            "min_replicas": limits.gateways.min,
+            "max_replicas": limits.gateways.max,
+            "target_ongoing_requests": limits.gateways.target_requests,
+            "downscale_delay_s": limits.scale_down_s,
+        },
         ray_actor_options={"num_cpus": _LIGHT_CPUS},
         **graceful,
     )

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import cast
 
+import ray
 import torch
 from fastapi import FastAPI
 from ray import serve
@@ -37,6 +38,7 @@ from deploy.interfaces.protocols import Characters, Generator, Jobs, SubjectSour
 from deploy.interfaces.stories import Stories
 from deploy.jobs.service import JobService
 from deploy.status.metrics import GeneratorMetrics
+from deploy.status.readiness import awaited_resources
 from deploy.status.replica_status import ReplicaReport, ReplicaStatus, report_periodically
 from deploy.stories.service import StoryService
 
@@ -104,6 +106,7 @@ class GatewayDeployment:
             status,
             administration,
             echo_request_id=False,
+            awaited=partial(awaited_of_cluster, serving.generator_threads, serving.generator_gpus),
         )
 
 
@@ -132,8 +135,11 @@ class GeneratorDeployment(ModelVersions):
         source, metrics = import_registry(registry), GeneratorMetrics()
         load = VersionLoader(config, source, model.name, cast(SubjectSource, RemoteHandle(characters)), metrics)
         read = None if alias is None else partial(read_aliases, config, source, model.name, alias)
-        super().__init__(load, initial_versions(read, model.version), config.serving.rollout, metrics)
-        self._tasks = [start_reporting(status, partial(self.report, model.name))]
+        board, replica = cast(ReplicaStatus, RemoteHandle(status)), secrets.token_hex(4)
+        may_be_replaced = partial(board.may_be_replaced, "generator", replica)
+        versions = initial_versions(read, model.version)
+        super().__init__(load, versions, config.serving.rollout, metrics, may_be_replaced)
+        self._tasks = [start_reporting(status, partial(self.report, model.name), replica)]
         if read is not None:
             self._tasks.append(asyncio.create_task(follow_aliases(self, read, config.serving.rollout.poll_s)))
 
@@ -181,11 +187,17 @@ class StoriesDeployment(StoryService):
         await self.close()
 
 
+def awaited_of_cluster(cpus: float, gpus: float) -> str | None:
+    """See `awaited_resources`, of the Ray cluster that this process belongs to."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return awaited_resources(nodes, ray.available_resources(), cpus, gpus)
+
+
 def start_reporting(
-    status: DeploymentHandle, make_report: Callable[[str], Awaitable[ReplicaReport]]
+    status: DeploymentHandle, make_report: Callable[[str], Awaitable[ReplicaReport]], replica: str | None = None
 ) -> asyncio.Task[None]:
-    """Report to ``status`` as long as the replica lives; ``make_report`` gets the replica's new random name."""
-    make = partial(make_report, secrets.token_hex(4))
+    """Report to ``status`` as long as the replica lives; ``make_report`` gets its name, by default a new random one."""
+    make = partial(make_report, replica or secrets.token_hex(4))
     return asyncio.create_task(report_periodically(cast(ReplicaStatus, RemoteHandle(status)), make))
 
 

@@ -200,15 +200,25 @@ class Jobs:
         self._transport.json("DELETE", f"/v1/jobs/{identifier}")
 
     def events(self, identifier: str) -> Iterator[JobEvent]:
-        """Events of a job, until it has ended or is deleted."""
-        last = None
-        while True:
-            for event in self._transport.events(f"/v1/jobs/{identifier}/events", last):
-                last = event.id or last
-                received = JobEvent.of(event.kind, event.data)
-                yield received
-                if received.kind == "deleted" or (received.job is not None and received.job.ended):
-                    return
+        """Events of a job, until it has ended or is deleted.
+
+        A stream that breaks off is resumed after the last event, and no preview is yielded twice.
+
+        Raises:
+            ServiceError: the service refuses the request, or cannot be reached repeatedly.
+        """
+        previews = set[tuple[int | None, int | None]]()
+        for event in self._transport.events(f"/v1/jobs/{identifier}/events"):
+            if event.kind == "error":  # the time limit of the request, not of the job: the stream is resumed
+                continue
+            received = JobEvent.of(event.kind, event.data)
+            if received.kind == "preview":
+                if (received.picture, received.step) in previews:
+                    continue
+                previews.add((received.picture, received.step))
+            yield received
+            if received.kind == "deleted" or (received.job is not None and received.job.ended):
+                return
 
     def wait(self, identifier: str, timeout_s: float | None = None, look_every_s: float = 1.0) -> Pictures:
         """Wait for a job and return its images.

@@ -15,6 +15,8 @@ from components.errors import RealCustomError
 
 #: Status codes after which a retry may succeed.
 _TRY_AGAIN = frozenset({429, 503})
+#: Status code of a stream without further events.
+_NO_CONTENT = 204
 #: Seconds before a retry: the maximum, and the default without a Retry-After header.
 _LONGEST_S, _USUAL_S = 60.0, 2.0
 
@@ -28,6 +30,10 @@ class ServiceError(RealCustomError):
     def __init__(self, message: str, status: int = 0, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.status, self.param, self.code = status, param, code
+
+
+class _NoMoreEventsError(Exception):
+    """A stream has ended for good."""
 
 
 class Event(NamedTuple):
@@ -95,17 +101,39 @@ class Transport:
             _check(answer)
             yield from answer.iter_bytes()
 
-    def events(self, path: str, last_id: str | None = None) -> Iterator[Event]:
-        """The events of a stream, until it ends.
+    def events(self, path: str) -> Iterator[Event]:
+        """The events of a stream. When it ends or breaks off, it is resumed after the last event with an id.
+
+        It ends when the service has no further events (204), which for most streams the caller knows before.
 
         Raises:
-            ServiceError: see `json`.
+            ServiceError: the request was refused, or there was no response, after all retries since the last event.
         """
+        last_id, failures = None, 0
+        while True:
+            resumed_at = last_id
+            try:
+                for event in self._stream(path, last_id):
+                    last_id, failures = event.id or last_id, 0
+                    yield event
+                if last_id == resumed_at:
+                    self._pause(_USUAL_S)
+            except _NoMoreEventsError:
+                return
+            except ServiceError as error:
+                failures += 1
+                if failures > self._retries or error.status not in (0, *_TRY_AGAIN):
+                    raise
+                self._pause(_USUAL_S)
+
+    def _stream(self, path: str, last_id: str | None) -> Iterator[Event]:
         headers = self._headers | ({} if last_id is None else {"Last-Event-ID": last_id})
         with _reached(), self._http.stream("GET", path, headers=headers) as answer:
             if not answer.is_success:
                 answer.read()
             _check(answer)
+            if answer.status_code == _NO_CONTENT:
+                raise _NoMoreEventsError
             yield from _parsed(answer.iter_lines())
 
     def _answer(

@@ -137,6 +137,23 @@ class StoriesConfig(Section):
     """Maximum number of bytes that an imported story file may unpack to."""
 
 
+class GatewaysConfig(Section):
+    """Number of replicas of the HTTP interface. Each takes a quarter of a CPU."""
+
+    min: int = Field(1, ge=1)
+    """Minimum number of gateways."""
+    max: int = Field(2, ge=1)
+    """Maximum number of gateways."""
+    target_requests: int = Field(50, ge=1)
+    """Open requests of a gateway, event streams among them, above which another one starts."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> GatewaysConfig:
+        if self.min > self.max:
+            raise ValueError("min is more than max")
+        return self
+
+
 class ServingConfig(Section):
     """The service: address, limits, replicas and storage."""
 
@@ -174,6 +191,8 @@ class ServingConfig(Section):
     """Maximum number of generator replicas, and of replicas of the characters."""
     scale_down_s: float = Field(600, ge=0)
     """Seconds after which an idle replica stops."""
+    gateways: GatewaysConfig = GatewaysConfig()
+    """Replicas of the HTTP interface."""
     max_ongoing_requests: int = Field(8, ge=1)
     """Requests that a generator replica processes at the same time; twice as many while owners without a request join
     others with several."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -34,6 +34,8 @@ from components.jobs.webhook_settings import origin_of
 
 #: The form of ids; they sort by age.
 ID = r"^job-[0-9a-f]{28}$"
+#: Values in one statement; databases have a limit.
+_MOST_PARAMETERS = 500
 #: Jobs that `QueueStatus.mean_s` is the mean of.
 _RECENT = 32
 
@@ -142,6 +144,16 @@ class JobStore:
             found = connection.execute(newer.order_by(previews.c.revision, previews.c.picture)).mappings()
             shown = [Preview(seen["picture"], seen["step"], seen["png"], seen["revision"]) for seen in found]
         return JobUpdate(read_job(row), shown)
+
+    def revisions(self, identifiers: Sequence[str]) -> dict[str, int]:
+        """The revision of each of these jobs that exists, of whatever owner."""
+        found: dict[str, int] = {}
+        with self._engine.connect() as connection:
+            for start in range(0, len(identifiers), _MOST_PARAMETERS):
+                some = identifiers[start : start + _MOST_PARAMETERS]
+                query = sa.select(jobs.c.id, jobs.c.revision).where(jobs.c.id.in_(some))
+                found |= {row.id: row.revision for row in connection.execute(query)}
+        return found
 
     def result(self, identifier: str, owner: str = "") -> bytes | None:
         """The job's result; None if it is not done."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -35,13 +37,14 @@ from deploy.api.schema import ModelResponse
 from deploy.api.stories.history_routes import history_routes
 from deploy.api.stories.routes import story_routes
 from deploy.api.studio import studio_routes
+from deploy.api.time_limits import TimeLimits
 from deploy.api.timeouts import TimeoutMiddleware
 from deploy.api.usage.routes import usage_routes
 from deploy.api.usage_counter import UsageCounter, UsageMiddleware
 from deploy.interfaces.administration import Administration
 from deploy.interfaces.protocols import Characters, Generator, Jobs
 from deploy.interfaces.stories import Stories
-from deploy.status.replica_status import ReplicaStatus
+from deploy.status.replica_status import RecentReports, ReplicaReport, ReplicaStatus, report_periodically
 
 
 def create_app(
@@ -54,6 +57,7 @@ def create_app(
     status: ReplicaStatus | None = None,
     administration: Administration | None = None,
     echo_request_id: bool = True,
+    awaited: Callable[[], str | None] | None = None,
 ) -> FastAPI:
     """Create the application.
 
@@ -63,17 +67,25 @@ def create_app(
         status: the reports of the replicas; by default an empty one.
         administration: usage of owners; by default in this process.
         echo_request_id: answer with ``X-Request-Id``, unless a proxy in front does.
+        awaited: see `deploy.api.operations.routes.operation_routes`.
     """
     status, administration = status or ReplicaStatus(), administration or AdministrationService(config)
-    generator = FairGenerator(generator, config.serving, status)
-    retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
     serving = config.serving
+    reports = RecentReports(status)
+    generator = FairGenerator(generator, serving, reports)
+    retry_after, metrics = RetryAfter(reports, serving), RequestMetrics()
     engine = open_database(serving.store, serving.database, serving.database_limits)
     counter, audit = UsageCounter(UsageStore(engine)), AuditRecorder(AuditLog(engine))
+    replica = secrets.token_hex(4)
+
+    async def report() -> ReplicaReport:
+        return ReplicaReport("gateway", replica, metrics=metrics.families())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        reporting = asyncio.create_task(report_periodically(status, report))
         yield
+        reporting.cancel()
         await counter.flush()
         await audit.flush()
 
@@ -93,11 +105,11 @@ def create_app(
     app.add_middleware(RequestLogMiddleware, echo=echo_request_id, audit=audit)
     install_error_handlers(app, retry_after.seconds)
     security = openapi_security(config)
-    app.include_router(operation_routes(config, model, status, metrics, security))
+    app.include_router(operation_routes(config, model, status, report, security, awaited))
     app.include_router(character_routes(config, model.id, characters, generator), dependencies=security)
     app.include_router(image_routes(config, model.id, characters, generator, stories), dependencies=security)
     app.include_router(edit_routes(config, model.id, characters, generator, stories), dependencies=security)
-    app.include_router(job_routes(config, model.id, characters, jobs), dependencies=security)
+    app.include_router(job_routes(config, model.id, characters, jobs, TimeLimits(reports)), dependencies=security)
     app.include_router(story_routes(config, model, characters, stories, jobs, status), dependencies=security)
     app.include_router(history_routes(stories), dependencies=security)
     app.include_router(admin_routes(config, administration, jobs, counter, audit), dependencies=security)

@@ -4,43 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 from components.config import ServingConfig
 from deploy.api.fair_queue import FairQueue, Ticket
+from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.protocols import Generator
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GenerationEvent, GenerationResult
-from deploy.status.replica_status import ReplicaReport, ReplicaStatus, read_reports
-
-#: Seconds after which the replicas are counted again.
-_COUNT_INTERVAL_S = 2.0
+from deploy.status.replica_status import RecentReports, ReplicaReport
 
 
 class FairGenerator:
     """`Generator` whose requests wait in a `FairQueue`, not in Serve's queues, which do not know owners.
 
-    The number of places follows from the reports of the replicas; see `places`.
+    It refuses requests that the gateway's time limit would end. The number of places follows from the reports of the
+    replicas; see `places`.
     """
 
-    def __init__(self, generator: Generator, serving: ServingConfig, status: ReplicaStatus) -> None:
-        self._generator, self._serving, self._status = generator, serving, status
+    def __init__(self, generator: Generator, serving: ServingConfig, reports: RecentReports) -> None:
+        self._generator, self._serving, self._reports = generator, serving, reports
+        self._time_limits = TimeLimits(reports)
         owned = math.ceil(serving.owner_share * serving.max_queued_requests)
         self._queue = FairQueue(places([], serving), serving.max_queued_requests, owned)
         self._served: dict[Ticket, asyncio.Event] = {}
-        self._counted = float("-inf")
-        self._counting: asyncio.Task[None] | None = None
 
     async def generate(self, request: GenerationRequest) -> GenerationResult:
+        await self._check_time(request)
         async with self._place(request.owner):
             return await self._generator.generate(request)
 
     async def stream(self, request: GenerationRequest, previews: int) -> AsyncGenerator[GenerationEvent, None]:
+        await self._check_time(request)
         async with self._place(request.owner), aclosing(self._generator.stream(request, previews)) as events:
             async for event in events:
                 yield event
+
+    async def _check_time(self, request: GenerationRequest) -> None:
+        """Refuse what the gateway's time limit would end."""
+        jobs_s = self._serving.jobs.timeout_s
+        instead = f"; POST /v1/jobs takes up to {jobs_s:,.0f} s" if jobs_s > self._serving.request_timeout_s else ""
+        await self._time_limits.check(request, self._serving.request_timeout_s, instead)
 
     @asynccontextmanager
     async def _place(self, owner: str) -> AsyncIterator[None]:
@@ -49,7 +54,7 @@ class FairGenerator:
         Raises:
             BusyError: too many requests wait; OwnerLimitError if they are the owner's own.
         """
-        self._count_replicas()
+        await self._count_replicas()
         ticket = self._queue.enter(owner)
         served = self._served[ticket] = asyncio.Event()
         try:
@@ -64,15 +69,8 @@ class FairGenerator:
         for ticket in tickets:
             self._served[ticket].set()
 
-    def _count_replicas(self) -> None:
-        """Count the replicas in the background, unless they were counted recently."""
-        now = time.monotonic()
-        if now - self._counted > _COUNT_INTERVAL_S:
-            self._counted = now
-            self._counting = asyncio.create_task(self._resize())
-
-    async def _resize(self) -> None:
-        reports = await read_reports(self._status)
+    async def _count_replicas(self) -> None:
+        reports = await self._reports.read()
         if reports:
             self._wake(self._queue.resize(places(reports, self._serving)))
 

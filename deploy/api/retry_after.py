@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from components.config import ServingConfig
 from components.jobs.job import QueueBusyError, QueueFullError
 from deploy.interfaces.errors import BusyError, UnavailableError
-from deploy.status.replica_status import ReplicaReport, ReplicaStatus, read_reports
+from deploy.status.replica_status import RecentReports, ReplicaReport
 
 #: Retry-After in seconds if nothing better is known, which is about a replica's restart; and the maximum.
 _RESTART_S = 5
@@ -18,8 +18,8 @@ _MAX_S = 600
 class RetryAfter:
     """Estimates from the replicas' reports when a refused request is likely to be accepted."""
 
-    def __init__(self, status: ReplicaStatus, serving: ServingConfig) -> None:
-        self._status, self._serving = status, serving
+    def __init__(self, reports: RecentReports, serving: ServingConfig) -> None:
+        self._reports, self._serving = reports, serving
 
     async def seconds(self, error: Exception) -> int | None:
         """Seconds to wait after ``error``; None if a retry would fail again."""
@@ -29,7 +29,7 @@ class RetryAfter:
         if not isinstance(error, BusyError | QueueFullError | QueueBusyError):
             return _RESTART_S if isinstance(error, UnavailableError) else None
         part = "generator" if isinstance(error, BusyError) else "jobs"
-        return backlog_retry_after_s(await read_reports(self._status), self._serving, part)
+        return backlog_retry_after_s(await self._reports.read(), self._serving, part)
 
 
 def backlog_retry_after_s(reports: Iterable[ReplicaReport], serving: ServingConfig, part: str) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from fastapi.sse import format_sse_event
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.api.error_responses import error_response
@@ -12,7 +14,10 @@ from deploy.interfaces.errors import BusyError
 
 
 class TimeoutMiddleware:
-    """ASGI middleware: cancels a request after ``seconds`` and responds with 503 if no response was started."""
+    """ASGI middleware: cancels a request after ``seconds``.
+
+    It responds with 503 if no response was started. A stream of events ends with an event ``error`` of the same body.
+    """
 
     def __init__(self, app: ASGIApp, seconds: float, retry_after: RetryAfter) -> None:
         self._app, self._seconds, self._retry_after = app, seconds, retry_after
@@ -21,11 +26,13 @@ class TimeoutMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
+        started = is_stream = False
 
         async def send_and_note(message: Message) -> None:
-            nonlocal started
+            nonlocal started, is_stream
             started = True
+            if message["type"] == "http.response.start":
+                is_stream = Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
             await send(message)
 
         limit = asyncio.timeout(self._seconds)
@@ -33,7 +40,12 @@ class TimeoutMiddleware:
             async with limit:
                 await self._app(scope, receive, send_and_note)
         except TimeoutError:
-            if started or not limit.expired():
+            if not limit.expired() or (started and not is_stream):
                 raise
             error = BusyError(f"the request was not done within {self._seconds:g} s; try again later")
-            await error_response(error, await self._retry_after.seconds(error))(scope, receive, send)
+            response = error_response(error, await self._retry_after.seconds(error))
+            if not started:
+                await response(scope, receive, send)
+                return
+            event = format_sse_event(event="error", data_str=bytes(response.body).decode())
+            await send({"type": "http.response.body", "body": event, "more_body": False})

@@ -12,7 +12,7 @@ from components.config import Config, SamplingConfig
 from components.content import output_check
 from components.engine.budget import measure_budget
 from components.engine.request import Request, Size
-from components.engine.step_times import measure_step_times
+from components.engine.step_times import StepTimes, measure_step_times
 from components.engine.warmup import warm_up
 from components.model.naming import WordNamer
 from components.model.subjects import Subject
@@ -23,6 +23,7 @@ from deploy.generator.service import GenerationService, GeneratorLimits, Pipelin
 from deploy.generator.size_limits import SizeLimits
 from deploy.interfaces.protocols import SubjectSource
 from deploy.status.metrics import GeneratorMetrics
+from deploy.status.replica_status import StepTime
 
 log = logging.getLogger(__name__)
 #: The registry's alias of the version that gets a share of the requests.
@@ -91,6 +92,7 @@ class VersionLoader:
             self._pixels = measure_pixel_budget(pipeline, self._config.sampling, deadline)
         if self._sizes is None:
             self._sizes = measure_size_limits(pipeline, self._config, deadline)
+        step_time = _step_time(self._sizes.times, self._config.sampling, self._pixels)
         limits = GeneratorLimits(
             self._pixels,
             serving.max_queued_pictures,
@@ -107,6 +109,7 @@ class VersionLoader:
             self._namer,
             self._metrics,
             self._content,
+            step_time,
         )
         self._metrics.observe_start(version, loaded - began, time.monotonic() - loaded)
         return service
@@ -142,6 +145,13 @@ def measure_size_limits(pipeline: Pipeline, config: Config, deadline: float | No
     times = measure_step_times(pipeline, request, serving.max_side, deadline)
     own = _OWN_SIZE * times.seconds(sampling.width * sampling.height)
     return SizeLimits(times, max(serving.max_step_s, own), serving.jobs.timeout_s)
+
+
+def _step_time(times: StepTimes, sampling: SamplingConfig, budget: int) -> StepTime | None:
+    """What the gateways are told of ``times``: a step of the configured size; None if nothing was measured."""
+    pixels = sampling.width * sampling.height
+    seconds = times.seconds(pixels)
+    return StepTime(seconds, pixels, budget) if seconds else None
 
 
 def warm_up_requests(pipeline: Pipeline, config: Config) -> list[Request]:

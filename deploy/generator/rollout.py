@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
@@ -61,6 +61,8 @@ class ModelVersions:
     Args:
         load: called in a thread.
         first: versions to start with: the first one that can be loaded is, before this returns.
+        may_be_replaced: whether this replica may be replaced now; without ``beside`` it is asked when another version
+            is to be served, until it is True. By default a replica may always be replaced.
     """
 
     def __init__(
@@ -69,8 +71,12 @@ class ModelVersions:
         first: Sequence[str],
         rollout: RolloutConfig = RolloutConfig(),
         metrics: GeneratorMetrics | None = None,
+        may_be_replaced: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._load, self._rollout, self._metrics = load, rollout, metrics or GeneratorMetrics()
+        self._may_be_replaced = may_be_replaced
+        #: Versions that will be served once all of `set_aliases` is loaded.
+        self._awaited: frozenset[str] = frozenset()
         #: Version -> time of the last failed load.
         self._failed: dict[str, float] = {}
         #: In the order in which they were served last.
@@ -100,8 +106,18 @@ class ModelVersions:
     async def set_aliases(self, aliases: VersionAliases) -> None:
         """Load the versions of ``aliases`` and serve those that can be loaded."""
         if not self._rollout.beside:
-            self._outdated = aliases.champion != self._aliases.champion and aliases.champion not in self._failed
+            outdated = aliases.champion != self._aliases.champion and aliases.champion not in self._failed
+            asks = outdated and not self._outdated and self._may_be_replaced is not None
+            self._outdated = outdated and (not asks or await self._may_be_replaced())  # type: ignore[misc]
             return
+        self._awaited = frozenset({aliases.champion, aliases.challenger} - {None})  # type: ignore[arg-type]
+        try:
+            await self._switch(aliases)
+        finally:
+            self._awaited = frozenset()
+        self._unload_old()
+
+    async def _switch(self, aliases: VersionAliases) -> None:
         champion = aliases.champion if await self._ensure_loaded(aliases.champion) else self._aliases.champion
         challenger = aliases.challenger if self._rollout.canary and aliases.challenger != champion else None
         if challenger is not None and not await self._ensure_loaded(challenger):
@@ -113,7 +129,6 @@ class ModelVersions:
             for version in (before.challenger, before.champion, challenger, champion):
                 if version in self._loaded:
                     self._loaded[version] = self._loaded.pop(version)
-        self._unload_old()
 
     def versions(self) -> tuple[LoadedVersion, ...]:
         """The loaded versions."""
@@ -129,7 +144,8 @@ class ModelVersions:
         engines, versions = self.stats(), self.versions()
         families = self._metrics.families(model, versions, engines)
         backlog_s = sum(stats.backlog_s for stats in engines.values())
-        return ReplicaReport("generator", replica, backlog_s=backlog_s, versions=versions, metrics=families)
+        step_time = self._loaded[self._aliases.champion].step_time
+        return ReplicaReport("generator", replica, None, backlog_s, versions, families, step_time)
 
     def check(self, stuck_s: float) -> None:
         """Raise UnhealthyError, now and in every later call, if this replica has to be replaced.
@@ -198,7 +214,7 @@ class ModelVersions:
 
     def _unload_old(self) -> None:
         """Close the oldest versions beyond ``serving.rollout.keep``, unless they have running requests."""
-        served = (self._aliases.champion, self._aliases.challenger)
+        served = (self._aliases.champion, self._aliases.challenger, *self._awaited)
         old = [version for version in self._loaded if version not in served]
         for version in old[: max(0, len(old) - self._rollout.keep)]:
             if not self._running[version]:

@@ -45,6 +45,7 @@ from deploy.interfaces.protocols import Namer, SubjectSource
 from deploy.interfaces.requests import GenerationRequest, RequestedRedraw
 from deploy.interfaces.results import GeneratedImage, GenerationEvent, GenerationResult
 from deploy.status.metrics import GeneratorMetrics
+from deploy.status.replica_status import StepTime
 
 #: Pixels denoised at the same time if no budget was measured: one image of SDXL's size.
 PIXEL_BUDGET = 1024 * 1024
@@ -90,6 +91,7 @@ class GenerationService:
         write: encodes images and marks them with the model's name and version.
         namer: see `deploy.generator.subject_resolver.SubjectResolver`.
         content: the check that generated images and their previews must pass, if any.
+        step_time: as it was measured, if it was.
     """
 
     def __init__(
@@ -101,7 +103,9 @@ class GenerationService:
         namer: Callable[[], Namer] | None = None,
         metrics: GeneratorMetrics | None = None,
         content: ContentCheck | None = None,
+        step_time: StepTime | None = None,
     ) -> None:
+        self.step_time = step_time
         self.pipeline, self._limits = pipeline, limits
         self._write = write or PictureWriter()
         self._metrics, self._content = metrics or GeneratorMetrics(), content

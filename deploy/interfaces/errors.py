@@ -36,6 +36,10 @@ class UnsupportedRequestError(RealCustomError):
         return self.message
 
 
+class BeyondTimeLimitError(RealCustomError):
+    """The request would take longer than it may."""
+
+
 class StatedRegionError(DataError):
     """A box or a mask does not fit its image; the message begins with its place, such as ``boxes[1]``."""
 
@@ -90,6 +94,7 @@ _DETAILS: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     WordError: (400, "characters", "target_word_not_in_prompt"),
     DataError: (400, "pictures", "invalid_picture"),
     ContentError: (400, None, "content_policy"),
+    BeyondTimeLimitError: (400, "steps", "beyond_time_limit"),
     JobNotFoundError: (404, None, "job_not_found"),
     CandidateNotFoundError: (404, "candidates", "candidates_not_found"),
     PictureNotFoundError: (404, None, "picture_not_found"),

@@ -23,9 +23,10 @@ from components.jobs.webhook_queue import WebhookQueue
 from components.jobs.webhook_settings import WebhookSettingsStore
 from components.object_store import below, open_object_store
 from components.stories.take_files import TakeFiles
-from deploy.background import in_database_thread, poll, repeat
+from deploy.background import in_database_thread, repeat
 from deploy.interfaces.protocols import Generator
 from deploy.jobs.leases import LeaseKeeper
+from deploy.jobs.watcher import JobWatcher
 from deploy.jobs.webhook_sender import WebhookSender
 from deploy.jobs.worker import JobWorker
 from deploy.status.metrics import job_families
@@ -65,6 +66,7 @@ class JobService:
         self._audit, self._audit_days = AuditLog(engine), serving.access.audit_days
         webhooks = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
         self._webhooks = WebhookSender(webhooks, WebhookSettingsStore(engine), limits)
+        self._watcher = JobWatcher(self._store, self._limits.tick_s)
         self._submitted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -97,6 +99,7 @@ class JobService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._watcher.close()
         await self._webhooks.close()
         self._leases.close()
 
@@ -123,8 +126,7 @@ class JobService:
         return await in_database_thread(self._store.cancel, identifier, owner)
 
     async def watch(self, identifier: str, revision: int, wait_s: float, owner: str = "") -> JobUpdate | None:
-        look = partial(self._store.update_since, identifier, revision, owner)
-        return await poll(look, wait_s, self._limits.tick_s)
+        return await self._watcher.watch(identifier, revision, wait_s, owner)
 
     async def _sweep(self) -> bool:
         await in_database_thread(self._store.sweep, self._limits.keep_s)

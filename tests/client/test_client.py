@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import os
 import signal
 import threading
@@ -187,6 +189,50 @@ def test_answers_of_others_and_no_answer_are_told() -> None:
         transport.json("GET", "/")
     with pytest.raises(ServiceError, match="cannot be reached"):
         Client("http://127.0.0.1:9").characters.get("x")
+
+
+class BreakingStream(httpx.SyncByteStream):
+    """Events, after which the connection breaks off."""
+
+    def __init__(self, *events: str) -> None:
+        self._events = events
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (event.encode() for event in self._events)
+        raise httpx.ReadError("the connection was reset")
+
+
+def _event(kind: str, number: int | None, **data: Any) -> str:
+    identifier = "" if number is None else f"id: {number}\n"
+    return f"event: {kind}\ndata: {json.dumps(data)}\n{identifier}\n"
+
+
+def test_events_are_resumed_after_the_last_one() -> None:
+    progress = _event("progress", 4, id="job-1", status="running")
+    preview = _event("preview", None, picture=0, step=3, b64_json=base64.b64encode(b"png").decode())
+    limit = _event("error", None, error={"message": "the request was not done within 300 s"})
+    answers = [
+        httpx.Response(200, stream=BreakingStream(progress, preview)),
+        refusal(503),
+        httpx.Response(200, text=preview + limit),
+        httpx.Response(200, text=_event("done", 5, id="job-1", status="done")),
+    ]
+    transport, pauses, seen = answering(*answers)
+    events = list(Client("", transport=transport).jobs.events("job-1"))
+    assert [event.kind for event in events] == ["progress", "preview", "done"]
+    assert [request.headers.get("last-event-id") for request in seen] == [None, "4", "4", "4"]
+    assert len(pauses) == 3
+
+    transport, _, seen = answering(httpx.Response(200, stream=BreakingStream(progress)), httpx.Response(204))
+    assert [event.kind for event in Client("", transport=transport).jobs.events("job-1")] == ["progress"]
+    transport, _, seen = answering(*(httpx.Response(200, stream=BreakingStream()) for _ in range(3)), retries=2)
+    with pytest.raises(ServiceError, match="reset"):
+        list(Client("", transport=transport).jobs.events("job-1"))
+    assert len(seen) == 3
+    transport, pauses, _ = answering(refusal(404))
+    with pytest.raises(ServiceError):
+        list(Client("", transport=transport).jobs.events("job-1"))
+    assert pauses == []
 
 
 # --- the commands

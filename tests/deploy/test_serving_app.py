@@ -42,6 +42,15 @@ def test_build_refuses_what_it_does_not_know() -> None:
         app.build(args | {"overrides": ["serving.access.open_to_network=true"]})
 
 
+def test_gateways_scale_with_their_open_requests(tmp_path: Path) -> None:
+    overrides = [f"serving.store={tmp_path}", "serving.gateways.min=2", "serving.gateways.max=5"]
+    bound = app.bind_deployments(load_config("tiny", overrides), registry=FAKES)
+    scaling = bound._bound_deployment._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 5, 50)
+    with pytest.raises(ConfigError, match="min is more than max"):
+        load_config("tiny", ["serving.gateways.min=3"])
+
+
 @pytest.mark.slow
 def test_the_whole_service_over_http(tmp_path: Path, ray_cluster: None) -> None:
     overrides = [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
+import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +59,36 @@ def marks(drawn: Image.Image) -> dict[str, str]:
     text = packet.decode() if isinstance(packet, bytes) else packet
     root = ElementTree.fromstring(re.sub(r"<\?xpacket.*?\?>", "", text))
     return dict(root[0][0].attrib)
+
+
+def test_images_are_not_encoded_in_the_event_loop(
+    config: Config, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the event loop holds up all other requests: base64 of images, in answers and bodies."""
+    loops, encoding, decoding = set[int](), set[int](), set[int]()
+    encode, decode, run = base64.b64encode, base64.b64decode, asyncio.BaseEventLoop._run_once  # type: ignore[attr-defined]
+
+    def noting(call: Any, seen: set[int]) -> Any:
+        def noted(*arguments: Any, **more: Any) -> Any:
+            seen.add(threading.get_ident())
+            return call(*arguments, **more)
+
+        return noted
+
+    monkeypatch.setattr(base64, "b64encode", noting(encode, encoding))
+    monkeypatch.setattr(base64, "b64decode", noting(decode, decoding))
+    monkeypatch.setattr(asyncio.BaseEventLoop, "_run_once", noting(run, loops))
+    with service(config, pipeline) as client:
+        form = {"name": "Rob", "target_word": "robot", "pictures": [encode(photograph()).decode()]}
+        made = client.post("/v1/characters", json=form)
+        assert made.status_code == 201, made.text
+        assert generate(client, "@rob on the beach", return_masks=True).status_code == 200
+        assert generate(client, "@rob on the beach", stream=True, partial_images=2).status_code == 200
+        candidates = client.post("/v1/characters/candidates", json={"prompt": "a robot"})
+        assert candidates.status_code == 201, candidates.text
+        assert candidates.json()["data"][0]["b64_json"]
+    assert loops and encoding and decoding
+    assert not loops & (encoding | decoding)
 
 
 # --- formats and marks

@@ -173,6 +173,20 @@ def test_the_same_key_is_the_same_job(client: httpx.Client) -> None:
     assert submit(client, "key-2")["id"] != first["id"]
 
 
+def test_a_repeated_submission_is_answered_when_its_character_is_gone(client: httpx.Client) -> None:
+    form = {"name": "Rob", "target_word": "robot", "pictures": [base64.b64encode(portrait()).decode()]}
+    character = client.post("/v1/characters", json=form).json()["id"]
+    fields = {"prompt": "a robot", "characters": [{"id": character}]}
+    first = submit(client, "key-9", **fields)
+    wait(client, first["id"], "done")
+    assert client.delete(f"/v1/characters/{character}").status_code == 200
+    again = client.post("/v1/jobs", json=PROMPT | fields, headers={"Idempotency-Key": "key-9"})
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (202, "true"), again.text
+    assert again.json()["id"] == first["id"]
+    new = client.post("/v1/jobs", json=PROMPT | fields, headers={"Idempotency-Key": "key-10"})
+    assert new.status_code == 404
+
+
 def test_a_full_queue_is_told(tmp_path: Path) -> None:
     config = configured(tmp_path, "serving.jobs.max_queued=1", "serving.jobs.concurrency=1")
     with client_of(config) as client:

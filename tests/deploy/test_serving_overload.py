@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import aclosing
 from dataclasses import replace
@@ -29,7 +30,7 @@ from deploy.generator.service import GenerationService, GeneratorLimits
 from deploy.interfaces.errors import BusyError, OwnerLimitError, ReplicaDiedError, UnavailableError
 from deploy.interfaces.results import GenerationResult
 from deploy.status.metrics import GeneratorMetrics
-from deploy.status.readiness import UnhealthyError, check_progress, readiness_problems
+from deploy.status.readiness import UnhealthyError, awaited_resources, check_progress, readiness_problems
 from deploy.status.replica_status import ReplicaReport, ReplicaStatus, read_reports
 from tests.deploy.test_serving_generator import PLAIN, StoredTokens
 from tests.fakes import pipeline as fakes
@@ -271,6 +272,22 @@ def test_late_requests_are_refused_in_json(tmp_path: Path) -> None:
     asyncio.run(ask())
 
 
+def test_a_stream_that_takes_too_long_ends_with_an_error_event(tmp_path: Path) -> None:
+    settings = [f"serving.store={tmp_path}", "serving.rollout.poll_s=0", "serving.request_timeout_s=2"]
+
+    async def ask() -> str:
+        async with running_service(load_config("tiny", settings)) as service:
+            return (await service.draw("a sluggish robot", steps=12, stream=True, partial_images=3)).text
+
+    text = asyncio.run(ask())
+    *events, last, rest = text.split("\n\n")
+    assert rest == "" and any(event.startswith("event: image_generation.partial_image") for event in events)
+    kind, data = last.split("\n")
+    assert kind == "event: error"
+    told = json.loads(data.removeprefix("data: "))["error"]
+    assert told["code"] == "overloaded" and "within 2 s" in told["message"]
+
+
 # Readiness
 
 
@@ -287,6 +304,22 @@ def test_the_service_is_ready_when_a_replica_of_each_part_is() -> None:
     assert readiness_problems([generator, broken], 1) == {"jobs": "the database does not answer"}
     assert ready(jobs, least=0) == [], "it may sleep"
     assert ready(generator, broken, least=0) == ["jobs"]
+
+
+def test_readiness_names_the_processors_that_a_generator_waits_for() -> None:
+    nodes = [{"CPU": 4.0, "memory": 1e9}, {"CPU": 8.0, "GPU": 1.0}]
+    assert awaited_resources(nodes, {"CPU": 12.0, "GPU": 1.0}, 8, 1) is None
+    missing = awaited_resources(nodes, {"CPU": 12.0, "GPU": 1.0}, 1, 2)
+    assert missing is not None and missing.startswith("no node of the Ray cluster has the 1 CPU and 2 GPUs")
+    apart = awaited_resources([{"CPU": 8.0}, {"CPU": 1.0, "GPU": 1.0}], {"CPU": 9.0, "GPU": 1.0}, 4, 1)
+    assert apart is not None and apart.startswith("no node"), "one node must have both"
+    reserved = awaited_resources(nodes, {"CPU": 0.5}, 1, 1)
+    assert reserved is not None and "reserved by others" in reserved
+    assert awaited_resources([{"CPU": 1.0}], {"CPU": 1.0}, 1, 0) is None
+    jobs = ReplicaReport("jobs", "1")
+    assert readiness_problems([jobs], 1, missing) == {"generator": missing}
+    assert readiness_problems([jobs, ReplicaReport("generator", "1")], 1, missing) == {}
+    assert readiness_problems([jobs], 0, missing) == {}
 
 
 def test_readiness_is_told_over_http_and_liveness_apart_from_it(tmp_path: Path) -> None:

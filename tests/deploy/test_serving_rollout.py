@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from deploy.generator.service import GenerationService
 from deploy.interfaces.errors import BusyError, UnavailableError
 from deploy.interfaces.requests import GenerationRequest
 from deploy.status.readiness import UnhealthyError
+from deploy.status.replica_status import ReplicaReport, ReplicaStatus
 from tests.deploy.test_serving_generator import StoredTokens
 from tests.fakes.in_process_service import RunningService, generators, running_service, wait_until
 from tests.fakes.pipeline import BROKEN, FakePipeline, point
@@ -183,6 +185,73 @@ def test_a_replica_that_cannot_load_what_is_named_serves_what_it_was_built_with(
         assert await replica.close(10)
 
     asyncio.run(begin())
+
+
+def test_the_new_champion_stays_loaded_while_the_challenger_loads() -> None:
+    """With ``keep=0`` a request that ended meanwhile unloaded it, and all later ones failed."""
+    loading, go_on = threading.Event(), threading.Event()
+
+    def load(version: str, beside: GenerationService | None) -> GenerationService:
+        if version == "9":
+            loading.set()
+            assert go_on.wait(10)
+        write = PictureWriter(ModelName("realcustom-tiny", version))
+        return GenerationService(FakePipeline(), StoredTokens(), write=write)
+
+    async def promote() -> None:
+        replica = ModelVersions(load, [OLD], RolloutConfig(poll_s=1, keep=0, canary=0.5))
+        moving = asyncio.create_task(replica.set_aliases(VersionAliases(NEW, "9")))
+        await asyncio.to_thread(loading.wait, 10)
+        assert (await replica.generate(REQUEST)).model_version == OLD
+        go_on.set()
+        await moving
+        drawn = {(await replica.generate(replace(REQUEST, seeds=(seed,)))).model_version for seed in range(20)}
+        assert drawn == {NEW, "9"} and {v.version for v in replica.versions()} == {NEW, "9"}
+        assert await replica.close(10)
+
+    asyncio.run(promote())
+
+
+def test_where_two_do_not_fit_one_replica_at_a_time_is_replaced() -> None:
+    """All of them at once are an outage."""
+    now = [0.0]
+    status = ReplicaStatus(keep_s=10, clock=lambda: now[0])
+    rollout = RolloutConfig(poll_s=1, beside=False)
+
+    def new_replica(name: str, version: str) -> ModelVersions:
+        replica = replica_of(rollout=rollout, first=version)
+        replica._may_be_replaced = partial(status.may_be_replaced, "generator", name)
+        return replica
+
+    def unhealthy(replicas: dict[str, ModelVersions]) -> list[str]:
+        found = []
+        for name, replica in replicas.items():
+            try:
+                replica.check(60)
+            except UnhealthyError:
+                found.append(name)
+        return found
+
+    async def promote() -> None:
+        replicas = {name: new_replica(name, OLD) for name in ("a", "b", "c")}
+        replaced: list[str] = []
+        for _ in range(40):
+            now[0] += 3
+            for name, replica in replicas.items():
+                await status.report(ReplicaReport("generator", name))
+                await replica.set_aliases(VersionAliases(NEW))
+            outdated = unhealthy(replicas)
+            assert len(outdated) <= 1
+            for name in outdated:
+                assert await replicas.pop(name).close(10)
+                replaced.append(name)
+                replicas[f"{name}2"] = new_replica(f"{name}2", NEW)
+        assert replaced == ["a", "b", "c"]
+        assert all(each.version == NEW for replica in replicas.values() for each in replica.versions())
+        for replica in replicas.values():
+            assert await replica.close(10)
+
+    asyncio.run(promote())
 
 
 def test_where_two_do_not_fit_the_replica_is_outdated() -> None:

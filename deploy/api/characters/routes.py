@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import Annotated, Any, TypeVar
 
@@ -29,6 +30,7 @@ from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest, stated_regions
+from deploy.api.large_responses import json_response
 from deploy.api.quotas import CurrentCaller
 from deploy.api.repeated_requests import IdempotencyHeader, repeatable
 from deploy.interfaces.protocols import Characters, Generator
@@ -69,19 +71,24 @@ def character_routes(config: Config, model: str, characters: Characters, generat
         amend(resource=created.id)
         return CharacterResponse.of(created)
 
-    @router.post("/candidates", status_code=201)
+    @router.post("/candidates", status_code=201, response_model=CandidatesResponse)
     async def draw_candidates(
         body: CandidatesRequest, caller: CurrentCaller, idempotency_key: IdempotencyHeader = None
-    ) -> CandidatesResponse:
+    ) -> Response:
         order, repeat = repeatable("candidates", ImageRequest(**body.model_dump()), idempotency_key, caller.owner)
         request = await resolve_request(order, config, model, characters, caller.owner)
         async with await caller.charge(request, repeat) as charge:
             result = await generator.generate(request)
             images = [generated.image for generated in result.images]
             saved = await characters.save_candidates(body.prompt, images, caller.owner)
-            shown = list(zip(map(to_base64, images), request.seeds, strict=True))
+
+            def answer() -> CandidatesResponse:
+                shown = list(zip(map(to_base64, images), request.seeds, strict=True))
+                return CandidatesResponse.of(saved, body.prompt, shown)
+
+            response = await json_response(answer, status=201)
             charge.keep()
-            return CandidatesResponse.of(saved, body.prompt, shown)
+            return response
 
     @router.get("")
     async def list_characters(
@@ -161,13 +168,13 @@ async def _read(request: Request, body: type[Body]) -> Body:
     """Read JSON, or a form with files."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return body.model_validate_json(await request.body())
+        return await asyncio.to_thread(body.model_validate_json, await request.body())
     if kind != "multipart/form-data":
         raise ApiError(400, "send multipart/form-data with files, or application/json", code="content_type")
     max_fields = len(body.model_fields) + 2 * MAX_PICTURES
     async with request.form(max_files=2 * MAX_PICTURES, max_fields=max_fields) as form:
         fields = await read_fields(form, ["pictures"], ["boxes", "masks"])
-        return body.model_validate(fields)
+        return await asyncio.to_thread(body.model_validate, fields)
 
 
 def _png(data: bytes) -> Response:

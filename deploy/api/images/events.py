@@ -59,7 +59,7 @@ class ImageEvents:
                             yield await self._partial(event)
                     elif isinstance(event, GenerationResult):
                         for index in range(len(event.images)):
-                            yield self._completed(event, index)
+                            yield await asyncio.to_thread(self._completed, event, index)
                     elif event is None or not started:
                         yield KEEPALIVE_COMMENT
                     started = True
@@ -73,14 +73,17 @@ class ImageEvents:
     async def _partial(self, preview: Preview) -> bytes:
         index = self._sent[preview.picture]
         self._sent[preview.picture] += 1
-        data = await asyncio.to_thread(self._convert, preview.png)
-        event = PartialImageEvent(
-            type=f"{self._kind}.partial_image",
-            partial_image_index=index,
-            step=preview.step,
-            **self._common_fields(preview.picture, data),
-        )
-        return format_sse_event(event=event.type, data_str=event.model_dump_json())
+
+        def encode() -> bytes:
+            event = PartialImageEvent(
+                type=f"{self._kind}.partial_image",
+                partial_image_index=index,
+                step=preview.step,
+                **self._common_fields(preview.picture, self._convert(preview.png)),
+            )
+            return format_sse_event(event=event.type, data_str=event.model_dump_json())
+
+        return await asyncio.to_thread(encode)
 
     def _completed(self, result: GenerationResult, index: int) -> bytes:
         image = result.images[index]

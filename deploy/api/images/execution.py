@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import Request, Response
@@ -14,11 +15,12 @@ from fastapi.sse import KEEPALIVE_COMMENT
 from deploy.api.disconnects import ClientDisconnectedError, cancel_on_disconnect
 from deploy.api.images.events import ImageEvents
 from deploy.api.images.schema import BaseImageRequest
+from deploy.api.large_responses import json_response
 from deploy.api.quotas import Charge
 from deploy.api.sse import EventStreamResponse
 from deploy.interfaces.protocols import Generator
 from deploy.interfaces.requests import GenerationRequest
-from deploy.interfaces.responses import ImageResponse, image_response
+from deploy.interfaces.responses import image_response
 from deploy.interfaces.results import GenerationEvent, GenerationResult
 
 #: Status in metrics and logs of a request whose client has disconnected; nobody receives it.
@@ -57,7 +59,7 @@ class RequestContext:
     started: float
 
 
-async def execute(context: RequestContext, kind: str, model: str, generator: Generator) -> ImageResponse | Response:
+async def execute(context: RequestContext, kind: str, model: str, generator: Generator) -> Response:
     """Generate the images and respond. A disconnect of the client cancels the generation and leaves it charged.
 
     Args:
@@ -76,7 +78,8 @@ async def execute(context: RequestContext, kind: str, model: str, generator: Gen
         return Response(status_code=_CLIENT_CLOSED)
     total_s = time.perf_counter() - context.started
     body = context.body
-    response = image_response(context.request, result, model, body.return_masks, total_s, body.prompt)
+    make = partial(image_response, context.request, result, model, body.return_masks, total_s, body.prompt)
+    response = await json_response(make, exclude_none=True)
     context.charge.keep()
     return response
 

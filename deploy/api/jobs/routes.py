@@ -18,12 +18,14 @@ from components.logs import amend, log_context
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.jobs.events import job_events
 from deploy.api.jobs.schema import DeletedJobResponse, JobPage, JobRequest
+from deploy.api.large_responses import with_stored_member
 from deploy.api.quotas import Caller, CurrentCaller, quota_refusal
 from deploy.api.repeated_requests import IdempotencyHeader
 from deploy.api.sse import EventStreamResponse
+from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.protocols import Characters, Jobs
 from deploy.interfaces.requests import GenerationRequest, JobPayload
-from deploy.interfaces.responses import ImageResponse, JobResponse
+from deploy.interfaces.responses import JobResponse
 
 log = logging.getLogger(__name__)
 #: An event stream ends after this share of the request timeout; clients then reconnect.
@@ -35,7 +37,7 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 _LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, lt=2**31)]
 
 
-def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -> APIRouter:
+def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs, time_limits: TimeLimits) -> APIRouter:
     """The routes of jobs."""
     router = APIRouter(prefix="/v1/jobs")
     limits = config.serving.jobs
@@ -44,18 +46,27 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
     async def submit(
         body: JobRequest, response: Response, caller: CurrentCaller, idempotency_key: IdempotencyHeader = None
     ) -> JobResponse:
+        digest = fingerprint(body.model_dump(mode="json", exclude_defaults=True))
+        if idempotency_key is not None:  # a repeated request is answered also when its characters are gone
+            sent = NewJob(payload={}, digest=digest, steps=0, pictures=0, owner=caller.owner, key=idempotency_key)
+            existing = await jobs.find_existing(sent)
+            if existing is not None:
+                return answer(response, existing, False)
         request = await resolve_request(body, config, model, characters, caller.owner)
         request = replace(request, timeout_s=limits.timeout_s)
+        await time_limits.check(request, limits.timeout_s)
         new = NewJob(
             payload=JobPayload(request.without_revisions(), body.return_masks, body.partial_images, model).to_json(),
-            digest=fingerprint(body.model_dump(mode="json", exclude_defaults=True)),
+            digest=digest,
             steps=request.unet_calls * len(request.seeds),
             pictures=len(request.seeds),
             owner=request.owner,
             key=idempotency_key,
             webhook=None if body.webhook is None else body.webhook.url,
         )
-        job, accepted = await submit_job(jobs, new, request, caller)
+        return answer(response, *await submit_job(jobs, new, request, caller))
+
+    def answer(response: Response, job: Job, accepted: bool) -> JobResponse:
         response.headers["Location"] = f"/v1/jobs/{job.id}"
         if not accepted:
             response.headers["Idempotent-Replayed"] = "true"
@@ -71,12 +82,12 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs) -
         data = [JobResponse.of(job, limits.keep_s) for job in found[:limit]]
         return JobPage(data=data, has_more=len(found) > limit)
 
-    @router.get("/{identifier}", response_model_exclude_none=True)
-    async def get(identifier: str, caller: CurrentCaller) -> JobResponse:
+    @router.get("/{identifier}", response_model=JobResponse, response_model_exclude_none=True)
+    async def get(identifier: str, caller: CurrentCaller) -> Any:
         job = await jobs.get(identifier, caller.owner)
+        shown = JobResponse.of(job, limits.keep_s)
         stored = await jobs.result(identifier, caller.owner) if job.state is State.DONE else None
-        result = None if stored is None else ImageResponse.model_validate_json(stored)
-        return JobResponse.of(job, limits.keep_s, result)
+        return shown if stored is None else with_stored_member(shown, "result", stored)
 
     @router.get("/{identifier}/events", response_class=StreamingResponse, responses=_EVENTS)
     async def events(identifier: str, caller: CurrentCaller, last_event_id: _LastEventId = 0) -> Response:

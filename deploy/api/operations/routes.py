@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import APIRouter, params
 from fastapi.responses import PlainTextResponse
@@ -10,7 +11,6 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from components.config import Config
 from deploy.api.error_responses import ApiError
-from deploy.api.request_metrics import RequestMetrics
 from deploy.api.schema import ModelPage, ModelResponse, ServedVersion
 from deploy.status.metrics import exposition
 from deploy.status.readiness import readiness_problems
@@ -21,14 +21,16 @@ def operation_routes(
     config: Config,
     model: ModelResponse,
     status: ReplicaStatus,
-    metrics: RequestMetrics,
+    report: Callable[[], Awaitable[ReplicaReport]],
     security: Sequence[params.Depends] = (),
+    awaited: Callable[[], str | None] | None = None,
 ) -> APIRouter:
     """``/healthz``, ``/readyz``, ``/metrics`` and ``/v1/models``.
 
     Args:
         model: the served model, if no generator reports a version.
-        metrics: of this gateway.
+        report: makes this gateway's report, newer than that in ``status``.
+        awaited: what a generator that has not reported waits for, if known; called in a thread.
         security: dependencies that document the key of the routes that need one.
     """
     router = APIRouter()
@@ -41,7 +43,10 @@ def operation_routes(
     @router.get("/readyz")
     async def readyz() -> dict[str, str]:
         """Whether all parts of the service are ready; 503 names those that are not. Needs no key."""
-        problems = readiness_problems(await read_reports(status), config.serving.min_replicas)
+        reports, least = await read_reports(status), config.serving.min_replicas
+        problems = readiness_problems(reports, least)
+        if "generator" in problems and awaited is not None:
+            problems = readiness_problems(reports, least, await asyncio.to_thread(awaited))
         if problems:
             listed = "; ".join(f"{part}: {problem}" for part, problem in problems.items())
             raise ApiError(503, f"not ready: {listed}", code="not_ready")
@@ -50,8 +55,9 @@ def operation_routes(
     @router.get("/metrics", response_class=PlainTextResponse, dependencies=security)
     async def prometheus() -> PlainTextResponse:
         """The metrics of all replicas, for Prometheus."""
-        own = ReplicaReport("gateway", "gateway", metrics=metrics.families())
-        page = exposition([own, *await read_reports(status)])
+        own = await report()
+        others = [each for each in await read_reports(status) if each.replica != own.replica]
+        page = exposition([own, *others])
         return PlainTextResponse(page, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     @router.get("/v1/models", dependencies=security)
