@@ -23,6 +23,9 @@ export type PanelChange = Partial<
     | 'balloons'
     | 'with_characters'
     | 'chosen'
+    | 'sampler'
+    | 'steps'
+    | 'guidance_scale'
   >
 >;
 
@@ -84,10 +87,6 @@ export const history = {
   remove: (id: string) => call<unknown>('DELETE', `/v1/history/${encodeURIComponent(id)}`),
 };
 
-export interface Usage {
-  owner: string;
-  limits: Record<string, number | null>;
-  used: Record<string, number>;
-}
+export type Usage = Schemas['UsageResponse'];
 
 export const usage = (signal?: AbortSignal) => call<Usage>('GET', '/v1/usage', signal && { signal });

@@ -1,5 +1,5 @@
 /** One picture: a subject dropped, a prompt, and a picture of it. */
-import { Button, Group, Stack, Text, Textarea, TextInput } from '@mantine/core';
+import { Button, Group, NumberInput, Stack, Text, Textarea, TextInput } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { useRef, useState, type FormEvent } from 'react';
 import { useTranslation } from 'react-i18next';
@@ -8,6 +8,7 @@ import type { ImageResponse } from '../api/client';
 import { call } from '../api/http';
 import { base64ToBlob } from '../api/pictures';
 import { queryKeys } from '../api/queries';
+import { Advanced, type Sampling } from '../components/Advanced';
 import { ProblemNote, ScreenTitle } from '../components/bits';
 import { Icon } from '../components/Icon';
 import { BlobPicture } from '../components/Picture';
@@ -23,7 +24,12 @@ interface Round {
   picture: Blob;
   prompt: string;
   word: string;
+  seed: number;
 }
+
+const USUAL: Sampling = { sampler: null, steps: null, guidance_scale: null };
+const MAX_SEED = 4294967295;
+const SIZE = /^[1-9]\d{1,4}x[1-9]\d{1,4}$/;
 
 export default function OnePicture() {
   const { t } = useTranslation();
@@ -33,6 +39,9 @@ export default function OnePicture() {
   const [prompt, setPrompt] = useState('');
   const [word, setWord] = useState('');
   const [strength, setStrength] = useState(1);
+  const [sampling, setSampling] = useState(USUAL);
+  const [seed, setSeed] = useState<string | number>('');
+  const [size, setSize] = useState('');
   const [refused, setRefused] = useState<string | null>(null);
   const [checked, setChecked] = useState(false);
   const [rounds, setRounds] = useState<Round[]>([]);
@@ -46,6 +55,9 @@ export default function OnePicture() {
       form.set('prompt', prompt.trim());
       form.set('strength', String(strength));
       if (word.trim()) form.set('target_word', word.trim());
+      for (const [name, value] of Object.entries({ ...sampling, seed, size })) {
+        if (value !== null && value !== '') form.set(name, String(value));
+      }
       const { signal } = controller.current;
       return call<ImageResponse>('POST', '/v1/images/edits', { form, signal, headers: { 'X-Keep': 'history' } });
     },
@@ -54,7 +66,7 @@ export default function OnePicture() {
       if (!first) return;
       const id = rounds.length + 1;
       const found = answer.target_words[0] ?? word;
-      setRounds([{ id, picture: base64ToBlob(first.b64_json), prompt: prompt.trim(), word: found }, ...rounds]);
+      setRounds([{ id, picture: base64ToBlob(first.b64_json), prompt: prompt.trim(), word: found, seed: answer.seed }, ...rounds]);
       setShown(id);
       void cache.invalidateQueries({ queryKey: queryKeys.history });
     },
@@ -62,12 +74,14 @@ export default function OnePicture() {
   const stopped = draw.error instanceof DOMException && draw.error.name === 'AbortError';
   const error = stopped ? null : draw.error;
   const about = useFieldProblem(error);
-  const placed = about('prompt') ?? about('target_word', 'characters') ?? about('image', 'pictures');
+  const placed = about('prompt', 'target_word', 'characters', 'image', 'pictures', 'seed', 'size', 'sampler', 'steps', 'guidance_scale');
+  const sizeGood = size === '' || SIZE.test(size);
+  const seedGood = seed === '' || (Number.isInteger(Number(seed)) && Number(seed) >= 0 && Number(seed) <= MAX_SEED);
   const current = rounds.find((round) => round.id === shown) ?? null;
   const submit = (event: FormEvent): void => {
     event.preventDefault();
     setChecked(true);
-    if (source && prompt.trim()) draw.mutate(source);
+    if (source && prompt.trim() && sizeGood && seedGood) draw.mutate(source);
   };
   const pictureProblem = refused ?? about('image', 'pictures') ?? (checked && !source ? t('picture.pictureMissing') : undefined);
   return (
@@ -126,6 +140,30 @@ export default function OnePicture() {
               value={strength}
               onChange={setStrength}
             />
+            <Advanced values={sampling} onChange={(change) => setSampling({ ...sampling, ...change })} about={about}>
+              <Group grow align="flex-start" gap="md">
+                <NumberInput
+                  label={t('panel.seed')}
+                  placeholder={t('picture.seedNew')}
+                  value={seed}
+                  min={0}
+                  max={MAX_SEED}
+                  clampBehavior="none"
+                  allowDecimal={false}
+                  allowNegative={false}
+                  hideControls
+                  error={about('seed') ?? (seedGood ? undefined : t('panel.seedInvalid'))}
+                  onChange={setSeed}
+                />
+                <TextInput
+                  label={t('panel.sizeOwn')}
+                  placeholder={t('panel.sizeAuto')}
+                  value={size}
+                  error={about('size') ?? (sizeGood ? undefined : t('panel.sizeInvalid'))}
+                  onChange={(event) => setSize(event.currentTarget.value.trim().toLowerCase().replace('×', 'x'))}
+                />
+              </Group>
+            </Advanced>
             {!placed && <ProblemNote error={error} />}
             <Group gap="xs">
               <Button type="submit" loading={draw.isPending} leftSection={<Icon name="sparkles" />}>
@@ -143,6 +181,16 @@ export default function OnePicture() {
           {current ? (
             <>
               <BlobPicture blob={current.picture} alt={current.prompt} />
+              <Group gap="xs">
+                <Text size="sm" c="dimmed">
+                  {t('panel.seedOf', { seed: current.seed })}
+                </Text>
+                {seed !== current.seed && (
+                  <Button size="compact-sm" variant="subtle" onClick={() => setSeed(current.seed)}>
+                    {t('picture.keepSeed')}
+                  </Button>
+                )}
+              </Group>
               <Group gap="xs">
                 <Button
                   variant="default"

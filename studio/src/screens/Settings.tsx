@@ -1,5 +1,5 @@
 /** The key, the language, the appearance, and what is left of the quota. */
-import { Button, Group, Paper, PasswordInput, Progress, SegmentedControl, Stack, Text, Title, useMantineColorScheme } from '@mantine/core';
+import { Button, Group, Paper, PasswordInput, SegmentedControl, Stack, Text, Title, useMantineColorScheme } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useState, type FormEvent, type ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
@@ -10,8 +10,7 @@ import { modelsQuery } from '../api/queries';
 import { usage } from '../api/stories';
 import { ProblemNote, ScreenTitle } from '../components/bits';
 import { LANGUAGES, speak, type Language } from '../i18n';
-import { en } from '../i18n/en';
-import { shareOf, sizeOf } from '../lib/amounts';
+import { sizeOf } from '../lib/amounts';
 import { useStore } from '../lib/store';
 import { toast } from '../lib/toasts';
 
@@ -127,9 +126,7 @@ function KeyForm({ needless }: { needless: boolean }) {
   );
 }
 
-type Limit = keyof typeof en.settings.limits;
-
-/** Nothing where the service does not tell. */
+/** What was drawn today (UTC), and what is stored; nothing where the service does not tell. */
 function Quota() {
   const { t, i18n } = useTranslation();
   const query = useQuery({ queryKey: ['usage'], queryFn: ({ signal }) => usage(signal) });
@@ -137,33 +134,23 @@ function Quota() {
     return <ProblemNote error={query.error} onRetry={() => void query.refetch()} />;
   }
   if (!query.data) return null;
-  const { limits, used } = query.data;
-  const amount = (limit: string, spent: number, most: number | null): string => {
-    if (limit === 'bytes') {
-      const size = sizeOf(spent, i18n.language);
-      return most === null ? size : t('settings.usageOf', { used: size, limit: sizeOf(most, i18n.language) });
-    }
-    if (most === null) return t('settings.usageFree');
-    // Drawing is counted in pixels times steps, which tells nobody anything.
-    if (limit === 'pixel_steps_per_day') return t('settings.usagePercent', { percent: shareOf(spent, most, i18n.language) });
-    const number = (value: number): string => value.toLocaleString(i18n.language);
-    return t('settings.usageOf', { used: number(spent), limit: number(most) });
-  };
-  const name = (limit: string): string =>
-    Object.hasOwn(en.settings.limits, limit) ? t(`settings.limits.${limit as Limit}`) : limit;
+  const { data, storage } = query.data;
+  const today = new Date().toISOString().slice(0, 10);
+  const images = data.filter((day) => day.date === today).reduce((sum, day) => sum + day.images, 0);
+  const rows = [
+    [t('settings.drawnToday'), images.toLocaleString(i18n.language)],
+    [t('settings.stored'), sizeOf(storage.bytes, i18n.language)],
+  ] as const;
   return (
     <Section title={t('settings.usage')}>
       <Stack gap="sm">
-        {Object.entries(limits).map(([limit, most]) => (
-          <div key={limit}>
-            <Group justify="space-between">
-              <Text size="sm">{name(limit)}</Text>
-              <Text size="sm" c="dimmed">
-                {amount(limit, used[limit] ?? 0, most)}
-              </Text>
-            </Group>
-            {most !== null && <Progress value={(100 * (used[limit] ?? 0)) / most} aria-label={name(limit)} mt={4} />}
-          </div>
+        {rows.map(([name, amount]) => (
+          <Group key={name} justify="space-between">
+            <Text size="sm">{name}</Text>
+            <Text size="sm" c="dimmed">
+              {amount}
+            </Text>
+          </Group>
         ))}
       </Stack>
     </Section>

@@ -8,12 +8,14 @@ import { thumbnailOf, type Character } from '../../api/client';
 import { Problem } from '../../api/problem';
 import type { StoryActions } from '../../api/queries';
 import type { Panel, PanelCharacter, PanelChange, Story, Take } from '../../api/stories';
+import { Advanced } from '../../components/Advanced';
 import { confirm, ProblemNote, useAbove, useOnTop } from '../../components/bits';
 import { Icon } from '../../components/Icon';
 import { MentionField } from '../../components/MentionField';
 import { Picture } from '../../components/Picture';
 import { Strength } from '../../components/Strength';
 import { useFieldProblem } from '../../components/problems';
+import { asSampler, SAMPLERS } from '../../lib/samplers';
 import { mentioned, warningsOf } from '../../lib/script';
 import { toast } from '../../lib/toasts';
 import { PanelMenu } from './PanelMenu';
@@ -172,9 +174,21 @@ function TakeActions({ style, panel, take, actions, onChoose }: TakeActionsProps
       face_strength,
       body_strength,
     }));
-    const change: PanelChange = { prompt: withoutStyle(settings.prompt, style), size: settings.size, characters, seed, seed_locked: true };
-    const { prompt, size, seed: before, seed_locked } = panel;
-    const back: PanelChange = { prompt, size, characters: panel.characters, seed: before, seed_locked };
+    const change: PanelChange = {
+      prompt: withoutStyle(settings.prompt, style),
+      size: settings.size,
+      characters,
+      seed,
+      seed_locked: true,
+      sampler: asSampler(settings.scheduler),
+      steps: settings.steps,
+      guidance_scale: settings.guidance_scale,
+    };
+    const { prompt, size, seed: before, seed_locked, sampler, steps, guidance_scale } = panel;
+    const back: PanelChange = {
+      ...{ prompt, size, characters: panel.characters, seed: before, seed_locked },
+      ...{ sampler, steps, guidance_scale },
+    };
     actions.changePanel.mutate(
       { base: panel, change },
       {
@@ -226,6 +240,14 @@ function TakeActions({ style, panel, take, actions, onChoose }: TakeActionsProps
             <>
               <dt>{t('panel.steps')}</dt>
               <dd>{take.settings.steps}</dd>
+            </>
+          )}
+          <dt>{t('advanced.guidance_scale')}</dt>
+          <dd>{take.settings.guidance_scale}</dd>
+          {take.settings.scheduler && (
+            <>
+              <dt>{t('advanced.sampler')}</dt>
+              <dd>{SAMPLERS.find((each) => each.value === take.settings.scheduler)?.label ?? take.settings.scheduler}</dd>
             </>
           )}
           <dt>{t('history.drawnAt')}</dt>
@@ -296,7 +318,7 @@ function Shape({ panel, cast, actions }: { panel: Panel; cast: readonly Characte
   const failed = panel.error && new Problem(panel.error.message, 400, panel.error.code, panel.error.param);
   const problem = actions.draw.error ?? failed;
   const about = useFieldProblem(problem);
-  const placed = about('prompt', 'characters') ?? about('size') ?? about('seed');
+  const placed = about('prompt', 'characters', 'size', 'seed', 'sampler', 'steps', 'guidance_scale');
   const members = mentioned(prompt.text, cast);
   const drawing = isDrawing(panel);
   const draw = async (n: number): Promise<void> => {
@@ -348,6 +370,11 @@ function Shape({ panel, cast, actions }: { panel: Panel; cast: readonly Characte
       <Strengths panel={panel} members={members} onChange={change} />
       <Seed key={`${panel.seed}-${panel.seed_locked}`} panel={panel} error={about('seed')} onChange={change} />
       <Size key={panel.size} panel={panel} error={about('size')} onChange={change} />
+      <Advanced
+        values={{ sampler: asSampler(panel.sampler), steps: panel.steps, guidance_scale: panel.guidance_scale }}
+        onChange={(values) => void change(values)}
+        about={about}
+      />
       <Textarea
         label={t('panel.caption')}
         description={t('panel.captionHint')}
