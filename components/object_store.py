@@ -144,9 +144,7 @@ class RemoteObjectStore:
             self._filesystem.rm_file(self._path(name))
 
     def names(self, folder: str = "") -> list[str]:
-        filesystem = self._filesystem
-        filesystem.invalidate_cache()  # other processes write to the store
-        return [str(name)[len(self._path("")) :] for name in filesystem.find(self._path(folder).rstrip("/"))]
+        return [str(name)[len(self._path("")) :] for name in self._filesystem.find(self._path(folder).rstrip("/"))]
 
     def age_s(self, name: str) -> float:
         return time.time() - float(self._filesystem.modified(self._path(name)).timestamp())
@@ -160,11 +158,20 @@ class RemoteObjectStore:
         """Object stores have no folders."""
 
     @property
+    def _opened(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        """The filesystem, which fsspec keeps for each process and thread, and the store's path in it.
+
+        Other processes write to the store: a listing that is kept would lack their objects.
+        """
+        filesystem, path = fsspec.core.url_to_fs(self._url, use_listings_cache=False)
+        return filesystem, path
+
+    @property
     def _filesystem(self) -> fsspec.AbstractFileSystem:
-        return fsspec.core.url_to_fs(self._url)[0]  # fsspec keeps filesystems, one for each process and thread
+        return self._opened[0]
 
     def _path(self, name: str) -> str:
-        return f"{fsspec.core.url_to_fs(self._url)[1].rstrip('/')}/{name}"
+        return f"{self._opened[1].rstrip('/')}/{name}"
 
 
 @contextmanager

@@ -19,15 +19,16 @@ from components.provenance.image_files import ModelName
 from deploy.api.authentication import require_authentication
 from deploy.api.open_requests import OPEN_REQUESTS
 from deploy.api.schema import ModelResponse
-from deploy.characters.service import CharacterService
 from deploy.deployments import (
+    AdministrationDeployment,
+    CharactersDeployment,
     GatewayDeployment,
     GeneratorDeployment,
     JobsDeployment,
+    StatusDeployment,
     StoriesDeployment,
     import_registry,
 )
-from deploy.status.replica_status import ReplicaStatus
 
 NAME = "realcustom"
 #: Default of `BuildArgs.registry`.
@@ -97,7 +98,7 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
     }
     replicas = {"max_replicas": limits.max_replicas, "downscale_delay_s": limits.scale_down_s}
     status = serve.deployment(
-        ReplicaStatus,
+        StatusDeployment,
         name="ReplicaStatus",
         num_replicas=1,
         max_ongoing_requests=_MAX_ONGOING_REQUESTS,
@@ -105,7 +106,7 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
         logging_config={"enable_access_log": False},
     ).bind()
     characters = serve.deployment(
-        CharacterService,
+        CharactersDeployment,
         name="Characters",
         max_ongoing_requests=2 * limits.max_ongoing_requests,
         max_queued_requests=limits.max_queued_requests,
@@ -138,14 +139,24 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
         max_queued_requests=_MAX_ONGOING_REQUESTS,
         ray_actor_options={"num_cpus": _LIGHT_CPUS},
     ).bind(config)
-    return serve.deployment(
+    administration = serve.deployment(
+        AdministrationDeployment,
+        name="Administration",
+        num_replicas=1,
+        max_ongoing_requests=_MAX_ONGOING_REQUESTS,
+        max_queued_requests=_MAX_ONGOING_REQUESTS,
+        ray_actor_options={"num_cpus": 0},
+    ).bind(config)
+    gateway = serve.deployment(
         GatewayDeployment,
         name="Gateway",
         max_ongoing_requests=OPEN_REQUESTS,
         max_queued_requests=OPEN_REQUESTS,
         ray_actor_options={"num_cpus": _LIGHT_CPUS},
         **graceful,
-    ).bind(config, ModelResponse(id=model.name, version=model.version), characters, generator, jobs, status, stories)
+    )
+    served = ModelResponse(id=model.name, version=model.version)
+    return gateway.bind(config, served, characters, generator, jobs, status, stories, administration)
 
 
 def start(config: Config, model_uri: str | None = None, registry: str = REGISTRY) -> str:

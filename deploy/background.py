@@ -5,10 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache, partial
+from typing import Generic, ParamSpec, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
 
 T = TypeVar("T")
+P = ParamSpec("P")
+#: Calls of the database that a process makes at a time.
+_DATABASE_THREADS = 32
 log = logging.getLogger(__name__)
 
 
@@ -28,12 +37,69 @@ async def repeat(part: str, work: Callable[[], Awaitable[bool]], pause: Callable
             await pause()
 
 
+async def in_database_thread(call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """As `asyncio.to_thread`, in threads of their own: a database that does not answer delays no other work."""
+    run = partial(copy_context().run, call, *arguments, **options)
+    return await asyncio.get_running_loop().run_in_executor(_database_threads(), run)
+
+
+@cache
+def _database_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_DATABASE_THREADS, "database")
+
+
 async def poll(read: Callable[[], T | None], wait_s: float, interval_s: float) -> T | None:
-    """Call ``read`` in a thread every ``interval_s`` seconds until it returns a value; None after ``wait_s``."""
+    """Call ``read``, of the database, every ``interval_s`` seconds until it returns a value; None after ``wait_s``."""
     deadline = time.monotonic() + wait_s
     while True:
-        found = await asyncio.to_thread(read)
+        found = await in_database_thread(read)
         left = deadline - time.monotonic()
         if found is not None or left <= 0:
             return found
         await asyncio.sleep(min(left, interval_s))
+
+
+class BatchWriter(Generic[T]):
+    """Collects items, and writes them together, in a thread, about once an interval.
+
+    While the database does not answer they wait, and the oldest are dropped if there are too many.
+
+    Args:
+        part: name of the part of the service, for log lines.
+        write: writes all of some items, or none and raises SQLAlchemyError.
+    """
+
+    def __init__(
+        self, part: str, write: Callable[[list[T]], None], interval_s: float = 1.0, max_items: int = 100_000
+    ) -> None:
+        self._part, self._write, self._interval_s = part, write, interval_s
+        self._items: deque[T] = deque(maxlen=max_items)
+        self._writing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, item: T) -> None:
+        """Add an item; call it in an event loop."""
+        if len(self._items) == self._items.maxlen:
+            log.error("%s: an entry is dropped, because the database does not answer", self._part)
+        self._items.append(item)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._write_later())
+
+    async def flush(self) -> None:
+        """Write what there is, and wait for it."""
+        async with self._writing:
+            items = list(self._items)
+            self._items.clear()
+            if not items:
+                return
+            try:
+                await in_database_thread(self._write, items)
+            except SQLAlchemyError as error:
+                log.error("%s: %s", self._part, type(error).__name__)
+                room = (self._items.maxlen or 0) - len(self._items)
+                self._items.extendleft(reversed(items[-room:] if room else []))
+
+    async def _write_later(self) -> None:
+        while self._items:
+            await asyncio.sleep(self._interval_s)
+            await self.flush()

@@ -22,12 +22,17 @@ from components.characters.character_rows import CharacterRows
 from components.config import Config
 from components.database import open_database
 from components.errors import RegistryError
+from components.logs import configure_logs
 from components.provenance.image_files import ModelName
+from deploy.administration.service import AdministrationService
 from deploy.api.app import create_app
 from deploy.api.schema import ModelResponse
+from deploy.carried_context import within_callers_context
+from deploy.characters.service import CharacterService
 from deploy.generator.loading import PipelineSource, VersionLoader, read_aliases
 from deploy.generator.rollout import ModelVersions, VersionAliases, follow_aliases
-from deploy.handles import RemoteCharacters, RemoteGenerator, RemoteHandle
+from deploy.handles import RemoteAdministration, RemoteCharacters, RemoteGenerator, RemoteHandle
+from deploy.interfaces.administration import Administration
 from deploy.interfaces.protocols import Characters, Generator, Jobs, SubjectSource
 from deploy.interfaces.stories import Stories
 from deploy.jobs.service import JobService
@@ -36,6 +41,29 @@ from deploy.status.replica_status import ReplicaReport, ReplicaStatus, report_pe
 from deploy.stories.service import StoryService
 
 log = logging.getLogger(__name__)
+
+
+@within_callers_context
+class StatusDeployment(ReplicaStatus):
+    """The reports of all replicas."""
+
+
+@within_callers_context
+class CharactersDeployment(CharacterService):
+    """Stores characters."""
+
+    def __init__(self, config: Config) -> None:
+        configure_logs(config.serving.logging)
+        super().__init__(config)
+
+
+@within_callers_context
+class AdministrationDeployment(AdministrationService):
+    """What operators see and do for all owners."""
+
+    def __init__(self, config: Config) -> None:
+        configure_logs(config.serving.logging)
+        super().__init__(config)
 
 
 @serve.ingress()
@@ -51,20 +79,35 @@ class GatewayDeployment:
         jobs: DeploymentHandle,
         status: DeploymentHandle,
         stories: DeploymentHandle,
+        administration: DeploymentHandle,
     ) -> None:
         self._config, self._model, self._status, self._stories = config, model, status, stories
+        self._administration = administration
         self._characters, self._generator, self._jobs = characters, generator, jobs
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         serving, jobs = self._config.serving, cast(Jobs, RemoteHandle(self._jobs))
-        rows = CharacterRows(open_database(serving.store, serving.database))
+        rows = CharacterRows(open_database(serving.store, serving.database, serving.database_limits))
         characters = cast(Characters, RemoteCharacters(self._characters, rows))
         generator = cast(Generator, RemoteGenerator(self._generator))
         status = cast(ReplicaStatus, RemoteHandle(self._status))
         stories = cast(Stories, RemoteHandle(self._stories))
-        return create_app(self._config, self._model, characters, generator, jobs, stories, status)
+        administration = cast(Administration, RemoteAdministration(self._administration))
+        configure_logs(serving.logging)
+        return create_app(
+            self._config,
+            self._model,
+            characters,
+            generator,
+            jobs,
+            stories,
+            status,
+            administration,
+            echo_request_id=False,
+        )
 
 
+@within_callers_context
 class GeneratorDeployment(ModelVersions):
     """Serves the model versions that the registry's aliases name, loaded before the replica takes requests.
 
@@ -83,6 +126,7 @@ class GeneratorDeployment(ModelVersions):
         characters: DeploymentHandle,
         status: DeploymentHandle,
     ) -> None:
+        configure_logs(config.serving.logging)
         torch.set_num_threads(config.serving.generator_threads)
         self._stuck_s, self._drain_s = config.serving.stuck_s, config.serving.drain_s
         source, metrics = import_registry(registry), GeneratorMetrics()
@@ -103,10 +147,12 @@ class GeneratorDeployment(ModelVersions):
         await self.close(self._drain_s)
 
 
+@within_callers_context
 class JobsDeployment(JobService):
     """Executes jobs as long as its replica lives."""
 
     def __init__(self, config: Config, generator: DeploymentHandle, status: DeploymentHandle) -> None:
+        configure_logs(config.serving.logging)
         super().__init__(config, cast(Generator, RemoteGenerator(generator)))
         self.start()
         self._reporting = start_reporting(status, self.report)
@@ -119,10 +165,12 @@ class JobsDeployment(JobService):
         await self.close()
 
 
+@within_callers_context
 class StoriesDeployment(StoryService):
     """Stores stories, and collects their images as long as its replica lives."""
 
     def __init__(self, config: Config) -> None:
+        configure_logs(config.serving.logging)
         super().__init__(config)
         self.start()
 

@@ -10,12 +10,13 @@ from typing import Any
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from components.characters.character import Character
 from components.characters.character_rows import CharacterRows
+from components.database import UNAVAILABLE
 from components.errors import RealCustomError
+from deploy.background import in_database_thread
+from deploy.carried_context import carried
 from deploy.interfaces.errors import BusyError, ReplicaDiedError, UnavailableError
 
 _RESTARTED = "a part of the service was restarted; try again"
@@ -29,7 +30,7 @@ class RemoteHandle:
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
         async def call(*arguments: Any) -> Any:
-            response = getattr(self._handle, method).remote(*arguments)
+            response = getattr(self._handle, method).remote(*arguments, **carried())
             try:
                 with _original_errors():
                     return await response
@@ -46,12 +47,26 @@ class RemoteGenerator(RemoteHandle):
     """`deploy.interfaces.protocols.Generator` over a handle; `stream` is a streaming call."""
 
     async def stream(self, *arguments: Any) -> AsyncGenerator[Any, None]:
-        response = self._handle.options(stream=True).stream.remote(*arguments)
+        response = self._handle.options(stream=True).stream.remote(*arguments, **carried())
         try:
             with _original_errors(ReplicaDiedError):
                 async for event in response:
                     yield event
         except BaseException:  # also GeneratorExit, when the consumer stops early
+            response.cancel()
+            raise
+
+
+class RemoteAdministration(RemoteHandle):
+    """`deploy.interfaces.administration.Administration` over a handle; `export` is a streaming call."""
+
+    async def export(self, owner: str) -> AsyncGenerator[bytes, None]:
+        response = self._handle.options(stream=True).export.remote(owner, **carried())
+        try:
+            with _original_errors():
+                async for piece in response:
+                    yield piece
+        except BaseException:  # also GeneratorExit, when the client disconnects
             response.cancel()
             raise
 
@@ -68,13 +83,13 @@ class RemoteCharacters(RemoteHandle):
         self._rows = rows
 
     async def get(self, identifier: str, owner: str = "") -> Character:
-        return await asyncio.to_thread(self._rows.get, identifier, owner)
+        return await in_database_thread(self._rows.get, identifier, owner)
 
     async def find(self, name: str, owner: str = "") -> list[Character]:
-        return await asyncio.to_thread(self._rows.find, name, owner)
+        return await in_database_thread(self._rows.find, name, owner)
 
     async def page(self, limit: int, after: str | None, owner: str = "") -> list[Character]:
-        return await asyncio.to_thread(self._rows.page, limit, after, owner)
+        return await in_database_thread(self._rows.page, limit, after, owner)
 
 
 @contextmanager
@@ -93,6 +108,6 @@ def _original_errors(died: type[UnavailableError] = UnavailableError) -> Iterato
     except RayActorError:
         raise died(_RESTARTED) from None
     except RayTaskError as error:
-        if isinstance(error.cause, RealCustomError | OperationalError | InterfaceError | PoolTimeoutError | OSError):
+        if isinstance(error.cause, (RealCustomError, OSError, *UNAVAILABLE)):
             raise error.cause from None
         raise

@@ -13,10 +13,10 @@ import typer
 
 from components import __version__
 from components.config import presets as known_presets
-from workflows import character, database, key, story, webhook
+from workflows import admin, character, database, key, story, webhook
 from workflows.entry import launch, log_to_stderr, one_line_errors
 from workflows.options import ConfigFile, Overrides, Preset, Settings
-from workflows.service import URL, generate_image
+from workflows.service import LOCAL, URL, ServiceUrl, generate_image
 from workflows.subject_region import BOX_HELP, MASK_HELP, read_box
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(admin.app, name="admin")
 app.add_typer(key.app, name="key")
 app.add_typer(database.app, name="database")
 app.add_typer(character.app, name="character")
@@ -152,6 +153,17 @@ def promote(
 @app.command()
 def generate(
     prompt: Annotated[str | None, typer.Option(help="Text that describes the image.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Redraw this image instead of generating one from noise.")
+    ] = None,
+    image_mask: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Image of the size of --image: redraw where it is transparent, no more."),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1, help="Share of the steps that redraw --image. Default: 0.8."),
+    ] = None,
     table: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Generate every row of this .jsonl, .csv or .parquet file instead."),
@@ -199,6 +211,8 @@ def generate(
         raise typer.BadParameter(
             "it says where the subject of the --reference is: give one", param_hint="--box, --mask"
         )
+    if image is None and (image_mask is not None or strength is not None):
+        raise typer.BadParameter("it says how --image is redrawn: give one", param_hint="--image-mask, --strength")
     with one_line_errors():
         region = {"box": None if box is None else read_box(box), "mask": mask}
     request = {
@@ -207,6 +221,9 @@ def generate(
         "word": word,
         "output": output or Path("picture.png"),
         **region,
+        "image": image,
+        "image_mask": image_mask,
+        "strength": 0.8 if strength is None else strength,
         "sampler": sampler,
         "steps": steps,
         "guidance_scale": guidance_scale,
@@ -282,6 +299,16 @@ def rehearse(
     with one_line_errors():
         log_to_stderr()
         import_module("workflows.rehearse").run(preset, output, weights, overrides or [], only or [])
+
+
+@app.command()
+def usage(
+    url: ServiceUrl = LOCAL,
+    days: Annotated[int, typer.Option(min=1, max=366, help="Number of days, up to today.")] = 30,
+) -> None:
+    """Show what the owner of the API key has used by day, and what is stored, at a running service."""
+    with one_line_errors():
+        import_module("workflows.service_usage").show(url, days)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import typer
 
 from components.config import Config
-from components.database import connect_database
+from components.database import connect_to_migrate
 from components.migrations.migrate import HEAD, SchemaState, current, downgrade, upgrade
 from workflows.entry import launch
 from workflows.options import ConfigFile, Overrides, Preset, Settings
@@ -57,7 +57,7 @@ def show(config: Config) -> None:
 
 
 def _engine(config: Config) -> sa.Engine:
-    return connect_database(config.serving.store, config.serving.database)
+    return connect_to_migrate(config.serving.store, config.serving.database, config.serving.database_limits)
 
 
 def _print(state: SchemaState) -> None:

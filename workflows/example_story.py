@@ -36,7 +36,7 @@ def make_example(client: Client, config: Config, timeout_s: float = 600.0) -> St
     for kind, name in _CAST:
         picture = draw_reference(sample_identity(rng, "held_out", kind), 2 * config.vision.view_size, rng)
         if name not in known:
-            client.characters.create(name, to_png(picture), f"a {kind}", kind)
+            client.characters.create(name, to_png(picture), "", kind)  # what it looks like is read off the picture
     story = client.stories.create(_TITLE)
     client.stories.add_panels(story.id, [{"prompt": prompt, "caption": caption} for prompt, caption in _PANELS])
     client.stories.draw(story.id)

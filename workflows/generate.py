@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 
 from components.config import Config
 from components.cut_outs import cut_out
-from components.data.decode import decode_mask, decode_with_alpha
+from components.data.decode import decode_mask, decode_picture, decode_with_alpha
 from components.data.region import find_mask
 from components.data.schema import Box
 from components.errors import ConfigError, DataError, WordError
@@ -30,6 +31,9 @@ def run(
     seed: int = 0,
     box: Box | None = None,
     mask: Path | None = None,
+    image: Path | None = None,
+    image_mask: Path | None = None,
+    strength: float = 0.8,
     sampler: str | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
@@ -37,6 +41,9 @@ def run(
     """Generate ``prompt`` into ``output``, with the subject of ``reference`` in the place of ``word``.
 
     The subject is where ``mask``, a picture of the reference's size, is white, or else in ``box``.
+
+    An ``image`` is redrawn where ``image_mask``, a picture of its size, is transparent; ``strength`` is the share of
+    the steps that are made. By default one is generated from noise.
 
     Without ``word`` it is detected by the reference, or generated and inserted into the prompt (one-step mode); it is
     printed.
@@ -59,6 +66,7 @@ def run(
         raise WordError("word needs a reference: give an image of the subject that it names")
     if word is not None:
         require_word(prompt, word)
+    redraw = {} if image is None else _read_redraw(image, image_mask, strength, config)
     subject_on_white = None if reference is None else _read(reference, box, mask, config)
     pipeline = versions.load_pipeline(config, f"models:/{config.registry.model}@{config.registry.alias}")
     subject = None
@@ -72,13 +80,32 @@ def run(
     result = pipeline(
         prompt,
         subjects=subject,
-        **arguments,
+        **arguments | redraw,
         sampler=sampler,
         generator=torch.Generator().manual_seed(seed),
     )
     with replacing_file(output) as partial:
         result.images[0].save(partial, format="PNG")
     print(f"wrote {output}")
+
+
+def _read_redraw(image: Path, mask: Path | None, strength: float, config: Config) -> dict[str, Any]:
+    """The pipeline's arguments that redraw ``image``."""
+    try:
+        picture = decode_picture(image.read_bytes(), config.data.max_pixels)
+        alpha = None if mask is None else decode_with_alpha(mask.read_bytes(), config.data.max_pixels).mask
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: give the path of an image") from None
+    except DataError as error:
+        raise DataError(f"image {image} or its mask: {error}") from None
+    if picture.width % 8 or picture.height % 8:
+        raise DataError(f"image {image}: {picture.width}x{picture.height} pixels; both sides must be multiples of 8")
+    if mask is not None and (alpha is None or alpha.size != picture.size):
+        raise DataError(
+            f"image_mask {mask}: give an image of {picture.width}x{picture.height} pixels, part transparent"
+        )
+    redraw = {"image": picture, "strength": strength, "height": picture.height, "width": picture.width}
+    return redraw | ({} if alpha is None else {"mask_image": ImageChops.invert(alpha)})
 
 
 def _read(reference: Path, box: Box | None, mask: Path | None, config: Config) -> tuple[Image.Image, Image.Image]:

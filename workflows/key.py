@@ -1,4 +1,4 @@
-"""API keys of the service: create, list and revoke them in the service's database (`realcustom key`)."""
+"""API keys of the service: create, list, change and revoke them in the service's database (`realcustom key`)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import sys
 import time
 from typing import Annotated
 
+import sqlalchemy as sa
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from components.access.audit import AuditEntry, AuditLog
 from components.access.key import ApiKey, KeyLimits, Scope
 from components.access.limits import DAY_S, UsageLedger
 from components.access.store import KeyStore
@@ -20,7 +22,7 @@ from components.errors import ConfigError
 from workflows.entry import launch
 from workflows.options import ConfigFile, Overrides, Preset, Settings
 
-app = typer.Typer(help="API keys of the service, in its database: create, list, revoke.", no_args_is_help=True)
+app = typer.Typer(help="API keys of the service, in its database: create, list, change, revoke.", no_args_is_help=True)
 #: Short names of pairs of scopes.
 _BOTH = {
     "characters": (Scope.CHARACTERS_READ, Scope.CHARACTERS_WRITE),
@@ -71,15 +73,38 @@ def revoke_key(
     launch(revoke, Settings(preset, config_file, overrides), identifier=key)
 
 
+@app.command("change")
+def change_key(
+    key: Annotated[str, typer.Argument(metavar="ID", help="Id of the key: the part between `rc-` and the next `-`.")],
+    scopes: Annotated[str | None, typer.Option(help="New scopes, separated by commas.")] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=0, help="New limit of requests per minute; 0 removes it.")
+    ] = None,
+    pixel_steps_per_day: Annotated[
+        int | None, typer.Option(min=0, help="New limit of width x height x steps of a day; 0 removes it.")
+    ] = None,
+    preset: Preset = None,
+    config_file: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Change scopes and limits of a key; gateways follow after at most `serving.access.refresh_s` seconds."""
+    limits = {"requests_per_minute": requests_per_minute, "pixel_steps_per_day": pixel_steps_per_day}
+    changed: dict[str, object] = {name: limit or None for name, limit in limits.items() if limit is not None}
+    arguments = {"identifier": key, "scopes": scopes, "changed": changed}
+    launch(change, Settings(preset, config_file, overrides), **arguments)
+
+
 def create(config: Config, owner: str, name: str, scopes: str, limits: KeyLimits, days: int | None) -> None:
     lifetime_s = None if days is None else days * float(DAY_S)
-    key, text = _store(config).create(owner, name, read_scopes(scopes), limits, lifetime_s)
+    engine = _open(config)
+    key, text = KeyStore(engine).create(owner, name, read_scopes(scopes), limits, lifetime_s)
+    _record(engine, "create", key.id)
     print(text)
     print(f"created key {key.id}: store the printed key, it cannot be shown again", file=sys.stderr)
 
 
 def show(config: Config) -> None:
-    engine = open_database(config.serving.store, config.serving.database)
+    engine = _open(config)
     spent = UsageLedger(engine).spent()
     now = time.time()
     columns = ("owner", "name", "scopes", "limits", "today", "state")
@@ -91,8 +116,20 @@ def show(config: Config) -> None:
 
 
 def revoke(config: Config, identifier: str) -> None:
-    _store(config).revoke(identifier)
+    engine = _open(config)
+    KeyStore(engine).revoke(identifier)
+    _record(engine, "revoke", identifier)
     print(f"revoked key {identifier}", file=sys.stderr)
+
+
+def change(config: Config, identifier: str, scopes: str | None, changed: dict[str, object]) -> None:
+    engine = _open(config)
+    named = {} if scopes is None else {"scopes": read_scopes(scopes)}
+    if not named and not changed:
+        raise ConfigError("give --scopes, --requests-per-minute or --pixel-steps-per-day")
+    key = KeyStore(engine).change(identifier, named | changed)
+    _record(engine, "change", identifier)
+    print(f"changed key {key.id}: {_scopes(key)}; {_limits(key.limits) or 'no limits'}", file=sys.stderr)
 
 
 def read_scopes(text: str) -> list[Scope]:
@@ -112,8 +149,12 @@ def read_scopes(text: str) -> list[Scope]:
     return found
 
 
-def _store(config: Config) -> KeyStore:
-    return KeyStore(open_database(config.serving.store, config.serving.database))
+def _open(config: Config) -> sa.Engine:
+    return open_database(config.serving.store, config.serving.database, config.serving.database_limits)
+
+
+def _record(engine: sa.Engine, command: str, key: str) -> None:
+    AuditLog(engine).add([AuditEntry("", "", f"realcustom key {command}", key)])
 
 
 def _state(key: ApiKey, now: float) -> str:

@@ -50,14 +50,17 @@ def generate_image(
     seed: int = 0,
     box: Box | None = None,
     mask: Path | None = None,
+    image: Path | None = None,
+    image_mask: Path | None = None,
+    strength: float = 0.8,
     sampler: str | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
 ) -> None:
     """Generate ``prompt`` into ``output`` with the service: with its ``characters``, or the subject of ``reference``.
 
-    ``box`` and ``mask`` say where the subject of the reference is; the service has defaults for ``sampler``, ``steps``
-    and ``guidance_scale``.
+    ``box`` and ``mask`` say where the subject of the reference is. An ``image`` is redrawn where ``image_mask`` is
+    transparent. The service has defaults for ``sampler``, ``steps`` and ``guidance_scale``.
 
     Raises:
         DataError: both are given, or ``output`` is not named as a PNG, JPEG or WebP file.
@@ -75,10 +78,15 @@ def generate_image(
     if guidance_scale is not None:
         options["guidance_scale"] = guidance_scale
     with connect(url) as client:
-        if reference is not None:
+        chosen = [Choice(find(client, who).id, word) for who in characters]
+        if image is not None:
+            if box is not None or mask is not None:
+                raise DataError("box, mask: cut the subject of the reference out beforehand: --image takes neither")
+            references, named = ([], None) if reference is None else ([reference], word)
+            pictures = client.redraw(image, prompt, image_mask, strength, chosen, references, named, **options)
+        elif reference is not None:
             pictures = client.edit(reference, prompt, word, [box], [mask], **options)
         else:
-            chosen = [Choice(find(client, who).id, word) for who in characters]
             pictures = client.generate(prompt, chosen, **options)
     with replacing_file(output) as partial:
         pictures[0].save(partial)

@@ -99,4 +99,6 @@ def show(config: Config) -> None:
 
 
 def _store(config: Config) -> WebhookSettingsStore:
-    return WebhookSettingsStore(open_database(config.serving.store, config.serving.database))
+    return WebhookSettingsStore(
+        open_database(config.serving.store, config.serving.database, config.serving.database_limits)
+    )

@@ -17,7 +17,8 @@ _FORM = re.compile(r"rc-([0-9a-f]{16})-[0-9a-f]{48}")
 
 
 class Scope(StrEnum):
-    """Permissions of a key. ``admin`` includes all others, but only for the characters and jobs of its owner."""
+    """Permissions of a key. ``admin`` includes all others, for the characters and jobs of its
+    owner, and opens the admin API, which reaches all owners."""
 
     CHARACTERS_READ = "characters:read"
     CHARACTERS_WRITE = "characters:write"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -19,6 +20,13 @@ DAY_S = 86_400
 #: How often a request may be sent with one idempotency key, and for how long its charge is remembered.
 _MAX_USES = 10
 _REMEMBERED_S = DAY_S
+
+
+class RateState(NamedTuple):
+    """Requests that are allowed now, and the seconds after which all are allowed again if none is sent."""
+
+    remaining: int
+    reset_s: float
 
 
 class TokenBucket:
@@ -41,18 +49,30 @@ class TokenBucket:
         self._tokens -= 1
         return 0
 
+    def state(self, now: float) -> RateState:
+        """The tokens that are available, without taking one."""
+        tokens = min(self._capacity, self._tokens + (now - self._at) * self._rate)
+        return RateState(int(tokens), (self._capacity - tokens) / self._rate)
+
 
 class RateLimiter:
     """Limits requests a minute, with a token bucket for each key."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._buckets: dict[str, TokenBucket] = {}
+        self._buckets: dict[tuple[str, int], TokenBucket] = {}
 
     def acquire(self, key: str, per_minute: int) -> float:
         """Count a request and return 0; or return the seconds until a request is allowed."""
-        bucket = self._buckets.setdefault(key, TokenBucket(per_minute / 60, per_minute))
-        return bucket.acquire(self._clock())
+        return self._bucket(key, per_minute).acquire(self._clock())
+
+    def state(self, key: str, per_minute: int) -> RateState:
+        """What is left to the key, without counting a request."""
+        return self._bucket(key, per_minute).state(self._clock())
+
+    def _bucket(self, key: str, per_minute: int) -> TokenBucket:
+        """A key whose limit is changed gets a new bucket."""
+        return self._buckets.setdefault((key, per_minute), TokenBucket(per_minute / 60, per_minute))
 
 
 class QuotaError(RealCustomError):
@@ -132,6 +152,12 @@ class UsageLedger:
         query = sa.select(spending.c.key, spending.c.spent).where(spending.c.day == _day(self._clock()))
         with self._engine.connect() as connection:
             return {row.key: row.spent for row in connection.execute(query.where(spending.c.spent != 0))}
+
+    def spent_by(self, key: str) -> int:
+        """Pixel-steps that ``key`` has spent today."""
+        own = (spending.c.key == key) & (spending.c.day == _day(self._clock()))
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(spending.c.spent).where(own)).scalar() or 0
 
     def day_ends_in(self) -> float:
         """Seconds until the daily limits are reset."""

@@ -1,4 +1,4 @@
-"""The tables of API keys and of their spending, in the service's database.
+"""The tables of API keys, of their spending and of the usage, in the service's database.
 
 Designed for thousands of keys: a gateway reads all valid ones at once, every few seconds, so that a request needs no
 database query, and an unknown key is refused in the same time as a wrong one.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,7 +19,7 @@ from components.errors import ConfigError, NotFoundError
 _OWNER = r"[A-Za-z0-9._@-]{0,200}"
 _NAME_LENGTH = 100
 _metadata = sa.MetaData()
-_keys = sa.Table(
+api_keys = sa.Table(
     "api_keys",
     _metadata,
     sa.Column("id", sa.String(16), primary_key=True),
@@ -54,7 +55,36 @@ request_charges = sa.Table(
     sa.Column("uses", sa.Integer, nullable=False),
     sa.Column("created", sa.Float(53), nullable=False, index=True),
 )
-TABLES = (_keys, spending, request_charges)
+#: What each key of an owner has used on each day (UTC, counted from 1970); the key is empty if API keys are off.
+usage = sa.Table(
+    "api_usage",
+    _metadata,
+    sa.Column("owner", sa.String(200), primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True),
+    sa.Column("key", sa.String(16), primary_key=True),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("pixel_steps", sa.BigInteger, nullable=False),
+    sa.Column("images", sa.BigInteger, nullable=False),
+)
+#: Who did what; see `components.access.audit`. Rows are added and expire, and nothing changes them.
+audit_log = sa.Table(
+    "audit_log",
+    _metadata,
+    sa.Column("id", sa.String(48), primary_key=True),
+    sa.Column("at", sa.Float(53), nullable=False, index=True),
+    sa.Column("owner", sa.String(200), nullable=False),
+    sa.Column("key", sa.String(16), nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("resource", sa.Text, nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("request", sa.String(128), nullable=False),
+    sa.Index("audit_log_by_owner", "owner", "id"),
+)
+TABLES = (api_keys, spending, request_charges, usage, audit_log)
+
+
+class KeyNotFoundError(NotFoundError):
+    """There is no API key of this id."""
 
 
 class KeyStore:
@@ -101,34 +131,53 @@ class KeyStore:
         row = vars(key) | vars(key.limits) | {"scopes": sorted(key.scopes)}
         del row["limits"]
         with self._engine.begin() as connection:
-            connection.execute(_keys.insert().values(**row))
+            connection.execute(api_keys.insert().values(**row))
         return key, text
 
     def all(self) -> list[ApiKey]:
         """All keys, oldest first, including revoked and expired ones."""
-        return self._read(sa.select(_keys))
+        return self._read(sa.select(api_keys))
 
     def valid(self) -> list[ApiKey]:
         """Keys that are not revoked and have not expired."""
-        alive = _keys.c.expires.is_(None) | (_keys.c.expires > self._clock())
-        return self._read(sa.select(_keys).where(_keys.c.revoked.is_(None), alive))
+        alive = api_keys.c.expires.is_(None) | (api_keys.c.expires > self._clock())
+        return self._read(sa.select(api_keys).where(api_keys.c.revoked.is_(None), alive))
 
     def revoke(self, identifier: str) -> None:
         """Revoke a key; revoking it again changes nothing.
 
         Raises:
-            NotFoundError: there is no such key.
+            KeyNotFoundError: there is no such key.
         """
-        found = _keys.c.id == identifier
+        found = api_keys.c.id == identifier
         with self._engine.begin() as connection:
-            if connection.execute(sa.select(_keys.c.id).where(found)).first() is None:
-                raise NotFoundError("there is no key of this id; `realcustom key list` shows them")
-            ended = _keys.update().where(found, _keys.c.revoked.is_(None))
+            if connection.execute(sa.select(api_keys.c.id).where(found)).first() is None:
+                raise KeyNotFoundError("there is no key of this id; `realcustom key list` shows them")
+            ended = api_keys.update().where(found, api_keys.c.revoked.is_(None))
             connection.execute(ended.values(revoked=self._clock()))
+
+    def change(self, identifier: str, values: Mapping[str, Any]) -> ApiKey:
+        """Change ``scopes``, ``requests_per_minute`` or ``pixel_steps_per_day``; what is not named stays.
+
+        Raises:
+            KeyNotFoundError: there is no such key.
+            ConfigError: there would be no scope.
+        """
+        changed = dict(values)
+        if "scopes" in changed:
+            changed["scopes"] = sorted(changed["scopes"] or ())
+            if not changed["scopes"]:
+                raise ConfigError("scopes: name at least one of " + ", ".join(Scope))
+        with self._engine.begin() as connection:
+            if changed:
+                connection.execute(api_keys.update().where(api_keys.c.id == identifier).values(changed))
+        for key in self._read(sa.select(api_keys).where(api_keys.c.id == identifier)):
+            return key
+        raise KeyNotFoundError("there is no key of this id; `realcustom key list` shows them")
 
     def _read(self, query: sa.Select[tuple[object, ...]]) -> list[ApiKey]:
         with self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(_keys.c.created, _keys.c.id)).mappings().all()
+            rows = connection.execute(query.order_by(api_keys.c.created, api_keys.c.id)).mappings().all()
         return [_key(row) for row in rows]
 
 

@@ -150,7 +150,9 @@ class Renderer:
 
     @cached_property
     def _characters(self) -> CharacterStore:
-        return CharacterStore(self._config.serving.store, self._config.serving.database)
+        return CharacterStore(
+            self._config.serving.store, self._config.serving.database, self._config.serving.database_limits
+        )
 
 
 def _budget(config: Config, pipeline: Pipeline) -> int:

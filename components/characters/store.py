@@ -28,10 +28,13 @@ from components.characters.sweep import sweep
 from components.characters.tables import new_id
 from components.characters.target_word import TargetWord
 from components.characters.upgrade import upgrade
+from components.config import DatabaseLimits
 from components.cut_outs import cut_out_with_face
 from components.database import open_database
 from components.errors import NotFoundError
 from components.object_store import open_object_store
+
+_DEFAULT_LIMITS = DatabaseLimits()
 
 
 class CharacterStore:
@@ -40,17 +43,20 @@ class CharacterStore:
     Methods with an id raise NotFoundError if the character does not exist, or does not belong to the given owner.
     """
 
-    def __init__(self, place: Path | str, database: str | None = None) -> None:
+    def __init__(
+        self, place: Path | str, database: str | None = None, limits: DatabaseLimits = _DEFAULT_LIMITS
+    ) -> None:
         """Open or create the store.
 
         Args:
             place: directory or URL of the files.
             database: SQLAlchemy URL of the rows; by default SQLite in the directory.
+            limits: of the database.
 
         Raises:
             ConfigError: ``place`` is a URL that cannot be opened, or is given without a database.
         """
-        self.engine, self.objects = open_database(place, database), open_object_store(place)
+        self.engine, self.objects = open_database(place, database, limits), open_object_store(place)
         self._rows, self._files = CharacterRows(self.engine), CharacterFiles(self.objects)
         upgrade(self.engine, self.objects)
 

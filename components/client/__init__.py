@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from components.client.client import Client
 from components.client.fields import Choice, Options
-from components.client.responses import Character, Job, JobEvent, Picture, Pictures
+from components.client.responses import Character, DayUsage, Job, JobEvent, Picture, Pictures, Usage
 from components.client.stories import Panel, Story, Take
 from components.client.transport import ServiceError
 
@@ -20,6 +20,7 @@ __all__ = [
     "Character",
     "Choice",
     "Client",
+    "DayUsage",
     "Job",
     "JobEvent",
     "Options",
@@ -29,4 +30,5 @@ __all__ = [
     "ServiceError",
     "Story",
     "Take",
+    "Usage",
 ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from components.client.admin import Admin
 from components.client.fields import Box, Choice, Options, PictureLike, box_field, choices, files, mask_files
 from components.client.pages import pages
-from components.client.responses import Character, Job, JobEvent, Pictures
+from components.client.responses import Character, Job, JobEvent, Pictures, Usage
 from components.client.stories import Stories
 from components.client.transport import ServiceError, Transport
 
@@ -28,6 +30,7 @@ class Client:
         self.characters = Characters(self._transport)
         self.jobs = Jobs(self._transport)
         self.stories = Stories(self._transport)
+        self.admin = Admin(self._transport)
 
     def generate(
         self, prompt: str, characters: Sequence[Character | Choice | str] = (), **options: Unpack[Options]
@@ -52,9 +55,42 @@ class Client:
             boxes, masks: as in `Characters.create`.
         """
         fields: dict[str, Any] = {"prompt": prompt, "target_word": target_word, **box_field(boxes), **options}
-        form = {name: value for name, value in fields.items() if value is not None}
+        form = {
+            name: json.dumps(value) if isinstance(value, tuple | list) else value
+            for name, value in fields.items()
+            if value is not None
+        }
         sent = files("image", image) + mask_files(masks)
         return Pictures.of(self._transport.json("POST", "/v1/images/edits", data=form, files=sent))
+
+    def redraw(
+        self,
+        image: PictureLike,
+        prompt: str,
+        mask: PictureLike | None = None,
+        strength: float = 0.8,
+        characters: Sequence[Character | Choice | str] = (),
+        references: Sequence[PictureLike] = (),
+        target_word: str | None = None,
+        **options: Unpack[Options],
+    ) -> Pictures:
+        """Redraw an image, or the part of it where ``mask``, an image of its size, is transparent.
+
+        Args:
+            strength: share of the steps that are made: the smaller it is, the more of the image stays.
+            characters: as in `generate`.
+            references: images of a subject that the service does not store, and ``target_word`` for it, as in `edit`.
+        """
+        fields: dict[str, Any] = {"prompt": prompt, "redraw_strength": strength, "target_word": target_word, **options}
+        if characters:
+            fields["characters"] = json.dumps(choices(characters))
+        form = {name: value for name, value in fields.items() if value is not None}
+        sent = files("image", [image, *references]) + ([] if mask is None else files("mask", mask))
+        return Pictures.of(self._transport.json("POST", "/v1/images/edits", data=form, files=sent))
+
+    def usage(self, days: int = 30) -> Usage:
+        """What the key's owner has used on each of the last ``days`` days (UTC), at most 366, and what is stored."""
+        return Usage.of(self._transport.json("GET", "/v1/usage", params={"days": str(days)}))
 
     def close(self) -> None:
         self._transport.close()

@@ -31,6 +31,15 @@ class Options(TypedDict, total=False):
     negative_prompt: str
     sampler: str
     scheduler: str
+    prompt_weighting: bool
+    clip_skip: int
+    guidance_rescale: float
+    original_size: tuple[int, int]
+    crops_coords_top_left: tuple[int, int]
+    target_size: tuple[int, int]
+    negative_original_size: tuple[int, int]
+    negative_crops_coords_top_left: tuple[int, int]
+    negative_target_size: tuple[int, int]
     mask_scope: float
     return_masks: bool
     output_format: Literal["png", "jpeg", "webp"]

@@ -11,11 +11,11 @@ from components.client.transport import Transport
 _PAGE = 100
 
 
-def pages(transport: Transport, path: str) -> Iterator[dict[str, Any]]:
-    """The rows of a list."""
+def pages(transport: Transport, path: str, **chosen: str) -> Iterator[dict[str, Any]]:
+    """The rows of a list; ``chosen`` are query parameters."""
     after: dict[str, str] = {}
     while True:
-        page = transport.json("GET", path, params={"limit": str(_PAGE)} | after)
+        page = transport.json("GET", path, params={"limit": str(_PAGE)} | chosen | after)
         yield from page["data"]
         if not page["has_more"]:
             return

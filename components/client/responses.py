@@ -129,6 +129,32 @@ class JobEvent:
         return cls(kind, None if kind == "deleted" else Job.of(body))
 
 
+@dataclass(frozen=True)
+class DayUsage(Response):
+    """What was used on a day (UTC)."""
+
+    #: ``YYYY-MM-DD``.
+    date: str
+    requests: int = 0
+    #: Width x height x steps of the generated images.
+    pixel_steps: int = 0
+    images: int = 0
+    #: In reports of all owners.
+    owner: str = ""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Days with any usage, newest first, and numbers of what is stored now, among them ``bytes``."""
+
+    days: tuple[DayUsage, ...]
+    storage: dict[str, int]
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Usage:
+        return cls(tuple(map(DayUsage.of, body["data"])), body["storage"])
+
+
 def _picture(body: Mapping[str, Any], seed: int) -> Picture:
     masks = tuple(base64.b64decode(mask) for mask in body.get("masks_b64_json") or ())
     return Picture(base64.b64decode(body["b64_json"]), seed, masks)

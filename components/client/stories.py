@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -133,6 +134,34 @@ class Stories:
         """Submit jobs for ``n`` images of each panel; by default of those that are dirty and not hidden."""
         body: dict[str, Any] = {"n": n} | ({} if panels is None else {"panels": list(panels)})
         answer = self._transport.json("POST", f"/v1/stories/{identifier}/draw", _once(), json=body)
+        jobs = [(each["panel"], each["job"]) for each in answer["data"]]
+        return Drawing(jobs, {each["panel"]: each["reason"] for each in answer["skipped"]})
+
+    def redraw(
+        self,
+        identifier: str,
+        take: Take | str,
+        mask: PictureLike | None = None,
+        strength: float = 0.8,
+        prompt: str | None = None,
+        n: int = 1,
+    ) -> Drawing:
+        """Submit jobs that redraw a take, or its part where ``mask``, an image of its size, is transparent.
+
+        Args:
+            strength: share of the steps that are made: the smaller it is, the more of the take stays.
+            prompt: what the part shows, with the characters' words; by default the take's own prompt.
+            n: number of variations, each a take of its own.
+        """
+        body: dict[str, Any] = {"strength": strength, "n": n}
+        if mask is not None:
+            (_, (_, content)), *_ = files("mask", mask)
+            body["mask"] = base64.b64encode(content).decode("ascii")
+        if prompt is not None:
+            body["prompt"] = prompt
+        chosen = take if isinstance(take, str) else take.id
+        path = f"/v1/stories/{identifier}/takes/{chosen}/redraw"
+        answer = self._transport.json("POST", path, _once(), json=body)
         jobs = [(each["panel"], each["job"]) for each in answer["data"]]
         return Drawing(jobs, {each["panel"]: each["reason"] for each in answer["skipped"]})
 

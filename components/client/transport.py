@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -81,6 +82,18 @@ class Transport:
             ServiceError: as `json` raises it.
         """
         return self._answer(method, path, None, content).content
+
+    def pieces(self, path: str, params: Mapping[str, str]) -> Iterator[builtins.bytes]:
+        """The file that a request is answered with, piece by piece.
+
+        Raises:
+            ServiceError: see `json`.
+        """
+        with _reached(), self._http.stream("GET", path, params=params, headers=self._headers) as answer:
+            if not answer.is_success:
+                answer.read()
+            _check(answer)
+            yield from answer.iter_bytes()
 
     def events(self, path: str, last_id: str | None = None) -> Iterator[Event]:
         """The events of a stream, until it ends.

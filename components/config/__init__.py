@@ -24,7 +24,14 @@ from components.config.model import (
 )
 from components.config.registry import DreamBenchConfig, EvaluationConfig, GateConfig, RegistryConfig
 from components.config.section import PACKAGE_ROOT, PRESETS, Place
-from components.config.serving import C2paConfig, JobsConfig, RolloutConfig, ServingConfig, StoriesConfig
+from components.config.serving import (
+    C2paConfig,
+    DatabaseLimits,
+    JobsConfig,
+    RolloutConfig,
+    ServingConfig,
+    StoriesConfig,
+)
 from components.config.training import CurriculumConfig, PretrainingConfig, TrainingConfig
 from components.config.tree import Config, for_workers
 
@@ -41,6 +48,7 @@ __all__ = [
     "ContentConfig",
     "CurriculumConfig",
     "DataConfig",
+    "DatabaseLimits",
     "DistillationConfig",
     "DreamBenchConfig",
     "EvaluationConfig",

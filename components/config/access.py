@@ -25,6 +25,8 @@ class AccessConfig(Section):
     """Allow the service to listen beyond the loopback interface although `keys` is ``off``."""
     refresh_s: float = Field(2, gt=0, le=60)
     """Seconds for which a gateway caches the keys; a revoked key stops working after at most this time."""
+    audit_days: float = Field(365, gt=0)
+    """Days for which entries of the audit log are kept."""
     stale_s: float = Field(30, gt=0)
     """Seconds for which a gateway goes on with its cached keys while the database does not answer."""
 

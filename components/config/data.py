@@ -36,6 +36,8 @@ class DataConfig(Section):
     """Names that the source uses for fields of the schema, for example ``{caption: text}``; ``""`` ignores a field."""
     limit: int | None = Field(None, ge=1)
     """Read only the first so many rows of the source, for a trial run; by default all."""
+    max_rejected: float = Field(0.2, ge=0, le=1)
+    """Share of rejected rows, near-duplicates aside, beyond which `prepare` fails and names the reasons."""
     output: Path = Path("runs/prepared")
     """Directory of the prepared dataset."""
     image_size: int = Field(1024, multiple_of=8)

@@ -63,6 +63,25 @@ class JobsConfig(Section):
         return self
 
 
+class DatabaseLimits(Section):
+    """Time limits of the database; a request that exceeds them is answered with 503."""
+
+    connect_s: float = Field(5, ge=2)
+    """Seconds within which a connection is made, is free, and answers before it is used."""
+    statement_s: float = Field(30, gt=0)
+    """Seconds that a statement may take, waiting for locks included. Migrations have no limit."""
+
+
+class LoggingConfig(Section):
+    """Log lines of the service."""
+
+    format: Literal["json", "text"] = "json"
+    """``json``: lines of JSON with ``time``, ``level``, ``logger``, ``message``, ``request``, ``job``, ``owner`` and
+    ``key``; or ``text``."""
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Lines below this level are not written."""
+
+
 class C2paConfig(Section):
     """Signatures (C2PA) of generated images; without `certificates` and `key` nothing is signed."""
 
@@ -130,6 +149,8 @@ class ServingConfig(Section):
     database: str | None = None
     """SQLAlchemy URL of the database of characters, jobs and keys; by default SQLite in `store`, if that is a
     directory."""
+    database_limits: DatabaseLimits = DatabaseLimits()
+    """Time limits of the database."""
     find_faces: bool = False
     """Detect faces in uploaded images that come without a face box (needs the extra ``faces``)."""
     find_words: bool = False
@@ -141,6 +162,9 @@ class ServingConfig(Section):
     """Maximum number of pixels of an uploaded image, read from its header."""
     max_side: int = Field(2048, ge=8)
     """Maximum side of a generated image in pixels."""
+    max_step_s: float = Field(5, gt=0)
+    """Maximum duration of a denoising step in seconds, as estimated when a generator starts. A step holds up all other
+    requests: larger images are refused."""
     max_steps: int = Field(100, ge=1)
     """Maximum number of denoising steps of a request."""
     min_replicas: int = Field(1, ge=0)
@@ -198,6 +222,8 @@ class ServingConfig(Section):
     """Rollout of new model versions."""
     access: AccessConfig = AccessConfig()
     """Authentication by API keys."""
+    logging: LoggingConfig = LoggingConfig()
+    """Log lines."""
     content: ContentConfig = ContentConfig()
     """Content check of uploaded and generated images."""
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from components.data.rejects import PassedOver
 from components.data.schema import SCHEMA_VERSION
 from components.errors import DataError
 
@@ -34,6 +35,8 @@ class Manifest(BaseModel):
     rows_rejected: int
     #: "stage: reason" -> rows, most frequent first.
     reasons: dict[str, int]
+    #: Files of the source that are no rows, by reason.
+    passed_over: dict[str, PassedOver] = {}
     #: Rows of each split, in ``shards/split=<name>``.
     splits: dict[str, int]
     #: Rows of each split's buckets, in ``bucket=<width>x<height>`` of the split's directory.

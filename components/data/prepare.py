@@ -21,7 +21,7 @@ from components.data.rejects import REJECTS, Reject, write_rejects
 from components.data.report.page import write_report
 from components.data.report.source_pictures import SourcePictures
 from components.data.schema import SCHEMA_VERSION
-from components.data.sources import Source, read_source
+from components.data.sources import Source, check_share, read_source
 from components.data.stage_versions import encoder_identities, stages_identity
 from components.data.subject_image import CurateSettings
 from components.data.units import MarkedRow, Unit, addresses_of, cut_units, mark_rows
@@ -105,6 +105,8 @@ def plan_work(config: Config, source: Source) -> Work:
     encoders = encoder_identities(config)
     pooling = text_pooling(config)
     plan = plan_rows(source.rows, data.validation_share)
+    rejects = [*source.rejects, *plan.rejects]
+    check_share(data, rejects, len(source.rows) + len(source.rejects))
     content = source.store.marks({address for job in plan.jobs for address in addresses_of(job)})
     settings = [
         SCHEMA_VERSION,
@@ -118,8 +120,8 @@ def plan_work(config: Config, source: Source) -> Work:
     ]
     jobs = mark_rows(plan.jobs, content, settings, _naming_facts(config.naming))
     layout = [data.rows_per_shard, data.duplicates, data.validation_share]
-    mark = fingerprint([settings, layout, [job.mark for job in jobs], plan.rejects])
-    return Work(source, jobs, plan.rejects, encoders, pooling, fingerprint(settings), mark)
+    mark = fingerprint([settings, layout, [job.mark for job in jobs], rejects])
+    return Work(source, jobs, rejects, encoders, pooling, fingerprint(settings), mark)
 
 
 def text_pooling(config: Config) -> TextPooling:
@@ -139,6 +141,7 @@ def _publish(config: Config, work: Work, units: Sequence[Unit], parts: FinishedU
     data = config.data
     records = [record for unit in units if (record := parts.find(unit.key))]
     sources = {row["subject"]["id"]: row["source"] for row in work.source.rows}
+    sources |= {reject.id: reject.source for reject in work.source.rejects}
     with replacing(data.output) as staging:
         made = assemble(parts, records, sources, staging, keep_duplicates=data.duplicates == "keep")
         rejects = [*work.rejects, *made.rejects]
@@ -157,15 +160,17 @@ def _publish(config: Config, work: Work, units: Sequence[Unit], parts: FinishedU
 
 def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject], units: list[str]) -> Manifest:
     """The manifest; checks that no row was lost."""
+    data = config.data
     splits = {split: sum(rows.values()) for split, rows in made.buckets.items()}
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         columns=made.columns,
         fingerprint=work.fingerprint,
-        rows_in=len(work.source.rows),
+        rows_in=len(work.source.rows) + len(work.source.rejects),
         rows_out=sum(splits.values()),
         rows_rejected=len(rejects),
         reasons=dict(Counter(f"{reject.stage}: {reject.reason}" for reject in rejects).most_common()),
+        passed_over=work.source.passed_over,
         splits=splits,
         buckets=made.buckets,
         units=units,
@@ -182,6 +187,7 @@ def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject],
     if not manifest.rows_out:
         reasons = "; ".join(f"{reason} ({count})" for reason, count in manifest.reasons.items())
         raise DataError(f"data.source: none of its {manifest.rows_in} rows can be used: {reasons}")
+    check_share(data, [reject for reject in rejects if reject.stage != "duplicate"], manifest.rows_in)
     return manifest
 
 

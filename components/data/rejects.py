@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,14 @@ class Reject(NamedTuple):
     stage: str
     reason: str
     kept: str | None = None
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """Files of a source that are no rows: their number, and the first names."""
+
+    count: int
+    names: tuple[str, ...]
 
 
 def write_rejects(rejects: Iterable[Reject], sources: Mapping[str, str], file: Path) -> None:

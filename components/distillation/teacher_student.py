@@ -53,9 +53,9 @@ class TeacherStudent:
         with without_lora(self.unet):
             predicted = self._predict(both, torch.cat([timesteps, timesteps]), empty + text)
         sample, noise = self.levels.split(both, predicted, torch.cat([timesteps, timesteps]))
-        guided_sample, guided_noise = (guide(*part.chunk(2), scale) for part in (sample, noise))
-        previous = previous_timesteps(timesteps, self.spacing)
-        return ddim_step(self.levels, guided_sample, guided_noise, previous)
+        (empty_sample, text_sample), (empty_noise, text_noise) = sample.chunk(2), noise.chunk(2)
+        guided_sample, guided_noise = guide(empty_sample, text_sample, scale), guide(empty_noise, text_noise, scale)
+        return ddim_step(self.levels, guided_sample, guided_noise, previous_timesteps(timesteps, self.spacing))
 
     def _predict(self, latents: Tensor, timesteps: Tensor, text: TextFeatures) -> Tensor:
         return predict(self.unet, latents, timesteps, text, self.size)

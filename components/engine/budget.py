@@ -57,7 +57,7 @@ def measure_budget(
         if deadline is not None and started + 2 * took >= deadline:
             return None
         try:
-            return _step_seconds(pipeline, probe, count)
+            return step_seconds(pipeline, probe, count)
         except torch.OutOfMemoryError:
             return None
         finally:
@@ -66,7 +66,7 @@ def measure_budget(
     return best_batch(step_s, gain, most) * probe.pixels
 
 
-def _step_seconds(pipeline: Pipeline, probe: Request, count: int) -> float:
+def step_seconds(pipeline: Pipeline, probe: Request, count: int) -> float:
     """Seconds of the fastest of a few steps, without the first one, which fills the caches."""
     states = [begin(pipeline, probe) for _ in range(count)]
     denoiser = pipeline.denoiser()

@@ -31,6 +31,7 @@ from components.engine.request import (
 from components.engine.request_queue import RequestQueue
 from components.engine.stats import Stats
 from components.engine.step import advance, begin
+from components.engine.step_times import NO_TIMES, StepTimes
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Engine:
         clock: the clock of deadlines, in seconds.
         max_queued: largest number of queued requests; unlimited by default.
         max_owned: largest number of queued requests of one owner; the anonymous owner ``""`` has no limit.
+        step_times: durations that are expected of steps.
     """
 
     def __init__(
@@ -56,8 +58,9 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         max_queued: int | None = None,
         max_owned: int | None = None,
+        step_times: StepTimes = NO_TIMES,
     ) -> None:
-        self._pipeline, self._clock = pipeline, clock
+        self._pipeline, self._clock, self._step_times = pipeline, clock, step_times
         self._state = EngineState(RequestQueue(pixel_budget, max_queued, max_owned), clock)
         self._starting = threading.Lock()
         self._worker: threading.Thread | None = None
@@ -154,6 +157,7 @@ class Engine:
         call = self._state.next_call()
         if call is None:
             return
+        self._state.expect(sum(self._step_times.seconds(future.request.pixels) for future, _ in call.members))
         started = self._clock()
         failures = advance(call.lane.denoiser, [state for _, state in call.members])
         self._state.count_step(self._clock() - started, call.members)

@@ -27,7 +27,7 @@ class EngineState:
         self._unfinished: set[ImageFuture] = set()
         self._tasks = 0
         self._ended: Counter[Phase] = Counter()
-        self._last_progress = clock()
+        self._last_progress, self._expected_s = clock(), 0.0
         self._closing = False
 
     def enqueue(self, futures: Sequence[ImageFuture]) -> None:
@@ -75,6 +75,11 @@ class EngineState:
     def next_call(self) -> Call | None:
         with self._changed:
             return self._queue.next_call()
+
+    def expect(self, seconds: float) -> None:
+        """A step begins that is expected to take ``seconds``."""
+        with self._changed:
+            self._expected_s = seconds
 
     def count_step(self, seconds: float, members: Sequence[tuple[ImageFuture, DenoisingState]]) -> None:
         with self._changed:
@@ -142,6 +147,7 @@ class EngineState:
                 step_seconds=self._throughput.seconds,
                 pictures=self._throughput.images,
                 ended=dict(self._ended),
+                expected_s=self._expected_s,
                 silent_s=0.0 if self._idle() else self._clock() - self._last_progress,
             )
 

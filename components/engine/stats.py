@@ -22,6 +22,7 @@ class Stats:
         step_seconds, pictures: totals of all steps; an image counts once in each of its steps.
         ended: total number of requests by final phase.
         silent_s: seconds without progress, 0 while the engine is idle. It grows while the engine is stuck.
+        expected_s: seconds that the last step was expected to take.
     """
 
     queued: int
@@ -37,3 +38,4 @@ class Stats:
     pictures: int
     ended: dict[Phase, int]
     silent_s: float
+    expected_s: float = 0.0

@@ -82,6 +82,12 @@ class NewJob:
     collector: str | None = None
     #: What the job is charged when it is accepted, and refunded if it fails; None charges nothing.
     cost: Cost | None = None
+    #: The API key that submits the job; empty if API keys are off.
+    key_id: str = ""
+    #: Width x height x steps of all pictures, which are counted when the job is done.
+    pixel_steps: int = 0
+    #: The HTTP request that submits the job, for logs.
+    request_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,10 @@ class Lease:
     token: str
     payload: dict[str, Any]
     attempt: int
+    #: Who submitted the job, for logs.
+    owner: str = ""
+    key_id: str = ""
+    request_id: str = ""
 
 
 @dataclass(frozen=True)

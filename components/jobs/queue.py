@@ -25,7 +25,7 @@ import sqlalchemy as sa
 
 from components.jobs.job import JobProgress, Lease, LeaseStatus, Preview, State
 from components.jobs.result_files import ResultFiles
-from components.jobs.tables import drop_previews, ending, held, jobs, previews, refund_job, swap
+from components.jobs.tables import count_job, drop_previews, ending, held, jobs, previews, refund_job, swap
 
 #: Limits of the seconds before a job is tried again after a failure of the infrastructure.
 _SHORTEST_DELAY_S, _LONGEST_DELAY_S = 1.0, 120.0
@@ -75,7 +75,8 @@ class JobQueue:
                 if taken and after["state"] is State.FAILED:
                     refund_job(connection, row["id"])
             if taken and after["state"] is State.RUNNING:
-                return Lease(row["id"], after["token"], row["payload"], after["attempts"])
+                submitted = row["owner"], row["key_id"] or "", row["request_id"] or ""
+                return Lease(row["id"], after["token"], row["payload"], after["attempts"], *submitted)
 
     def renew(self, lease: Lease, progress: JobProgress | None = None, seen: Iterable[Preview] = ()) -> LeaseStatus:
         """Renew the lease, and store progress and previews."""
@@ -109,7 +110,7 @@ class JobQueue:
         self._results.write(lease.job, lease.token, result)
         values = ending(State.DONE, self._clock())
         values |= {"step": jobs.c.total, "pictures_done": jobs.c.pictures}
-        if self._end(lease, held(lease) & ~jobs.c.cancelling, values) or self._finished(lease):
+        if self._end(lease, held(lease) & ~jobs.c.cancelling, values, counted=True) or self._finished(lease):
             return True
         self._results.discard(lease.job, lease.token)
         self.cancelled(lease)
@@ -200,7 +201,13 @@ class JobQueue:
         return self._end(lease, held(lease) & ~jobs.c.cancelling, values) or self.cancelled(lease)
 
     def _end(
-        self, lease: Lease, condition: sa.ColumnElement[bool], values: dict[str, Any], *, refunded: bool = False
+        self,
+        lease: Lease,
+        condition: sa.ColumnElement[bool],
+        values: dict[str, Any],
+        *,
+        refunded: bool = False,
+        counted: bool = False,
     ) -> bool:
         changed = jobs.update().where(condition).values(revision=jobs.c.revision + 1, **values)
         with self._engine.begin() as connection:
@@ -209,6 +216,8 @@ class JobQueue:
                 drop_previews(connection, lease.job)
             if ended and refunded:
                 refund_job(connection, lease.job)
+            if ended and counted:
+                count_job(connection, lease.job, self._clock())
         return ended
 
 

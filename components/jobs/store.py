@@ -105,17 +105,28 @@ class JobStore:
             raise KeyReusedError("this key was used for another request; use a new one")
         return None if row is None else read_job(row)
 
-    def get(self, identifier: str, owner: str = "") -> Job:
+    def get(self, identifier: str, owner: str | None = "") -> Job:
+        """The job of ``owner``; of any owner if it is None."""
         with self._engine.connect() as connection:
             return read_job(self._row(connection, identifier, owner))
 
-    def page(self, limit: int = 20, after: str | None = None, owner: str = "") -> list[Job]:
+    def page(
+        self, limit: int = 20, after: str | None = None, owner: str | None = "", state: State | None = None
+    ) -> list[Job]:
         """Up to ``limit`` jobs, newest first, older than the id ``after``, which may be deleted.
+
+        Args:
+            owner: None for the jobs of all owners.
+            state: by default any.
 
         Raises:
             JobNotFoundError: ``after`` is not an id.
         """
-        query = sa.select(jobs).where(jobs.c.owner == owner).order_by(jobs.c.id.desc()).limit(limit)
+        query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        if owner is not None:
+            query = query.where(jobs.c.owner == owner)
+        if state is not None:
+            query = query.where(jobs.c.state == state)
         if after is not None:
             query = query.where(jobs.c.id < _checked(after))
         with self._engine.connect() as connection:
@@ -218,6 +229,9 @@ class JobStore:
             "charged_key": record and record.key,
             "charged_day": record and record.day,
             "charged_amount": record and record.amount,
+            "key_id": new.key_id,
+            "pixel_steps": new.pixel_steps,
+            "request_id": new.request_id,
         }
         row = sa.select(*(sa.literal(value, jobs.c[name].type) for name, value in values.items()))
         row = row.where(_queued().scalar_subquery() < self._max_queued)
@@ -231,8 +245,10 @@ class JobStore:
             return QueueFullError("too many jobs are waiting; try again later")
         return QueueBusyError("too many jobs of others are waiting; try again later")
 
-    def _row(self, connection: sa.Connection, identifier: str, owner: str) -> sa.RowMapping:
-        query = sa.select(jobs).where(jobs.c.id == _checked(identifier), jobs.c.owner == owner)
+    def _row(self, connection: sa.Connection, identifier: str, owner: str | None) -> sa.RowMapping:
+        query = sa.select(jobs).where(jobs.c.id == _checked(identifier))
+        if owner is not None:
+            query = query.where(jobs.c.owner == owner)
         row = connection.execute(query).mappings().first()
         if row is None:
             raise JobNotFoundError("there is no such job; list the existing ones")

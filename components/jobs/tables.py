@@ -11,7 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from components.access.limits import ChargeRecord, refund
-from components.access.store import spending
+from components.access.store import spending, usage
+from components.access.usage import Usage, UsageEntry, count_usage, usage_day
 from components.jobs.job import Job, JobProgress, Lease, State, Webhook
 from components.jobs.webhook_settings import webhook_settings
 
@@ -59,6 +60,11 @@ jobs = sa.Table(
     sa.Column("charged_key", sa.String(16)),
     sa.Column("charged_day", sa.Integer),
     sa.Column("charged_amount", sa.BigInteger),
+    # The API key that submitted the job, and what is counted as usage when it is done; null in earlier releases' jobs.
+    sa.Column("key_id", sa.String(16)),
+    sa.Column("pixel_steps", sa.BigInteger),
+    # The HTTP request that submitted the job, for logs.
+    sa.Column("request_id", sa.String(128)),
     sa.UniqueConstraint("owner", "idempotency_key"),
     sa.Index("jobs_by_state", "state", "owner"),
     sa.Index("jobs_by_webhook", "webhook_state", "webhook_at"),
@@ -75,8 +81,8 @@ previews = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("png", sa.LargeBinary, nullable=False),
 )
-#: With the spending of API keys: a job and its charge are one transaction.
-TABLES = (jobs, previews, spending, webhook_settings)
+#: With the spending and the usage of API keys: a job and its charge are one transaction.
+TABLES = (jobs, previews, spending, usage, webhook_settings)
 
 
 def swap(connection: sa.Connection, row: sa.RowMapping, **values: Any) -> bool:
@@ -113,6 +119,14 @@ def refund_job(connection: sa.Connection, job: str) -> None:
     if row is not None:
         refund(connection, ChargeRecord(*row))
         connection.execute(jobs.update().where(jobs.c.id == job).values({column: None for column in charged}))
+
+
+def count_job(connection: sa.Connection, job: str, now: float) -> None:
+    """Count the images of a job that is done as usage of its owner, within the transaction that ends it."""
+    columns = (jobs.c.owner, jobs.c.key_id, jobs.c.pixel_steps, jobs.c.pictures)
+    row = connection.execute(sa.select(*columns).where(jobs.c.id == job)).one()
+    used = Usage(pixel_steps=row.pixel_steps or 0, images=row.pictures)
+    count_usage(connection, UsageEntry(row.owner, row.key_id or "", usage_day(now), used))
 
 
 def drop_previews(connection: sa.Connection, job: str) -> None:

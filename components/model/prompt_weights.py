@@ -20,7 +20,7 @@ from transformers import CLIPTokenizer
 
 from components.errors import ArtifactError, WordError
 from components.model.text import TextFeatures, TextPooling, check_clip_skip, stack_texts
-from components.model.words import Span, overlaps, require_word
+from components.model.words import Span, find_word, overlaps, require_word
 
 T = TypeVar("T", int, float)
 #: ``(text:weight)``; a backslash before a parenthesis makes it part of the text.
@@ -64,6 +64,11 @@ def plain_text(prompt: str) -> str:
     'a red robot (indoors)'
     """
     return "".join(text for text, _ in parse_weights(prompt))
+
+
+def holds_word(prompt: str, word: str) -> bool:
+    """Whether ``prompt`` contains ``word``, whether it is read with weights or without."""
+    return bool(find_word(prompt, word) or find_word(plain_text(prompt), word))
 
 
 @torch.no_grad()
@@ -175,5 +180,7 @@ def _before_projection(hidden: Tensor, ids: list[int], end: int) -> Tensor:
 
 def _padded(values: list[T], begin: T, end: T, pad: T, tokenizer: CLIPTokenizer) -> list[T]:
     """A chunk's values between those of the special tokens, padded."""
-    row = [begin, *values, end]
-    return row + [pad] * (tokenizer.model_max_length - len(row))
+    row = [pad] * int(tokenizer.model_max_length)
+    row[0], row[len(values) + 1] = begin, end
+    row[1 : len(values) + 1] = values
+    return row

@@ -137,7 +137,7 @@ class Take:
     model: str
     model_version: str
     #: ``prompt``, ``revised_prompt``, ``characters``, ``size``, ``negative_prompt``, ``steps``, ``guidance_scale`` and
-    #: ``scheduler``.
+    #: ``scheduler``; of a redrawn one also ``redraw``, with the ``take`` that it was made of and the ``strength``.
     settings: dict[str, Any]
     #: See `components.stories.panel_plan.generation_digest`.
     digest: str

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from components.access.audit import AuditLog
+from components.access.usage import UsageStore
 from components.config import Config
+from components.database import open_database
+from deploy.administration.service import AdministrationService
+from deploy.api.admin.routes import admin_routes
+from deploy.api.audit_recorder import AuditRecorder
 from deploy.api.authentication import AuthenticationMiddleware, openapi_security
 from deploy.api.body_limits import BodyLimits
 from deploy.api.characters.routes import character_routes
@@ -20,6 +28,7 @@ from deploy.api.middleware import BodySizeLimitMiddleware, UnexpectedErrorMiddle
 from deploy.api.open_requests import OPEN_REQUESTS, OpenRequestsMiddleware
 from deploy.api.openapi import install_openapi
 from deploy.api.operations.routes import operation_routes
+from deploy.api.request_log import RequestLogMiddleware
 from deploy.api.request_metrics import RequestMetrics, RequestMetricsMiddleware
 from deploy.api.retry_after import RetryAfter
 from deploy.api.schema import ModelResponse
@@ -27,6 +36,9 @@ from deploy.api.stories.history_routes import history_routes
 from deploy.api.stories.routes import story_routes
 from deploy.api.studio import studio_routes
 from deploy.api.timeouts import TimeoutMiddleware
+from deploy.api.usage.routes import usage_routes
+from deploy.api.usage_counter import UsageCounter, UsageMiddleware
+from deploy.interfaces.administration import Administration
 from deploy.interfaces.protocols import Characters, Generator, Jobs
 from deploy.interfaces.stories import Stories
 from deploy.status.replica_status import ReplicaStatus
@@ -40,6 +52,8 @@ def create_app(
     jobs: Jobs,
     stories: Stories,
     status: ReplicaStatus | None = None,
+    administration: Administration | None = None,
+    echo_request_id: bool = True,
 ) -> FastAPI:
     """Create the application.
 
@@ -47,15 +61,28 @@ def create_app(
         config: defaults (``sampling``) and limits (``serving``) of requests.
         model: the served model.
         status: the reports of the replicas; by default an empty one.
+        administration: usage of owners; by default in this process.
+        echo_request_id: answer with ``X-Request-Id``, unless a proxy in front does.
     """
-    status = status or ReplicaStatus()
+    status, administration = status or ReplicaStatus(), administration or AdministrationService(config)
     generator = FairGenerator(generator, config.serving, status)
     retry_after, metrics = RetryAfter(status, config.serving), RequestMetrics()
-    app = FastAPI(title="RealCustom Studio")
+    serving = config.serving
+    engine = open_database(serving.store, serving.database, serving.database_limits)
+    counter, audit = UsageCounter(UsageStore(engine)), AuditRecorder(AuditLog(engine))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await counter.flush()
+        await audit.flush()
+
+    app = FastAPI(title="RealCustom Studio", lifespan=lifespan)
     # The middleware added last is the outermost.
     limits = BodyLimits(config)
     app.add_middleware(JsonLimitMiddleware, max_values=limits.max_values)
     app.add_middleware(BodySizeLimitMiddleware, max_bytes=limits.max_bytes)
+    app.add_middleware(UsageMiddleware, counter=counter)
     if config.serving.access.keys == "required":
         most = math.ceil(config.serving.owner_share * OPEN_REQUESTS)
         app.add_middleware(OpenRequestsMiddleware, limit=most)
@@ -63,6 +90,7 @@ def create_app(
     app.add_middleware(UnexpectedErrorMiddleware)
     app.add_middleware(TimeoutMiddleware, seconds=config.serving.request_timeout_s, retry_after=retry_after)
     app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
+    app.add_middleware(RequestLogMiddleware, echo=echo_request_id, audit=audit)
     install_error_handlers(app, retry_after.seconds)
     security = openapi_security(config)
     app.include_router(operation_routes(config, model, status, metrics, security))
@@ -70,8 +98,10 @@ def create_app(
     app.include_router(image_routes(config, model.id, characters, generator, stories), dependencies=security)
     app.include_router(edit_routes(config, model.id, characters, generator, stories), dependencies=security)
     app.include_router(job_routes(config, model.id, characters, jobs), dependencies=security)
-    app.include_router(story_routes(config, model, stories, jobs, status), dependencies=security)
+    app.include_router(story_routes(config, model, characters, stories, jobs, status), dependencies=security)
     app.include_router(history_routes(stories), dependencies=security)
+    app.include_router(admin_routes(config, administration, jobs, counter, audit), dependencies=security)
+    app.include_router(usage_routes(administration, counter), dependencies=security)
     app.include_router(studio_routes())
     install_openapi(app)
     return app

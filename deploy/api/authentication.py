@@ -7,7 +7,8 @@ import math
 
 from fastapi import params
 from fastapi.security import HTTPBearer
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from components.access import key as keys
@@ -16,9 +17,11 @@ from components.access.store import KeyStore
 from components.config import Config
 from components.database import open_database
 from components.errors import ConfigError, RealCustomError
+from components.logs import amend
 from deploy.api.error_responses import ApiError, error_response
 from deploy.api.key_cache import KeyCache
 from deploy.api.quotas import Caller
+from deploy.api.rate_limit_headers import RateLimitHeaders
 
 #: Paths that need no key: health checks.
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
@@ -33,6 +36,8 @@ REQUIRED_SCOPES: dict[str, tuple[keys.Scope | None, keys.Scope | None]] = {
     "/v1/stories": (keys.Scope.STORIES_READ, keys.Scope.STORIES_WRITE),
     "/v1/history": (keys.Scope.STORIES_READ, keys.Scope.STORIES_WRITE),
     "/v1/models": (None, keys.Scope.ADMIN),
+    "/v1/admin": (keys.Scope.ADMIN, keys.Scope.ADMIN),
+    "/v1/usage": (None, keys.Scope.ADMIN),
     "/metrics": (keys.Scope.METRICS, keys.Scope.METRICS),
     "/openapi.json": (None, keys.Scope.ADMIN),
     "/docs": (None, keys.Scope.ADMIN),
@@ -85,10 +90,11 @@ class AuthenticationMiddleware:
 
     def __init__(self, app: ASGIApp, config: Config) -> None:
         self._app = app
-        engine = open_database(config.serving.store, config.serving.database)
+        engine = open_database(config.serving.store, config.serving.database, config.serving.database_limits)
         access = config.serving.access
         self._keys = KeyCache(KeyStore(engine), access.refresh_s, access.stale_s)
         self._usage, self._rates = UsageLedger(engine), RateLimiter()
+        self._headers = RateLimitHeaders(self._usage, self._rates)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -100,21 +106,38 @@ class AuthenticationMiddleware:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            caller = await self._authorize(scope)
+            key = await self._authenticate(_bearer_token(scope))
         except (ApiError, RealCustomError) as error:
             await error_response(error)(scope, receive, send)
             return
-        scope.setdefault("state", {})["caller"] = caller
+        scope.setdefault("state", {})["caller"] = Caller(key.owner, key, self._usage)
+        amend(owner=key.owner, key=key.id)
+        send = self._with_limits(key, scope["method"] not in _SAFE_METHODS, send)
+        try:
+            self._authorize(key, scope)
+        except ApiError as error:
+            await error_response(error)(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
-    async def _authorize(self, scope: Scope) -> Caller:
-        key = await self._authenticate(_bearer_token(scope))
+    def _with_limits(self, key: keys.ApiKey, changes: bool, send: Send) -> Send:
+        """``send`` with the headers of the key's limits."""
+
+        async def send_with_limits(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=list(message["headers"]))
+                headers.update(await self._headers.of(key, changes))
+                message = {**message, "headers": headers.raw}
+            await send(message)
+
+        return send_with_limits
+
+    def _authorize(self, key: keys.ApiKey, scope: Scope) -> None:
         self._limit_rate(key)
         required = required_scope(scope["method"], _path(scope))
         if required is not None and not key.allows(required):
             challenge = _challenge(f'error="insufficient_scope", scope="{required}"')
             raise ApiError(403, f"this needs a key with the scope {required}", code="missing_scope", headers=challenge)
-        return Caller(key.owner, key, self._usage)
 
     async def _authenticate(self, token: str | None) -> keys.ApiKey:
         if token is None:

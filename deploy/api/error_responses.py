@@ -13,11 +13,11 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from components.database import UNAVAILABLE
 from components.errors import RealCustomError
-from deploy.interfaces.errors import UnavailableError, describe_error
+from deploy.interfaces.errors import describe_error
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +86,12 @@ def install_error_handlers(app: FastAPI, retry_after_s: Callable[[Exception], Aw
     async def service_error(_: Request, error: RealCustomError) -> JSONResponse:
         return error_response(error, await retry_after_s(error))
 
-    @app.exception_handler(OperationalError)
-    @app.exception_handler(InterfaceError)
     async def database_error(request: Request, error: Exception) -> JSONResponse:
         log.error("%s: the database does not answer: %s", request.scope["path"], type(error).__name__)
-        return error_response(UnavailableError("the database does not answer; try again"))
+        return error_response(error)
+
+    for kind in UNAVAILABLE:
+        app.add_exception_handler(kind, database_error)
 
 
 def field_name(location: Sequence[Any]) -> str | None:

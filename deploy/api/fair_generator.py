@@ -30,7 +30,8 @@ class FairGenerator:
         owned = math.ceil(serving.owner_share * serving.max_queued_requests)
         self._queue = FairQueue(places([], serving), serving.max_queued_requests, owned)
         self._served: dict[Ticket, asyncio.Event] = {}
-        self._counted, self._counting = float("-inf"), None
+        self._counted = float("-inf")
+        self._counting: asyncio.Task[None] | None = None
 
     async def generate(self, request: GenerationRequest) -> GenerationResult:
         async with self._place(request.owner):

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from components.access.key import ApiKey, is_key, key_id
 from components.access.store import KeyStore
+from deploy.background import in_database_thread
 from deploy.interfaces.errors import UnavailableError
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ class KeyCache:
         self._keys: dict[str, ApiKey] = {}
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
+        #: Whether the last query failed or is late: requests go on with the keys that are known.
+        self._late = False
 
     async def find(self, text: str) -> ApiKey | None:
         """The key for ``text``; None if it is unknown, revoked or expired. Takes the same time in all cases.
@@ -52,15 +55,21 @@ class KeyCache:
             return
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read())
-        await asyncio.wait({self._reading}, timeout=_READ_TIMEOUT_S)
-        if time.monotonic() - self._read_at > max(self._stale_s, self._refresh_s):
+        if not (self._late and self._usable()):
+            await asyncio.wait({self._reading}, timeout=_READ_TIMEOUT_S)
+            self._late = self._late or not self._reading.done()
+        if not self._usable():
             raise UnavailableError("keys cannot be checked at the moment; try again")
+
+    def _usable(self) -> bool:
+        return time.monotonic() - self._read_at <= max(self._stale_s, self._refresh_s)
 
     async def _read(self) -> None:
         started = time.monotonic()
         try:
-            found = await asyncio.to_thread(self._store.valid)
+            found = await in_database_thread(self._store.valid)
         except SQLAlchemyError as error:
             log.error("keys: %s", type(error).__name__)
+            self._late = True
             return
-        self._keys, self._read_at = {key.id: key for key in found}, started
+        self._keys, self._read_at, self._late = {key.id: key for key in found}, started, False

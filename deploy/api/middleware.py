@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from components.logs import traceback_without_messages
 from deploy.api.error_responses import ApiError, error_envelope
 
 log = logging.getLogger(__name__)
@@ -64,11 +64,3 @@ class UnexpectedErrorMiddleware:
             log.error("%s %a: %s", scope["method"], scope["path"], traceback_without_messages(error))
             if not started:  # otherwise the server closes the connection before the end of the response
                 await error_envelope(500, "internal error")(scope, receive, send)
-
-
-def traceback_without_messages(error: BaseException) -> str:
-    """The classes and tracebacks of an exception and of its causes."""
-    causes = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__ or error.__context__,)
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    chain = [f"{type(error).__name__}\n{frames}", *(traceback_without_messages(e) for e in causes if e is not None)]
-    return "caused by: ".join(chain)

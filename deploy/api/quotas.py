@@ -6,8 +6,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Annotated
 
@@ -16,9 +17,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from components.access.key import ApiKey
 from components.access.limits import ChargeRecord, Cost, QuotaError, RequestId, UsageLedger, quota_error
+from components.access.usage import Usage
 from components.content import ContentError
 from deploy.api.disconnects import ClientDisconnectedError
 from deploy.api.error_responses import ApiError
+from deploy.background import in_database_thread
 from deploy.interfaces.errors import UnavailableError
 from deploy.interfaces.requests import GenerationRequest
 
@@ -39,6 +42,17 @@ class Caller:
     #: None if API keys are off.
     key: ApiKey | None = None
     usage: UsageLedger | None = field(default=None, repr=False)
+    #: Adds to the usage of an owner and a key.
+    count: Callable[[str, str, Usage], None] | None = field(default=None, repr=False)
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key; empty if API keys are off."""
+        return "" if self.key is None else self.key.id
+
+    def counting(self, count: Callable[[str, str, Usage], None]) -> Caller:
+        """A copy whose generated images are counted."""
+        return replace(self, count=count)
 
     def cost(self, request: GenerationRequest) -> Cost | None:
         """What a request costs the key; None if the key has no daily limit.
@@ -49,7 +63,7 @@ class Caller:
         limit = None if self.key is None else self.key.limits.pixel_steps_per_day
         if self.key is None or limit is None:
             return None
-        amount = request.width * request.height * request.unet_calls * len(request.seeds)
+        amount = request.pixel_steps
         if amount > limit:
             raise ApiError(400, f"this is {amount:,} pixel-steps, and the key has {limit:,} a day", code="beyond_quota")
         return Cost(self.key.id, amount, limit)
@@ -68,11 +82,12 @@ class Caller:
             KeyReusedError: the idempotency key was used for another request.
             UnavailableError: the database does not answer.
         """
-        cost = self.cost(request)
+        cost, used = self.cost(request), Usage(pixel_steps=request.pixel_steps, images=len(request.seeds))
+        counted = None if self.count is None else partial(self.count, self.owner, self.key_id)
         if cost is None or self.usage is None:
-            return Charge()
+            return Charge(used=used, count=counted)
         charging = asyncio.create_task(
-            asyncio.to_thread(self.usage.charge, cost.key, cost.amount, cost.limit, repeatable)
+            in_database_thread(self.usage.charge, cost.key, cost.amount, cost.limit, repeatable)
         )
         try:
             record = await asyncio.shield(charging)
@@ -84,7 +99,7 @@ class Caller:
             raise UnavailableError("quotas cannot be checked at the moment; try again") from None
         if record is None:
             raise quota_refusal(quota_error(cost, time.time()))
-        return Charge(self.usage, record)
+        return Charge(self.usage, record, used, counted)
 
 
 class Charge:
@@ -93,17 +108,29 @@ class Charge:
     As a context manager it refunds them if the block fails or is cancelled, as by the service's time limit. It does not
     if the content policy refuses a generated image or the client disconnects, because images were generated or may have
     been.
+
+    Args:
+        used: pixel-steps and images of the request, which ``count`` counts as the caller's usage when they are final.
     """
 
-    def __init__(self, usage: UsageLedger | None = None, record: ChargeRecord | None = None) -> None:
+    def __init__(
+        self,
+        usage: UsageLedger | None = None,
+        record: ChargeRecord | None = None,
+        used: Usage | None = None,
+        count: Callable[[Usage], None] | None = None,
+    ) -> None:
         self._usage, self._record = usage, record
+        self._used, self._count = used, count
 
     def keep(self) -> None:
         """Make the charge final: the images are on their way to the client."""
         self._record = None
+        self._count_once(self._used)
 
     async def refund(self) -> None:
         """Take the charge back; a second call does nothing. A refund that the database delays goes on by itself."""
+        self._used = None
         usage, record, self._record = self._usage, self._record, None
         if usage is not None and record is not None:
             await asyncio.wait({_run_in_background(_refund(usage, record))}, timeout=_REFUND_WAIT_S)
@@ -112,6 +139,13 @@ class Charge:
         """Take the charge back if ``error``, which has ended the request, is none of the client's."""
         if not isinstance(error, ContentError | ClientDisconnectedError):
             await self.refund()
+        elif self._used is not None:
+            self._count_once(replace(self._used, images=0))
+
+    def _count_once(self, used: Usage | None) -> None:
+        if used is not None and self._count is not None:
+            self._count(used)
+        self._used = None
 
     async def __aenter__(self) -> Charge:
         return self
@@ -133,7 +167,7 @@ def quota_refusal(error: QuotaError) -> ApiError:
 async def _refund(usage: UsageLedger, record: ChargeRecord) -> None:
     for pause_s in (*_REFUND_PAUSES_S, None):
         try:
-            await asyncio.to_thread(usage.refund, record)
+            await in_database_thread(usage.refund, record)
             return
         except SQLAlchemyError as error:
             if pause_s is None:

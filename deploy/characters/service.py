@@ -14,8 +14,9 @@ from components.content import ContentCheck
 from components.data.schema import Box
 from components.pictures import thumbnail, to_png
 from deploy.characters.references import ReferenceReader
+from deploy.characters.uploads import UploadReader
 from deploy.interfaces.protocols import Namer
-from deploy.interfaces.requests import StatedRegion, UploadedSubject
+from deploy.interfaces.requests import StatedRegion, UploadedPicture, UploadedSubject
 
 
 class CharacterService:
@@ -29,7 +30,8 @@ class CharacterService:
         self, config: Config, content: ContentCheck | None = None, namer: Callable[[], Namer] | None = None
     ) -> None:
         self._reader = ReferenceReader(config, content, namer)
-        self._store = CharacterStore(config.serving.store, config.serving.database)
+        self._uploads = UploadReader(config.serving, content)
+        self._store = CharacterStore(config.serving.store, config.serving.database, config.serving.database_limits)
         self._candidates = CandidateStore(self._store.engine, self._store.objects)
         self._store.sweep()
         self._candidates.expire()
@@ -167,6 +169,28 @@ class CharacterService:
             return UploadedSubject(tuple(to_png(c.picture) for c in cut_outs), tuple(c.face for c in cut_outs))
 
         return await asyncio.to_thread(cut_out)
+
+    async def read_picture(self, picture: bytes, field: str) -> UploadedPicture:
+        """An uploaded image, which is not stored.
+
+        Raises:
+            DataError: it cannot be read; the message begins with ``field``.
+            ContentError: the content policy refuses it.
+        """
+
+        def read() -> UploadedPicture:
+            upright = self._uploads(picture, field).picture
+            return UploadedPicture(to_png(upright), *upright.size)
+
+        return await asyncio.to_thread(read)
+
+    async def read_redraw_mask(self, mask: bytes, size: tuple[int, int], field: str) -> bytes:
+        """The mask of an image of ``size`` as a PNG, white where the uploaded one is transparent.
+
+        Raises:
+            StatedRegionError: it cannot be read, is of another size, or nothing in it is transparent.
+        """
+        return await asyncio.to_thread(lambda: to_png(self._uploads.redraw_mask(mask, size, field).convert("1")))
 
     async def save_candidates(self, prompt: str, pictures: list[bytes], owner: str = "") -> Candidates:
         """Store images generated from ``prompt`` for an hour; the client makes one of them a character."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from components.config import ServingConfig
 from components.content import ContentCheck, ContentError, input_check
@@ -53,6 +53,23 @@ class UploadReader:
             reason = str(error).removeprefix("mask: ")
             remedy = "send a still PNG of the upright picture's size, white where the subject is, or null"
             raise StatedRegionError(f"{field}: {reason}; {remedy}") from None
+
+    def redraw_mask(self, data: bytes, size: tuple[int, int], field: str) -> Image.Image:
+        """The mask (L, 255 where it is transparent) of an image of ``size`` that is redrawn in part.
+
+        Raises:
+            StatedRegionError: it cannot be read, is of another size, or nothing in it is transparent.
+        """
+        remedy = "send a PNG of the picture's size, transparent where it is to be redrawn"
+        try:
+            alpha = decode_with_alpha(data, self._max_pixels, FORMATS).mask
+        except DataError as error:
+            raise StatedRegionError(f"{field}: {error}; {remedy}") from None
+        if alpha is None:
+            raise StatedRegionError(f"{field}: nothing is transparent; {remedy}")
+        if alpha.size != size:
+            raise StatedRegionError(f"{field}: not of the picture's size, {size[0]}x{size[1]}; {remedy}")
+        return ImageChops.invert(alpha)
 
     def _decode(self, data: bytes, field: str) -> Decoded:
         try:

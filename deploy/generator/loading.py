@@ -12,6 +12,7 @@ from components.config import Config, SamplingConfig
 from components.content import output_check
 from components.engine.budget import measure_budget
 from components.engine.request import Request, Size
+from components.engine.step_times import measure_step_times
 from components.engine.warmup import warm_up
 from components.model.naming import WordNamer
 from components.model.subjects import Subject
@@ -19,6 +20,7 @@ from components.provenance.image_files import ModelName
 from components.provenance.manifests import picture_writer
 from deploy.generator.rollout import VersionAliases
 from deploy.generator.service import GenerationService, GeneratorLimits, Pipeline
+from deploy.generator.size_limits import SizeLimits
 from deploy.interfaces.protocols import SubjectSource
 from deploy.status.metrics import GeneratorMetrics
 
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 _CHALLENGER = "challenger"
 #: Steps of a warm-up request: the first step and a following one run different code.
 _WARM_UP_STEPS = 2
+#: A step may always take as many times as long as one of the configured size.
+_OWN_SIZE = 4
 
 
 class Version(Protocol):
@@ -52,7 +56,8 @@ class PipelineSource(Protocol):
 class VersionLoader:
     """Loads versions of one model.
 
-    Without a configured pixel budget, that of the first version is measured and used for all.
+    Without a configured pixel budget, that of the first version is measured and used for all; so are the durations of
+    steps.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class VersionLoader:
         self._characters, self._metrics = characters, metrics
         self._namer = cache(partial(WordNamer.from_config, config.model, config.naming))
         self._pixels = config.serving.pixel_budget
+        self._sizes: SizeLimits | None = None
         self._content = output_check(config.serving.content)
 
     def __call__(self, version: str, beside: GenerationService | None = None) -> GenerationService:
@@ -83,12 +89,15 @@ class VersionLoader:
             log.warning("the warm-up ended early, after serving.warm_up_s: %g seconds", serving.warm_up_s)
         if self._pixels is None:
             self._pixels = measure_pixel_budget(pipeline, self._config.sampling, deadline)
+        if self._sizes is None:
+            self._sizes = measure_size_limits(pipeline, self._config, deadline)
         limits = GeneratorLimits(
             self._pixels,
             serving.max_queued_pictures,
             serving.max_queued_per_owner,
             serving.request_timeout_s,
             serving.token_cache_s,
+            self._sizes,
         )
         service = GenerationService(
             pipeline,
@@ -124,6 +133,15 @@ def measure_pixel_budget(pipeline: Pipeline, sampling: SamplingConfig, deadline:
     """
     request = _sample_request(pipeline, sampling, (sampling.width, sampling.height))
     return measure_budget(pipeline, request, deadline=deadline)
+
+
+def measure_size_limits(pipeline: Pipeline, config: Config, deadline: float | None = None) -> SizeLimits:
+    """The limits of size and steps of this machine; the configured size is always allowed."""
+    sampling, serving = config.sampling, config.serving
+    request = _sample_request(pipeline, sampling, (sampling.width, sampling.height))
+    times = measure_step_times(pipeline, request, serving.max_side, deadline)
+    own = _OWN_SIZE * times.seconds(sampling.width * sampling.height)
+    return SizeLimits(times, max(serving.max_step_s, own), serving.jobs.timeout_s)
 
 
 def warm_up_requests(pipeline: Pipeline, config: Config) -> list[Request]:

@@ -7,10 +7,11 @@ does not depend on what else is in the batch.
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from PIL import Image
@@ -24,11 +25,13 @@ from components.engine.request import ClosedError, ExpiredError, FullError, Phas
 from components.engine.stats import Stats
 from components.errors import ConfigError
 from components.jobs.job import Preview
+from components.model.generation_request import PromptOptions
 from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
 from components.provenance.image_files import GenerationParameters, PictureWriter
 from deploy.generator.running_request import RequestProgress, RunningRequest
+from deploy.generator.size_limits import NO_LIMITS, SizeLimits
 from deploy.generator.subject_resolver import Encoder, ResolvedSubjects, SubjectResolver
 from deploy.interfaces.errors import (
     BusyError,
@@ -39,7 +42,7 @@ from deploy.interfaces.errors import (
     UnsupportedRequestError,
 )
 from deploy.interfaces.protocols import Namer, SubjectSource
-from deploy.interfaces.requests import GenerationRequest
+from deploy.interfaces.requests import GenerationRequest, RequestedRedraw
 from deploy.interfaces.results import GeneratedImage, GenerationEvent, GenerationResult
 from deploy.status.metrics import GeneratorMetrics
 
@@ -56,6 +59,7 @@ class GeneratorLimits:
         queued, owned: images that may wait in the engine, of all owners and of one; None is unlimited.
         timeout_s: for requests without a time limit of their own; None is unlimited.
         cache_s: seconds for which a character's tokens are cached in memory.
+        sizes: what can be done in time.
     """
 
     pixels: int = PIXEL_BUDGET
@@ -63,6 +67,7 @@ class GeneratorLimits:
     owned: int | None = None
     timeout_s: float | None = None
     cache_s: float = 0
+    sizes: SizeLimits = NO_LIMITS
 
 
 class Pipeline(engine.Pipeline, Encoder, Protocol):
@@ -100,7 +105,10 @@ class GenerationService:
         self.pipeline, self._limits = pipeline, limits
         self._write = write or PictureWriter()
         self._metrics, self._content = metrics or GeneratorMetrics(), content
-        self._engine = Engine(pipeline, limits.pixels, max_queued=limits.queued, max_owned=limits.owned)
+        times = limits.sizes.times
+        self._engine = Engine(
+            pipeline, limits.pixels, max_queued=limits.queued, max_owned=limits.owned, step_times=times
+        )
         run_beside, count = self._engine.beside, self._metrics.count_tokens
         self._subjects = SubjectResolver(pipeline, characters, run_beside, namer, count, limits.cache_s)
 
@@ -159,10 +167,13 @@ class GenerationService:
         timeout = self._limits.timeout_s if request.timeout_s is None else request.timeout_s
         deadline = None if timeout is None else started + timeout
         futures: list[ImageFuture] = []
+        self._limits.sizes.check((request.width, request.height), request.steps, len(request.seeds), timeout)
         try:
             subjects = await self._subjects.resolve(request)
+            redraw = {} if request.redraw is None else await asyncio.to_thread(_decode_redraw, request, request.redraw)
             resolved = time.monotonic()
-            futures = self._engine.submit_all(self._engine_requests(request, subjects, deadline, previews))
+            requests = self._engine_requests(request, subjects, deadline, previews)
+            futures = self._engine.submit_all([replace(each, **redraw) for each in requests] if redraw else requests)
             images = asyncio.gather(*(self._finished_image(request, subjects, future) for future in futures))
             # Retrieve the exception even if the block ends before it is awaited, so that asyncio does not log it.
             images.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -176,6 +187,8 @@ class GenerationService:
             raise ReplicaDiedError("the generator made no progress with it", error.alone) from None
         except ClosedError:
             raise UnavailableError("a part of the service is being restarted; try again") from None
+        except ConfigError as error:  # an option that this model does not have
+            raise UnsupportedRequestError(str(error), str(error).partition(":")[0]) from None
         except ExpiredError:
             raise TimeLimitError("the images were not done in time; try again later", self._retry_after_s) from None
         finally:
@@ -217,6 +230,7 @@ class GenerationService:
                 subjects=subjects,
                 mask_scope=request.mask_scope,
                 scheduler=self._scheduler(request.scheduler),
+                options=PromptOptions(**request.prompt_options),  # type: ignore[typeddict-item]
                 owner=request.owner,
                 deadline=deadline,
                 preview_every=max(1, request.unet_calls // (previews + 1)) if previews else 0,
@@ -230,3 +244,17 @@ class GenerationService:
             return None if name is None else new_scheduler(name, self.pipeline.scheduler)
         except ConfigError as error:
             raise UnsupportedRequestError(str(error), "scheduler") from None
+
+
+def _decode_redraw(request: GenerationRequest, redraw: RequestedRedraw) -> dict[str, Any]:
+    """The fields of engine requests: the image to redraw and its mask, in the request's size."""
+    size = request.width, request.height
+    with Image.open(io.BytesIO(redraw.picture), formats=["PNG"]) as opened:
+        picture = opened.convert("RGB")
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    mask = None
+    if redraw.mask is not None:
+        with Image.open(io.BytesIO(redraw.mask), formats=["PNG"]) as opened:
+            mask = opened.convert("L").resize(size, Image.Resampling.NEAREST)
+    return {"image": picture, "mask_image": mask, "strength": redraw.strength}

@@ -17,7 +17,7 @@ from components.characters.character import SubjectTokens
 from components.cut_outs import CutOut
 from components.errors import WordError
 from components.model.naming import Naming
-from components.model.words import find_word
+from components.model.prompt_weights import holds_word
 from deploy.generator.token_cache import TokenCache
 from deploy.interfaces.errors import UnsupportedRequestError
 from deploy.interfaces.protocols import Namer, SubjectSource
@@ -94,7 +94,7 @@ class SubjectResolver:
         return ResolvedSubjects(prompt, tuple(words), tuple(tokens))
 
     async def _character_tokens(self, prompt: str, subject: RequestedSubject) -> SubjectTokens:
-        if not find_word(prompt, subject.word):
+        if not holds_word(prompt, subject.word):
             raise WordError("the prompt must contain the character's target word as a whole word")
         if (cached := self._cache.get(subject)) is not None:
             self._count("cached")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from components.access.limits import QuotaError
+from components.access.store import KeyNotFoundError
 from components.characters.candidates import CandidateNotFoundError
 from components.characters.character import PictureCountError, PictureNotFoundError
 from components.content import ContentError
+from components.database import UNAVAILABLE
 from components.errors import DataError, KeyReusedError, NotFoundError, RealCustomError, WordError
 from components.history.generation import GenerationNotFoundError
 from components.jobs.job import JobNotFoundError, QueueBusyError, QueueFullError
@@ -100,6 +102,7 @@ _DETAILS: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     NothingToExportError: (409, None, "nothing_to_export"),
     StoryLimitError: (409, None, "limit_reached"),
     PictureCountError: (409, "pictures", "picture_count"),
+    KeyNotFoundError: (404, None, "key_not_found"),
     NotFoundError: (404, None, "character_not_found"),
     KeyReusedError: (409, "Idempotency-Key", "idempotency_key_reused"),
     QuotaError: (429, None, "insufficient_quota"),
@@ -121,4 +124,6 @@ def describe_error(error: Exception) -> ErrorDetails:
     for kind, (status, param, code) in _DETAILS.items():
         if isinstance(error, kind):
             return ErrorDetails(status, str(error), param, code)
+    if isinstance(error, UNAVAILABLE):
+        return ErrorDetails(503, "the database does not answer; try again", None, "unavailable")
     return ErrorDetails(500, "internal error")

@@ -12,7 +12,7 @@ from components.characters.character import Character, CharacterCutOuts, Subject
 from components.data.schema import Box
 from components.jobs.job import Job, JobUpdate, NewJob
 from components.model.naming import Naming
-from deploy.interfaces.requests import GenerationRequest, StatedRegion, UploadedSubject
+from deploy.interfaces.requests import GenerationRequest, StatedRegion, UploadedPicture, UploadedSubject
 from deploy.interfaces.results import GenerationEvent, GenerationResult
 
 
@@ -44,6 +44,14 @@ class Characters(Protocol):
         self, pictures: list[bytes], field: str, regions: Sequence[StatedRegion] = ()
     ) -> UploadedSubject:
         """Cut the subject out of images without storing them; DataError for an image that cannot be read."""
+        ...
+
+    async def read_picture(self, picture: bytes, field: str) -> UploadedPicture:
+        """An uploaded image, which is not stored; DataError if it cannot be read."""
+        ...
+
+    async def read_redraw_mask(self, mask: bytes, size: tuple[int, int], field: str) -> bytes:
+        """The mask of an image of ``size`` as a PNG, white where the uploaded one is transparent; StatedRegionError."""
         ...
 
     async def update(

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import operator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter
 
 from components.model.schedulers import unet_calls
 from components.provenance.image_files import Output
+
+#: The content of a file; base64 in payloads of stored jobs.
+Binary = Annotated[
+    bytes,
+    BeforeValidator(lambda value: base64.b64decode(value) if isinstance(value, str) else value),
+    PlainSerializer(lambda value: base64.b64encode(value).decode("ascii"), when_used="json"),
+]
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,39 @@ class UploadedSubject:
 
     cut_outs: tuple[bytes, ...]
     faces: tuple[tuple[float, float, float, float] | None, ...]
+
+
+@dataclass(frozen=True)
+class UploadedPicture:
+    """An image that came with the request: an upright RGB PNG, and its size in pixels."""
+
+    png: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class StoredTake:
+    """A take of a story, which is read when the request is executed."""
+
+    story: str
+    take: str
+
+
+@dataclass(frozen=True)
+class RequestedRedraw:
+    """An image to redraw.
+
+    Args:
+        strength: share of the steps that are made, above 0, at most 1.
+        mask: a PNG of its size, white where it is redrawn; None redraws all of it.
+        picture: the image as PNG; empty until a ``take`` is read.
+    """
+
+    strength: float
+    mask: Binary | None = None
+    picture: Binary = b""
+    take: StoredTake | None = None
 
 
 @dataclass(frozen=True)
@@ -81,11 +123,25 @@ class GenerationRequest:
     output: Output = field(default_factory=Output)
     #: Notes for the response about parameters that have no effect.
     notes: tuple[str, ...] = ()
+    #: See `components.model.generation_request.PromptOptions`. Stored only where it is set.
+    prompt_options: Annotated[dict[str, Any], Field(exclude_if=operator.not_)] = field(default_factory=dict)
+    #: An image to redraw; None generates one from noise.
+    redraw: RequestedRedraw | None = None
+
+    @property
+    def made_steps(self) -> int:
+        """The steps of one image that are made: an image is redrawn in a share of them."""
+        return self.steps if self.redraw is None else int(self.steps * self.redraw.strength)
 
     @property
     def unet_calls(self) -> int:
         """U-Net calls of one image."""
-        return unet_calls(self.scheduler, self.steps)
+        return unet_calls(self.scheduler, self.made_steps)
+
+    @property
+    def pixel_steps(self) -> int:
+        """Width x height x calls of the U-Net of all images."""
+        return self.width * self.height * self.unet_calls * len(self.seeds)
 
     def without_revisions(self) -> GenerationRequest:
         """A copy that can be stored: when it is executed, its characters may have changed."""

@@ -9,19 +9,23 @@ import asyncio
 import logging
 from functools import partial
 
+import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from components.access.audit import AuditLog
 from components.config import Config
-from components.database import open_database
+from components.database import connect_database, open_database
 from components.jobs.job import Job, JobUpdate, NewJob, State
 from components.jobs.queue import JobQueue
 from components.jobs.result_files import ResultFiles
 from components.jobs.store import JobStore
 from components.jobs.webhook_queue import WebhookQueue
 from components.jobs.webhook_settings import WebhookSettingsStore
-from components.object_store import below
-from deploy.background import poll, repeat
+from components.object_store import below, open_object_store
+from components.stories.take_files import TakeFiles
+from deploy.background import in_database_thread, poll, repeat
 from deploy.interfaces.protocols import Generator
+from deploy.jobs.leases import LeaseKeeper
 from deploy.jobs.webhook_sender import WebhookSender
 from deploy.jobs.worker import JobWorker
 from deploy.status.metrics import job_families
@@ -41,18 +45,24 @@ class JobService:
 
     def __init__(self, config: Config, generator: Generator) -> None:
         limits = self._limits = config.serving.jobs
-        engine = open_database(config.serving.store, config.serving.database)
-        results = ResultFiles(below(config.serving.store, "jobs"))
+        serving = config.serving
+        engine = open_database(serving.store, serving.database, serving.database_limits)
+        results = ResultFiles(below(serving.store, "jobs"))
         self._store = JobStore(engine, results, limits.max_queued, max_owned=limits.max_queued_per_owner)
-        queue = JobQueue(
-            engine,
-            results,
-            limits.lease_s,
-            limits.max_attempts,
-            max_crashes=limits.max_crashes,
-            give_up_s=limits.give_up_s,
-        )
-        self._worker = JobWorker(queue, generator, limits)
+
+        def queue(engine: sa.Engine) -> JobQueue:
+            crashes, give_up_s = limits.max_crashes, limits.give_up_s
+            return JobQueue(
+                engine, results, limits.lease_s, limits.max_attempts, max_crashes=crashes, give_up_s=give_up_s
+            )
+
+        together = limits.concurrency
+        pool = {"pool_size": together, "max_overflow": 0}
+        leases = connect_database(serving.store, serving.database, serving.database_limits, **pool)
+        self._leases = LeaseKeeper(queue(leases), limits.lease_s, together)
+        takes = TakeFiles(open_object_store(serving.store))
+        self._worker = JobWorker(queue(engine), generator, limits, takes.picture, self._leases)
+        self._audit, self._audit_days = AuditLog(engine), serving.access.audit_days
         webhooks = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
         self._webhooks = WebhookSender(webhooks, WebhookSettingsStore(engine), limits)
         self._submitted = asyncio.Event()
@@ -74,7 +84,7 @@ class JobService:
     async def report(self, replica: str) -> ReplicaReport:
         """This replica's report: the backlog, or a problem if the database does not answer."""
         try:
-            queue_status = await asyncio.to_thread(self._store.queue_status)
+            queue_status = await in_database_thread(self._store.queue_status)
         except SQLAlchemyError as error:
             log.error("jobs: the database does not answer: %s", type(error).__name__)
             return ReplicaReport("jobs", replica, problem="the database does not answer")
@@ -88,35 +98,37 @@ class JobService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._webhooks.close()
+        self._leases.close()
 
     async def submit(self, new: NewJob) -> tuple[Job, bool]:
         if new.webhook is not None:
-            await asyncio.to_thread(self._webhooks.check, new.webhook, new.owner)
-        accepted = await asyncio.to_thread(self._store.submit, new)
+            await in_database_thread(self._webhooks.check, new.webhook, new.owner)
+        accepted = await in_database_thread(self._store.submit, new)
         self._submitted.set()
         return accepted
 
     async def find_existing(self, new: NewJob) -> Job | None:
-        return await asyncio.to_thread(self._store.known, new)
+        return await in_database_thread(self._store.known, new)
 
     async def get(self, identifier: str, owner: str = "") -> Job:
-        return await asyncio.to_thread(self._store.get, identifier, owner)
+        return await in_database_thread(self._store.get, identifier, owner)
 
     async def page(self, limit: int, after: str | None, owner: str = "") -> list[Job]:
-        return await asyncio.to_thread(self._store.page, limit, after, owner)
+        return await in_database_thread(self._store.page, limit, after, owner)
 
     async def result(self, identifier: str, owner: str = "") -> bytes | None:
-        return await asyncio.to_thread(self._store.result, identifier, owner)
+        return await in_database_thread(self._store.result, identifier, owner)
 
     async def cancel(self, identifier: str, owner: str = "") -> Job | None:
-        return await asyncio.to_thread(self._store.cancel, identifier, owner)
+        return await in_database_thread(self._store.cancel, identifier, owner)
 
     async def watch(self, identifier: str, revision: int, wait_s: float, owner: str = "") -> JobUpdate | None:
         look = partial(self._store.update_since, identifier, revision, owner)
         return await poll(look, wait_s, self._limits.tick_s)
 
     async def _sweep(self) -> bool:
-        await asyncio.to_thread(self._store.sweep, self._limits.keep_s)
+        await in_database_thread(self._store.sweep, self._limits.keep_s)
+        await in_database_thread(self._audit.expire, self._audit_days)
         return False
 
     async def _wait_for_work(self) -> None:

@@ -21,6 +21,8 @@ from components.errors import ConfigError
 from components.jobs.signing import decode_secret, read_secrets, signed_headers
 from components.jobs.webhook_queue import Message, WebhookQueue
 from components.jobs.webhook_settings import WebhookRefusedError, WebhookSettings, WebhookSettingsStore, origin_allowed
+from components.logs import amend
+from deploy.background import in_database_thread
 from deploy.interfaces.responses import JobResponse
 from deploy.interfaces.webhook_event import WebhookEvent
 from deploy.jobs.public_address import AddressError, resolve
@@ -64,7 +66,7 @@ class WebhookSender:
             return False
         counts = Counter(self._sending.values())
         busy = [origin for origin, count in counts.items() if count >= _PER_ORIGIN]
-        message = await asyncio.to_thread(self._queue.claim, busy)
+        message = await in_database_thread(self._queue.claim, busy)
         if message is None:
             return False
         task = asyncio.create_task(self._deliver(message))
@@ -93,16 +95,17 @@ class WebhookSender:
             log.error("webhooks: %s", type(error).__name__)
 
     async def _deliver(self, message: Message) -> None:
+        amend(job=message.job.id, owner=message.job.owner)
         error = await self._send(message)
         if error is None:
-            await asyncio.to_thread(self._queue.delivered, message)
+            await in_database_thread(self._queue.delivered, message)
         else:
             log.warning("job %s: webhook, attempt %d: %s", message.job.id, message.attempt, error)
-            await asyncio.to_thread(self._queue.failed, message, error)
+            await in_database_thread(self._queue.failed, message, error)
 
     async def _send(self, message: Message) -> str | None:
         """Send a webhook and return the error, if any. Only the status of the response is read."""
-        settings = await asyncio.to_thread(self._settings.get, message.job.owner)
+        settings = await in_database_thread(self._settings.get, message.job.owner)
         if not self._allowed(message.url, settings):
             return "this host is not allowed any more"
         now = int(time.time())

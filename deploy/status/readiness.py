@@ -7,15 +7,21 @@ from collections.abc import Iterable, Sequence
 from components.engine.stats import Stats
 from deploy.status.replica_status import ReplicaReport
 
+#: How many times as long as expected a step may take on a busy machine, beside the limit.
+_PATIENCE = 10
+
 
 class UnhealthyError(Exception):
     """This replica has to be replaced."""
 
 
 def check_progress(engines: Iterable[Stats], limit_s: float) -> None:
-    """Raise UnhealthyError if an engine has work but has made no progress for more than ``limit_s`` seconds."""
-    silent_s = max((stats.silent_s for stats in engines), default=0.0)
-    if silent_s > limit_s:
+    """Raise UnhealthyError if an engine has work but has made no progress for more than ``limit_s`` seconds.
+
+    A step that is expected to be slow gets more time: it does not hang.
+    """
+    silent_s = max((s.silent_s for s in engines if s.silent_s > limit_s + _PATIENCE * s.expected_s), default=0.0)
+    if silent_s:
         raise UnhealthyError(f"an engine has work but made no progress for {silent_s:.0f} s (serving.stuck_s)")
 
 

@@ -33,7 +33,7 @@ from components.stories.store import Deleted, StoryStore
 from components.stories.stored_responses import find_response, store_response
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.takes import PendingTake, TakeStore
-from deploy.background import poll, repeat
+from deploy.background import in_database_thread, poll, repeat
 
 log = logging.getLogger(__name__)
 _WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures, "png": write_long_picture}
@@ -46,14 +46,14 @@ class StoryService:
 
     def __init__(self, config: Config) -> None:
         place = config.serving.store
-        self._engine = open_database(place, config.serving.database)
+        self._engine = open_database(place, config.serving.database, config.serving.database_limits)
         limits, self._jobs = config.serving.stories, config.serving.jobs
         self._stories = StoryStore(self._engine, limits)
         results = ResultFiles(below(place, "jobs"))
         blobs = open_object_store(place)
         self._takes = TakeStore(self._engine, blobs, results, limits)
         self._history = HistoryStore(self._engine, blobs, self._stories, limits)
-        self._characters = CharacterStore(place, config.serving.database)
+        self._characters = CharacterStore(place, config.serving.database, config.serving.database_limits)
         self._importer = StoryImporter(
             self._engine,
             self._takes.files,
@@ -68,7 +68,7 @@ class StoryService:
     def start(self) -> None:
         """Start the background tasks in the running event loop."""
         works = ((self._takes.collect, self._jobs.tick_s), (self._sweep, _SWEEP_S))
-        loops = [repeat("stories", partial(asyncio.to_thread, work), partial(asyncio.sleep, s)) for work, s in works]
+        loops = [repeat("stories", partial(in_database_thread, work), partial(asyncio.sleep, s)) for work, s in works]
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def check(self) -> None:

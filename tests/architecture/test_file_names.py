@@ -27,6 +27,7 @@ ALLOWED = {
     # The HTTP API and its client
     "responses": "JSON of responses",
     # A command, and the component that it calls
+    "admin": "the admin API: its client, and the commands that use it",
     "batch": "tables of prompts",
     "character": "characters",
     "database": "the database of the service",

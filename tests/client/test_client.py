@@ -250,6 +250,18 @@ def test_commands_end_in_one_line(url: str, tmp_path: Path, monkeypatch: pytest.
     assert "--set" in run("generate", "--prompt", "x", "--set", "seed=1", "--url", url, code=2).stderr
 
 
+def test_usage_is_told(client: Client, url: str) -> None:
+    client.generate("a robot", n=2, size="64x64", steps=2)
+    job = client.jobs.submit("a robot", size="64x64", steps=3)
+    client.jobs.wait(job.id, look_every_s=0.05)
+    used = client.usage(days=1)
+    (today,) = used.days
+    assert today.requests >= 4 and today.images >= 3 and today.pixel_steps >= 7 * 64 * 64
+    assert used.storage["takes"] == 0
+    shown = run("usage", "--url", url).stdout
+    assert today.date in shown and "0 takes" in shown
+
+
 def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(service, "Client", lambda *arguments: seen.append(arguments))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+import boto3
 import pytest
 
 from components.config.section import Place
@@ -45,6 +46,20 @@ def test_what_is_written_is_read_listed_dated_and_gone(place: Place) -> None:
     objects.clear("nothing")
     assert sorted(objects.names()) == ["ab/1", "b"]
     assert open_object_store(place).read("b") == b"three", "another process finds it"
+
+
+def test_objects_of_another_process_are_seen_at_once(s3_bucket: str) -> None:
+    """A listing that was read before them hides neither the objects nor their age."""
+    objects = open_object_store(f"{s3_bucket}/store")
+    objects.write("a/1", b"mine")
+    assert objects.names("a") == ["a/1"] and objects.age_s("a/1") < 60
+    client, bucket = boto3.client("s3"), s3_bucket.removeprefix("s3://")
+    client.put_object(Bucket=bucket, Key="store/a/2", Body=b"theirs")
+    assert objects.age_s("a/2") < 60 and objects.read("a/2") == b"theirs"
+    client.delete_object(Bucket=bucket, Key="store/a/1")
+    with pytest.raises(FileNotFoundError):
+        objects.age_s("a/1")
+    assert objects.names("a") == ["a/2"]
 
 
 def test_places_below_places(tmp_path: Path) -> None:

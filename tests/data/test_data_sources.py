@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from components.config import DataConfig, WorldConfig
+from components.data.rejects import PassedOver
 from components.data.sources import Source, read_source
 from components.data.sources import read as read_module
 from components.errors import DataError
@@ -235,7 +238,7 @@ def test_folder_reads_metadata_as_hugging_face_has_it(tmp_path: Path, form: str,
         ("x/1.png", "x/masks/1.png", "a cat"),
         ("y.png", None, "a dog"),
     ]
-    assert "1 pictures have no row in the metadata" in caplog.text
+    assert "passed over 1 pictures without a row or a caption: unlisted.png" in caplog.text
 
 
 def test_metadata_may_not_leave_the_source(tmp_path: Path) -> None:
@@ -375,7 +378,7 @@ def test_damaged_containers_are_named(tmp_path: Path, form: str) -> None:
     for name in ("x.parquet", "data-0.arrow", "x.tar"):
         (tmp_path / name).write_bytes(b"nonsense" * 200)
     (tmp_path / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-0.arrow"}]}))
-    with pytest.raises(DataError, match=r"data\.source: (x\.parquet|data-0\.arrow|x\.tar) cannot be read as"):
+    with pytest.raises(DataError, match=r"data\.source: .*: (x\.parquet|data-0\.arrow|x\.tar) cannot be read as"):
         read_source(DataConfig(format=form, source=tmp_path))  # type: ignore[arg-type]
 
 
@@ -393,6 +396,113 @@ def test_state_that_names_no_files_below_is_refused(tmp_path: Path, state: str) 
     (tmp_path / "state.json").write_text(state)
     with pytest.raises(DataError, match=r"state\.json|leaves the source"):
         read_source(DataConfig(format="datasets", source=tmp_path))
+
+
+# -- bad rows
+
+
+FORMATS = ("jsonl", "csv", "folder", "metadata", "parquet", "datasets", "webdataset")
+#: Caption of the bad row.
+BAD_CAPTIONS = {"null": None, "empty": "", "other bytes": b"the robot\x92s room"}
+
+
+def write_rows(form: str, folder: Path, captions: list[str | bytes | None]) -> DataConfig:
+    """A source of ``form`` with a picture for each caption."""
+    names = [f"p{index}.png" for index in range(len(captions))]
+    encoded = [caption.encode() if isinstance(caption, str) else caption for caption in captions]
+    if form in ("parquet", "datasets"):
+        text = pa.array(encoded, pa.binary()).view(pa.string())
+        return write_table(form, folder, pa.table({"image": names, "caption": text}))
+    if form == "webdataset":
+        members = {name: b"picture" for name in names}
+        texts = {f"p{index}.txt": text for index, text in enumerate(encoded) if text is not None}
+        tar(folder / "x.tar", dict(sorted((members | texts).items())))
+    elif form == "folder":
+        for name, text in zip(names, encoded, strict=True):
+            touch(folder / name)
+            if text is not None:
+                (folder / name).with_suffix(".txt").write_bytes(text)
+    elif form == "csv":
+        lines = [
+            b"image,caption",
+            *(f"{name},".encode() + (text or b"") for name, text in zip(names, encoded, strict=True)),
+        ]
+        (folder / "pairs.csv").write_bytes(b"\n".join(lines))
+    else:
+        quoted = [b"null" if text is None else b'"' + text + b'"' for text in encoded]
+        key = "file_name" if form == "metadata" else "image"
+        lines = [f'{{"{key}": "{n}", "caption": '.encode() + t + b"}" for n, t in zip(names, quoted, strict=True)]
+        (folder / ("metadata.jsonl" if form == "metadata" else "pairs.jsonl")).write_bytes(b"\n".join(lines))
+    return DataConfig(format="folder" if form == "metadata" else form, source=folder)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("bad", BAD_CAPTIONS)
+def test_a_bad_row_of_any_format_is_rejected_with_its_reason(tmp_path: Path, form: str, bad: str) -> None:
+    captions = ["a cat"] * 6
+    captions[2] = BAD_CAPTIONS[bad]  # type: ignore[call-overload]
+    source = read_source(write_rows(form, tmp_path, captions))
+    assert len(source.rows) == 5 and len(source.rejects) == 1
+    (reject,) = source.rejects
+    said = "UTF-8|txt cannot be read" if bad == "other bytes" else "caption"
+    assert reject.stage == "source" and re.search(said, reject.reason), reject
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_share_of_bad_rows_stops_with_reasons(tmp_path: Path, form: str) -> None:
+    data = write_rows(form, tmp_path, ["a cat", "", "a dog", ""])
+    with pytest.raises(DataError, match=r"2 of 4 rows are rejected \(data\.max_rejected is 0\.2\): .*caption"):
+        read_source(data)
+    assert len(read_source(data.model_copy(update={"max_rejected": 0.5})).rows) == 2
+
+
+@pytest.mark.parametrize("form", ["parquet", "datasets", "webdataset"])
+def test_a_damaged_container_among_others_is_one_reject(tmp_path: Path, form: str) -> None:
+    data = write_rows(form, tmp_path, ["a cat"] * 8)
+    name = {"parquet": "z.parquet", "datasets": "z.arrow", "webdataset": "z.tar"}[form]
+    (tmp_path / name).write_bytes(b"nonsense" * 200)
+    if form == "datasets":
+        state = json.loads((tmp_path / "state.json").read_text())
+        state["_data_files"].append({"filename": name})
+        (tmp_path / "state.json").write_text(json.dumps(state))
+    source = read_source(data)
+    assert len(source.rows) == 8 and [reject.id for reject in source.rejects] == [name]
+
+
+def test_a_damaged_row_group_rejects_its_rows(tmp_path: Path) -> None:
+    table = pa.table({"image": [f"{i}.png" for i in range(10)], "caption": [f"a cat {i}" * 20 for i in range(10)]})
+    file = tmp_path / "x.parquet"
+    pq.write_table(table, file, row_group_size=1, compression="gzip", use_dictionary=False)
+    raw = bytearray(file.read_bytes())
+    chunk = pq.read_metadata(file).row_group(3).column(1)
+    start = chunk.data_page_offset
+    raw[start : start + chunk.total_compressed_size] = bytes(chunk.total_compressed_size)
+    file.write_bytes(raw)
+    source = read_source(DataConfig(format="parquet", source=tmp_path))
+    assert len(source.rows) == 9 and [reject.id for reject in source.rejects] == ["x.parquet row 3"]
+
+
+def test_what_is_passed_over_is_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = write_rows("folder", tmp_path, ["a cat"] * 5)
+    for name in (".DS_Store", ".ipynb_checkpoints/p0-checkpoint.png", "Thumbs.db", "notes.md", "__MACOSX/p0.png"):
+        touch(tmp_path / name)
+    source = read_source(data)
+    assert len(source.rows) == 5
+    hidden = source.passed_over["hidden and system files"]
+    assert (hidden.count, set(hidden.names)) == (
+        4,
+        {".DS_Store", ".ipynb_checkpoints/p0-checkpoint.png", "Thumbs.db", "__MACOSX/p0.png"},
+    )
+    assert source.passed_over["files of other kinds"] == PassedOver(1, ("notes.md",))
+    assert "passed over 4 hidden and system files" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["b.jfif", "b.JPE", "b.gif", "b.heic", "b", "b.photo"])
+def test_what_may_be_a_picture_is_read_whatever_its_ending(tmp_path: Path, name: str) -> None:
+    data = write_rows("folder", tmp_path, ["a cat"])
+    Image.new("RGB", (8, 8)).save(tmp_path / name, format="JPEG")
+    (tmp_path / "b.txt").write_text("a dog")
+    assert {row["subject"]["image"] for row in read_source(data).rows} == {"p0.png", name}
 
 
 # -- WebDataset
@@ -463,7 +573,7 @@ def test_hostile_members_are_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["/etc/cat.png", "../cat.png", "x/../../cat.png"])
 def test_members_whose_names_leave_the_archive_are_refused(tmp_path: Path, name: str) -> None:
     tar(tmp_path / "x.tar", {name: b"picture"})
-    with pytest.raises(DataError, match=r"x\.tar .*leaves it"):
+    with pytest.raises(DataError, match=r"x\.tar: .*leaves the archive"):
         read_source(DataConfig(format="webdataset", source=tmp_path))
 
 

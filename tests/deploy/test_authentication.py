@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 import yaml
+from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
@@ -130,7 +131,8 @@ def test_every_route_asks_for_a_key(service: Service) -> None:
 def test_every_route_says_what_it_needs(service: Service) -> None:
     """What nobody has thought of needs the scope ``admin``; no route is there by oversight."""
     asked = {(method, path) for method, path in routes(service) if path not in authentication.PUBLIC_PATHS}
-    assert {each for each in asked if authentication.required_scope(*each) is Scope.ADMIN} == set()
+    needs_admin = {each for each in asked if authentication.required_scope(*each) is Scope.ADMIN}
+    assert needs_admin == {each for each in asked if each[1].startswith("/v1/admin/")} != set()
     assert authentication.required_scope("GET", "/v1/anything") is Scope.ADMIN
     assert authentication.required_scope("GET", "/v1/charactersX") is Scope.ADMIN
     assert authentication.required_scope("DELETE", "/v1/models") is Scope.ADMIN
@@ -271,6 +273,68 @@ def test_requests_a_minute_are_counted_key_by_key(service: Service) -> None:
     assert error(refused)["type"] == "rate_limit_error"
     assert 18 <= int(refused.headers["retry-after"]) <= 20, "three a minute is one in twenty seconds"
     assert service.client.get("/v1/models", headers=calm).status_code == 200
+
+
+def limits_told(answer: httpx.Response) -> dict[str, int]:
+    begin = "x-ratelimit-"
+    return {name.removeprefix(begin): int(value) for name, value in answer.headers.items() if name.startswith(begin)}
+
+
+def test_answers_tell_what_is_left(service: Service) -> None:
+    headers = service.key(requests_per_minute=3, pixel_steps_per_day=5 * SMALL)
+    told = limits_told(draw(service.client, headers, n=2))
+    assert 0 < told.pop("reset-pixel-steps") <= DAY and told.pop("reset-requests") == 20
+    assert told == {
+        "limit-requests": 3,
+        "remaining-requests": 2,
+        "limit-pixel-steps": 5 * SMALL,
+        "remaining-pixel-steps": 3 * SMALL,
+    }
+    assert limits_told(submit(service.client, headers))["remaining-pixel-steps"] == 2 * SMALL
+    wrong = draw(service.client, headers, size="64x65")
+    assert wrong.status_code == 400 and limits_told(wrong)["remaining-requests"] == 0
+    refused = draw(service.client, headers)
+    assert refused.status_code == 429 and limits_told(refused)["remaining-requests"] == 0
+    only_images = service.key(Scope.IMAGES, requests_per_minute=3)
+    forbidden = service.client.get("/v1/jobs", headers=only_images)
+    assert forbidden.status_code == 403 and limits_told(forbidden).keys() == {
+        "limit-requests",
+        "remaining-requests",
+        "reset-requests",
+    }
+    assert limits_told(service.client.get("/v1/models", headers=service.key())) == {}
+    assert limits_told(service.client.get("/v1/models")) == {}
+
+
+def test_a_database_that_does_not_answer_hides_what_is_left(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = service.key(pixel_steps_per_day=5 * SMALL)
+
+    def hang(*_: object) -> int:
+        raise OperationalError("", {}, Exception())
+
+    monkeypatch.setattr(UsageLedger, "spent_by", hang)
+    answer = service.client.get("/v1/models", headers=headers)
+    assert answer.status_code == 200 and limits_told(answer) == {}
+
+
+def test_owners_see_their_usage(service: Service) -> None:
+    ada, also_ada, bob = (
+        service.key(),
+        service.key(Scope.METRICS, pixel_steps_per_day=9 * SMALL),
+        service.key(owner="b"),
+    )
+    assert draw(service.client, ada, n=2, steps=3).status_code == 200
+    assert draw(service.client, ada, stream=True).status_code == 200
+    service.generator.failing = UnavailableError("busy")
+    assert draw(service.client, ada).status_code == 503
+    usage = service.client.get("/v1/usage", headers=also_ada).json()
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    assert usage["data"] == [{"date": today, "requests": 4, "pixel_steps": 7 * SMALL, "images": 3}]
+    assert usage["storage"]["characters"] == usage["storage"]["bytes"] == 0
+    (of_bob,) = service.client.get("/v1/usage", headers=bob).json()["data"]
+    assert of_bob == {"date": today, "requests": 1, "pixel_steps": 0, "images": 0}
+    refused = service.client.get("/v1/usage?days=0", headers=bob)
+    assert refused.status_code == 400 and error(refused)["param"] == "days"
 
 
 def test_what_is_drawn_is_charged_and_what_is_refused_is_not(service: Service) -> None:

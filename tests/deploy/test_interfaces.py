@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,6 +71,12 @@ def request(revision: int | None) -> GenerationRequest:
     return GenerationRequest(
         "a robot", "", 64, 96, 4, 3.5, (1, 2), subjects, 0.3, "ada", 60.0, "ddim", output, ("a note",)
     )
+
+
+def test_a_job_stores_how_its_prompt_is_read() -> None:
+    asked = replace(request(revision=None), prompt_options={"prompt_weighting": True, "target_size": [64, 96]})
+    payload = JobPayload(asked, True, 2, "m")
+    assert JobPayload.from_json(json.loads(json.dumps(payload.to_json()))) == payload
 
 
 def test_jobs_keep_the_format_of_earlier_releases() -> None:

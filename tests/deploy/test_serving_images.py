@@ -223,6 +223,31 @@ def test_the_authors_scheduler_is_refused_where_the_adapter_does_not_name_it(
     assert generate(client, scheduler="realcustom").status_code == 200
 
 
+# --- how prompts are read
+
+
+def test_options_of_prompts_reach_the_pipeline(client: TestClient, pipeline: FakePipeline) -> None:
+    options = {"prompt_weighting": True, "clip_skip": 1, "guidance_rescale": 0.5, "target_size": [96, 64]}
+    assert generate(client, "a (cat:1.2)", **options).status_code == 200
+    assert generate(client).status_code == 200
+    form = {name: json.dumps(value) for name, value in options.items()}
+    edited = edit(client, "a robot", target_word="robot", **form)
+    assert edited.status_code == 200, edited.text
+    first, plain, third = pipeline.requests
+    for request in (first, third):
+        assert (request.prompt_weighting, request.clip_skip, request.guidance_rescale) == (True, 1, 0.5)
+        assert tuple(request.target_size) == (96, 64)
+    assert (plain.prompt_weighting, plain.clip_skip, plain.target_size) == (False, None, None)
+    for bad in ({"guidance_rescale": 2}, {"target_size": [1]}, {"clip_skip": -1}):
+        refused = generate(client, **bad)
+        assert refused.status_code == 400 and error(refused)["param"].startswith(next(iter(bad)))
+
+
+def test_an_option_that_the_model_lacks_is_refused_by_name(client: TestClient, pipeline: FakePipeline) -> None:
+    refused = generate(client, clip_skip=30)
+    assert refused.status_code == 400 and error(refused)["param"] == "clip_skip"
+
+
 # --- mentions
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from components.config import Config
-from components.errors import ArtifactError, RegistryError, WordError
+from components.errors import ArtifactError, ConfigError, RegistryError, WordError
 from components.model.generation_request import GenerationRequest
 from components.model.naming import Naming
 
@@ -62,7 +62,10 @@ class FakePipeline:
         self.compiled = False
         #: The scheduler of each request.
         self.schedulers: list[Any] = []
+        self.requests: list[GenerationRequest] = []
         self.scheduler = DDIMScheduler()
+        #: The strength of each redrawing.
+        self.strengths: list[float] = []
 
     @property
     def token_identity(self) -> str:
@@ -83,6 +86,9 @@ class FakePipeline:
 
     def begin(self, request: GenerationRequest) -> FakeState:
         self.schedulers.append(request.scheduler)
+        self.requests.append(request)
+        if (request.clip_skip or 0) > 11:
+            raise ConfigError("clip_skip: this model's text encoders can skip 0 to 11 layers")
         (prompt,), height, width, steps = request.prompts, request.height, request.width, request.num_inference_steps
         own: list[Any] = list(request.subjects or ())  # type: ignore[arg-type]
         if any(subject.word not in prompt.split()[:READ_WORDS] for subject in own):
@@ -94,6 +100,11 @@ class FakePipeline:
             middle = np.array_split(np.arange(width // 4, width - width // 4), len(own))
             for subject, columns in zip(own, middle, strict=True):
                 image[height // 4 : -height // 4, columns] = (subject.tokens * subject.gain[:, None]).mean(0).numpy()
+        if isinstance(request.image, Image.Image):
+            self.strengths.append(request.strength)
+            assert request.image.size == (width, height)
+            inside = np.array(request.mask_image or Image.new("L", (width, height), 255)) > 127
+            image = np.where(inside[..., None], image, np.array(request.image))
         masks = [[Image.new("L", (width, height), 255)] * len(own)] if own else None
         output = SimpleNamespace(images=[Image.fromarray(image)], masks=masks)
         seconds = 3.0 if "sluggish" in prompt else 0.5 if "slow" in prompt else 0.0

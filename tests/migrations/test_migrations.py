@@ -219,4 +219,4 @@ def test_the_commands_migrate_and_show_the_revision(tmp_path: Path) -> None:
     assert "database r0001, this release" in call("downgrade", "r0001")
     assert "database r0001, this release" in call("current")
     refused = call("downgrade", "r0077")
-    assert refused.startswith("2 error: revision: ") and "choose from r0001, r0002" in refused
+    assert refused.startswith("2 error: revision: ") and "choose from r0001, r0002, r0003, r0004, r0005" in refused

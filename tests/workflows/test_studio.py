@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from components.client import Client
 from components.config import Config, load_config
 from components.errors import ConfigError
+from components.world.identities import sample_identity
+from components.world.scenes import draw_reference
 from deploy.api import studio as page
 from tests.fakes.service_process import QUICK, running
 from workflows import serve, studio
@@ -25,7 +28,14 @@ def test_an_example_is_drawn_once(tmp_path: Path) -> None:
         assert not any(panel.dirty or panel.error for panel in story.panels)
         assert "@Bolt and @Miso" in story.panels[2].prompt
         assert make_example(client, config).id == story.id
-        assert sorted(character.name for character in client.characters.list()) == ["Bolt", "Miso"]
+        cast = {character.name: character for character in client.characters.list()}
+        assert sorted(cast) == ["Bolt", "Miso"]
+        # The seed's identities: descriptions name the colours that the pictures have.
+        rng = random.Random(config.seed + 2)
+        for kind, name in (("robot", "Bolt"), ("cat", "Miso")):
+            identity = sample_identity(rng, "held_out", kind)
+            draw_reference(identity, 2 * config.vision.view_size, rng)
+            assert identity.primary in cast[name].description and kind in cast[name].description
 
 
 @pytest.mark.parametrize("browser", [True, False])

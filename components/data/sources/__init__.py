@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from components.data.sources.read import Source, read_source
+from components.data.sources.read import Source, check_share, read_source
 
-__all__ = ["Source", "read_source"]
+__all__ = ["Source", "check_share", "read_source"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -69,11 +69,12 @@ def records(
     rows: list[dict[str, Any]],
     present: dict[str, Sequence[bool]],
     cell: Callable[[str, int], Cell],
+    wrong: Mapping[int, str],
 ) -> Iterator[Record]:
     """Rows ``first``, ``first`` + 1 … of ``file``.
 
     ``rows`` are the columns of `Layout.read`; ``present`` says for each picture column with bytes which rows have
-    them, and ``cell`` gives the place of its value in one of ``rows``.
+    them, and ``cell`` gives the place of its value in one of ``rows``. ``wrong`` are the faults of `rows_of`.
     """
     for index, values in enumerate(rows):
         number = first + index
@@ -87,7 +88,28 @@ def records(
             else:
                 value = values.get(picture.column)
                 values[picture.column] = value.get("path") if isinstance(value, dict) else value
-        yield Record(f"{file} row {number}", values, posixpath.dirname(file))
+        yield Record(f"{file} row {number}", values, posixpath.dirname(file), wrong.get(index, ""))
+
+
+def rows_of(table: pa.Table) -> tuple[list[dict[str, Any]], dict[int, str]]:
+    """The rows of ``table``, and what is wrong with those that hold bytes that are no text, by position."""
+    try:
+        return table.to_pylist(), {}
+    except UnicodeDecodeError:  # Arrow does not check the bytes of a text column
+        pass
+    rows, wrong = [], {}
+    for index in range(table.num_rows):
+        try:
+            rows.append(table.slice(index, 1).to_pylist()[0])
+        except UnicodeDecodeError:
+            rows.append(dict.fromkeys(table.column_names))
+            wrong[index] = "cannot be read as UTF-8 text"
+    return rows, wrong
+
+
+def said_of(error: DataError) -> str:
+    """The message of an error of the whole source, as the fault of one of its files."""
+    return str(error).removeprefix("data.source: ")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pyarrow as pa
 from components.data.address import Cell
 from components.data.cells import descend
 from components.data.source_files import SourceFiles
-from components.data.sources.columnar import Layout, lay_out, readable, records
+from components.data.sources.columnar import Layout, lay_out, readable, records, rows_of, said_of
 from components.data.sources.record import Columns, Record, only_folder, read_text
 from components.errors import DataError
 
@@ -19,13 +19,25 @@ def read_datasets(store: SourceFiles, file: str | None, columns: Columns) -> Ite
     """The rows of one split; the schemas of all its files are checked first."""
     only_folder(store, file)
     files = _data_files(store)
-    layouts = {}
+    layouts, faults = {}, dict[str, str]()
     for name in files:
-        with readable(name, "an Arrow stream"), store.open_arrow(name) as stream:
-            layouts[name] = lay_out(name, pa.ipc.read_schema(stream), columns)
+        store.path(name)  # raises for a name that leaves the source
+        try:
+            with readable(name, "an Arrow stream"), store.open_arrow(name) as stream:
+                schema = pa.ipc.read_schema(stream)
+        except DataError as error:
+            faults[name] = said_of(error)
+        else:
+            layouts[name] = lay_out(name, schema, columns)
     for name in files:
-        with readable(name, "an Arrow stream"), store.open_arrow(name) as stream:
-            yield from _records(name, stream, layouts[name])
+        if name in faults:
+            yield Record(name, None, fault=faults[name])
+            continue
+        try:
+            with readable(name, "an Arrow stream"), store.open_arrow(name) as stream:
+                yield from _records(name, stream, layouts[name])
+        except DataError as error:  # the rest of the file
+            yield Record(f"{name} (its rest)", None, fault=said_of(error))
 
 
 def _data_files(store: SourceFiles) -> list[str]:
@@ -53,7 +65,7 @@ def _records(name: str, stream: pa.NativeFile, layout: Layout) -> Iterator[Recor
             batch = pa.ipc.read_record_batch(pa.ipc.read_message(stream), schema)
         except EOFError:  # the stream's end
             return
-        rows = pa.table({column: descend(batch, column) for column in layout.read}).to_pylist()
+        rows, wrong = rows_of(pa.table({column: descend(batch, column) for column in layout.read}))
         for values in rows:
             values |= {picture.column: values[picture.path] for picture in layout.pictures if picture.path}
         leaves = (picture.data for picture in layout.pictures if picture.data)
@@ -62,5 +74,5 @@ def _records(name: str, stream: pa.NativeFile, layout: Layout) -> Iterator[Recor
         def cell(column: str, index: int, start: int = start) -> Cell:
             return Cell(column, index, batch=start)
 
-        yield from records(name, layout, first, rows, present, cell)
+        yield from records(name, layout, first, rows, present, cell, wrong)
         first += batch.num_rows

@@ -7,7 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from components.data.source_files import SourceFiles
-from components.data.sources.record import Columns, Record, is_picture, only_folder, read_text
+from components.data.sources.record import (
+    Columns,
+    Record,
+    is_picture,
+    only_folder,
+    other_files,
+    read_text,
+    visible_files,
+)
 from components.errors import DataError
 
 CLASSES = "prompts_and_classes.txt"
@@ -18,9 +26,13 @@ def read_dreambench(store: SourceFiles, file: str | None, columns: Columns) -> I
     """Rows of all photographs: the subject's class is the word, its other photographs are the references."""
     only_folder(store, file)
     classes = read_classes(read_text(store, CLASSES))
-    for subject, photographs in list_photographs(store).items():
+    listed = list_photographs(store)
+    yield from other_files(store, file, {CLASSES, *(name for names in listed.values() for name in names)})
+    for subject, photographs in listed.items():
         if subject not in classes:
-            raise DataError(f"data.source: {CLASSES} names no class for {subject!r}; add a line to it")
+            fault = f"{CLASSES} names no class for {subject!r}; add a line to it"
+            yield from (Record(photograph, None, fault=fault) for photograph in photographs)
+            continue
         for photograph in photographs:
             yield Record(
                 photograph,
@@ -37,7 +49,7 @@ def read_dreambench(store: SourceFiles, file: str | None, columns: Columns) -> I
 def list_photographs(store: SourceFiles) -> dict[str, list[str]]:
     """Subject -> its photographs, both in order."""
     subjects: dict[str, list[str]] = defaultdict(list)
-    for name in store.files():
+    for name in visible_files(store):
         subject, _, photograph = name.partition("/")
         if "/" not in photograph and is_picture(photograph):
             subjects[subject].append(name)

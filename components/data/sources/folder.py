@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
-import logging
 import posixpath
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from components.data.source_files import SourceFiles
-from components.data.sources.record import Columns, Record, is_picture, only_folder, read_text, require_columns
+from components.data.sources.record import (
+    Columns,
+    Record,
+    fault_of_text,
+    is_picture,
+    is_system_file,
+    only_folder,
+    pass_over,
+    read_lines,
+    require_columns,
+)
 from components.data.sources.text_tables import csv_columns, csv_records, jsonl_records
+from components.errors import DataError
 
-logger = logging.getLogger(__name__)
 #: Metadata files of a folder, with a column ``file_name``.
 METADATA = ("metadata.jsonl", "metadata.csv")
 #: ``cat.mask.png`` is the mask of ``cat.jpg``.
 MASK = ".mask.png"
 _THREADS = 16
+#: Endings of files that are not opened to see whether they are pictures.
+_NO_PICTURES = (
+    ".txt",
+    ".json",
+    ".jsonl",
+    ".csv",
+    ".tsv",
+    ".md",
+    ".yaml",
+    ".yml",
+    ".py",
+    ".npy",
+    ".npz",
+    ".parquet",
+    ".zip",
+)
+#: First bytes of JPEG, PNG, GIF, BMP, TIFF and WebP (RIFF), and the box types of HEIC and AVIF.
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+_BOXES = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif", b"ftypheif")
 
 
 def read_folder(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
@@ -26,18 +54,22 @@ def read_folder(store: SourceFiles, file: str | None, columns: Columns) -> Itera
     Without metadata files every picture is a row, and pictures without a caption are errors.
     """
     only_folder(store, file)
-    files = store.files()
+    everything = store.files()
+    files = [name for name in everything if not is_system_file(name)]
     metadata = [name for name in files if posixpath.basename(name) in METADATA]
     listed = [record for name in metadata for record in _metadata(store, name, columns)]
     yield from listed
     named = {path for record in listed for path in _paths(record, columns)}
-    rest = [name for name in files if is_picture(name) and not name.lower().endswith(MASK) and name not in named]
+    pictures = [name for name in files if name not in named and _may_be_picture(store, name)]
+    rest = [name for name in pictures if not name.lower().endswith(MASK)]
     yield from _captioned(store, set(files), rest, columns, skip=bool(listed))
+    read = {*metadata, *named, *pictures, *(_beside(name, ".txt") for name in rest)}
+    yield from (pass_over(name) for name in everything if name not in read)
 
 
 def _metadata(store: SourceFiles, file: str, columns: Columns) -> Iterator[Record]:
     """The records of a metadata file; ``file_name`` is their image."""
-    text, folder = read_text(store, file), posixpath.dirname(file)
+    text, folder = read_lines(store, file), posixpath.dirname(file)
     if file.endswith(".csv"):
         names = csv_columns(text)
         require_columns(file, columns, {*names, "image"} if "file_name" in names else names)
@@ -67,18 +99,41 @@ def _captioned(
     """``pictures`` with their text files; those without are skipped, or left to fail validation."""
     texts = [text for name in pictures if (text := _beside(name, ".txt")) in there]
     with ThreadPoolExecutor(_THREADS) as threads:
-        captions = dict(zip(texts, threads.map(lambda text: read_text(store, text).strip(), texts), strict=True))
-    if skip and len(texts) < len(pictures):
-        missing = len(pictures) - len(texts)
-        logger.warning("data.source: %d pictures have no row in the metadata and no .txt: left out", missing)
+        captions = dict(zip(texts, threads.map(lambda text: _caption(store, text), texts), strict=True))
     for name in pictures:
         text, mask = _beside(name, ".txt"), _beside(name, MASK)
         values: dict[str, Any] = {columns["image"]: name, columns["mask"]: mask if mask in there else None}
+        fault = ""
         if text in captions:
-            values[columns["caption"]] = captions[text]
+            values[columns["caption"]], fault = captions[text]
         elif skip:
+            yield Record(name, None, passed_over="pictures without a row or a caption")
             continue
-        yield Record(name, values)
+        yield Record(name, values, fault=fault)
+
+
+def _caption(store: SourceFiles, file: str) -> tuple[str, str]:
+    """A caption, and why it cannot be read if it cannot."""
+    try:
+        text = store.read(file).decode("utf-8-sig", "surrogateescape").strip()
+    except DataError as error:
+        return "", f"the caption: {error}"
+    fault = fault_of_text(text)
+    return text, fault and f"the caption {fault}"
+
+
+def _may_be_picture(store: SourceFiles, name: str) -> bool:
+    """By its ending; a file with an unknown one by its first bytes."""
+    if is_picture(name):
+        return True
+    if posixpath.splitext(name)[1].lower() in _NO_PICTURES:
+        return False
+    try:
+        with store.open(name) as stream:
+            start = stream.read(16)
+    except (DataError, OSError):
+        return False
+    return start.startswith(_SIGNATURES) or start[4:12] in _BOXES
 
 
 def _beside(name: str, ending: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import posixpath
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from components.config import DataConfig
 from components.data.address import parse
+from components.data.rejects import PassedOver, Reject
 from components.data.schema import SourceRow, SubjectCaption
 from components.data.source_files import SourceFiles
 from components.data.sources.datasets import read_datasets
@@ -44,6 +46,9 @@ _READERS: dict[str, Reader] = {
 }
 #: Maximum number of errors in a message.
 _MAX_SHOWN = 3
+#: Maximum number of files that are named of those that were passed over for one reason.
+_MAX_NAMED = 20
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,25 +57,47 @@ class Source:
 
     store: SourceFiles
     rows: list[SourceRow]
+    #: Rows that are no `SubjectCaption`, of the stage ``source``.
+    rejects: list[Reject] = field(default_factory=list)
+    #: By reason.
+    passed_over: dict[str, PassedOver] = field(default_factory=dict)
 
 
 def read_source(data: DataConfig) -> Source:
     """Read the rows of ``data.source``, at most ``data.limit``; no picture is opened.
 
+    A row that is not a `SubjectCaption`, cannot be read or points outside the source is rejected.
+
     Raises:
-        DataError: the source is missing or empty, or any of its rows is not a `SubjectCaption` or points outside it.
+        DataError: the source is missing, empty or lacks a column; or more than ``data.max_rejected`` of its rows are
+            rejected.
     """
     columns = match_columns(data.columns)
     store, file = _locate(data)
     checked = _Checked(store, columns)
-    for record in islice(_READERS[data.format](store, file, columns), data.limit):
+    everything = _READERS[data.format](store, file, columns)
+    for record in islice(filter(checked.counts, everything), data.limit):
         checked.add(record)
-    if checked.faults:
-        more = f" (and {checked.faulty - _MAX_SHOWN} more)" if checked.faulty > _MAX_SHOWN else ""
-        raise DataError(f"data.source: {data.source}: {'; '.join(checked.faults)}{more}")
-    if not checked.rows:
+    if not checked.rows and not checked.rejects:
         raise DataError(f"data.source: {data.source} holds no rows in format {data.format!r}")
-    return Source(store, checked.rows)
+    check_share(data, checked.rejects, len(checked.rows) + len(checked.rejects))
+    for reason, files in checked.passed_over.items():
+        logger.warning("data.source: passed over %d %s: %s", files.count, reason, ", ".join(files.names))
+    return Source(store, checked.rows, checked.rejects, checked.passed_over)
+
+
+def check_share(data: DataConfig, rejects: Sequence[Reject], rows: int) -> None:
+    """Check that not too many of ``rows`` are rejected.
+
+    Raises:
+        DataError: all are, or more than ``data.max_rejected``.
+    """
+    if not rejects or (len(rejects) < rows and len(rejects) <= data.max_rejected * rows):
+        return
+    shown = "; ".join(f"{reject.id}: {reject.reason}" for reject in rejects[:_MAX_SHOWN])
+    more = f" (and {len(rejects) - _MAX_SHOWN} more)" if len(rejects) > _MAX_SHOWN else ""
+    limit = f" (data.max_rejected is {data.max_rejected:g})" if len(rejects) < rows else ""
+    raise DataError(f"data.source: {data.source}: {len(rejects)} of {rows} rows are rejected{limit}: {shown}{more}")
 
 
 def _locate(data: DataConfig) -> tuple[SourceFiles, str | None]:
@@ -95,22 +122,28 @@ def _locate(data: DataConfig) -> tuple[SourceFiles, str | None]:
 
 @dataclass
 class _Checked:
-    """Valid rows, and errors of the invalid ones."""
+    """Valid rows, rejects of the invalid ones, and files that are no rows."""
 
     store: SourceFiles
     columns: Columns
     rows: list[SourceRow] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    faulty: int = 0
+    rejects: list[Reject] = field(default_factory=list)
+    passed_over: dict[str, PassedOver] = field(default_factory=dict)
     _seen: Counter[str] = field(default_factory=Counter)
+
+    def counts(self, record: Record) -> bool:
+        """Whether ``record`` is a row; a file that was passed over is noted."""
+        if record.passed_over:
+            seen = self.passed_over.get(record.passed_over, PassedOver(0, ()))
+            names = (*seen.names, record.where) if seen.count < _MAX_NAMED else seen.names
+            self.passed_over[record.passed_over] = PassedOver(seen.count + 1, names)
+        return not record.passed_over
 
     def add(self, record: Record) -> None:
         try:
             self.rows.append(self._row(record))
         except (ValueError, DataError) as error:
-            self.faulty += 1
-            if len(self.faults) < _MAX_SHOWN:
-                self.faults.append(f"{record.where}: {_said(error, self.columns)}")
+            self.rejects.append(Reject(record.where, record.where, "source", _said(error, self.columns)))
 
     def _row(self, record: Record) -> SourceRow:
         values = self._fields(record)

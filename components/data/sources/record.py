@@ -12,6 +12,25 @@ from components.data.source_files import SourceFiles
 from components.errors import DataError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+#: Other endings of pictures; what cannot be decoded is rejected by content, and counted.
+OTHER_PICTURES = (
+    ".jfif",
+    ".jpe",
+    ".jif",
+    ".jfi",
+    ".pjpeg",
+    ".dib",
+    ".gif",
+    ".apng",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jp2",
+    ".jxl",
+    ".tga",
+)
+#: Files that systems and programs leave in folders, beside those whose names begin with a dot.
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"})
 FIELDS = tuple(SubjectCaption.model_fields)
 REQUIRED = tuple(name for name, field in SubjectCaption.model_fields.items() if field.is_required())
 
@@ -36,6 +55,8 @@ class Record:
     folder: str = ""
     #: Why the row is unreadable, if it is.
     fault: str = ""
+    #: Why this is no row but a file that was passed over, if it is.
+    passed_over: str = ""
 
 
 #: Field -> column of the source.
@@ -86,6 +107,23 @@ def read_text(store: SourceFiles, file: str) -> str:
         raise DataError(f"data.source: {store.url}/{file}: {error}") from None
 
 
+def read_lines(store: SourceFiles, file: str) -> str:
+    """The text of ``file``; bytes that are no UTF-8 are kept apart, so that `fault_of_text` finds their lines.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return store.read(file).decode("utf-8-sig", "surrogateescape")
+    except DataError as error:
+        raise DataError(f"data.source: {store.url}/{file}: {error}") from None
+
+
+def fault_of_text(text: str) -> str:
+    """Why a part of `read_lines` cannot be used; empty if it can."""
+    return "cannot be read as UTF-8 text" if any("\ud800" <= letter <= "\udfff" for letter in text) else ""
+
+
 def only_folder(store: SourceFiles, file: str | None) -> None:
     """Reject a single file where the format requires a folder."""
     if file is not None:
@@ -93,7 +131,29 @@ def only_folder(store: SourceFiles, file: str | None) -> None:
 
 
 def is_picture(name: str) -> bool:
-    return posixpath.splitext(name)[1].lower() in PICTURES
+    return posixpath.splitext(name)[1].lower() in (*PICTURES, *OTHER_PICTURES)
+
+
+def is_system_file(name: str) -> bool:
+    """Whether ``name``, or a folder that it lies in, is hidden or a file of the system's own."""
+    return any(part.startswith(".") or part.lower() in _SYSTEM_FILES for part in name.split("/"))
+
+
+def pass_over(name: str) -> Record:
+    """The record of a file that is not read."""
+    kind = "hidden and system files" if is_system_file(name) else "files of other kinds"
+    return Record(name, None, passed_over=kind)
+
+
+def visible_files(store: SourceFiles) -> list[str]:
+    """All files of ``store`` but those of `is_system_file`."""
+    return [name for name in store.files() if not is_system_file(name)]
+
+
+def other_files(store: SourceFiles, file: str | None, read: Collection[str]) -> Iterator[Record]:
+    """The files of a folder that are not ``read``, as passed over."""
+    if file is None:
+        yield from (pass_over(name) for name in store.files() if name not in read)
 
 
 def container_files(store: SourceFiles, file: str | None, endings: tuple[str, ...]) -> list[str]:
@@ -102,7 +162,7 @@ def container_files(store: SourceFiles, file: str | None, endings: tuple[str, ..
     Raises:
         DataError: there is none, or its name contains the separator of addresses.
     """
-    files = [file] if file is not None else [name for name in store.files() if name.lower().endswith(endings)]
+    files = [file] if file is not None else [name for name in visible_files(store) if name.lower().endswith(endings)]
     if not files:
         raise DataError(f"data.source: {store.url} holds no {' or '.join(endings)} file")
     if wrong := next((name for name in files if "!" in name), None):

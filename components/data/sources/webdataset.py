@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from components.data.address import Span, member
 from components.data.source_files import SourceFiles
-from components.data.sources.record import Columns, ContainedPicture, Record, container_files, is_picture
+from components.data.sources.record import Columns, ContainedPicture, Record, container_files, is_picture, other_files
 from components.errors import DataError
 
 #: A sample's key and extension, split as the library webdataset does; names with a leading dot are ignored.
@@ -36,15 +36,22 @@ def read_webdataset(store: SourceFiles, file: str | None, columns: Columns) -> I
     ``image`` is the one picture, ``caption`` the ``txt``, ``mask`` the ``mask.png``, and ``word`` the ``cls`` if it is
     no number. Paths in the JSON are names of members.
     """
-    for name in container_files(store, file, (".tar",)):
+    files = container_files(store, file, (".tar",))
+    yield from other_files(store, file, files)
+    for name in files:
+        members: list[_Member] = []
+        fault = ""
         try:
             with store.open(name) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-                members = list(_members(name, archive, {"txt", "json", "cls", *columns.values()}))
+                for one in _members(name, archive, {"txt", "json", "cls", *columns.values()}):
+                    members.append(one)
         except (OSError, tarfile.TarError, DataError) as error:
-            raise DataError(f"data.source: {name} cannot be read as an uncompressed tar: {error}") from None
+            fault = f"{name} cannot be read as an uncompressed tar: {error}"
         held = {one.value.name: one.value for one in members if isinstance(one.value, ContainedPicture)}
         for key, sample in groupby(members, key=lambda one: one.key):
             yield _record(name, key, list(sample), held, columns)
+        if fault:  # what stands before the damage is read
+            yield Record(f"{name} (its rest)" if members else name, None, fault=fault)
 
 
 def _members(file: str, archive: tarfile.TarFile, texts: set[str]) -> Iterator[_Member]:
@@ -54,7 +61,8 @@ def _members(file: str, archive: tarfile.TarFile, texts: set[str]) -> Iterator[_
         if not info.isreg() or info.issparse() or named is None:
             continue
         if info.name.startswith("/") or ".." in info.name.split("/"):
-            raise DataError(f"the name of its member {info.name!r} leaves it")
+            yield _Member(info.name, "", None, f"the name of the member {info.name!r} leaves the archive")
+            continue
         key, ending = named["key"], named["ending"].lower()
         if is_picture(info.name):
             span = Span(info.name, info.offset_data, info.size)

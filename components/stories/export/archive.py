@@ -89,6 +89,11 @@ class ArchivedTakeCharacter(ArchivedStrengths):
     target_word: str = Field(max_length=64)
 
 
+class ArchivedRedraw(_Part):
+    take: str = Field(max_length=48)
+    strength: float = Field(gt=0, le=1)
+
+
 class ArchivedSettings(_Part):
     prompt: str = Field(max_length=8000)
     revised_prompt: str = Field(max_length=8000)
@@ -98,6 +103,7 @@ class ArchivedSettings(_Part):
     steps: int = Field(ge=0, le=100_000)
     guidance_scale: float = Field(ge=0, le=1000)
     scheduler: str | None = Field(None, max_length=64)
+    redraw: ArchivedRedraw | None = None
 
 
 class ArchivedTake(_Part):

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from components.characters.character import MAX_PICTURES
 from components.characters.target_word import stated_word
 from components.config import Config
+from components.logs import amend
 from components.pictures import ThumbnailSize
 from deploy.api.cached_pictures import cached
 from deploy.api.characters.schema import (
@@ -65,6 +66,7 @@ def character_routes(config: Config, model: str, characters: Characters, generat
         created = await characters.create(
             body.name, description, body.target_word, pictures, body.faces, caller.owner, regions
         )
+        amend(resource=created.id)
         return CharacterResponse.of(created)
 
     @router.post("/candidates", status_code=201)
@@ -73,11 +75,12 @@ def character_routes(config: Config, model: str, characters: Characters, generat
     ) -> CandidatesResponse:
         order, repeat = repeatable("candidates", ImageRequest(**body.model_dump()), idempotency_key, caller.owner)
         request = await resolve_request(order, config, model, characters, caller.owner)
-        async with await caller.charge(request, repeat):
+        async with await caller.charge(request, repeat) as charge:
             result = await generator.generate(request)
             images = [generated.image for generated in result.images]
             saved = await characters.save_candidates(body.prompt, images, caller.owner)
             shown = list(zip(map(to_base64, images), request.seeds, strict=True))
+            charge.keep()
             return CandidatesResponse.of(saved, body.prompt, shown)
 
     @router.get("")

@@ -1,4 +1,7 @@
-"""``POST /v1/images/edits``: images with a subject whose reference images come with the request and are not stored."""
+"""``POST /v1/images/edits``: images with a subject whose reference images come with the request and are not stored.
+
+With a mask, or a strength of redrawing, the first image is redrawn (`deploy.api.images.redraw_request`).
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,19 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from components.config import Config
-from components.errors import DataError, WordError
-from components.model.words import find_word
+from components.errors import WordError
+from components.model.prompt_weights import holds_word
 from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
+from deploy.api.images.redraw_request import redraw_request, uploaded_subject
 from deploy.api.images.request_conversion import build_request, check_model
 from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema, stated_regions
 from deploy.api.quotas import CurrentCaller
 from deploy.api.repeated_requests import IdempotencyHeader, repeatable
 from deploy.api.stories.history_recorder import Keep, record_history
-from deploy.interfaces.errors import StatedRegionError
 from deploy.interfaces.protocols import Characters, Generator
-from deploy.interfaces.requests import GenerationRequest, RequestedSubject
+from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.responses import ImageResponse
 from deploy.interfaces.stories import Stories
 
@@ -49,10 +52,16 @@ def edit_routes(
         started = time.perf_counter()
         body, repeat = repeatable("edits", await _read_form(http), idempotency_key, caller.owner)
         source = record_history(generator, stories, keep, body.prompt, model)
+        if body.redraws:
+            request = await redraw_request(body, config, model, characters, caller.owner)
+            async with await caller.charge(request, repeat) as charge:
+                context = RequestContext(body, request, charge, http, started)
+                return await execute(context, "image_edit", model, source)
         request = _check_request(body, config, model, caller.owner)
         try:
             async with await caller.charge(request, repeat) as charge:
-                request = replace(request, subjects=(await _uploaded_subject(body, characters),))
+                regions = stated_regions(body.boxes, body.masks)
+                request = replace(request, subjects=(await uploaded_subject(body, body.image, regions, characters),))
                 context = RequestContext(body, request, charge, http, started)
                 return await execute(context, "image_edit", model, source)
         except WordError:
@@ -68,27 +77,13 @@ def _check_request(body: EditRequest, config: Config, model: str, owner: str) ->
         ApiError: a field exceeds its limit, or the prompt does not contain the word.
     """
     check_model(body, model)
+    if body.characters:
+        remedy = "only an image that is redrawn has characters: send mask or redraw_strength, or use generations"
+        raise ApiError(400, f"characters: {remedy}", "characters", "invalid_order")
     word = body.target_word or ""
-    if word and not find_word(body.prompt, word):
+    if word and not holds_word(body.prompt, word):
         raise ApiError(400, _NO_WORD, "target_word", "target_word_not_in_prompt")
     return build_request(body, config, body.prompt, [], owner)
-
-
-async def _uploaded_subject(body: EditRequest, characters: Characters) -> RequestedSubject:
-    """The subject of the uploaded images.
-
-    Raises:
-        ApiError: an image cannot be read.
-    """
-    try:
-        regions = stated_regions(body.boxes, body.masks)
-        uploaded = await characters.cut_out_uploads(body.image, "image", regions)
-    except StatedRegionError:
-        raise
-    except DataError as error:
-        raise ApiError(400, str(error), "image", "invalid_picture") from None
-    strengths = body.strength, body.face_strength, body.body_strength
-    return RequestedSubject("", body.target_word or "", *strengths, uploaded)
 
 
 async def _read_form(http: Request) -> EditRequest:

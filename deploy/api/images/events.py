@@ -16,10 +16,10 @@ from PIL import Image
 
 from components.errors import RealCustomError
 from components.jobs.job import Preview
+from components.logs import traceback_without_messages
 from components.provenance.image_files import encode
 from deploy.api.error_responses import error_response
 from deploy.api.images.schema import BaseImageRequest, CompletedImageEvent, PartialImageEvent
-from deploy.api.middleware import traceback_without_messages
 from deploy.api.sse import KEEPALIVE_S, with_keepalive
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.responses import revised_prompt, to_base64

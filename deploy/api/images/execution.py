@@ -71,11 +71,14 @@ async def execute(context: RequestContext, kind: str, model: str, generator: Gen
             first = await cancel_on_disconnect(context.http, anext(encoded, KEEPALIVE_COMMENT))
             return EventStreamResponse(encoded, first, context.charge.refund)
         result = await cancel_on_disconnect(context.http, generator.generate(context.request))
-    except ClientDisconnectedError:
+    except ClientDisconnectedError as error:
+        await context.charge.settle(error)
         return Response(status_code=_CLIENT_CLOSED)
     total_s = time.perf_counter() - context.started
     body = context.body
-    return image_response(context.request, result, model, body.return_masks, total_s, body.prompt)
+    response = image_response(context.request, result, model, body.return_masks, total_s, body.prompt)
+    context.charge.keep()
+    return response
 
 
 async def _stream(context: RequestContext, generator: Generator) -> AsyncGenerator[GenerationEvent, None]:

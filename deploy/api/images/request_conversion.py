@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from components.config import Config
 from components.errors import ConfigError, NotFoundError, WordError
+from components.model.prompt_weights import holds_word
 from components.model.schedulers import check_steps
-from components.model.words import find_word
 from components.provenance.image_files import Output
 from deploy.api.error_responses import ApiError
 from deploy.api.images.schema import SEEDS, BaseImageRequest, CharacterChoice, ImageRequest
 from deploy.api.mentions import resolve_mentions
 from deploy.interfaces.protocols import Characters
-from deploy.interfaces.requests import GenerationRequest, RequestedSubject
+from deploy.interfaces.requests import GenerationRequest, RequestedRedraw, RequestedSubject
 
 
 async def resolve_request(
@@ -27,11 +27,24 @@ async def resolve_request(
         WordError: the prompt does not contain a character's word.
     """
     check_model(body, model)
-    prompt, chosen = await resolve_mentions(body.prompt, body.characters, characters, owner)
-    subjects = [await _subject(choice, i, characters, owner) for i, choice in enumerate(chosen)]
-    if not all(find_word(prompt, subject.word) for subject in subjects):
-        raise WordError("the prompt must contain the character's target word as a whole word")
+    prompt, subjects = await resolve_subjects(body.prompt, body.characters, characters, owner)
     return build_request(body, config, prompt, subjects, owner)
+
+
+async def resolve_subjects(
+    prompt: str, chosen: Sequence[CharacterChoice], characters: Characters, owner: str
+) -> tuple[str, list[RequestedSubject]]:
+    """The prompt with words in place of mentions, and the characters that are chosen or mentioned.
+
+    Raises:
+        ApiError: a character does not exist, or there are too many.
+        WordError: the prompt does not contain a character's word.
+    """
+    prompt, chosen = await resolve_mentions(prompt, chosen, characters, owner)
+    subjects = [await _subject(choice, i, characters, owner) for i, choice in enumerate(chosen)]
+    if not all(holds_word(prompt, subject.word) for subject in subjects):
+        raise WordError("the prompt must contain the character's target word as a whole word")
+    return prompt, subjects
 
 
 def check_model(body: BaseImageRequest, model: str) -> None:
@@ -41,7 +54,12 @@ def check_model(body: BaseImageRequest, model: str) -> None:
 
 
 def build_request(
-    body: BaseImageRequest, config: Config, prompt: str, subjects: Sequence[RequestedSubject], owner: str = ""
+    body: BaseImageRequest,
+    config: Config,
+    prompt: str,
+    subjects: Sequence[RequestedSubject],
+    owner: str = "",
+    redraw: RequestedRedraw | None = None,
 ) -> GenerationRequest:
     """The request with its defaults filled in.
 
@@ -73,8 +91,10 @@ def build_request(
         mask_scope=body.mask_scope,
         owner=owner,
         scheduler=sampler,
+        prompt_options=body.prompt_options,
         output=Output(body.output_format, body.output_compression),
         notes=(*body.notes(), *_shared_word_notes(subjects)),
+        redraw=redraw,
     )
 
 

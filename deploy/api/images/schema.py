@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import zip_longest
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from components.data.schema import Box
 from components.model.schedulers import NAMES
-from deploy.api.schema import StrictRequest, decode_boxes, decode_masks
+from deploy.api.schema import StrictRequest, decode_boxes, decode_json, decode_masks
 from deploy.interfaces.requests import StatedRegion
 
 MAX_CHARACTERS = 4
@@ -25,6 +26,32 @@ MAX_REFERENCES = 4
 Boxes = Annotated[list[Box | None], BeforeValidator(decode_boxes), Field(max_length=MAX_REFERENCES)]
 #: The subject of each image as an image of its size, white where the subject is, or null. A mask wins over a box.
 Masks = Annotated[list[bytes | None], BeforeValidator(decode_masks), Field(max_length=MAX_REFERENCES)]
+
+
+def _decoded(value: object) -> object:
+    """A form's value: its JSON."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("give two numbers in brackets, as [1024, 768]") from None
+
+
+#: Two lengths in pixels.
+Sides = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=16384)], Annotated[int, Field(ge=0, le=16384)]], BeforeValidator(_decoded)
+]
+#: Fields of a request that are fields of `components.model.generation_request.PromptOptions`.
+PROMPT_OPTIONS = (
+    "prompt_weighting",
+    "clip_skip",
+    "guidance_rescale",
+    "original_size",
+    "crops_coords_top_left",
+    "target_size",
+    "negative_original_size",
+    "negative_crops_coords_top_left",
+    "negative_target_size",
+)
 
 
 def _unsupported(value: object) -> object:
@@ -96,6 +123,18 @@ class BaseImageRequest(StrictRequest):
     sampler: Literal[NAMES] | None = None  # type: ignore[valid-type]
     #: Another name of ``sampler``.
     scheduler: Literal[NAMES] | None = None  # type: ignore[valid-type]
+    #: Read ``(robot:1.3)`` as a weight, and prompts beyond the model's 75 tokens in chunks.
+    prompt_weighting: bool = False
+    #: Number of the text encoders' last layers to skip.
+    clip_skip: int | None = Field(None, ge=0, le=30)
+    guidance_rescale: float = Field(0, ge=0, le=1)
+    #: SDXL's size conditioning, as in diffusers: (height, width) and (top, left); by default those of the image.
+    original_size: Sides | None = None
+    crops_coords_top_left: Sides | None = None
+    target_size: Sides | None = None
+    negative_original_size: Sides | None = None
+    negative_crops_coords_top_left: Sides | None = None
+    negative_target_size: Sides | None = None
     mask_scope: float | None = Field(None, gt=0, le=1)
     return_masks: bool = False
 
@@ -112,6 +151,11 @@ class BaseImageRequest(StrictRequest):
         if self.sampler is not None and self.scheduler not in (None, self.sampler):
             raise ValueError("sampler: scheduler is another name of this field; give one of them")
         return self
+
+    @property
+    def prompt_options(self) -> dict[str, Any]:
+        """Those of `PROMPT_OPTIONS` that differ from their defaults."""
+        return self.model_dump(include=set(PROMPT_OPTIONS), exclude_defaults=True)
 
     def notes(self) -> tuple[str, ...]:
         """Notes on fields that have no effect."""
@@ -132,7 +176,11 @@ class ImageRequest(BaseImageRequest):
 
 
 class EditRequest(BaseImageRequest):
-    """``POST /v1/images/edits``: images of one subject, which appears where the prompt contains its word."""
+    """``POST /v1/images/edits``: images of one subject, which appears where the prompt contains its word.
+
+    With ``mask`` or ``redraw_strength`` the first image is redrawn instead, with the subject of the other images and
+    with characters, if there are any.
+    """
 
     image: list[bytes] = Field(min_length=1, max_length=MAX_REFERENCES)
     boxes: Boxes = []
@@ -142,11 +190,21 @@ class EditRequest(BaseImageRequest):
     strength: float = Field(1, ge=0, le=2)
     face_strength: float = Field(1, ge=0, le=2)
     body_strength: float = Field(1, ge=0, le=2)
+    #: Of the first image, of its size: it is redrawn where this is transparent, and nothing else of it changes.
+    mask: bytes | None = None
+    #: Share of the steps that redraw the first image: near 0 it stays as it is, with 1 only what surrounds the mask.
+    redraw_strength: float | None = Field(None, gt=0, le=1)
+    #: Characters of an image that is redrawn, as in ``POST /v1/images/generations``; in a form, a JSON list.
+    characters: Annotated[list[CharacterChoice], BeforeValidator(decode_json)] = Field([], max_length=MAX_CHARACTERS)
     # Accepted, without effect
     input_fidelity: Literal["low", "high"] | None = None
     # Refused
-    mask: Unsupported = None
     markup: Unsupported = None
+
+    @property
+    def redraws(self) -> bool:
+        """Whether the first image is redrawn."""
+        return self.mask is not None or self.redraw_strength is not None
 
     def notes(self) -> tuple[str, ...]:
         ignored = self.input_fidelity is not None
@@ -160,9 +218,10 @@ def stated_regions(boxes: list[Box | None], masks: list[bytes | None]) -> list[S
 
 def edit_form_schema() -> dict[str, Any]:
     """The form of `EditRequest` for the OpenAPI document, without the fields that are refused."""
-    schema = EditRequest.model_json_schema()
+    schema = EditRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)  # other routes have them
     properties: dict[str, Any] = schema["properties"]
-    for field in ("svg", "frame_count", "frame_duration_ms", "mask", "markup"):
+    for field in ("svg", "frame_count", "frame_duration_ms", "markup"):
         del properties[field]
     return schema
 

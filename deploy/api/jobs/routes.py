@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from components.config import Config
 from components.fingerprint import fingerprint
 from components.jobs.job import Job, NewJob, State
 from components.jobs.store import ID
+from components.logs import amend, log_context
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.jobs.events import job_events
 from deploy.api.jobs.schema import DeletedJobResponse, JobPage, JobRequest
@@ -23,6 +25,7 @@ from deploy.interfaces.protocols import Characters, Jobs
 from deploy.interfaces.requests import GenerationRequest, JobPayload
 from deploy.interfaces.responses import ImageResponse, JobResponse
 
+log = logging.getLogger(__name__)
 #: An event stream ends after this share of the request timeout; clients then reconnect.
 _STREAM_SHARE = 0.9
 _EVENTS: dict[int | str, dict[str, Any]] = {
@@ -100,6 +103,11 @@ async def submit_job(jobs: Jobs, new: NewJob, request: GenerationRequest, caller
     if existing is not None:
         return existing, False
     try:
-        return await jobs.submit(replace(new, cost=caller.cost(request)))
+        charged = replace(new, cost=caller.cost(request), pixel_steps=request.pixel_steps)
+        job, accepted = await jobs.submit(replace(charged, key_id=caller.key_id, request_id=log_context().request))
     except QuotaError as error:
         raise quota_refusal(error) from None
+    amend(job=job.id)
+    if accepted:
+        log.info("job %s: submitted", job.id)
+    return job, accepted

@@ -15,21 +15,32 @@ from components.config import Config
 from components.errors import RealCustomError
 from components.fingerprint import fingerprint
 from components.jobs.job import NewJob, QueueBusyError, QueueFullError
+from components.model.words import find_word
 from components.stories.panel_plan import PanelPlan
+from components.stories.story import Take
 from components.stories.takes import COLLECTOR, PendingTake
 from deploy.api.error_responses import ApiError
+from deploy.api.images.redraw_request import checked_strength, redraw_size
 from deploy.api.images.request_conversion import build_request
-from deploy.api.images.schema import ImageRequest
+from deploy.api.images.schema import SEEDS, ImageRequest
 from deploy.api.jobs.routes import submit_job
 from deploy.api.quotas import Caller
-from deploy.api.stories.schema import DrawnPanel, DrawRequest, DrawResponse, SkippedPanel
+from deploy.api.stories.schema import DrawnPanel, DrawRequest, DrawResponse, RedrawRequest, SkippedPanel
 from deploy.interfaces.errors import BusyError, describe_error
 from deploy.interfaces.protocols import Jobs
-from deploy.interfaces.requests import GenerationRequest, JobPayload, RequestedSubject
+from deploy.interfaces.requests import (
+    GenerationRequest,
+    JobPayload,
+    RequestedRedraw,
+    RequestedSubject,
+    StoredTake,
+    UploadedPicture,
+)
 from deploy.interfaces.stories import Stories
 
 #: Previews of each image.
 _PREVIEWS = 3
+_STRENGTHS = ("strength", "face_strength", "body_strength")
 #: Errors that refuse a job at its submission.
 _REFUSALS = (ApiError, QueueFullError, QueueBusyError, BusyError)
 
@@ -63,8 +74,7 @@ class PanelJobSubmitter:
         submissions: list[_Submission] = []
         errors: dict[str, dict[str, Any]] = {}
         skipped: list[SkippedPanel] = []
-        batch = secrets.token_hex(16) if key is None else hashlib.sha256(key.key.encode()).hexdigest()[:32]
-        now = time.time()
+        batch, now = _batch(key), time.time()
         for plan in await self._stories.plan(story, wanted.panels, wanted.n, caller.owner):
             if plan.busy:
                 skipped.append(SkippedPanel(panel=plan.panel, reason="it is being drawn already"))
@@ -102,6 +112,58 @@ class PanelJobSubmitter:
             data.append(DrawnPanel(panel=submission.pending.panel, job=job.id))
         return data, []
 
+    async def redraw(
+        self, story: str, take: Take, wanted: RedrawRequest, mask: bytes | None, caller: Caller, key: RequestId | None
+    ) -> DrawResponse:
+        """Submit jobs that redraw ``take``, or its part under ``mask`` (a PNG, white there), with its own settings.
+
+        Raises:
+            ApiError, QueueFullError, QueueBusyError, StoryLimitError: the first job is refused.
+        """
+        await self._stories.check_quota(caller.owner)
+        settings = take.settings
+        prompt = wanted.prompt or settings["revised_prompt"]
+        subjects = [
+            RequestedSubject(each["id"], each["target_word"], *(each[name] for name in _STRENGTHS))
+            for each in settings["characters"]
+            if find_word(prompt, each["target_word"])
+        ]
+        batch, now = _batch(key), time.time()
+        submissions = []
+        for variation in range(wanted.n):
+            body = ImageRequest(
+                prompt=prompt,
+                negative_prompt=settings["negative_prompt"],
+                size=redraw_size("auto", UploadedPicture(b"", take.width, take.height), self._config),
+                steps=settings["steps"],
+                guidance_scale=settings["guidance_scale"],
+                scheduler=settings["scheduler"],
+                seed=None if wanted.seed is None else (wanted.seed + variation) % SEEDS,
+            )
+            redraw = RequestedRedraw(wanted.strength, mask, take=StoredTake(story, take.id))
+            request = build_request(body, self._config, prompt, subjects, caller.owner, redraw)
+            request = replace(checked_strength(request, "strength"), timeout_s=self._config.serving.jobs.timeout_s)
+            own: dict[str, Any] = {"redraw": {"take": take.id, "strength": wanted.strength}}
+            if wanted.prompt is not None:
+                own |= {"prompt": prompt, "revised_prompt": prompt}
+            name = f"story/{story}/{batch}/{take.id}/{variation}"
+            pending = PendingTake(name, take.panel, now, variation, settings | own, take.digest)
+            submissions.append(_Submission(pending, request, self._job(pending, request, bool(subjects), caller.owner)))
+        await self._stories.register_jobs(story, [each.pending for each in submissions], caller.owner)
+        data, refused = await self._submit(story, submissions, caller)
+        return DrawResponse(data=data, skipped=refused)
+
+    def _job(self, pending: PendingTake, request: GenerationRequest, masks: bool, owner: str) -> NewJob:
+        return NewJob(
+            payload=JobPayload(request, masks, _PREVIEWS, self._model).to_json(),
+            digest=fingerprint([pending.key, pending.digest]),
+            steps=request.unet_calls,
+            pictures=1,
+            owner=owner,
+            key=pending.key,
+            collector=COLLECTOR,
+        )
+
     def _submissions(self, story: str, plan: PanelPlan, batch: str, now: float, caller: Caller) -> list[_Submission]:
         """The jobs of one panel; empty if its plan has an error."""
         if plan.error is not None:
@@ -117,17 +179,13 @@ class PanelJobSubmitter:
             request = replace(request, timeout_s=self._config.serving.jobs.timeout_s)
             key = f"story/{story}/{batch}/{plan.panel}/{variation}"
             pending = PendingTake(key, plan.panel, now, variation, _settings(plan, request), plan.digest)
-            job = NewJob(
-                payload=JobPayload(request, bool(subjects), _PREVIEWS, self._model).to_json(),
-                digest=fingerprint([key, plan.digest]),
-                steps=request.unet_calls,
-                pictures=1,
-                owner=caller.owner,
-                key=key,
-                collector=COLLECTOR,
-            )
-            submissions.append(_Submission(pending, request, job))
+            submissions.append(_Submission(pending, request, self._job(pending, request, bool(subjects), caller.owner)))
         return submissions
+
+
+def _batch(key: RequestId | None) -> str:
+    """What the keys of one request's jobs have in common: the same for a repeated request."""
+    return secrets.token_hex(16) if key is None else hashlib.sha256(key.key.encode()).hexdigest()[:32]
 
 
 def _settings(plan: PanelPlan, request: GenerationRequest) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from components.access.limits import RequestId
 from components.config import Config
 from components.errors import NotFoundError
 from components.fingerprint import fingerprint
+from components.logs import amend
 from components.pictures import ThumbnailSize
-from components.stories.story import RevisionError
+from components.stories.story import RevisionError, Take, TakeNotFoundError
 from deploy.api.cached_pictures import cached
 from deploy.api.error_responses import ApiError
 from deploy.api.operations.routes import served_model
@@ -36,6 +37,7 @@ from deploy.api.stories.schema import (
     PanelList,
     PanelResponse,
     PanelsRequest,
+    RedrawRequest,
     StoryChange,
     StoryPage,
     StoryRequest,
@@ -43,7 +45,7 @@ from deploy.api.stories.schema import (
     StorySummary,
     etag,
 )
-from deploy.interfaces.protocols import Jobs
+from deploy.interfaces.protocols import Characters, Jobs
 from deploy.interfaces.stories import Stories
 from deploy.status.replica_status import ReplicaStatus, read_reports
 
@@ -73,7 +75,7 @@ _Story = Annotated[str | None, Query(pattern=r"^story-[0-9a-f]{28}$")]
 
 
 def story_routes(
-    config: Config, model: ModelResponse, stories: Stories, jobs: Jobs, status: ReplicaStatus
+    config: Config, model: ModelResponse, characters: Characters, stories: Stories, jobs: Jobs, status: ReplicaStatus
 ) -> APIRouter:
     """The routes under ``/v1/stories``."""
     router = APIRouter(prefix="/v1/stories")
@@ -85,6 +87,7 @@ def story_routes(
         panels = wanted.panels()
         request = _request("story", wanted, idempotency_key)
         story, new = await stories.create(wanted.values(), panels, caller.owner, request)
+        amend(resource=story.id)
         response.headers["Location"] = f"/v1/stories/{story.id}"
         _set_headers(response, story.revision, new)
         return StoryResponse.of(story)
@@ -143,8 +146,9 @@ def story_routes(
 
     _add_file_routes(router, model, stories, status)
     _add_panel_routes(router, stories, jobs)
-    _add_draw_routes(router, PanelJobSubmitter(config, model.id, stories, jobs), stories, jobs)
-    _add_take_routes(router, stories)
+    submitter = PanelJobSubmitter(config, model.id, stories, jobs)
+    _add_draw_routes(router, submitter, stories, jobs)
+    _add_take_routes(router, stories, characters, submitter)
     return router
 
 
@@ -232,6 +236,7 @@ def _add_file_routes(router: APIRouter, model: ModelResponse, stories: Stories, 
         request = None if idempotency_key is None else RequestId(idempotency_key, digest)
         served = model.id, served_model(model, await read_reports(status)).version
         story, notes, new = await stories.import_story(data, caller.owner, served, request)
+        amend(resource=story.id)
         response.headers["Location"] = f"/v1/stories/{story.id}"
         _set_headers(response, story.revision, new)
         return ImportedStory(**StoryResponse.of(story).model_dump(), notes=notes)
@@ -259,7 +264,35 @@ def _add_draw_routes(router: APIRouter, submitter: PanelJobSubmitter, stories: S
         return PanelResponse.of(await stories.get_panel(story, panel, caller.owner), story)
 
 
-def _add_take_routes(router: APIRouter, stories: Stories) -> None:
+def _add_take_routes(router: APIRouter, stories: Stories, characters: Characters, submitter: PanelJobSubmitter) -> None:
+    @router.post("/{story}/takes/{take}/redraw", status_code=202)
+    async def redraw_take(
+        story: str,
+        take: str,
+        wanted: RedrawRequest,
+        response: Response,
+        caller: CurrentCaller,
+        idempotency_key: _Key = None,
+    ) -> DrawResponse:
+        """Redraw a take, or the part of it that the mask leaves transparent, with its own settings, as a new take."""
+        digest = None if wanted.mask is None else hashlib.sha256(wanted.mask).hexdigest()
+        request = None
+        if idempotency_key is not None:
+            content = wanted.model_dump(mode="json", exclude={"mask"})
+            request = RequestId(idempotency_key, fingerprint([f"redraw/{story}/{take}", content, digest]))
+        known = None if request is None else await stories.find_response(request, caller.owner)
+        if known is not None:
+            _mark_replayed(response, False)
+            return DrawResponse.model_validate(known)
+        found = await _find_take(stories, story, take, caller.owner)
+        mask = None
+        if wanted.mask is not None:
+            mask = await characters.read_redraw_mask(wanted.mask, (found.width, found.height), "mask")
+        answer = await submitter.redraw(story, found, wanted, mask, caller, request)
+        if request is not None:
+            await stories.store_response(request, answer.model_dump(mode="json"), caller.owner)
+        return answer
+
     @router.get("/{story}/takes/{take}.png", response_class=Response, responses=_PNG)
     async def get_take(story: str, take: str, request: Request, caller: CurrentCaller) -> Response:
         return cached(request, take, await stories.picture(story, take, caller.owner), "image/png")
@@ -280,6 +313,15 @@ def _add_take_routes(router: APIRouter, stories: Stories) -> None:
     async def delete_take(story: str, take: str, caller: CurrentCaller) -> DeletedStoryResponse:
         await stories.delete_take(story, take, caller.owner)
         return DeletedStoryResponse(id=take, object="take.deleted")
+
+
+async def _find_take(stories: Stories, story: str, take: str, owner: str) -> Take:
+    """Raises TakeNotFoundError if the story has no such take."""
+    for panel in (await stories.get(story, owner)).panels:
+        for each in panel.takes:
+            if each.id == take:
+                return each
+    raise TakeNotFoundError("the story has no such take")
 
 
 async def _uploaded(request: Request) -> bytes:

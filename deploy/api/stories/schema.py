@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from components.jobs.job import State
 from components.model.schedulers import NAMES
@@ -20,7 +20,7 @@ from components.stories.story import (
     StoryValues,
     Take,
 )
-from deploy.api.schema import StrictRequest
+from deploy.api.schema import StrictRequest, decode_base64
 
 MAX_PANELS_A_REQUEST = 500
 MAX_VARIATIONS = 4
@@ -165,6 +165,27 @@ class DrawRequest(StrictRequest):
     n: int = Field(1, ge=1, le=MAX_VARIATIONS)
 
 
+class RedrawRequest(StrictRequest):
+    """``POST /v1/stories/<id>/takes/<take>/redraw``."""
+
+    #: A PNG of the take's size in base64: it is redrawn where this is transparent; by default all of it is.
+    mask: Annotated[bytes | None, BeforeValidator(decode_base64)] = None
+    #: Share of the steps that are made.
+    strength: float = Field(0.8, gt=0, le=1)
+    #: What the redrawn part shows, with the characters' words in place of mentions; by default the take's own prompt.
+    prompt: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
+    #: Variations.
+    n: int = Field(1, ge=1, le=MAX_VARIATIONS)
+    #: By default random ones; those of further variations count up.
+    seed: int | None = Field(None, ge=0, lt=2**32)
+
+
+class TakeRedraw(BaseModel):
+    #: The take that was redrawn, and with which strength.
+    take: str
+    strength: float
+
+
 class TakeCharacter(BaseModel):
     id: str
     name: str
@@ -185,6 +206,8 @@ class TakeSettings(BaseModel):
     steps: int
     guidance_scale: float
     scheduler: str | None
+    #: Of a take that was redrawn from another one.
+    redraw: TakeRedraw | None = None
 
 
 class TakeResponse(BaseModel):

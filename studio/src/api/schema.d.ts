@@ -64,6 +64,162 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/admin/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Audit Log
+         * @description Who did what: requests that change something, and all of the admin API.
+         */
+        get: operations["audit_log_v1_admin_audit_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/erase": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Erase
+         * @description Erase everything of an owner, keys included; the answer is the receipt.
+         */
+        post: operations["erase_v1_admin_erase_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export
+         * @description Everything of an owner as a zip file, which is made while it is sent.
+         */
+        get: operations["export_v1_admin_export_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Jobs
+         * @description Jobs of all owners, or of one.
+         */
+        get: operations["list_jobs_v1_admin_jobs_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/jobs/{identifier}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Job */
+        get: operations["get_job_v1_admin_jobs__identifier__get"];
+        put?: never;
+        post?: never;
+        /**
+         * Cancel Job
+         * @description Cancel any owner's job, or delete one that has ended.
+         */
+        delete: operations["cancel_job_v1_admin_jobs__identifier__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List Keys */
+        get: operations["list_keys_v1_admin_keys_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/keys/{identifier}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Revoke Key */
+        delete: operations["revoke_key_v1_admin_keys__identifier__delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Change Key
+         * @description Change scopes and limits; gateways follow within `serving.access.refresh_s`.
+         */
+        patch: operations["change_key_v1_admin_keys__identifier__patch"];
+        trace?: never;
+    };
+    "/v1/admin/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Usage */
+        get: operations["usage_v1_admin_usage_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/characters": {
         parameters: {
             query?: never;
@@ -677,6 +833,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/stories/{story}/takes/{take}/redraw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Redraw Take
+         * @description Redraw a take, or the part of it that the mask leaves transparent, with its own settings, as a new take.
+         */
+        post: operations["redraw_take_v1_stories__story__takes__take__redraw_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/stories/{story}/takes/{take}/thumbnail.webp": {
         parameters: {
             query?: never;
@@ -686,6 +862,23 @@ export interface paths {
         };
         /** Get Thumbnail */
         get: operations["get_thumbnail_v1_stories__story__takes__take__thumbnail_webp_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Own Usage */
+        get: operations["own_usage_v1_usage_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -715,6 +908,44 @@ export interface components {
             subject_pixels: number;
             /** Subject Share */
             subject_share: number;
+        };
+        /**
+         * AuditPage
+         * @description Newest first. Pass the last id as ``after`` for the next page.
+         */
+        AuditPage: {
+            /** Data */
+            data: components["schemas"]["AuditResponse"][];
+            /** Has More */
+            has_more: boolean;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object?: "list";
+        };
+        /**
+         * AuditResponse
+         * @description Who did what; ``owner`` and ``key`` are empty for commands on the machine of the database.
+         */
+        AuditResponse: {
+            /** Action */
+            action: string;
+            /** At */
+            at: number;
+            /** Id */
+            id: string;
+            /** Key */
+            key: string;
+            /** Outcome */
+            outcome: string;
+            /** Owner */
+            owner: string;
+            /** Request */
+            request: string;
+            /** Resource */
+            resource: string;
         };
         /**
          * BalloonField
@@ -938,6 +1169,23 @@ export interface components {
              */
             usage?: components["schemas"]["Usage"];
         };
+        /**
+         * DayUsage
+         * @description What was used on a day (UTC).
+         */
+        DayUsage: {
+            /**
+             * Date
+             * Format: date
+             */
+            date: string;
+            /** Images */
+            images: number;
+            /** Pixel Steps */
+            pixel_steps: number;
+            /** Requests */
+            requests: number;
+        };
         /** DeletedGenerationResponse */
         DeletedGenerationResponse: {
             /**
@@ -1041,6 +1289,16 @@ export interface components {
             /** Panel */
             panel: string;
         };
+        /**
+         * EraseRequest
+         * @description Whose data are erased. ``confirm`` repeats the owner.
+         */
+        EraseRequest: {
+            /** Confirm */
+            confirm: string;
+            /** Owner */
+            owner: string;
+        };
         /** ErrorContent */
         ErrorContent: {
             /** Code */
@@ -1140,12 +1398,24 @@ export interface components {
              * @default []
              */
             characters?: components["schemas"]["CharacterChoice"][];
+            /** Clip Skip */
+            clip_skip?: number | null;
             /** Complexity */
             complexity?: ("low" | "medium" | "high") | null;
+            /** Crops Coords Top Left */
+            crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
             /** Frame Count */
             frame_count?: null;
             /** Frame Duration Ms */
             frame_duration_ms?: null;
+            /**
+             * Guidance Rescale
+             * @default 0
+             */
+            guidance_rescale?: number;
             /** Guidance Scale */
             guidance_scale?: number | null;
             /** Mask Scope */
@@ -1163,11 +1433,31 @@ export interface components {
              * @default 1
              */
             n?: number;
+            /** Negative Crops Coords Top Left */
+            negative_crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
+            /** Negative Original Size */
+            negative_original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Negative Prompt
              * @default
              */
             negative_prompt?: string;
+            /** Negative Target Size */
+            negative_target_size?: [
+                number,
+                number
+            ] | null;
+            /** Original Size */
+            original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Output Compression
              * @default 100
@@ -1186,6 +1476,11 @@ export interface components {
             partial_images?: number;
             /** Prompt */
             prompt: string;
+            /**
+             * Prompt Weighting
+             * @default false
+             */
+            prompt_weighting?: boolean;
             /**
              * Quality
              * @default auto
@@ -1227,6 +1522,11 @@ export interface components {
             style?: ("vivid" | "natural") | null;
             /** Svg */
             svg?: null;
+            /** Target Size */
+            target_size?: [
+                number,
+                number
+            ] | null;
             /** User */
             user?: string | null;
         };
@@ -1359,12 +1659,24 @@ export interface components {
              * @default []
              */
             characters?: components["schemas"]["CharacterChoice"][];
+            /** Clip Skip */
+            clip_skip?: number | null;
             /** Complexity */
             complexity?: ("low" | "medium" | "high") | null;
+            /** Crops Coords Top Left */
+            crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
             /** Frame Count */
             frame_count?: null;
             /** Frame Duration Ms */
             frame_duration_ms?: null;
+            /**
+             * Guidance Rescale
+             * @default 0
+             */
+            guidance_rescale?: number;
             /** Guidance Scale */
             guidance_scale?: number | null;
             /** Mask Scope */
@@ -1382,11 +1694,31 @@ export interface components {
              * @default 1
              */
             n?: number;
+            /** Negative Crops Coords Top Left */
+            negative_crops_coords_top_left?: [
+                number,
+                number
+            ] | null;
+            /** Negative Original Size */
+            negative_original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Negative Prompt
              * @default
              */
             negative_prompt?: string;
+            /** Negative Target Size */
+            negative_target_size?: [
+                number,
+                number
+            ] | null;
+            /** Original Size */
+            original_size?: [
+                number,
+                number
+            ] | null;
             /**
              * Output Compression
              * @default 100
@@ -1405,6 +1737,11 @@ export interface components {
             partial_images?: number;
             /** Prompt */
             prompt: string;
+            /**
+             * Prompt Weighting
+             * @default false
+             */
+            prompt_weighting?: boolean;
             /**
              * Quality
              * @default auto
@@ -1447,6 +1784,11 @@ export interface components {
             style?: ("vivid" | "natural") | null;
             /** Svg */
             svg?: null;
+            /** Target Size */
+            target_size?: [
+                number,
+                number
+            ] | null;
             /** User */
             user?: string | null;
             webhook?: components["schemas"]["WebhookTarget"] | null;
@@ -1489,6 +1831,53 @@ export interface components {
             state: string;
             /** Url */
             url: string;
+        };
+        /**
+         * KeyChange
+         * @description Fields that are not sent stay as they are; null removes a limit.
+         */
+        KeyChange: {
+            /** Pixel Steps Per Day */
+            pixel_steps_per_day?: number | null;
+            /** Requests Per Minute */
+            requests_per_minute?: number | null;
+            /** Scopes */
+            scopes?: components["schemas"]["Scope"][] | null;
+        };
+        /** KeyList */
+        KeyList: {
+            /** Data */
+            data: components["schemas"]["KeyResponse"][];
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object?: "list";
+        };
+        /**
+         * KeyResponse
+         * @description An API key without its secret; times are in seconds since 1970.
+         */
+        KeyResponse: {
+            /** Created */
+            created: number;
+            /** Expires */
+            expires: number | null;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Owner */
+            owner: string;
+            /** Pixel Steps Per Day */
+            pixel_steps_per_day: number | null;
+            /** Requests Per Minute */
+            requests_per_minute: number | null;
+            /** Revoked */
+            revoked: number | null;
+            /** Scopes */
+            scopes: components["schemas"]["Scope"][];
         };
         /**
          * MentionResponse
@@ -1549,6 +1938,85 @@ export interface components {
         OrderRequest: {
             /** Panels */
             panels: string[];
+        };
+        /**
+         * OwnedJob
+         * @description A job of any owner, without its images.
+         */
+        OwnedJob: {
+            /** Attempts */
+            attempts: number;
+            /** Cancelling */
+            cancelling: boolean;
+            /** Created */
+            created: number;
+            /** Ended */
+            ended?: number | null;
+            error?: components["schemas"]["JobError"] | null;
+            /** Expires */
+            expires?: number | null;
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default job
+             * @constant
+             */
+            object?: "job";
+            /** Owner */
+            owner: string;
+            progress: components["schemas"]["JobProgress"];
+            result?: components["schemas"]["ImageResponse"] | null;
+            /** Started */
+            started?: number | null;
+            status: components["schemas"]["State"];
+            webhook?: components["schemas"]["JobWebhook"] | null;
+        };
+        /**
+         * OwnedJobPage
+         * @description Newest first. Pass the last id as ``after`` for the next page.
+         */
+        OwnedJobPage: {
+            /** Data */
+            data: components["schemas"]["OwnedJob"][];
+            /** Has More */
+            has_more: boolean;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object?: "list";
+        };
+        /** OwnerDayUsage */
+        OwnerDayUsage: {
+            /**
+             * Date
+             * Format: date
+             */
+            date: string;
+            /** Images */
+            images: number;
+            /** Owner */
+            owner: string;
+            /** Pixel Steps */
+            pixel_steps: number;
+            /** Requests */
+            requests: number;
+        };
+        /**
+         * OwnerUsageList
+         * @description Usage per owner and day, newest first.
+         */
+        OwnerUsageList: {
+            /** Data */
+            data: components["schemas"]["OwnerDayUsage"][];
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object?: "list";
         };
         /**
          * PagesRequest
@@ -1871,6 +2339,65 @@ export interface components {
             width: number | null;
         };
         /**
+         * ReceiptResponse
+         * @description What was erased: rows and ids by kind, and files; ``kept`` rows are those of the audit log.
+         */
+        ReceiptResponse: {
+            /** At */
+            at: number;
+            /** Files */
+            files: number;
+            /** Ids */
+            ids: {
+                [key: string]: string[];
+            };
+            /** Kept */
+            kept: {
+                [key: string]: number;
+            };
+            /**
+             * Object
+             * @default receipt
+             * @constant
+             */
+            object?: "receipt";
+            /** Owner */
+            owner: string;
+            /** Rows */
+            rows: {
+                [key: string]: number;
+            };
+        };
+        /**
+         * RedrawRequest
+         * @description ``POST /v1/stories/<id>/takes/<take>/redraw``.
+         */
+        RedrawRequest: {
+            /** Mask */
+            mask?: string | null;
+            /**
+             * N
+             * @default 1
+             */
+            n?: number;
+            /** Prompt */
+            prompt?: string | null;
+            /** Seed */
+            seed?: number | null;
+            /**
+             * Strength
+             * @default 0.8
+             */
+            strength?: number;
+        };
+        /**
+         * Scope
+         * @description Permissions of a key. ``admin`` includes all others, for the characters and jobs of its
+         *     owner, and opens the admin API, which reaches all owners.
+         * @enum {string}
+         */
+        Scope: "characters:read" | "characters:write" | "images" | "jobs:read" | "jobs:write" | "stories:read" | "stories:write" | "metrics" | "admin";
+        /**
          * ServedVersion
          * @description A model version that generators have loaded.
          */
@@ -1897,6 +2424,24 @@ export interface components {
          * @enum {string}
          */
         State: "queued" | "running" | "done" | "failed" | "cancelled";
+        /**
+         * StorageUsage
+         * @description What is stored now.
+         */
+        StorageUsage: {
+            /** Bytes */
+            bytes: number;
+            /** Characters */
+            characters: number;
+            /** Generations */
+            generations: number;
+            /** Pictures */
+            pictures: number;
+            /** Stories */
+            stories: number;
+            /** Takes */
+            takes: number;
+        };
         /**
          * StoryChange
          * @description ``PATCH /v1/stories/<id>``: only the given fields change.
@@ -2041,6 +2586,13 @@ export interface components {
             /** Target Word */
             target_word: string;
         };
+        /** TakeRedraw */
+        TakeRedraw: {
+            /** Strength */
+            strength: number;
+            /** Take */
+            take: string;
+        };
         /** TakeResponse */
         TakeResponse: {
             /** Created */
@@ -2081,6 +2633,7 @@ export interface components {
             negative_prompt: string;
             /** Prompt */
             prompt: string;
+            redraw?: components["schemas"]["TakeRedraw"] | null;
             /** Revised Prompt */
             revised_prompt: string;
             /** Scheduler */
@@ -2123,6 +2676,21 @@ export interface components {
              * @default 0
              */
             total_tokens?: number;
+        };
+        /**
+         * UsageResponse
+         * @description The caller's own usage: days with any, newest first.
+         */
+        UsageResponse: {
+            /** Data */
+            data: components["schemas"]["DayUsage"][];
+            /**
+             * Object
+             * @default usage
+             * @constant
+             */
+            object?: "usage";
+            storage: components["schemas"]["StorageUsage"];
         };
         /**
          * WebhookTarget
@@ -2277,6 +2845,846 @@ export interface operations {
             /** @description The service is not ready; the message names the parts that are not */
             503: {
                 headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    audit_log_v1_admin_audit_get: {
+        parameters: {
+            query?: {
+                owner?: string | null;
+                key?: string | null;
+                limit?: number;
+                after?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditPage"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    erase_v1_admin_erase_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EraseRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReceiptResponse"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    export_v1_admin_export_get: {
+        parameters: {
+            query: {
+                owner: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A zip file */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": unknown;
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    list_jobs_v1_admin_jobs_get: {
+        parameters: {
+            query?: {
+                owner?: string | null;
+                status?: components["schemas"]["State"] | null;
+                limit?: number;
+                after?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnedJobPage"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    get_job_v1_admin_jobs__identifier__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                identifier: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnedJob"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    cancel_job_v1_admin_jobs__identifier__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                identifier: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnedJob"] | components["schemas"]["DeletedJobResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    list_keys_v1_admin_keys_get: {
+        parameters: {
+            query?: {
+                owner?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeyList"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    revoke_key_v1_admin_keys__identifier__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                identifier: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeyResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    change_key_v1_admin_keys__identifier__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                identifier: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["KeyChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeyResponse"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    usage_v1_admin_usage_get: {
+        parameters: {
+            query?: {
+                owner?: string | null;
+                days?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnerUsageList"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4059,19 +5467,38 @@ export interface operations {
                         number,
                         number
                     ] | null)[];
+                    /**
+                     * Characters
+                     * @default []
+                     */
+                    characters?: components["schemas"]["CharacterChoice"][];
+                    /** Clip Skip */
+                    clip_skip?: number | null;
                     /** Complexity */
                     complexity?: ("low" | "medium" | "high") | null;
+                    /** Crops Coords Top Left */
+                    crops_coords_top_left?: [
+                        number,
+                        number
+                    ] | null;
                     /**
                      * Face Strength
                      * @default 1
                      */
                     face_strength?: number;
+                    /**
+                     * Guidance Rescale
+                     * @default 0
+                     */
+                    guidance_rescale?: number;
                     /** Guidance Scale */
                     guidance_scale?: number | null;
                     /** Image */
                     image: string[];
                     /** Input Fidelity */
                     input_fidelity?: ("low" | "high") | null;
+                    /** Mask */
+                    mask?: string | null;
                     /** Mask Scope */
                     mask_scope?: number | null;
                     /**
@@ -4092,11 +5519,31 @@ export interface operations {
                      * @default 1
                      */
                     n?: number;
+                    /** Negative Crops Coords Top Left */
+                    negative_crops_coords_top_left?: [
+                        number,
+                        number
+                    ] | null;
+                    /** Negative Original Size */
+                    negative_original_size?: [
+                        number,
+                        number
+                    ] | null;
                     /**
                      * Negative Prompt
                      * @default
                      */
                     negative_prompt?: string;
+                    /** Negative Target Size */
+                    negative_target_size?: [
+                        number,
+                        number
+                    ] | null;
+                    /** Original Size */
+                    original_size?: [
+                        number,
+                        number
+                    ] | null;
                     /**
                      * Output Compression
                      * @default 100
@@ -4116,11 +5563,18 @@ export interface operations {
                     /** Prompt */
                     prompt: string;
                     /**
+                     * Prompt Weighting
+                     * @default false
+                     */
+                    prompt_weighting?: boolean;
+                    /**
                      * Quality
                      * @default auto
                      * @enum {string}
                      */
                     quality?: "auto" | "low" | "medium" | "high" | "xhigh" | "max" | "standard" | "hd";
+                    /** Redraw Strength */
+                    redraw_strength?: number | null;
                     /**
                      * Response Format
                      * @default b64_json
@@ -4159,6 +5613,11 @@ export interface operations {
                     strength?: number;
                     /** Style */
                     style?: ("vivid" | "natural") | null;
+                    /** Target Size */
+                    target_size?: [
+                        number,
+                        number
+                    ] | null;
                     /** Target Word */
                     target_word?: string | null;
                     /** User */
@@ -6618,6 +8077,111 @@ export interface operations {
             };
         };
     };
+    redraw_take_v1_stories__story__takes__take__redraw_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                story: string;
+                take: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RedrawRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrawResponse"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The resource, or one that the request names, does not exist or belongs to another owner */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
     get_thumbnail_v1_stories__story__takes__take__thumbnail_webp_get: {
         parameters: {
             query?: {
@@ -6670,6 +8234,86 @@ export interface operations {
             };
             /** @description The resource, or one that the request names, does not exist or belongs to another owner */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A limit of the key or of the queue is reached */
+            429: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The service is overloaded, starting or stopping */
+            503: {
+                headers: {
+                    /** @description Seconds after which a retry may succeed */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    own_usage_v1_usage_get: {
+        parameters: {
+            query?: {
+                days?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageResponse"];
+                };
+            };
+            /** @description A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key is missing, unknown, revoked or expired */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The key lacks the required scope */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

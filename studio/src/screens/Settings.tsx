@@ -11,6 +11,7 @@ import { usage } from '../api/stories';
 import { ProblemNote, ScreenTitle } from '../components/bits';
 import { LANGUAGES, speak, type Language } from '../i18n';
 import { en } from '../i18n/en';
+import { shareOf, sizeOf } from '../lib/amounts';
 import { useStore } from '../lib/store';
 import { toast } from '../lib/toasts';
 
@@ -137,7 +138,17 @@ function Quota() {
   }
   if (!query.data) return null;
   const { limits, used } = query.data;
-  const number = (value: number): string => value.toLocaleString(i18n.language);
+  const amount = (limit: string, spent: number, most: number | null): string => {
+    if (limit === 'bytes') {
+      const size = sizeOf(spent, i18n.language);
+      return most === null ? size : t('settings.usageOf', { used: size, limit: sizeOf(most, i18n.language) });
+    }
+    if (most === null) return t('settings.usageFree');
+    // Drawing is counted in pixels times steps, which tells nobody anything.
+    if (limit === 'pixel_steps_per_day') return t('settings.usagePercent', { percent: shareOf(spent, most, i18n.language) });
+    const number = (value: number): string => value.toLocaleString(i18n.language);
+    return t('settings.usageOf', { used: number(spent), limit: number(most) });
+  };
   const name = (limit: string): string =>
     Object.hasOwn(en.settings.limits, limit) ? t(`settings.limits.${limit as Limit}`) : limit;
   return (
@@ -148,9 +159,7 @@ function Quota() {
             <Group justify="space-between">
               <Text size="sm">{name(limit)}</Text>
               <Text size="sm" c="dimmed">
-                {most === null
-                  ? t('settings.usageFree')
-                  : t('settings.usageOf', { used: number(used[limit] ?? 0), limit: number(most) })}
+                {amount(limit, used[limit] ?? 0, most)}
               </Text>
             </Group>
             {most !== null && <Progress value={(100 * (used[limit] ?? 0)) / most} aria-label={name(limit)} mt={4} />}

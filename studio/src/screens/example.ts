@@ -42,6 +42,7 @@ export function useExample() {
 }
 
 async function drawCharacter(name: string, prompt: string, word: string): Promise<Character> {
-  const offered = await drawCandidates(prompt, 1);
-  return createCharacter({ name, description: prompt, target_word: word, candidates: offered.id, choice: 0 });
+  const { data } = await drawCandidates(prompt, 1);
+  // The service describes what the picture shows, which need not be what the prompt has asked for.
+  return createCharacter({ name, description: '', target_word: word, pictures: data.map((each) => each.b64_json) });
 }

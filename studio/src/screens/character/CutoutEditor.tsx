@@ -10,7 +10,7 @@ import { ProblemNote } from '../../components/bits';
 import { Icon } from '../../components/Icon';
 import { Picture } from '../../components/Picture';
 import { boxBetween, moveBox, resizeBox, type Box } from '../../lib/region';
-import { loadRegion, maskFile, paint, showRegion, subjectBox, type Region } from './regionCanvas';
+import { loadPicture, maskFile, paint, showRegion, subjectBox, withMask, type Region } from './regionCanvas';
 import shared from './Character.module.css';
 import classes from './CutoutEditor.module.css';
 
@@ -61,18 +61,26 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
   const [painted, setPainted] = useState(false);
   const canvas = useRef<HTMLCanvasElement>(null);
   const from = useRef<Point | null>(null);
+  /** The mask that is shown; painting waits for the one of this picture. */
+  const [proposed, setProposed] = useState<string | null>(null);
+  const ready = proposed === picture.mask;
+  /** A box that was drawn stays until it is used: the proposal that comes late does not take its place. */
+  const drawn = useRef(false);
 
   useEffect(() => {
     let current = true;
-    loadRegion(picture.original, picture.mask).then(
-      (loaded) => {
-        if (!current) return;
-        setRegion(loaded);
-        setBox(subjectBox(loaded));
-        setPainted(false);
-      },
-      () => current && setFailed(true),
-    );
+    const load = async (): Promise<void> => {
+      const plain = await loadPicture(picture.original);
+      if (!current) return;
+      setRegion((before) => before ?? plain);
+      const loaded = await withMask(plain, picture.mask);
+      if (!current) return;
+      setRegion(loaded);
+      setProposed(picture.mask);
+      setPainted(false);
+      if (!drawn.current) setBox(subjectBox(loaded));
+    };
+    load().catch(() => current && setFailed(true));
     return () => {
       current = false;
     };
@@ -83,7 +91,10 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
 
   const change = useMutation({
     mutationFn: (stated: { box?: Box; mask?: Blob }) => changeRegion(character.id, picture.id, stated),
-    onSuccess: onChange,
+    onSuccess: (changed) => {
+      drawn.current = false;
+      onChange(changed);
+    },
   });
   const save = useMutation({ mutationFn: maskFile, onSuccess: (mask) => change.mutate({ mask }) });
   const busy = change.isPending || save.isPending;
@@ -107,7 +118,8 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
     if (canvas.current) showRegion(canvas.current, region);
   };
   const press = (event: PointerEvent<HTMLCanvasElement>): void => {
-    if (busy || event.button !== 0) return;
+    if (busy || event.button !== 0 || (tool !== 'box' && !ready)) return;
+    drawn.current ||= tool === 'box';
     event.currentTarget.setPointerCapture(event.pointerId);
     from.current = pointOf(event);
     if (tool !== 'box') draw(from.current);
@@ -121,6 +133,7 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
     const by = ARROWS[event.key];
     if (!by || !box || !region) return;
     event.preventDefault();
+    drawn.current = true;
     const step = Math.max(1, Math.round(Math.max(region.size.width, region.size.height) / 100));
     setBox((event.shiftKey ? resizeBox : moveBox)(box, by[0] * step, by[1] * step, region.size));
   };
@@ -197,7 +210,7 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
                 thumbProps={{ 'aria-labelledby': 'brush-size' }}
               />
             </div>
-            <Button disabled={!painted || !region} loading={busy} onClick={() => region && save.mutate(region)}>
+            <Button disabled={!painted || !ready} loading={busy} onClick={() => region && save.mutate(region)}>
               {t('cutout.applyMask')}
             </Button>
           </>

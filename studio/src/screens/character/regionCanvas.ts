@@ -14,22 +14,31 @@ export interface Region {
   mask: HTMLCanvasElement;
 }
 
-export async function loadRegion(original: string, mask: string): Promise<Region> {
-  const blobs = await Promise.all([fetchPicture(original), fetchPicture(mask)]);
-  const [full, region] = await Promise.all(blobs.map((blob) => createImageBitmap(blob)));
-  if (!full || !region) throw new Error('no picture');
-  const size = { width: full.width, height: full.height };
+/** The picture with a mask that is opaque everywhere: what there is before the subject's mask has arrived. */
+export async function loadPicture(original: string): Promise<Region> {
+  const picture = await createImageBitmap(await fetchPicture(original));
+  const size = { width: picture.width, height: picture.height };
   const scale = Math.min(1, WORKING_SIDE / Math.max(size.width, size.height));
-  const canvas = newCanvas({ width: Math.max(1, Math.round(size.width * scale)), height: Math.max(1, Math.round(size.height * scale)) });
+  const mask = newCanvas({ width: Math.max(1, Math.round(size.width * scale)), height: Math.max(1, Math.round(size.height * scale)) });
+  const context = contextOf(mask);
+  context.fillStyle = 'white';
+  context.fillRect(0, 0, mask.width, mask.height);
+  return { size, scale, picture, mask };
+}
+
+/** The same picture with the subject's mask. */
+export async function withMask(region: Region, path: string): Promise<Region> {
+  const subject = await createImageBitmap(await fetchPicture(path));
+  const canvas = newCanvas(region.mask);
   const context = contextOf(canvas);
-  context.drawImage(region, 0, 0, canvas.width, canvas.height);
+  context.drawImage(subject, 0, 0, canvas.width, canvas.height);
   const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
   for (let at = 0; at < pixels.data.length; at += 4) {
     const value = (pixels.data[at] ?? 0) > 127 ? 255 : 0;
     pixels.data.set([255, 255, 255, value], at);
   }
   context.putImageData(pixels, 0, 0);
-  return { size, scale, picture: full, mask: canvas };
+  return { ...region, mask: canvas };
 }
 
 /** The subject's box, in pixels of the picture. */

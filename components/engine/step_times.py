@@ -1,0 +1,85 @@
+"""How long a denoising step of a size takes: measured at a few sizes, scaled to others."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from components.engine.budget import step_seconds
+from components.engine.request import Pipeline, Request, Size
+
+#: A size is measured if its step is expected to take no longer than these seconds.
+_MEASURED_S = 2.0
+#: Beyond the largest measured size seconds grow with this power of the pixels, as self-attention does.
+_POWER = 2
+#: Sides of a size are multiples of this.
+_GRID = 8
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of a step of one image.
+
+    Args:
+        measured: seconds by pixels; empty if nothing is known.
+    """
+
+    measured: Mapping[int, float]
+
+    def seconds(self, pixels: int) -> float:
+        """Seconds of a step of one image of ``pixels``; 0 if nothing is known.
+
+        Between measured sizes it is interpolated on logarithmic scales; a smaller size takes no longer than the
+        smallest one that was measured.
+        """
+        sizes = sorted(self.measured)
+        if not sizes:
+            return 0.0
+        if pixels <= sizes[0]:
+            return self.measured[sizes[0]]
+        if pixels >= sizes[-1]:
+            return self.measured[sizes[-1]] * (pixels / sizes[-1]) ** _POWER
+        upper = next(size for size in sizes if size >= pixels)
+        lower = sizes[sizes.index(upper) - 1]
+        share = math.log(pixels / lower) / math.log(upper / lower)
+        return self.measured[lower] ** (1 - share) * self.measured[upper] ** share
+
+    def largest(self, size: Size, seconds: float) -> Size | None:
+        """The largest size of the shape of ``size``, not beyond it, whose step takes at most ``seconds``."""
+        width, height = size
+        for long in range(max(size) // _GRID * _GRID, 0, -_GRID):
+            scale = long / max(size)
+            smaller = max(_GRID, int(width * scale) // _GRID * _GRID), max(_GRID, int(height * scale) // _GRID * _GRID)
+            if self.seconds(smaller[0] * smaller[1]) <= seconds:
+                return smaller
+        return None
+
+
+#: Nothing is known.
+NO_TIMES = StepTimes({})
+
+
+def measure_step_times(pipeline: Pipeline, probe: Request, max_side: int, deadline: float | None = None) -> StepTimes:
+    """Measure a step of ``probe``, and with sides that are doubled again and again.
+
+    It ends at ``max_side``, before a step that is expected to be slow, and where memory ends.
+
+    Args:
+        deadline: of `time.monotonic`, after which no further size is measured.
+    """
+    measured: dict[int, float] = {}
+    width, height = probe.width, probe.height
+    while max(width, height) <= max_side and (deadline is None or time.monotonic() < deadline):
+        expected = StepTimes(measured).seconds(width * height)
+        if expected > _MEASURED_S:
+            break
+        try:
+            measured[width * height] = step_seconds(pipeline, replace(probe, width=width, height=height, steps=2), 1)
+        except torch.OutOfMemoryError:
+            break
+        width, height = 2 * width, 2 * height
+    return StepTimes(measured)
