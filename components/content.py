@@ -7,7 +7,7 @@ Any other `ContentCheck` can replace it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -50,6 +50,24 @@ class NudityCheck:
     def __call__(self, picture: Image.Image) -> bool:
         found = self._detector.detect(np.asarray(picture.convert("RGB"))[..., ::-1].copy())
         return all(each["score"] < self._refused.get(each["class"], np.inf) for each in found)
+
+
+def blacken_refused(images: Any, check: ContentCheck) -> tuple[Any, list[bool]]:
+    """Images with black in place of those that ``check`` refuses, and which these are.
+
+    Args:
+        images: PIL images, an array [b, h, w, 3] or a tensor [b, 3, h, w], the latter two in [0, 1].
+    """
+    if isinstance(images, list):
+        refused = [not check(image) for image in images]
+        black = [Image.new("RGB", image.size) if no else image for image, no in zip(images, refused, strict=True)]
+        return black, refused
+    pixels = images if isinstance(images, np.ndarray) else images.permute(0, 2, 3, 1).float().cpu().numpy()
+    refused = [not check(Image.fromarray((image * 255).round().astype(np.uint8))) for image in pixels]
+    for index, no in enumerate(refused):
+        if no:
+            images[index] = 0
+    return images, refused
 
 
 def input_check(config: ContentConfig) -> ContentCheck | None:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageChops
 
 from components.config import Config
+from components.content import ContentError, output_check
 from components.cut_outs import cut_out
 from components.data.decode import decode_mask, decode_picture, decode_with_alpha
 from components.data.region import find_mask
@@ -69,6 +70,7 @@ def run(
     redraw = {} if image is None else _read_redraw(image, image_mask, strength, config)
     subject_on_white = None if reference is None else _read(reference, box, mask, config)
     pipeline = versions.load_pipeline(config, f"models:/{config.registry.model}@{config.registry.alias}")
+    pipeline.content_check = output_check(config.serving.content)
     subject = None
     if subject_on_white is not None:
         cutout = cut_out(*subject_on_white, pipeline.reference_size)
@@ -84,6 +86,8 @@ def run(
         sampler=sampler,
         generator=torch.Generator().manual_seed(seed),
     )
+    if result.refused is not None and any(result.refused):
+        raise ContentError("serving.content refuses the generated image; change the prompt or the seed")
     with replacing_file(output) as partial:
         result.images[0].save(partial, format="PNG")
     print(f"wrote {output}")

@@ -26,7 +26,7 @@ class Ours:
         with torch.no_grad():
             self._no_subject = inputs.adapter(inputs.absent)[0]
             self._subject = SubjectBatch(
-                tokens=inputs.adapter(inputs.reference),
+                tokens=tuple(inputs.adapter(inputs.reference)),
                 words=inputs.words,
                 strength=torch.ones(len(inputs.noise)).to(inputs.noise),
                 gain=None,

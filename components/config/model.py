@@ -26,6 +26,15 @@ class ModelConfig(Section):
     """Precision of the frozen parts and of sampling."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the frozen parts; ``auto`` is CUDA where it is available. On a cluster ``cuda`` waits for a GPU."""
+    # Dumped only where they are set: fingerprints of earlier releases, which did not have them, stay valid.
+    vae_tiling: bool = Field(False, exclude_if=operator.not_)
+    """Decode images that are larger than the autoencoder's own size in overlapping tiles, which bounds the memory."""
+    vae_slicing: bool = Field(False, exclude_if=operator.not_)
+    """Decode the images of a batch one by one, which bounds the memory; the images are the same."""
+    channels_last: bool = Field(False, exclude_if=operator.not_)
+    """Store the convolutions of U-Net and autoencoder with the channels last, which is faster on many GPUs."""
+    tf32: bool = Field(False, exclude_if=operator.not_)
+    """Multiply float32 matrices in TF32 on GPUs that have it: faster, less precise."""
 
 
 class VisionConfig(Section):

@@ -14,6 +14,9 @@ from components.errors import RealCustomError
 from components.model.generation_request import GenerationRequest, PromptOptions
 from components.model.subjects import Subject
 
+#: What a reference adds to the memory and time of an image, as a share of it. Keys and values of one take 0.24 GB in
+#: the 70 layers of SDXL in 16 bits, about a tenth of what an image of its size takes.
+REFERENCE_SHARE = 0.1
 #: (width, height) in pixels.
 Size = tuple[int, int]
 
@@ -27,6 +30,7 @@ class Request:
         owner: owners get equal shares of the engine.
         deadline: in seconds of the engine's clock (`time.monotonic`); a request that is not done by then expires.
         preview_every: every how many steps the progress has latents; 0 means never.
+        references: reference images of all subjects together.
         options: further fields of `GenerationRequest`.
         image, mask_image: a picture of the request's size to redraw, and where (white); see `GenerationRequest`.
 
@@ -51,6 +55,7 @@ class Request:
     mask_image: Image.Image | None = None
     strength: float = 0.8
     options: PromptOptions = field(default_factory=PromptOptions)
+    references: int = 0
 
     @property
     def made_steps(self) -> int:
@@ -64,6 +69,11 @@ class Request:
     @property
     def pixels(self) -> int:
         return self.width * self.height
+
+    @property
+    def load(self) -> int:
+        """What it takes of the pixel budget, measured with one reference: pixels, and more for further ones."""
+        return round(self.pixels * (1 + REFERENCE_SHARE * max(0, self.references - 1)))
 
     @property
     def calls(self) -> int:

@@ -24,7 +24,7 @@ class Lane:
 
     @property
     def pixels(self) -> int:
-        return sum(future.request.pixels for future, _ in self.members)
+        return sum(future.request.load for future, _ in self.members)
 
     @property
     def owners(self) -> Counter[str]:
@@ -41,7 +41,7 @@ class Call:
 
     @property
     def pixels(self) -> int:
-        return sum(future.request.pixels for future, _ in self.members)
+        return sum(future.request.load for future, _ in self.members)
 
 
 class RequestQueue:
@@ -100,13 +100,13 @@ class RequestQueue:
         if not heads:
             return None
         flow, credits = self._next_flow(heads)
-        if not fits(heads[flow].request.pixels, self.pixels, self.budget):
+        if not fits(heads[flow].request.load, self.pixels, self.budget):
             denoised = self._largest_images()
             newcomers = {flow: head for flow, head in heads.items() if flow[0] not in denoised}
             if flow not in newcomers and newcomers:
                 flow, after = self._next_flow(newcomers)
                 credits = {each: credit for each, credit in self._flow_credits.items() if each not in after} | after
-            pixels = heads[flow].request.pixels
+            pixels = heads[flow].request.load
             pausable = len(self.denoising) > len(denoised) or any(2 * each > self.budget for each in denoised.values())
             if flow not in newcomers or not pausable or not fits_beside(pixels, denoised.values(), self.budget):
                 return None
@@ -124,7 +124,7 @@ class RequestQueue:
         largest: dict[str, int] = {}
         for future in self.denoising:
             owner = future.request.owner
-            largest[owner] = max(largest.get(owner, 0), future.request.pixels)
+            largest[owner] = max(largest.get(owner, 0), future.request.load)
         return largest
 
     def join(self, future: ImageFuture, state: DenoisingState, new_denoiser: Callable[[], Denoiser]) -> None:
@@ -149,7 +149,7 @@ class RequestQueue:
         return calls[size]
 
     def _call(self, lane: Lane, owners: int) -> Call:
-        most = max(1, self.budget // lane.members[0][0].request.pixels)
+        most = max(1, self.budget // max(future.request.load for future, _ in lane.members))
         left, members = fair_rows(lane.owners, most, owners), list[Member]()
         for member in lane.members:
             owner = member[0].request.owner

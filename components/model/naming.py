@@ -25,6 +25,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, SiglipModel
 from components.config import ModelConfig, NamingConfig
 from components.errors import ArtifactError, ConfigError
 from components.model.phrases import candidate_phrases, insert_noun, spelled_in, with_article
+from components.model.vision import square
 from components.model.words import singulars, split_words
 
 #: Logits by which a phrase of two words must exceed one of a single word: "sofa", not "comfortable sofa".
@@ -146,7 +147,7 @@ class WordNamer:
         if not pictures:
             raise ValueError("pictures: give at least one")
         side = self.siglip.config.vision_config.image_size
-        sized = [p.convert("RGB").resize((side, side), Image.Resampling.BICUBIC) for p in pictures]
+        sized = [square(p.convert("RGB"), side) for p in pictures]
         pixels = torch.from_numpy(np.stack([np.asarray(p) for p in sized])).permute(0, 3, 1, 2)
         pixels = pixels.to(self.siglip.device).to(self.siglip.dtype) / 127.5 - 1
         return F.normalize(self.siglip.get_image_features(pixels).pooler_output, dim=-1)

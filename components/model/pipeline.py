@@ -34,6 +34,7 @@ from transformers import (
 )
 
 from components.config import Config, GuidanceConfig
+from components.content import ContentCheck, blacken_refused
 from components.errors import ArtifactError
 from components.files import adding_files
 from components.model.adapter import RealCustomAdapter
@@ -41,6 +42,7 @@ from components.model.batched_denoiser import BatchedDenoiser
 from components.model.denoising_state import DenoisingState
 from components.model.face_tokens import face_tokens
 from components.model.generation_request import CallOptions, GenerationRequest
+from components.model.memory import apply_memory_settings, unscaled_latents, upcast_autoencoder
 from components.model.official import official_scheduler
 from components.model.preview import shrink
 from components.model.prompt_conditioning import PromptConditioning, mask_size
@@ -64,11 +66,13 @@ class RealCustomOutput(BaseOutput):
         masks: for each image, the last influence mask of each of its subjects, as greyscale images; None without any
             subject.
         mask_history: influence masks of every step [steps, b, s, H, W]; None without any subject.
+        refused: which of the images the content check refuses: they are black; None without a check.
     """
 
     images: list[Image.Image] | Any
     masks: list[list[Image.Image]] | None
     mask_history: Tensor | None
+    refused: list[bool] | None = None
 
 
 class RealCustomPipeline(StableDiffusionXLPipeline):
@@ -91,6 +95,8 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
     scheduler: Any
     #: Tokens of a black image, the same for every request.
     _no_subject: Tensor | None = None
+    #: Checks generated images, as diffusers' ``safety_checker``: those that it refuses are black. It is not saved.
+    content_check: ContentCheck | None = None
     #: The base model's scheduler, where an adapter set another one.
     _base_scheduler: Any = None
 
@@ -167,6 +173,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         device = "cuda" if torch.cuda.is_available() else "cpu"
         device = device if config.model.device == "auto" else config.model.device
         pipeline.to(device, dtype=dtype)
+        apply_memory_settings(pipeline, config.model)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
@@ -268,6 +275,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         }
         other = type(self)(**copies, force_zeros_for_empty_prompt=self.config.force_zeros_for_empty_prompt)
         other.set_adapter(adapter.to(self.device, self.unet.dtype), share_weights(vision_encoder), self.guidance)
+        other.content_check = self.content_check
         other.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
         return other
 
@@ -287,7 +295,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
 
     @torch.no_grad()
     def encode_subject(self, images: list[Image.Image]) -> Tensor:
-        """Vision tokens [n, d] of square RGB cut-outs of one subject, those of all images concatenated.
+        """Vision tokens [n, d] of RGB cut-outs of one subject (on white), those of all images concatenated.
 
         They depend on no prompt and no timestep: compute them once for each character.
         """
@@ -417,11 +425,14 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
     ) -> RealCustomOutput:
         """Decode the images of a state whose steps are done."""
         images = state.latents if output_type == "latent" else self.decode(state.latents, output_type, state.redraw)
+        refused = None
+        if self.content_check is not None and output_type != "latent":
+            images, refused = blacken_refused(images, self.content_check)
         if not state.mask_history:
-            return RealCustomOutput(images, None, None)
+            return RealCustomOutput(images, None, None, refused)
         height, width = (side * self.vae_scale_factor for side in state.conditioning.size)
         masks = _mask_images(state.mask_history[-1], state.conditioning.subject_counts, (height, width))
-        return RealCustomOutput(images, masks, torch.stack(state.mask_history))
+        return RealCustomOutput(images, masks, torch.stack(state.mask_history), refused)
 
     def _size(self, request: GenerationRequest) -> tuple[int, int]:
         """(height, width) in pixels."""
@@ -464,7 +475,8 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
 
     def decode(self, latents: Tensor, output_type: str = "pil", redraw: Redraw | None = None) -> Any:
         """Images of scaled latents [b, 4, h, w]; those of ``redraw`` keep its pixels outside its mask."""
-        pixels = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor, return_dict=False)[0]
+        upcast_autoencoder(self.vae)
+        pixels = self.vae.decode(unscaled_latents(self.vae, latents), return_dict=False)[0]
         if redraw is not None:
             pixels = redraw.compose(pixels)
         return self.image_processor.postprocess(pixels, output_type=output_type)

@@ -155,7 +155,7 @@ class PromptConditioning:
         """The masks times each subject's strength, [b, s, H, W]."""
         assert self.masks is not None
         strength = torch.stack([batch.strength for batch in self.subjects], dim=1) * self.guidance.quantity
-        dtype = self.subjects[0].tokens.dtype
+        dtype = self.subjects[0].tokens[0].dtype
         return self.masks.to(dtype) * strength[..., None, None].to(dtype)
 
     def _cache_keys(self, index: int, batch: SubjectBatch, no_subject: Tensor | None) -> list[SubjectCacheKey]:
@@ -168,19 +168,18 @@ class PromptConditioning:
                 continue
             gain = None if batch.gain is None else batch.gain[image]
             if no_subject is not None and self.guided:
-                tokens = self._no_subject_tokens(no_subject.to(batch.tokens), batch, gain)
+                own = batch.tokens[image]
+                tokens = self._no_subject_tokens(no_subject.to(own), len(own), gain)
                 keys.append(SubjectCacheKey(image, image, index, *tokens))
             row = image + self.batch_size if self.guided else image
             keys.append(SubjectCacheKey(row, image, index, batch.tokens[image], gain))
         return keys
 
-    def _no_subject_tokens(
-        self, no_subject: Tensor, batch: SubjectBatch, gain: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Tokens and gain of "no subject"."""
+    def _no_subject_tokens(self, no_subject: Tensor, length: int, gain: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Tokens and gain of "no subject" in place of a subject of ``length`` tokens."""
         if self.guidance.absent == "mean":
             return no_subject.mean(0, keepdim=True), None if gain is None else gain.mean(0, keepdim=True)
-        return no_subject.repeat(batch.tokens.shape[1] // len(no_subject), 1), gain
+        return no_subject.repeat(length // len(no_subject), 1), gain
 
 
 def mask_size(latent_size: tuple[int, int]) -> tuple[int, int]:

@@ -20,6 +20,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
+from components.model.memory import upcast_autoencoder
+
 #: A picture of all prompts, or one a prompt; tensors are [b, 3, H, W] in [0, 1].
 Pictures = Image.Image | Tensor | Sequence[Image.Image]
 Generators = torch.Generator | list[torch.Generator] | None
@@ -121,6 +123,7 @@ def prepare_redraw(
 
 def encode_latents(vae: AutoencoderKL, pixels: Tensor, generator: Generators = None) -> Tensor:
     """Scaled latents [b, 4, h, w], sampled from the autoencoder's posterior, of ``pixels`` [b, 3, H, W] in [-1, 1]."""
+    upcast_autoencoder(vae)
     posterior = vae.encode(pixels.to(vae.dtype)).latent_dist
     if isinstance(generator, list):
         mean, std = posterior.mean, posterior.std

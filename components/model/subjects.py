@@ -5,13 +5,13 @@ Shapes: b images, s subjects an image at most, n vision tokens, d their width, t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,20 @@ class Subject:
 class SubjectBatch:
     """The first (second, ...) subjects of all images, stacked.
 
-    An image with fewer subjects has zero tokens and strength 0.
+    An image with fewer subjects has no tokens and strength 0.
 
     Args:
-        tokens: [b, n, d].
+        tokens: [n, d] of each image; n may differ.
         words: weights [b, t] of the word's tokens, zero where there is no subject.
         strength: [b].
-        gain: [b, n], or None where all are 1.
+        gain: [n] of each image, or None where all are 1.
         mask: given influence masks [b, 1, H, W], NaN for images without one; None if no image has one.
     """
 
-    tokens: Tensor
+    tokens: Sequence[Tensor]
     words: Tensor
     strength: Tensor
-    gain: Tensor | None
+    gain: Sequence[Tensor] | None
     mask: Tensor | None
 
 
@@ -118,30 +118,24 @@ def stack_subjects(
     batches = []
     for index in range(max((len(row) for row in rows), default=0)):
         present = [(image, row[index]) for image, row in enumerate(rows) if len(row) > index]
-        # Attention is the same if all tokens are repeated equally often: a common length without padding.
-        length = math.lcm(*(len(subject.tokens) for _, subject in present))
-        first = present[0][1].tokens
-        tokens = first.new_zeros(len(rows), length, first.shape[1])
-        gain = torch.ones(len(rows), length)
+        none = present[0][1].tokens[:0]
+        tokens, gains = [none] * len(rows), [torch.ones(0)] * len(rows)
         strength = torch.zeros(len(rows))
         mask = torch.full((len(rows), 1, *mask_size), torch.nan)
         words: list[Tensor | None] = [None] * len(rows)
         for image, subject in present:
-            repeats = length // len(subject.tokens)
-            tokens[image] = subject.tokens.repeat(repeats, 1)
-            gain[image] = subject.gain.repeat(repeats)
+            tokens[image], gains[image] = subject.tokens, subject.gain
             strength[image] = subject.strength
             words[image] = find_words(image, subject.word)
             if subject.mask is not None:
                 given = subject.mask[None, None].float()
                 mask[image] = F.interpolate(given, mask_size, mode="bilinear", align_corners=False)[0]
-        no_word = torch.zeros_like(next(w for w in words if w is not None))
         batches.append(
             SubjectBatch(
-                tokens,
-                torch.stack([no_word if w is None else w for w in words]),
+                tuple(tokens),
+                pad_sequence([torch.zeros(0) if w is None else w for w in words], batch_first=True),
                 strength,
-                None if bool((gain == 1).all()) else gain,
+                None if all(bool((gain == 1).all()) for gain in gains) else tuple(gains),
                 None if bool(mask.isnan().all()) else mask,
             )
         )
@@ -150,6 +144,8 @@ def stack_subjects(
 
 def to_device(batch: SubjectBatch, device: torch.device, dtype: torch.dtype) -> SubjectBatch:
     """``batch`` on the U-Net's device and in its precision."""
-    gain, mask = (None if t is None else t.to(device, dtype) for t in (batch.gain, batch.mask))
-    tokens, words, strength = (t.to(device, dtype) for t in (batch.tokens, batch.words, batch.strength))
+    tokens = tuple(each.to(device, dtype) for each in batch.tokens)
+    gain = None if batch.gain is None else tuple(each.to(device, dtype) for each in batch.gain)
+    mask = None if batch.mask is None else batch.mask.to(device, dtype)
+    words, strength = batch.words.to(device, dtype), batch.strength.to(device, dtype)
     return SubjectBatch(tokens, words, strength, gain, mask)

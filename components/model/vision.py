@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel, SiglipVisionConfig
 
@@ -144,13 +144,13 @@ class VisionEncoder(ModelMixin, ConfigMixin):
         return VisionFeatures(deep, merge_views(local, len(pixels)), tuple(shallow))
 
     def encode_images(self, images: list[Image.Image], device: torch.device | None = None) -> VisionFeatures:
-        """Encode square RGB images, resized to `reference_size`.
+        """Encode RGB images, resized to `reference_size`; white is added to those that are not square.
 
         Args:
             device: where the encoder computes; that of its parameters by default (not if it is offloaded).
         """
         side = self.reference_size
-        resized = [image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC) for image in images]
+        resized = [square(image.convert("RGB"), side) for image in images]
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in resized])).permute(0, 3, 1, 2)
         features: VisionFeatures = self(pixels.to(device or self.device).to(self.dtype) / 127.5 - 1)
         return features
@@ -161,6 +161,11 @@ class VisionEncoder(ModelMixin, ConfigMixin):
         dinov2 = self.dinov2(pixel_values=for_dinov2(pixels), output_hidden_states=True).hidden_states
         skipped = 1 + self.dinov2.config.num_register_tokens
         return [torch.cat([siglip[s + 1], dinov2[d + 1][:, skipped:]], dim=-1) for s, d in blocks]
+
+
+def square(image: Image.Image, side: int) -> Image.Image:
+    """An RGB image resized to ``side`` pixels each way, padded with white to a square, never squashed."""
+    return ImageOps.pad(image, (side, side), Image.Resampling.BICUBIC, color="white")
 
 
 def _load_siglip(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> SiglipVisionModel:

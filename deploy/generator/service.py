@@ -222,6 +222,8 @@ class GenerationService:
             PromptSubject(tokens.tokens, word, s.strength, tokens.face, s.face_strength, s.body_strength)
             for s, word, tokens in zip(request.subjects, resolved.words, resolved.tokens, strict=True)
         )
+        each = len(self.pipeline.no_subject_tokens()) if subjects else 1
+        references = sum(len(subject.tokens) // each for subject in subjects)
         return [
             Request(
                 prompt=resolved.prompt,
@@ -234,6 +236,7 @@ class GenerationService:
                 subjects=subjects,
                 mask_scope=request.mask_scope,
                 scheduler=self._scheduler(request.scheduler),
+                references=references,
                 options=PromptOptions(**request.prompt_options),  # type: ignore[typeddict-item]
                 owner=request.owner,
                 deadline=deadline,

@@ -1,0 +1,80 @@
+"""Precision of the autoencoder, its own normalisation, tiles, slices and memory format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from components.config import load_config
+from components.model.memory import unscaled_latents, upcast_autoencoder
+from components.model.pipeline import RealCustomPipeline
+from components.model.redraw import encode_latents
+
+SHORT: dict[str, Any] = {"num_inference_steps": 2, "height": 64, "width": 64}
+
+
+def seed() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
+def built(miniature: Any, *settings: str) -> RealCustomPipeline:
+    parts = [f"model.{n}={getattr(miniature, n)}" for n in ("base", "siglip", "dinov2")]
+    return RealCustomPipeline.from_config(load_config("tiny", [*parts, "model.adapter=null", *settings]))
+
+
+@pytest.fixture(scope="module")
+def plain(miniature: Any) -> RealCustomPipeline:
+    return built(miniature)
+
+
+def test_other_autoencoders_keep_their_precision(plain: RealCustomPipeline) -> None:
+    for dtype, upcast, expected in (
+        (torch.bfloat16, True, torch.bfloat16),
+        (torch.float16, False, torch.float16),
+        (torch.float16, True, torch.float32),
+    ):
+        vae = type(plain.vae).from_config(plain.vae.config, force_upcast=upcast).to(dtype)
+        upcast_autoencoder(vae)
+        assert vae.dtype == expected
+
+
+def test_an_autoencoder_with_mean_and_deviation_gets_its_own_latents(plain: RealCustomPipeline) -> None:
+    mean, std = [0.5, -1.0, 0.0, 2.0], [2.0, 1.0, 0.5, 3.0]
+    vae = type(plain.vae).from_config(plain.vae.config, latents_mean=mean, latents_std=std).eval()
+    pixels = torch.rand(1, 3, 64, 64, generator=seed()) * 2 - 1
+    with torch.no_grad():
+        scaled = encode_latents(vae, pixels, seed())
+        own = vae.encode(pixels).latent_dist.sample(seed())
+    torch.testing.assert_close(unscaled_latents(vae, scaled), own)
+    expected = scaled * torch.tensor(std).view(1, 4, 1, 1) / vae.config.scaling_factor
+    assert torch.equal(unscaled_latents(vae, scaled), expected + torch.tensor(mean).view(1, 4, 1, 1))
+
+
+def test_slices_tiles_and_channels_last_give_the_same_image(miniature: Any, plain: RealCustomPipeline) -> None:
+    usual: Tensor = plain(["a cat", "a robot"], generator=seed(), output_type="pt", **SHORT).images
+    careful = built(miniature, "model.vae_tiling=true", "model.vae_slicing=true", "model.channels_last=true")
+    assert careful.vae.use_tiling and careful.vae.use_slicing
+    assert careful.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    image = careful(["a cat", "a robot"], generator=seed(), output_type="pt", **SHORT).images
+    assert (image - usual).abs().max() < 1e-3, "an image of the model's own size is one tile"
+    calls: list[Any] = []
+    careful.vae.tiled_decode = lambda z, **_: calls.append(z.shape)  # type: ignore[method-assign]
+    large = 2 * careful.vae.tile_latent_min_size
+    with pytest.raises(AttributeError, match="sample"):  # of the None that the recorder returns
+        careful.decode(torch.zeros(1, 4, large, large))
+    assert calls == [(1, 4, large, large)], "a larger one is tiled"
+
+
+def test_tf32_is_a_setting(miniature: Any) -> None:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        built(miniature)
+        assert not torch.backends.cuda.matmul.allow_tf32
+        built(miniature, "model.tf32=true")
+        assert torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
