@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -33,6 +33,8 @@ class Options(TypedDict, total=False):
     scheduler: str
     mask_scope: float
     return_masks: bool
+    #: Each with ``name`` and ``weight``.
+    loras: list[dict[str, Any]]
     output_format: Literal["png", "jpeg", "webp"]
     output_compression: int
 
@@ -87,3 +89,13 @@ def _read(picture: PictureLike) -> bytes:
         return Path(picture).read_bytes()
     except OSError:
         raise DataError(f"{picture} cannot be read: give the path of a picture") from None
+
+
+def form_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a form: lists of objects as JSON, and without those that are None."""
+    listed = {name: json.dumps(value) for name, value in fields.items() if _is_list_of_objects(value)}
+    return {name: listed.get(name, value) for name, value in fields.items() if value is not None}
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)

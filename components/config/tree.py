@@ -78,6 +78,8 @@ def for_workers(config: Config) -> Config:
     store = store if isinstance(store, str) else store.absolute()
     serving = config.serving.model_copy(update={"store": store} | parts)
     model = config.model.model_copy(update=_absolute(config.model, "base", "siglip", "dinov2", "adapter"))
+    loras = {name: str(Path(path).absolute()) if Path(path).exists() else path for name, path in model.loras.items()}
+    model = model.model_copy(update={"loras": loras})
     evaluation = config.evaluation.model_copy(update=_absolute(config.evaluation, "encoders", "dino", "clip"))
     places = {name: getattr(config.training, name).absolute() for name in ("dataset", "output")}
     if config.training.sample_references is not None:

@@ -12,10 +12,13 @@ from torch import Tensor
 
 from components.errors import RealCustomError
 from components.model.generation_request import GenerationRequest, PromptOptions
+from components.model.loras import LoraSet
 from components.model.subjects import Subject
 
 #: (width, height) in pixels.
 Size = tuple[int, int]
+#: What the requests of a U-Net call have in common: size and LoRAs.
+LaneKey = tuple[Size, LoraSet]
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,18 @@ class Request:
     image: Image.Image | None = None
     mask_image: Image.Image | None = None
     strength: float = 0.8
+    loras: LoraSet = ()
     options: PromptOptions = field(default_factory=PromptOptions)
 
     @property
     def made_steps(self) -> int:
         """The steps that are made: a picture is redrawn in a share of them."""
         return self.steps if self.image is None else max(1, int(self.steps * self.strength))
+
+    @property
+    def lane(self) -> LaneKey:
+        """Requests of one lane may share a U-Net call."""
+        return self.size, self.loras
 
     @property
     def size(self) -> Size:

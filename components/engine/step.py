@@ -29,6 +29,7 @@ def begin(pipeline: Pipeline, request: Request) -> DenoisingState:
             image=request.image,
             mask_image=request.mask_image,
             strength=request.strength,
+            loras=request.loras,
             **request.options,
         )
     )

@@ -20,6 +20,7 @@ from torch import Tensor
 from components.model.attention import AttentionRecorder, EarlyExit, SubjectContext, level_sizes
 from components.model.batch_layout import BatchLayout, padded_keys
 from components.model.kv_cache import CachedRows, KeyValueCache
+from components.model.loras import LoraSwitch
 from components.model.prompt_conditioning import PromptConditioning, RecordedMaps
 from components.model.text import TextFeatures, stack_texts
 
@@ -45,10 +46,11 @@ class BatchedDenoiser:
 
     Args:
         unet: with a `RealCustomAdapter` attached, if there are subjects.
+        loras: switches the LoRAs of the conditionings on, where the U-Net has any.
     """
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
-        self._unet = unet
+    def __init__(self, unet: UNet2DConditionModel, loras: LoraSwitch | None = None) -> None:
+        self._unet, self._loras = unet, loras
         self._layout: BatchLayout | None = None
         self._text, self._text_only = KeyValueCache(), KeyValueCache()
 
@@ -63,6 +65,8 @@ class BatchedDenoiser:
         if not inputs:
             return []
         layout = self._update_layout([step_input.conditioning for step_input in inputs])
+        if self._loras is not None:
+            self._loras.activate(inputs[0].conditioning.loras)
         self._update_masks([i for i in inputs if i.conditioning.needs_masks(i.step)])
         recorded = [i.conditioning for i in inputs if i.conditioning.records_maps(i.step)]
         recorder = self._recorder(layout.conditionings, recorded) if recorded else None

@@ -124,6 +124,8 @@ class GenerationRequest:
     notes: tuple[str, ...] = ()
     #: An image to redraw; None generates one from noise.
     redraw: RequestedRedraw | None = None
+    #: Names and weights of LoRAs.
+    loras: tuple[tuple[str, float], ...] = ()
 
     @property
     def made_steps(self) -> int:

@@ -53,6 +53,7 @@ class FakePipeline:
     """
 
     reference_size = 32
+    lora_names = ("flat", "ink")
 
     def __init__(self, token_identity: str = "fake-1") -> None:
         self._token_identity = token_identity
@@ -63,6 +64,8 @@ class FakePipeline:
         #: The scheduler of each request.
         self.schedulers: list[Any] = []
         self.scheduler = DDIMScheduler()
+        #: The LoRAs of each request.
+        self.loras: list[Any] = []
         #: The strength of each redrawing.
         self.strengths: list[float] = []
 
@@ -85,6 +88,7 @@ class FakePipeline:
 
     def begin(self, request: GenerationRequest) -> FakeState:
         self.schedulers.append(request.scheduler)
+        self.loras.append(request.loras)
         (prompt,), height, width, steps = request.prompts, request.height, request.width, request.num_inference_steps
         own: list[Any] = list(request.subjects or ())  # type: ignore[arg-type]
         if any(subject.word not in prompt.split()[:READ_WORDS] for subject in own):

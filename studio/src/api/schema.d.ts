@@ -1168,6 +1168,11 @@ export interface components {
             frame_duration_ms?: null;
             /** Guidance Scale */
             guidance_scale?: number | null;
+            /**
+             * Loras
+             * @default []
+             */
+            loras?: components["schemas"]["LoraChoice"][];
             /** Mask Scope */
             mask_scope?: number | null;
             /** Model */
@@ -1387,6 +1392,11 @@ export interface components {
             frame_duration_ms?: null;
             /** Guidance Scale */
             guidance_scale?: number | null;
+            /**
+             * Loras
+             * @default []
+             */
+            loras?: components["schemas"]["LoraChoice"][];
             /** Mask Scope */
             mask_scope?: number | null;
             /** Model */
@@ -1509,6 +1519,19 @@ export interface components {
             state: string;
             /** Url */
             url: string;
+        };
+        /**
+         * LoraChoice
+         * @description A LoRA that the service has loaded (``model.loras``).
+         */
+        LoraChoice: {
+            /** Name */
+            name: string;
+            /**
+             * Weight
+             * @default 1
+             */
+            weight?: number;
         };
         /**
          * MentionResponse
@@ -4127,6 +4150,11 @@ export interface operations {
                     image: string[];
                     /** Input Fidelity */
                     input_fidelity?: ("low" | "high") | null;
+                    /**
+                     * Loras
+                     * @default []
+                     */
+                    loras?: components["schemas"]["LoraChoice"][];
                     /** Mask */
                     mask?: string | null;
                     /** Mask Scope */
