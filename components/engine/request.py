@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from components.errors import RealCustomError
+from components.model.control import Control
 from components.model.generation_request import GenerationRequest, PromptOptions
 from components.model.loras import LoraSet
 from components.model.subjects import Subject
@@ -54,6 +55,7 @@ class Request:
     mask_image: Image.Image | None = None
     strength: float = 0.8
     loras: LoraSet = ()
+    control: Control | None = None
     options: PromptOptions = field(default_factory=PromptOptions)
 
     @property

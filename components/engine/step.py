@@ -30,6 +30,7 @@ def begin(pipeline: Pipeline, request: Request) -> DenoisingState:
             mask_image=request.mask_image,
             strength=request.strength,
             loras=request.loras,
+            control=request.control,
             **request.options,
         )
     )

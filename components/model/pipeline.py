@@ -38,6 +38,7 @@ from components.errors import ArtifactError
 from components.files import adding_files
 from components.model.adapter import RealCustomAdapter
 from components.model.batched_denoiser import BatchedDenoiser
+from components.model.control import ControlModel, load_controls, prepare_control
 from components.model.denoising_state import DenoisingState
 from components.model.face_tokens import face_tokens
 from components.model.generation_request import CallOptions, GenerationRequest
@@ -128,6 +129,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         self.register_modules(adapter=adapter, vision_encoder=vision_encoder)
         self.guidance = GuidanceConfig.model_validate(guidance or {})
         self._loras = LoraSwitch(self, ())
+        self._controls: dict[str, ControlModel] = {}
         if adapter is not None:
             self._attach(adapter, vision_encoder)
 
@@ -170,6 +172,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         device = device if config.model.device == "auto" else config.model.device
         pipeline.to(device, dtype=dtype)
         pipeline.load_loras(config.model.loras)
+        pipeline.load_controls(config.model.controls)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
@@ -271,6 +274,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         }
         other = type(self)(**copies, force_zeros_for_empty_prompt=self.config.force_zeros_for_empty_prompt)
         other.set_adapter(adapter.to(self.device, self.unet.dtype), share_weights(vision_encoder), self.guidance)
+        other._controls = self._controls
         other._loras = LoraSwitch(other, self.lora_names)
         other.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
         return other
@@ -283,6 +287,14 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         """
         load_loras(self, paths)
         self._loras = LoraSwitch(self, tuple(paths))
+
+    def load_controls(self, paths: Mapping[str, str]) -> None:
+        """Load ControlNets and T2I-Adapters that requests may name, by name, onto the U-Net's device.
+
+        Raises:
+            ArtifactError: one cannot be loaded.
+        """
+        self._controls |= load_controls(paths, self.unet.device, self.unet.dtype)
 
     @property
     def lora_names(self) -> tuple[str, ...]:
@@ -411,6 +423,10 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             redraw = prepare_redraw(self, request.image, request.mask_image, size, count, request.generator)
         conditioning = self._encode(request, size, redraw)
         conditioning.loras = loras
+        if request.control is not None:
+            like = conditioning.text.tokens
+            made = request.num_inference_steps
+            conditioning.control = prepare_control(request.control, self._controls, size, count, made, like)
         scheduler = request.scheduler or copy.deepcopy(self.scheduler)
         scheduler.set_timesteps(request.num_inference_steps, device=device)
         if request.latents is None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from components.config import GuidanceConfig
+from components.model.control import ActiveControl
 from components.model.influence_mask import (
     average_maps,
     confine,
@@ -94,6 +95,8 @@ class PromptConditioning:
         self.guidance_rescale = guidance_rescale
         #: The LoRAs of its U-Net calls.
         self.loras: LoraSet = ()
+        #: The control of its U-Net calls.
+        self.control: ActiveControl | None = None
         #: Whether each image has an unconditional row.
         self.guided = guidance_scale > 1 and timestep_cond is None
         #: Number of images b.
