@@ -10,7 +10,17 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from components.client.admin import Admin
-from components.client.fields import Box, Choice, Options, PictureLike, box_field, choices, files, mask_files
+from components.client.fields import (
+    Box,
+    Choice,
+    Options,
+    PictureLike,
+    box_field,
+    choices,
+    files,
+    form_fields,
+    mask_files,
+)
 from components.client.pages import pages
 from components.client.responses import Character, Job, JobEvent, Pictures, Usage
 from components.client.stories import Stories
@@ -55,11 +65,7 @@ class Client:
             boxes, masks: as in `Characters.create`.
         """
         fields: dict[str, Any] = {"prompt": prompt, "target_word": target_word, **box_field(boxes), **options}
-        form = {
-            name: json.dumps(value) if isinstance(value, tuple | list) else value
-            for name, value in fields.items()
-            if value is not None
-        }
+        form = form_fields(fields)
         sent = files("image", image) + mask_files(masks)
         return Pictures.of(self._transport.json("POST", "/v1/images/edits", data=form, files=sent))
 
@@ -84,7 +90,7 @@ class Client:
         fields: dict[str, Any] = {"prompt": prompt, "redraw_strength": strength, "target_word": target_word, **options}
         if characters:
             fields["characters"] = json.dumps(choices(characters))
-        form = {name: value for name, value in fields.items() if value is not None}
+        form = form_fields(fields)
         sent = files("image", [image, *references]) + ([] if mask is None else files("mask", mask))
         return Pictures.of(self._transport.json("POST", "/v1/images/edits", data=form, files=sent))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -42,6 +42,8 @@ class Options(TypedDict, total=False):
     negative_target_size: tuple[int, int]
     mask_scope: float
     return_masks: bool
+    #: Each with ``name`` and ``weight``.
+    loras: list[dict[str, Any]]
     output_format: Literal["png", "jpeg", "webp"]
     output_compression: int
 
@@ -96,3 +98,12 @@ def _read(picture: PictureLike) -> bytes:
         return Path(picture).read_bytes()
     except OSError:
         raise DataError(f"{picture} cannot be read: give the path of a picture") from None
+
+
+def form_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a form: lists and tuples as JSON, and without those that are None."""
+    return {
+        name: json.dumps(value) if isinstance(value, list | tuple) else value
+        for name, value in fields.items()
+        if value is not None
+    }

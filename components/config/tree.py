@@ -81,6 +81,11 @@ def for_workers(config: Config) -> Config:
     store = store if isinstance(store, str) else store.absolute()
     serving = config.serving.model_copy(update={"store": store} | parts)
     model = config.model.model_copy(update=_absolute(config.model, "base", "siglip", "dinov2", "adapter"))
+    named = {
+        field: {name: str(Path(path).absolute()) if Path(path).exists() else path for name, path in paths.items()}
+        for field, paths in (("loras", model.loras), ("controls", model.controls))
+    }
+    model = model.model_copy(update=named)
     evaluation = config.evaluation.model_copy(update=_absolute(config.evaluation, "encoders", "dino", "clip"))
     places = {name: getattr(config.training, name).absolute() for name in ("dataset", "output")}
     if config.training.sample_references is not None:

@@ -11,7 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from components.errors import RealCustomError
+from components.model.control import Control
 from components.model.generation_request import GenerationRequest, PromptOptions
+from components.model.loras import LoraSet
 from components.model.subjects import Subject
 
 #: What a reference adds to the memory and time of an image, as a share of it. Keys and values of one take 0.24 GB in
@@ -19,6 +21,8 @@ from components.model.subjects import Subject
 REFERENCE_SHARE = 0.1
 #: (width, height) in pixels.
 Size = tuple[int, int]
+#: What the requests of a U-Net call have in common: size and LoRAs.
+LaneKey = tuple[Size, LoraSet]
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Request:
     image: Image.Image | None = None
     mask_image: Image.Image | None = None
     strength: float = 0.8
+    loras: LoraSet = ()
+    control: Control | None = None
     options: PromptOptions = field(default_factory=PromptOptions)
     references: int = 0
 
@@ -61,6 +67,11 @@ class Request:
     def made_steps(self) -> int:
         """The steps that are made: a picture is redrawn in a share of them."""
         return self.steps if self.image is None else max(1, int(self.steps * self.strength))
+
+    @property
+    def lane(self) -> LaneKey:
+        """Requests of one lane may share a U-Net call."""
+        return self.size, self.loras
 
     @property
     def size(self) -> Size:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 from components.engine.future import ImageFuture
 from components.engine.policy import deficit_round_robin, early_end, fair_rows, fits, fits_beside, has_room
-from components.engine.request import Denoiser, DenoisingState, ExcessError, FullError, Phase, Request, Size
+from components.engine.request import Denoiser, DenoisingState, ExcessError, FullError, LaneKey, Phase, Request
 
-#: The unit of admission: an owner and a size. The flows of an owner share its turns.
-Flow = tuple[str, Size]
+#: The unit of admission: an owner and a lane. The flows of an owner share its turns.
+Flow = tuple[str, LaneKey]
 Member = tuple[ImageFuture, DenoisingState]
 
 
 @dataclass
 class Lane:
-    """The requests of one size, and the denoiser with the cached keys and values of those in its last call."""
+    """The requests of one size and LoRAs, and the denoiser with the cached keys and values of its last call."""
 
     denoiser: Denoiser
     members: list[Member] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Call:
 
 
 class RequestQueue:
-    """The waiting requests, and a lane for each size that is denoised.
+    """The waiting requests, and a lane for each size and set of LoRAs that is denoised.
 
     Args:
         budget: largest number of pixels in a call, and in all lanes together except that owners without a request in
@@ -56,9 +56,9 @@ class RequestQueue:
     def __init__(self, budget: int, max_queued: int | None = None, max_owned: int | None = None) -> None:
         self.budget, self._max_queued, self._max_owned = budget, max_queued, max_owned
         self.waiting: list[ImageFuture] = []
-        self.lanes: dict[Size, Lane] = {}
+        self.lanes: dict[LaneKey, Lane] = {}
         self._flow_credits: dict[Flow, float] = {}
-        self._lane_credits: dict[Size, float] = {}
+        self._lane_credits: dict[LaneKey, float] = {}
 
     @property
     def empty(self) -> bool:
@@ -96,7 +96,7 @@ class RequestQueue:
         """
         heads: dict[Flow, ImageFuture] = {}
         for future in self.waiting:
-            heads.setdefault((future.request.owner, future.request.size), future)
+            heads.setdefault((future.request.owner, future.request.lane), future)
         if not heads:
             return None
         flow, credits = self._next_flow(heads)
@@ -128,11 +128,11 @@ class RequestQueue:
         return largest
 
     def join(self, future: ImageFuture, state: DenoisingState, new_denoiser: Callable[[], Denoiser]) -> None:
-        """Put an admitted request into the lane of its size, with a new denoiser if the lane is new."""
-        size = future.request.size
-        if size not in self.lanes:
-            self.lanes[size] = Lane(new_denoiser())
-        self.lanes[size].members.append((future, state))
+        """Put an admitted request into its lane, with a new denoiser if the lane is new."""
+        key = future.request.lane
+        if key not in self.lanes:
+            self.lanes[key] = Lane(new_denoiser())
+        self.lanes[key].members.append((future, state))
 
     def next_call(self) -> Call | None:
         """The next call. Lanes share the pixel-steps by their owners, each of whom counts once in all its lanes.
@@ -142,11 +142,11 @@ class RequestQueue:
         if not self.lanes:
             return None
         lanes_of = Counter(owner for lane in self.lanes.values() for owner in lane.owners)
-        calls = {size: self._call(lane, len(lanes_of)) for size, lane in self.lanes.items()}
-        weights = {size: sum(1 / lanes_of[owner] for owner in lane.owners) for size, lane in self.lanes.items()}
-        costs = {size: call.pixels for size, call in calls.items()}
-        size, self._lane_credits = deficit_round_robin(self._lane_credits, costs, weights)
-        return calls[size]
+        calls = {key: self._call(lane, len(lanes_of)) for key, lane in self.lanes.items()}
+        weights = {key: sum(1 / lanes_of[owner] for owner in lane.owners) for key, lane in self.lanes.items()}
+        costs = {key: call.pixels for key, call in calls.items()}
+        chosen, self._lane_credits = deficit_round_robin(self._lane_credits, costs, weights)
+        return calls[chosen]
 
     def _call(self, lane: Lane, owners: int) -> Call:
         most = max(1, self.budget // max(future.request.load for future, _ in lane.members))
@@ -160,11 +160,11 @@ class RequestQueue:
 
     def release(self, future: ImageFuture) -> None:
         """Remove a request from its lane. An empty lane is removed with its denoiser."""
-        size = future.request.size
-        lane = self.lanes[size]
+        key = future.request.lane
+        lane = self.lanes[key]
         lane.members = [member for member in lane.members if member[0] is not future]
         if not lane.members:
-            del self.lanes[size]
+            del self.lanes[key]
 
     def drop_ended(self, now: float) -> list[tuple[ImageFuture, Phase]]:
         """Remove the waiting and denoised requests that were cancelled or have expired by ``now``."""

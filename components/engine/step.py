@@ -29,6 +29,8 @@ def begin(pipeline: Pipeline, request: Request) -> DenoisingState:
             image=request.image,
             mask_image=request.mask_image,
             strength=request.strength,
+            loras=request.loras,
+            control=request.control,
             **request.options,
         )
     )

@@ -46,6 +46,8 @@ class BatchLayout:
     def __init__(self, conditionings: list[PromptConditioning], caches: dict[int, KeyValueCache]) -> None:
         if any(conditioning.size != conditionings[0].size for conditioning in conditionings):
             raise ValueError("size: images of one batch must be of one size")
+        if any(conditioning.loras != conditionings[0].loras for conditioning in conditionings):
+            raise ValueError("loras: images of one batch must have the same LoRAs")
         self.conditionings, self.size = conditionings, conditionings[0].size
         parts = [
             (conditioning, slice(0, conditioning.batch_size)) for conditioning in conditionings if conditioning.guided

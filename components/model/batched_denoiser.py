@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -19,7 +20,9 @@ from torch import Tensor
 
 from components.model.attention import AttentionRecorder, EarlyExit, SubjectContext, level_sizes
 from components.model.batch_layout import BatchLayout, padded_keys
+from components.model.control import control_residuals
 from components.model.kv_cache import CachedRows, KeyValueCache
+from components.model.loras import LoraSwitch
 from components.model.prompt_conditioning import PromptConditioning, RecordedMaps
 from components.model.text import TextFeatures, stack_texts
 
@@ -45,10 +48,11 @@ class BatchedDenoiser:
 
     Args:
         unet: with a `RealCustomAdapter` attached, if there are subjects.
+        loras: switches the LoRAs of the conditionings on, where the U-Net has any.
     """
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
-        self._unet = unet
+    def __init__(self, unet: UNet2DConditionModel, loras: LoraSwitch | None = None) -> None:
+        self._unet, self._loras = unet, loras
         self._layout: BatchLayout | None = None
         self._text, self._text_only = KeyValueCache(), KeyValueCache()
 
@@ -63,6 +67,8 @@ class BatchedDenoiser:
         if not inputs:
             return []
         layout = self._update_layout([step_input.conditioning for step_input in inputs])
+        if self._loras is not None:
+            self._loras.activate(inputs[0].conditioning.loras)
         self._update_masks([i for i in inputs if i.conditioning.needs_masks(i.step)])
         recorded = [i.conditioning for i in inputs if i.conditioning.records_maps(i.step)]
         recorder = self._recorder(layout.conditionings, recorded) if recorded else None
@@ -96,7 +102,8 @@ class BatchedDenoiser:
         latents = torch.cat([step_input.latents for step_input in inputs])
         with suppress(EarlyExit):
             timesteps = torch.cat([_timesteps(i) for i in inputs])
-            self._call_unet(latents, timesteps, text, time_ids, _timestep_cond(inputs), context)
+            control = _control(inputs, latents, timesteps, text, time_ids)
+            self._call_unet(latents, timesteps, text, time_ids, _timestep_cond(inputs), context, control)
         _distribute(recorder, conditionings, conditionings)
 
     def _update_layout(self, conditionings: list[PromptConditioning]) -> BatchLayout:
@@ -138,7 +145,9 @@ class BatchedDenoiser:
         rows = [*guided, *inputs]
         latents = torch.cat([step_input.latents for step_input in rows])
         timesteps = torch.cat([_timesteps(step_input) for step_input in rows])
-        predicted = self._call_unet(latents, timesteps, layout.text, layout.time_ids, _timestep_cond(rows), context)
+        text, time_ids = layout.text, layout.time_ids
+        control = _control(rows, latents, timesteps, text, time_ids)
+        predicted = self._call_unet(latents, timesteps, text, time_ids, _timestep_cond(rows), context, control)
         parts = list(predicted.split([step_input.conditioning.batch_size for step_input in rows]))
         unconditional = dict(zip((id(step_input) for step_input in guided), parts, strict=False))
         return [
@@ -154,6 +163,7 @@ class BatchedDenoiser:
         time_ids: Tensor,
         timestep_cond: Tensor | None,
         context: SubjectContext | None,
+        control: dict[str, Any],
     ) -> Tensor:
         prediction: Tensor = self._unet(
             latents,
@@ -164,6 +174,7 @@ class BatchedDenoiser:
             cross_attention_kwargs=None if context is None else {"subject": context},
             added_cond_kwargs={"text_embeds": text.pooled, "time_ids": time_ids},
             return_dict=False,
+            **control,
         )[0]
         return prediction
 
@@ -194,6 +205,15 @@ def _guide(unconditional: Tensor | None, conditional: Tensor, conditioning: Prom
 
 def _timesteps(step_input: StepInput) -> Tensor:
     return step_input.timestep.expand(step_input.conditioning.batch_size).to(step_input.latents.device)
+
+
+def _control(
+    rows: Sequence[StepInput], latents: Tensor, timesteps: Tensor, text: TextFeatures, time_ids: Tensor
+) -> dict[str, Any]:
+    """The residuals of the rows' controls as arguments of the U-Net."""
+    if all(step_input.conditioning.control is None for step_input in rows):
+        return {}
+    return control_residuals(rows, latents, timesteps, text, time_ids)
 
 
 def _timestep_cond(inputs: Sequence[StepInput]) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 from components.config import GuidanceConfig
+from components.model.control import Control
+from components.model.loras import LoraSet
 from components.model.redraw import Pictures
 from components.model.subjects import Subjects
 
@@ -31,6 +34,8 @@ class CallOptions(PromptOptions, total=False):
     """Further fields of `GenerationRequest` that a call of the pipeline takes by name."""
 
     num_images_per_prompt: int
+    loras: Mapping[str, float] | LoraSet
+    control: Control | None
     prompt_embeds: Tensor | None
     negative_prompt_embeds: Tensor | None
     pooled_prompt_embeds: Tensor | None
@@ -56,6 +61,8 @@ class GenerationRequest:
         image: a picture to redraw, or one a prompt; its size is the default of ``height`` and ``width``.
         mask_image: redraw it where this is white; outside, no pixel changes. By default all of it is redrawn.
         strength: share of the steps that redraw ``image``, above 0, at most 1.
+        loras: weights of loaded LoRAs by name; no other acts.
+        control: a loaded ControlNet or T2I-Adapter with the picture that it follows.
         num_images_per_prompt: images of each prompt, one after the other; ``generator`` has one an image.
         prompt_weighting: ``(robot:1.3)`` weights words, and prompts of any length are read in chunks, see
             `components.model.prompt_weights`; otherwise they are read as in diffusers, up to the tokenizers' limit.
@@ -92,6 +99,8 @@ class GenerationRequest:
     image: Pictures | None = None
     mask_image: Pictures | None = None
     strength: float = 0.8
+    loras: Mapping[str, float] | LoraSet = ()
+    control: Control | None = None
     num_images_per_prompt: int = 1
     prompt_weighting: bool = False
     clip_skip: int | None = None

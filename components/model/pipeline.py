@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,9 +39,11 @@ from components.errors import ArtifactError
 from components.files import adding_files
 from components.model.adapter import RealCustomAdapter
 from components.model.batched_denoiser import BatchedDenoiser
+from components.model.control import ControlModel, load_controls, prepare_control
 from components.model.denoising_state import DenoisingState
 from components.model.face_tokens import face_tokens
 from components.model.generation_request import CallOptions, GenerationRequest
+from components.model.loras import LoraSwitch, load_loras, lora_set
 from components.model.memory import apply_memory_settings, unscaled_latents, upcast_autoencoder
 from components.model.official import official_scheduler
 from components.model.preview import shrink
@@ -132,6 +134,8 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         )
         self.register_modules(adapter=adapter, vision_encoder=vision_encoder)
         self.guidance = GuidanceConfig.model_validate(guidance or {})
+        self._loras = LoraSwitch(self, ())
+        self._controls: dict[str, ControlModel] = {}
         if adapter is not None:
             self._attach(adapter, vision_encoder)
 
@@ -174,6 +178,8 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         device = device if config.model.device == "auto" else config.model.device
         pipeline.to(device, dtype=dtype)
         apply_memory_settings(pipeline, config.model)
+        pipeline.load_loras(config.model.loras)
+        pipeline.load_controls(config.model.controls)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
@@ -276,8 +282,32 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         other = type(self)(**copies, force_zeros_for_empty_prompt=self.config.force_zeros_for_empty_prompt)
         other.set_adapter(adapter.to(self.device, self.unet.dtype), share_weights(vision_encoder), self.guidance)
         other.content_check = self.content_check
+        other._controls = self._controls
+        other._loras = LoraSwitch(other, self.lora_names)
         other.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
         return other
+
+    def load_loras(self, paths: Mapping[str, str]) -> None:
+        """Load LoRAs that requests may name, by name; none acts by itself. Call it once.
+
+        Raises:
+            ArtifactError: one cannot be loaded, or does not fit the base model.
+        """
+        load_loras(self, paths)
+        self._loras = LoraSwitch(self, tuple(paths))
+
+    def load_controls(self, paths: Mapping[str, str]) -> None:
+        """Load ControlNets and T2I-Adapters that requests may name, by name, onto the U-Net's device.
+
+        Raises:
+            ArtifactError: one cannot be loaded.
+        """
+        self._controls |= load_controls(paths, self.unet.device, self.unet.dtype)
+
+    @property
+    def lora_names(self) -> tuple[str, ...]:
+        """The LoRAs that requests may name."""
+        return self._loras.names
 
     def compile(self) -> None:
         """Compile the U-Net: the next call of each new size or number of rows is slow, later ones are faster."""
@@ -392,12 +422,19 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
             WordError: a prompt does not hold a subject's word.
             ValueError: arguments that do not fit together.
         """
-        size, count = self._size(request), request.count
+        size, count, loras = self._size(request), request.count, lora_set(request.loras)
+        self._loras.check(loras)
+        self._loras.activate(loras)
         device, dtype = self._execution_device, self.unet.dtype
         redraw = None
         if request.image is not None:
             redraw = prepare_redraw(self, request.image, request.mask_image, size, count, request.generator)
         conditioning = self._encode(request, size, redraw)
+        conditioning.loras = loras
+        if request.control is not None:
+            like = conditioning.text.tokens
+            made = request.num_inference_steps
+            conditioning.control = prepare_control(request.control, self._controls, size, count, made, like)
         scheduler = request.scheduler or copy.deepcopy(self.scheduler)
         scheduler.set_timesteps(request.num_inference_steps, device=device)
         if request.latents is None:
@@ -417,7 +454,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
 
     def denoiser(self) -> BatchedDenoiser:
         """Predicts the noise of several states of one size together, one U-Net call a step."""
-        return BatchedDenoiser(self.unet)
+        return BatchedDenoiser(self.unet, self._loras if self._loras.names else None)
 
     @torch.no_grad()
     def finish(

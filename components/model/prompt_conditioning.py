@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from components.config import GuidanceConfig
+from components.model.control import ActiveControl
 from components.model.influence_mask import (
     average_maps,
     confine,
@@ -23,6 +24,7 @@ from components.model.influence_mask import (
     resolve_overlaps,
     select_scope,
 )
+from components.model.loras import LoraSet
 from components.model.subjects import SubjectBatch
 from components.model.text import TextFeatures
 
@@ -91,6 +93,10 @@ class PromptConditioning:
         self.text, self.time_ids, self.size, self.guidance_scale = text, time_ids, size, guidance_scale
         self.guidance, self.timestep_cond, self._region = guidance, timestep_cond, region
         self.guidance_rescale = guidance_rescale
+        #: The LoRAs of its U-Net calls.
+        self.loras: LoraSet = ()
+        #: The control of its U-Net calls.
+        self.control: ActiveControl | None = None
         #: Whether each image has an unconditional row.
         self.guided = guidance_scale > 1 and timestep_cond is None
         #: Number of images b.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from components.engine.stats import Stats
 from components.errors import ConfigError
 from components.jobs.job import Preview
 from components.model.generation_request import PromptOptions
+from components.model.loras import lora_set
 from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
@@ -82,6 +83,9 @@ class Pipeline(engine.Pipeline, Encoder, Protocol):
     def compile(self) -> None: ...
 
     def no_subject_tokens(self) -> Tensor: ...
+
+    @property
+    def lora_names(self) -> Sequence[str]: ...
 
 
 class GenerationService:
@@ -173,6 +177,7 @@ class GenerationService:
         futures: list[ImageFuture] = []
         self._limits.sizes.check((request.width, request.height), request.steps, len(request.seeds), timeout)
         try:
+            self._check_loras(request)
             subjects = await self._subjects.resolve(request)
             redraw = {} if request.redraw is None else await asyncio.to_thread(_decode_redraw, request, request.redraw)
             resolved = time.monotonic()
@@ -238,12 +243,20 @@ class GenerationService:
                 scheduler=self._scheduler(request.scheduler),
                 references=references,
                 options=PromptOptions(**request.prompt_options),  # type: ignore[typeddict-item]
+                loras=lora_set(request.loras),
                 owner=request.owner,
                 deadline=deadline,
                 preview_every=max(1, request.unet_calls // (previews + 1)) if previews else 0,
             )
             for seed in request.seeds
         ]
+
+    def _check_loras(self, request: GenerationRequest) -> None:
+        known = self.pipeline.lora_names
+        unknown = [name for name, _ in request.loras if name not in known]
+        if unknown:
+            choice = ", ".join(known) or "none: model.loras names them"
+            raise UnsupportedRequestError(f"loras: {unknown[0]!r} is not loaded; this model has {choice}", "loras")
 
     def _scheduler(self, name: str | None) -> Any:
         """A new scheduler; None makes the engine copy the pipeline's."""

@@ -127,6 +127,8 @@ class GenerationRequest:
     prompt_options: Annotated[dict[str, Any], Field(exclude_if=operator.not_)] = field(default_factory=dict)
     #: An image to redraw; None generates one from noise.
     redraw: RequestedRedraw | None = None
+    #: Names and weights of LoRAs.
+    loras: tuple[tuple[str, float], ...] = ()
 
     @property
     def made_steps(self) -> int:

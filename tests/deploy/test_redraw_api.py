@@ -18,7 +18,7 @@ from deploy.api.quotas import Caller
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
 from deploy.interfaces.requests import GenerationRequest, JobPayload, RequestedRedraw, StoredTake
-from tests.deploy.test_serving_api import client_of, create, error, photograph, picture
+from tests.deploy.test_serving_api import client_of, create, error, generate, photograph, picture
 from tests.fakes.pipeline import FakeNamer, FakePipeline
 
 SIZE = (64, 48)
@@ -101,6 +101,19 @@ def test_without_mask_and_strength_the_image_is_a_subject(client: TestClient, pi
     assert pipeline.strengths == []
     refused = redraw(client, image=photograph(), characters="[]")
     assert refused.status_code == 200, "an empty list is none"
+
+
+def test_loras_are_named_with_weights(client: TestClient, pipeline: FakePipeline) -> None:
+    loras = [{"name": "ink"}, {"name": "flat", "weight": -0.5}]
+    assert generate(client, "a robot", loras=loras).status_code == 200
+    assert redraw(client, redraw_strength=1, loras=json.dumps(loras[:1])).status_code == 200
+    assert pipeline.loras == [(("flat", -0.5), ("ink", 1.0)), (("ink", 1.0),)]
+    unknown = generate(client, "a robot", loras=[{"name": "oil"}])
+    told = error(unknown)
+    assert unknown.status_code == 400 and told["param"] == "loras" and "'oil'" in told["message"]
+    assert "flat, ink" in told["message"]
+    twice = generate(client, "a robot", loras=[{"name": "ink"}, {"name": "ink"}])
+    assert twice.status_code == 400 and "once" in error(twice)["message"]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ class FakePipeline:
     """
 
     reference_size = 32
+    lora_names = ("flat", "ink")
 
     def __init__(self, token_identity: str = "fake-1") -> None:
         self._token_identity = token_identity
@@ -64,6 +65,8 @@ class FakePipeline:
         self.schedulers: list[Any] = []
         self.requests: list[GenerationRequest] = []
         self.scheduler = DDIMScheduler()
+        #: The LoRAs of each request.
+        self.loras: list[Any] = []
         #: The strength of each redrawing.
         self.strengths: list[float] = []
 
@@ -89,6 +92,7 @@ class FakePipeline:
         self.requests.append(request)
         if (request.clip_skip or 0) > 11:
             raise ConfigError("clip_skip: this model's text encoders can skip 0 to 11 layers")
+        self.loras.append(request.loras)
         (prompt,), height, width, steps = request.prompts, request.height, request.width, request.num_inference_steps
         own: list[Any] = list(request.subjects or ())  # type: ignore[arg-type]
         if any(subject.word not in prompt.split()[:READ_WORDS] for subject in own):

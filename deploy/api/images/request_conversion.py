@@ -95,6 +95,7 @@ def build_request(
         output=Output(body.output_format, body.output_compression),
         notes=(*body.notes(), *_shared_word_notes(subjects)),
         redraw=redraw,
+        loras=tuple((lora.name, lora.weight) for lora in body.loras),
     )
 
 

@@ -9,7 +9,7 @@ import json
 from itertools import zip_longest
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from components.data.schema import Box
 from components.model.schedulers import NAMES
@@ -18,6 +18,7 @@ from deploy.interfaces.requests import StatedRegion
 
 MAX_CHARACTERS = 4
 MAX_IMAGES = 10
+MAX_LORAS = 4
 #: Seeds are below this; those of a request's further images count up from its own, and begin again at 0.
 SEEDS = 2**32
 MAX_PARTIAL_IMAGES = 3
@@ -88,6 +89,19 @@ class CharacterChoice(StrictRequest):
     body_strength: float = Field(1, ge=0, le=2)
 
 
+class LoraChoice(StrictRequest):
+    """A LoRA that the service has loaded (``model.loras``)."""
+
+    name: str = Field(min_length=1, max_length=64)
+    weight: float = Field(1, ge=-4, le=4)
+
+
+def _distinct_names(loras: list[LoraChoice]) -> list[LoraChoice]:
+    if len({lora.name for lora in loras}) < len(loras):
+        raise ValueError("name each LoRA once")
+    return loras
+
+
 class BaseImageRequest(StrictRequest):
     """The fields that all requests for images have. A null stands for the default."""
 
@@ -137,6 +151,10 @@ class BaseImageRequest(StrictRequest):
     negative_target_size: Sides | None = None
     mask_scope: float | None = Field(None, gt=0, le=1)
     return_masks: bool = False
+    #: In a form, a JSON list.
+    loras: Annotated[
+        list[LoraChoice], BeforeValidator(decode_json), AfterValidator(_distinct_names), Field(max_length=MAX_LORAS)
+    ] = []
 
     @model_validator(mode="before")
     @classmethod

@@ -1418,6 +1418,11 @@ export interface components {
             guidance_rescale?: number;
             /** Guidance Scale */
             guidance_scale?: number | null;
+            /**
+             * Loras
+             * @default []
+             */
+            loras?: components["schemas"]["LoraChoice"][];
             /** Mask Scope */
             mask_scope?: number | null;
             /** Model */
@@ -1679,6 +1684,11 @@ export interface components {
             guidance_rescale?: number;
             /** Guidance Scale */
             guidance_scale?: number | null;
+            /**
+             * Loras
+             * @default []
+             */
+            loras?: components["schemas"]["LoraChoice"][];
             /** Mask Scope */
             mask_scope?: number | null;
             /** Model */
@@ -1878,6 +1888,19 @@ export interface components {
             revoked: number | null;
             /** Scopes */
             scopes: components["schemas"]["Scope"][];
+        };
+        /**
+         * LoraChoice
+         * @description A LoRA that the service has loaded (``model.loras``).
+         */
+        LoraChoice: {
+            /** Name */
+            name: string;
+            /**
+             * Weight
+             * @default 1
+             */
+            weight?: number;
         };
         /**
          * MentionResponse
@@ -5497,6 +5520,11 @@ export interface operations {
                     image: string[];
                     /** Input Fidelity */
                     input_fidelity?: ("low" | "high") | null;
+                    /**
+                     * Loras
+                     * @default []
+                     */
+                    loras?: components["schemas"]["LoraChoice"][];
                     /** Mask */
                     mask?: string | null;
                     /** Mask Scope */
