@@ -1,5 +1,7 @@
 """The syntax of mentions: ``@rob meets @"Ada Lovelace"``.
 
+Typographic quotation marks and the full-width ``＠`` are read too. A name holds no ``@``, except within a word.
+
 An ``@`` within a word, as in an e-mail address, is not a mention.
 """
 
@@ -9,7 +11,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_MENTION = re.compile(r'(?<!\w)@(?:"(?P<quoted>[^"]{1,100})"|(?P<bare>\w+(?:-\w+)*))')
+_AT_IN_WORD = r"(?<=\w)[@＠](?=\w)"
+#: Pairs of quotation marks, as keyboards of different languages write them.
+_QUOTES = ('""', "“”", "„“", "„”", "””", "«»", "»«", "‹›", "「」", "『』", "＂＂", "‘’", "‚‘")
+_QUOTED = "|".join(f"{first}(?:[^@＠{first}{last}]|{_AT_IN_WORD}){{1,100}}{last}" for first, last in _QUOTES)
+_MENTION = re.compile(rf"(?<!\w)[@＠](?:(?P<quoted>{_QUOTED})|(?P<bare>\w+(?:-\w+)*))")
+#: An ``@`` before something, which is no e-mail address's.
+_AT = re.compile(r"(?<!\w)[@＠](?=[^\s@＠])")
 _BARE = re.compile(r"\w+(?:-\w+)*")
 _LONGEST = 100
 
@@ -25,7 +33,23 @@ class Mention:
 
 def find_mentions(prompt: str) -> list[Mention]:
     """The mentions in a prompt, in order."""
-    return [Mention((m["quoted"] or m["bare"]).strip(), *m.span()) for m in _MENTION.finditer(prompt)]
+    found = []
+    for match in _MENTION.finditer(prompt):
+        quoted = match["quoted"]
+        found.append(Mention((quoted[1:-1] if quoted else match["bare"]).strip(), *match.span()))
+    return found
+
+
+def is_quoted(prompt: str, mention: Mention) -> bool:
+    """Whether the name of ``mention`` stands in quotation marks."""
+    return prompt[mention.start + 1] in {first for first, _ in _QUOTES}
+
+
+def unread_mention(prompt: str, mentions: Sequence[Mention]) -> int | None:
+    """The position of the first ``@`` before something that is no name, such as an unfinished quotation."""
+    inside = [range(mention.start, mention.end) for mention in mentions]
+    places = (match.start() for match in _AT.finditer(prompt))
+    return next((place for place in places if not any(place in span for span in inside)), None)
 
 
 def replace_mentions(prompt: str, mentions: Sequence[Mention], words: Sequence[str]) -> str:
@@ -50,5 +74,7 @@ def write_mention(name: str, following: str | None = "") -> str:
 
 
 def mentionable(name: str) -> str:
-    """``name`` as the syntax can hold it: without quotation marks and outer spaces, at most 100 characters."""
+    """``name`` as the syntax can hold it: without quotation marks, ``@`` outside of words and outer spaces, at most 100
+    characters."""
+    name = re.sub(rf"(?!{_AT_IN_WORD})[@＠]", "", name)
     return name.replace('"', "'")[:_LONGEST].strip() or "?"

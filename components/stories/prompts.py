@@ -12,7 +12,7 @@ from typing import Any
 
 from components.model.words import folded
 from components.stories.cast import Cast, CastMember
-from components.stories.mention_syntax import find_mentions, mentionable, write_mention
+from components.stories.mention_syntax import find_mentions, is_quoted, mentionable, write_mention
 from components.stories.story import PromptMention
 
 #: Scripts without spaces between words: a known name may end within a run of letters.
@@ -47,7 +47,7 @@ def parse_prompt(text: str, cast: Cast, before: StoredPrompt = ()) -> StoredProm
     for mention in find_mentions(text):
         name, stop = mention.name, mention.end
         character = previous.get(folded(name)) or _id(cast.unique(name))
-        if character is None and text[mention.start + 1] != '"' and not cast.named(name):
+        if character is None and not is_quoted(text, mention) and not cast.named(name):
             name, stop = _longest_known_prefix(text, mention.start + 1, mention.end, cast)
             character = previous.get(folded(name)) or _id(cast.unique(name))
         parts += [text[end : mention.start], StoredMention(name, character)]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from components.characters.character import Character
 from components.model.words import folded
-from components.stories.mention_syntax import Mention, find_mentions, replace_mentions
+from components.stories.mention_syntax import Mention, find_mentions, replace_mentions, unread_mention
 from deploy.api.error_responses import ApiError
 from deploy.api.images.schema import MAX_CHARACTERS, CharacterChoice
 from deploy.interfaces.protocols import Characters
@@ -29,6 +29,11 @@ async def resolve_mentions(
     mentions = find_mentions(prompt)
     if len({folded(mention.name) for mention in mentions}) > MAX_CHARACTERS:  # before each is looked up
         raise _too_many()
+    if (unread := unread_mention(prompt, mentions)) is not None:
+        remedy = 'write @name or @"two words", or leave the @ out'
+        raise ApiError(
+            400, f"prompt: the @ at character {unread + 1} names nobody: {remedy}", "prompt", "mention_unknown"
+        )
     choices: dict[str, CharacterChoice] = {}
     for choice in chosen:
         choices.setdefault(choice.id, choice)

@@ -292,6 +292,9 @@ def test_an_option_that_the_model_lacks_is_refused_by_name(client: TestClient, p
         ("@Zoë, @李雷.", ["Zoë", "李雷"]),
         ("write to me@home.org at 5 @ the bar @", []),
         ('@"unfinished', []),
+        ('@"@ROB', ["ROB"]),
+        ('@"a@"ROB" @"x@home.org"', ["x@home.org"]),
+        ("@“Ada Lovelace”, @„Ada“, @«Ada», @「李雷」, @‘Rob’", ["Ada Lovelace", "Ada", "Ada", "李雷", "Rob"]),
     ],
 )
 def test_mentions_are_found(prompt: str, names: list[str]) -> None:
@@ -300,6 +303,23 @@ def test_mentions_are_found(prompt: str, names: list[str]) -> None:
     assert [prompt[mention.start] for mention in found] == ["@"] * len(names)
     again = replace_mentions(prompt, found, [prompt[m.start : m.end] for m in found])
     assert again == prompt
+
+
+@pytest.mark.parametrize("prompt", ["＠rob", "＠“rob”", "看，＠rob"])
+def test_a_full_width_at_is_read(prompt: str) -> None:
+    assert [mention.name for mention in find_mentions(prompt)] == ["rob"]
+
+
+@pytest.mark.parametrize("prompt", ['@"unfinished', "a cat @“unfinished", "@! hello", "@()", "＠…"])
+def test_an_at_that_names_nobody_is_refused(client: TestClient, prompt: str) -> None:
+    refused = generate(client, prompt)
+    assert refused.status_code == 400 and error(refused)["code"] == "mention_unknown"
+    assert f"character {prompt.replace('＠', '@').index('@') + 1} " in error(refused)["message"]
+
+
+@pytest.mark.parametrize("prompt", ["write to me@home.org about a robot", "a robot @ the bar @"])
+def test_an_at_that_is_no_mention_is_left(client: TestClient, prompt: str) -> None:
+    assert generate(client, prompt).status_code == 200
 
 
 def test_a_mentioned_character_is_drawn_under_its_word(client: TestClient) -> None:

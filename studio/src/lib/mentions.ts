@@ -1,4 +1,4 @@
-/** Mentions of characters in prompts: `@rob` or `@"two words"`, read as the service reads them. */
+/** Mentions of characters in prompts: `@rob`, `@"two words"` or `＠“two words”`, read as the service reads them. */
 
 export interface Mention {
   name: string;
@@ -9,9 +9,13 @@ export interface Mention {
 
 const WORD = '[\\p{L}\\p{N}_]';
 const BARE = `${WORD}+(?:-${WORD}+)*`;
-const MENTION = new RegExp(`(?<!${WORD})@(?:"([^"]{1,100})"|(${BARE}))`, 'gu');
+const AT_IN_WORD = `(?<=${WORD})[@＠](?=${WORD})`;
+/** Pairs of quotation marks, as keyboards of different languages write them. */
+const QUOTES = ['""', '“”', '„“', '„”', '””', '«»', '»«', '‹›', '「」', '『』', '＂＂', '‘’', '‚‘'];
+const QUOTED = QUOTES.map(([first, last]) => `${first}(?:[^@＠${first}${last}]|${AT_IN_WORD}){1,100}${last}`).join('|');
+const MENTION = new RegExp(`(?<!${WORD})[@＠](?:(${QUOTED})|(${BARE}))`, 'gu');
 const BARE_ONLY = new RegExp(`^${BARE}$`, 'u');
-const OPEN_MENTION = new RegExp(`(?<!${WORD})@(?:"([^"\\n]{0,100})|((?:${WORD}|-)*))$`, 'u');
+const OPEN_MENTION = new RegExp(`(?<!${WORD})[@＠](?:["“„”«»‹「『＂‘‚]([^@＠"\\n]{0,100})|((?:${WORD}|-)*))$`, 'u');
 
 /** Scripts that put no spaces between words: a known name may end in the middle of a run of letters. */
 const UNSPACED = /[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u{20000}-\u{3ffff}]/u;
@@ -21,7 +25,7 @@ export function findMentions(prompt: string, names: readonly string[] = []): Men
   const known = new Set(names.map(folded));
   return [...prompt.matchAll(MENTION)].map((match) => {
     const start = match.index;
-    if (match[1] !== undefined) return { name: match[1].trim(), start, end: start + match[0].length };
+    if (match[1] !== undefined) return { name: match[1].slice(1, -1).trim(), start, end: start + match[0].length };
     const bare = match[2] ?? '';
     const name = known.has(folded(bare)) ? bare : knownBeginning(bare, known);
     return { name, start, end: start + 1 + name.length };
