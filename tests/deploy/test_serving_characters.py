@@ -358,7 +358,7 @@ class Handle:
         self._part, self.called = part, list[str]()
 
     def __getattr__(self, method: str) -> Any:
-        def remote(*arguments: Any) -> Any:
+        def remote(*arguments: Any, log_context: dict[str, str]) -> Any:
             self.called.append(method)
             return getattr(self._part, method)(*arguments)
 

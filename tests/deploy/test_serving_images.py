@@ -495,7 +495,8 @@ def test_edits_stream_under_their_own_names(client: TestClient) -> None:
         ({"steps": "5000"}, None, "steps"),
         ({"size": "1x1"}, None, "size"),
         ({"strength": "3"}, None, "strength"),
-        ({"characters": "[]"}, None, "characters"),
+        ({"characters": '[{"id": "char_x"}]'}, None, "characters"),
+        ({"unknown": "1"}, None, "unknown"),
         ({"model": SECRET}, None, "model"),
     ],
 )

@@ -70,9 +70,9 @@ class KeyList(BaseModel):
 
 
 class KeyChange(StrictRequest):
-    """Fields that are not sent stay as they are; null removes a limit."""
+    """Fields that are not sent stay as they are, scopes too; null removes a limit."""
 
-    scopes: list[Scope] | None = Field(None, min_length=1, max_length=20)
+    scopes: list[Scope] = Field(default_factory=list, min_length=1, max_length=20)
     requests_per_minute: int | None = Field(None, ge=1, lt=2**31)
     pixel_steps_per_day: int | None = Field(None, ge=1, lt=2**63)
 

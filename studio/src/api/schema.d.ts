@@ -1844,7 +1844,7 @@ export interface components {
         };
         /**
          * KeyChange
-         * @description Fields that are not sent stay as they are; null removes a limit.
+         * @description Fields that are not sent stay as they are, scopes too; null removes a limit.
          */
         KeyChange: {
             /** Pixel Steps Per Day */
@@ -1852,7 +1852,7 @@ export interface components {
             /** Requests Per Minute */
             requests_per_minute?: number | null;
             /** Scopes */
-            scopes?: components["schemas"]["Scope"][] | null;
+            scopes?: components["schemas"]["Scope"][];
         };
         /** KeyList */
         KeyList: {
