@@ -41,14 +41,16 @@ def list_jobs(
 
 
 @app.command("job")
-def show_job(job: Annotated[str, typer.Argument(metavar="ID")], url: ServiceUrl = LOCAL) -> None:
+def show_job(job: Annotated[str, typer.Argument(metavar="ID", help="Id of the job.")], url: ServiceUrl = LOCAL) -> None:
     """Print a job as JSON."""
     with one_line_errors(), connect(url) as client:
         _print(client.admin.job(job))
 
 
 @app.command("cancel")
-def cancel_job(job: Annotated[str, typer.Argument(metavar="ID")], url: ServiceUrl = LOCAL) -> None:
+def cancel_job(
+    job: Annotated[str, typer.Argument(metavar="ID", help="Id of the job.")], url: ServiceUrl = LOCAL
+) -> None:
     """Cancel a job, or delete one that has ended."""
     with one_line_errors(), connect(url) as client:
         _print(client.admin.cancel(job))
@@ -64,7 +66,7 @@ def list_keys(url: ServiceUrl = LOCAL, owner: _SomeOwner = None) -> None:
 
 @app.command("key")
 def change_key(
-    key: Annotated[str, typer.Argument(metavar="ID")],
+    key: Annotated[str, typer.Argument(metavar="ID", help="Id of the key.")],
     url: ServiceUrl = LOCAL,
     scopes: Annotated[str | None, typer.Option(help="New scopes, separated by commas.")] = None,
     requests_per_minute: Annotated[int | None, typer.Option(min=0, help="New limit; 0 removes it.")] = None,
