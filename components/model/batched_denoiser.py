@@ -213,7 +213,8 @@ def _control(
     """The residuals of the rows' controls as arguments of the U-Net."""
     if all(step_input.conditioning.control is None for step_input in rows):
         return {}
-    return control_residuals(rows, latents, timesteps, text, time_ids)
+    controlled = [(each.conditioning.control, each.step, each.conditioning.batch_size) for each in rows]
+    return control_residuals(controlled, latents, timesteps, text, time_ids)
 
 
 def _timestep_cond(inputs: Sequence[StepInput]) -> Tensor | None:

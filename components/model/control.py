@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import ControlNetModel, T2IAdapter
@@ -22,9 +22,6 @@ from torch import Tensor
 
 from components.errors import ArtifactError
 from components.model.text import TextFeatures
-
-if TYPE_CHECKING:
-    from components.model.batched_denoiser import StepInput
 
 ControlModel: TypeAlias = ControlNetModel | T2IAdapter
 _KINDS: dict[str, type[Any]] = {"ControlNetModel": ControlNetModel, "T2IAdapter": T2IAdapter}
@@ -123,19 +120,21 @@ def prepare_control(
 
 
 def control_residuals(
-    rows: Sequence[StepInput], latents: Tensor, timesteps: Tensor, text: TextFeatures, time_ids: Tensor
+    rows: Sequence[tuple[ActiveControl | None, int, int]],
+    latents: Tensor,
+    timesteps: Tensor,
+    text: TextFeatures,
+    time_ids: Tensor,
 ) -> dict[str, Any]:
     """The arguments of the U-Net call that hold the residuals of all controls; empty if none acts.
 
     Args:
-        rows: what the call's rows belong to, in order; each has as many rows as images.
+        rows: the control, the step and the number of images of what the call's rows belong to, in order.
     """
     acting: dict[int, list[tuple[ActiveControl, range]]] = {}
     first = 0
-    for step_input in rows:
-        count = step_input.conditioning.batch_size
-        control = step_input.conditioning.control
-        if control is not None and control.acts(step_input.step):
+    for control, step, count in rows:
+        if control is not None and control.acts(step):
             acting.setdefault(id(control.model), []).append((control, range(first, first + count)))
         first += count
     nets: list[Tensor] | None = None
