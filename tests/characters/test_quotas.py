@@ -50,7 +50,7 @@ def test_usage_is_what_is_stored_and_counts_each_owner_alone(tmp_path: Path, dat
     [
         ({"max_characters": 1}, "characters: 1 of 1 are used, and this needs 1 more"),
         ({"max_pictures": 1}, "pictures: 1 of 1 are used, and this needs 1 more"),
-        ({"max_bytes": 1000}, "bytes: "),
+        ({"max_bytes": 100}, "bytes: "),
     ],
 )
 def test_what_exceeds_a_quota_is_refused_and_leaves_no_file(

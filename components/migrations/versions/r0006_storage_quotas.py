@@ -7,8 +7,8 @@ from alembic import op
 
 from components.migrations.additions import add_missing_columns
 
-revision = "r0005"
-down_revision = "r0004"
+revision = "r0006"
+down_revision = "r0005"
 additive = True
 
 
