@@ -34,6 +34,8 @@ class Picture:
     face: Box | None = None
     #: None for pictures of an earlier release.
     advice: Advice | None = None
+    #: Bytes of the picture and its mask in the store.
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Reference:
     #: x0, y0, x1, y1 in pixels.
     face: Box | None = None
     advice: Advice | None = None
+    #: The uploaded file, if its pixels are the picture's, turned by its EXIF orientation; it is stored as it is.
+    original: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The files of a character: immutable pictures and masks, and vision tokens.
 
-<id>/picture-<picture>.png                          RGB, as uploaded
+<id>/picture-<picture>.png                          as uploaded (PNG, JPEG or WebP whatever the ending says), or PNG
 <id>/mask-<picture>.png                             L, 255 on the subject
 <id>/thumbnail-<picture>-<size>.webp                 the cut-out, made when it is first requested
 <id>/tokens-<revision>-<digest>.safetensors         vision tokens of a revision, by the encoder of that digest
@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load, save
 
 from components.characters.character import Character, Picture, Reference, SubjectTokens
+from components.data.decode import reads_plainly, turn_back, turned, upright_turn
 from components.object_store import ObjectStore, read_or_make
 from components.pictures import ThumbnailSize, to_png
 
@@ -31,15 +32,25 @@ class CharacterFiles:
         self._objects = objects
 
     def put(self, identifier: str, reference: Reference) -> Picture:
-        """Write a picture and its mask under a new id."""
-        picture = Picture(secrets.token_hex(6), reference.face, reference.advice)
-        for name, image in zip(_names(identifier, picture.id), (reference.picture, reference.mask), strict=True):
-            self._objects.write(name, to_png(image))
-        return picture
+        """Write a picture and its mask under a new id.
+
+        The mask of an original is turned as its file is: an earlier release, which turns neither, reads both alike.
+        """
+        identity, original, mask = secrets.token_hex(6), reference.original, reference.mask
+        if original is not None:
+            with Image.open(io.BytesIO(original)) as header:
+                mask = turned(mask, turn_back(header))
+        contents = (original or to_png(reference.picture), to_png(mask))
+        for name, content in zip(_names(identifier, identity), contents, strict=True):
+            self._objects.write(name, content)
+        return Picture(identity, reference.face, reference.advice, sum(map(len, contents)))
 
     def reference(self, identifier: str, picture: Picture) -> Reference:
-        shown, mask = (_load(self._objects.read(name)) for name in _names(identifier, picture.id))
-        return Reference(shown, mask, picture.face, picture.advice)
+        data, mask_data = (self._objects.read(name) for name in _names(identifier, picture.id))
+        shown, mask = _load(data), _load(mask_data)
+        turn = upright_turn(shown)
+        original = data if reads_plainly(data) else None
+        return Reference(turned(shown, turn), turned(mask, turn), picture.face, picture.advice, original)
 
     def discard(self, identifier: str, pictures: Iterable[Picture]) -> None:
         for picture in pictures:

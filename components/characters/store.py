@@ -24,11 +24,12 @@ from components.characters.character import (
 )
 from components.characters.character_files import CharacterFiles, belongs
 from components.characters.character_rows import CharacterRows
+from components.characters.quotas import StorageQuotaError, StorageUsage
 from components.characters.sweep import sweep
 from components.characters.tables import new_id
 from components.characters.target_word import TargetWord
 from components.characters.upgrade import upgrade
-from components.config import DatabaseLimits
+from components.config import DatabaseLimits, StorageQuotas
 from components.cut_outs import cut_out_with_face
 from components.database import open_database
 from components.errors import NotFoundError
@@ -44,7 +45,11 @@ class CharacterStore:
     """
 
     def __init__(
-        self, place: Path | str, database: str | None = None, limits: DatabaseLimits = _DEFAULT_LIMITS
+        self,
+        place: Path | str,
+        database: str | None = None,
+        limits: DatabaseLimits = _DEFAULT_LIMITS,
+        quotas: StorageQuotas | None = None,
     ) -> None:
         """Open or create the store.
 
@@ -52,25 +57,47 @@ class CharacterStore:
             place: directory or URL of the files.
             database: SQLAlchemy URL of the rows; by default SQLite in the directory.
             limits: of the database.
+            quotas: of each owner; by default none.
 
         Raises:
             ConfigError: ``place`` is a URL that cannot be opened, or is given without a database.
         """
         self.engine, self.objects = open_database(place, database, limits), open_object_store(place)
-        self._rows, self._files = CharacterRows(self.engine), CharacterFiles(self.objects)
+        self._rows, self._files = CharacterRows(self.engine, quotas), CharacterFiles(self.objects)
         upgrade(self.engine, self.objects)
 
     def create(
         self, name: str, description: str, word: str | TargetWord, references: Sequence[Reference], owner: str = ""
     ) -> Character:
-        """Add a character with at least one reference."""
+        """Add a character with at least one reference.
+
+        Raises:
+            StorageQuotaError: the owner has no room for it.
+        """
         if not references:
             raise ValueError("a character needs at least one reference")
         word = TargetWord(word, "given") if isinstance(word, str) else word
         row = {"id": new_id("char"), "owner": owner, "created": time.time(), "revision": 1}
         row |= {"name": name, "description": description, "target_word": word.word, "word_source": word.source}
+        self.check_room(owner, 1, len(references))
         pictures = tuple(self._files.put(str(row["id"]), reference) for reference in references)
-        return self._rows.insert(pictures, **row)
+        try:
+            return self._rows.insert(pictures, **row)
+        except StorageQuotaError:
+            self._files.clear(str(row["id"]))
+            raise
+
+    def check_room(self, owner: str, characters: int, pictures: int) -> None:
+        """Check before any work whether the owner has room.
+
+        Raises:
+            StorageQuotaError: there is no room for so many more.
+        """
+        self._rows.check_room(owner, StorageUsage(characters, pictures, 0))
+
+    def usage(self, owner: str) -> StorageUsage:
+        """What the characters of an owner take."""
+        return self._rows.usage(owner)
 
     def page(self, limit: int = 20, after: str | None = None, owner: str = "") -> list[Character]:
         """Up to ``limit`` of an owner's characters, newest first, older than the id ``after``, which may be deleted."""
@@ -230,7 +257,7 @@ class CharacterStore:
         added = tuple(self._files.put(identifier, reference) for reference in references)
         try:
             return self._change_pictures(identifier, owner, lambda pictures: change(pictures, added))
-        except (PictureCountError, PictureNotFoundError):
+        except (PictureCountError, PictureNotFoundError, StorageQuotaError):
             self._files.discard(identifier, added)
             raise
         except NotFoundError:  # the character was deleted

@@ -31,6 +31,8 @@ characters = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False, server_default="1"),
     # A list of `Picture`; null in rows of an earlier release, until `upgrade` has filled it.
     sa.Column("gallery", sa.JSON(none_as_null=True)),
+    # Of the pictures and masks; null in rows of an earlier release, which count none.
+    sa.Column("bytes", sa.BigInteger),
     sa.Index("characters_by_owner", "owner", "id"),
 )
 #: Generated images from which a user selects a reference.
@@ -84,4 +86,5 @@ def pack(pictures: tuple[Picture, ...]) -> Any:
 
 def picture_values(pictures: tuple[Picture, ...]) -> dict[str, Any]:
     """The values of the columns that describe the pictures."""
-    return {"pictures": len(pictures), "gallery": pack(pictures), "advice": gathered(pictures)}
+    size = sum(picture.size for picture in pictures)
+    return {"pictures": len(pictures), "gallery": pack(pictures), "advice": gathered(pictures), "bytes": size}

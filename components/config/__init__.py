@@ -30,6 +30,7 @@ from components.config.serving import (
     JobsConfig,
     RolloutConfig,
     ServingConfig,
+    StorageQuotas,
     StoriesConfig,
 )
 from components.config.training import CurriculumConfig, PretrainingConfig, TrainingConfig
@@ -63,6 +64,7 @@ __all__ = [
     "RolloutConfig",
     "SamplingConfig",
     "ServingConfig",
+    "StorageQuotas",
     "StoriesConfig",
     "TrainingConfig",
     "VisionConfig",

@@ -82,6 +82,18 @@ class LoggingConfig(Section):
     """Lines below this level are not written."""
 
 
+class StorageQuotas(Section):
+    """What an owner's characters may take; more is refused with ``storage_quota_exceeded``."""
+
+    max_characters: int = Field(1000, ge=1)
+    """Maximum number of characters of an owner."""
+    max_pictures: int = Field(4000, ge=1)
+    """Maximum number of pictures in all characters of an owner."""
+    max_bytes: int = Field(10_000_000_000, ge=1)
+    """Maximum number of bytes of an owner's pictures and their masks. Images in stories and in the history have
+    `stories.max_takes_bytes`."""
+
+
 class C2paConfig(Section):
     """Signatures (C2PA) of generated images; without `certificates` and `key` nothing is signed."""
 
@@ -168,6 +180,8 @@ class ServingConfig(Section):
     directory."""
     database_limits: DatabaseLimits = DatabaseLimits()
     """Time limits of the database."""
+    quotas: StorageQuotas = StorageQuotas()
+    """Storage quotas of each owner."""
     find_faces: bool = False
     """Detect faces in uploaded images that come without a face box (needs the extra ``faces``)."""
     find_words: bool = False

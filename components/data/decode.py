@@ -33,6 +33,13 @@ _TURNS = {
 }
 
 
+#: Of the turns that are not their own inverse.
+_INVERSE = {
+    Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+}
+
+
 class TooLargeError(DataError):
     """The picture has more pixels than allowed."""
 
@@ -71,9 +78,29 @@ def decode_with_alpha(data: bytes, max_pixels: int, formats: Sequence[str] = FOR
         with picture:
             _check(picture, max_pixels)
             picture.load()
-            turn = _TURNS.get(_orientation(picture))
-            upright = picture.transpose(turn) if turn is not None else picture
-            return _decoded(upright)
+            return _decoded(turned(picture, upright_turn(picture)))
+
+
+def upright_turn(picture: Image.Image) -> Image.Transpose | None:
+    """How a picture file is turned to be upright, by its EXIF orientation; None if it is upright."""
+    return _TURNS.get(_orientation(picture))
+
+
+def turn_back(picture: Image.Image) -> Image.Transpose | None:
+    """The inverse of `upright_turn`."""
+    turn = upright_turn(picture)
+    return _INVERSE.get(turn, turn) if turn is not None else None
+
+
+def turned(picture: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    return picture if turn is None else picture.transpose(turn)
+
+
+def reads_plainly(data: bytes) -> bool:
+    """Whether the decoded picture has the very pixels of the file, perhaps turned: RGB, opaque, nothing left out."""
+    with Image.open(io.BytesIO(data)) as picture:
+        opaque = picture.mode == "RGB" and "transparency" not in picture.info
+    return opaque and _without_metadata(data) == data
 
 
 def decode_mask(data: bytes, size: tuple[int, int], max_pixels: int, formats: Sequence[str] = FORMATS) -> Image.Image:

@@ -13,7 +13,10 @@ from components.stories.tables import stories, takes
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers of stored things; ``bytes`` are those of generated images: takes of stories, and the history."""
+    """Numbers of stored things; ``bytes`` are those of pictures of characters, takes of stories, and the history.
+
+    Characters of releases before 0.3.0 count no bytes.
+    """
 
     characters: int
     pictures: int
@@ -36,6 +39,7 @@ def owner_storage(engine: sa.Engine, owner: str) -> Storage:
         total(stories),
         total(takes),
         total(generations),
+        total(characters, "bytes"),
         total(takes, "bytes"),
         total(generations, "bytes"),
     )

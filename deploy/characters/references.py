@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import zip_longest
 
@@ -14,7 +15,7 @@ from components.characters.target_word import TargetWord, stated_word
 from components.config import Config
 from components.content import ContentCheck
 from components.cut_outs import CutOut, cut_out, cut_out_with_face
-from components.data.decode import Decoded
+from components.data.decode import Decoded, reads_plainly
 from components.data.region import find_mask
 from components.data.schema import Box
 from components.errors import DataError, WordError
@@ -69,7 +70,9 @@ class ReferenceReader:
             surplus = "boxes" if region.mask is None else "masks"
             raise StatedRegionError(f"{surplus}: more than there are pictures; send one for each, in the same order")
         given = zip_longest(pictures, faces[: len(pictures)], regions)
-        return [self._reference(*each, index) for index, each in enumerate(given)]
+        found = [self._reference(*each, index) for index, each in enumerate(given)]
+        originals = [data if reads_plainly(data) else None for data in uploads]
+        return [replace(r, original=data) for r, data in zip(found, originals, strict=True)]
 
     def find_again(self, reference: Reference, region: StatedRegion) -> Reference:
         """A stored reference with its subject as ``region`` states it, or detected again if it states nothing.
@@ -81,7 +84,7 @@ class ReferenceReader:
         mask, box, stated = self._mask(Decoded(reference.picture, None), region, None)
         face_found = None if advice is None else advice.face_found
         again = advise(reference.picture, mask, self.size, face_found, box, stated)
-        return Reference(reference.picture, mask, reference.face, again)
+        return replace(reference, mask=mask, advice=again)
 
     def cut_out(self, reference: Reference) -> CutOut:
         """The cut-out as the model sees it."""

@@ -31,7 +31,8 @@ class CharacterService:
     ) -> None:
         self._reader = ReferenceReader(config, content, namer)
         self._uploads = UploadReader(config.serving, content)
-        self._store = CharacterStore(config.serving.store, config.serving.database, config.serving.database_limits)
+        serving = config.serving
+        self._store = CharacterStore(serving.store, serving.database, serving.database_limits, serving.quotas)
         self._candidates = CandidateStore(self._store.engine, self._store.objects)
         self._store.sweep()
         self._candidates.expire()
@@ -54,10 +55,12 @@ class CharacterService:
         Raises:
             DataError: an image cannot be read, or a box or mask does not fit its image.
             ContentError: the content policy refuses an image.
+            StorageQuotaError: the owner has no room for them.
             WordError: there is neither a word nor a description with one, and words are not detected.
         """
 
         def create() -> Character:
+            self._store.check_room(owner, 1, len(pictures))
             references = self._reader.read(pictures, "pictures", faces, regions)
             word = self._reader.word(target_word, description, references)
             described = description or propose_description(references, word.word)
@@ -92,11 +95,13 @@ class CharacterService:
         Raises:
             DataError: an image cannot be read.
             ContentError: the content policy refuses an image.
+            StorageQuotaError: the owner has no room for them.
             PictureCountError: the character would have more than `MAX_PICTURES` images.
         """
 
         def add() -> Character:
             self._store.get(identifier, owner)
+            self._store.check_room(owner, 0, len(pictures))
             references = self._reader.read(pictures, "pictures", faces, regions)
             return self._store.add_pictures(identifier, references, MAX_PICTURES, owner)
 

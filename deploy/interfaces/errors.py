@@ -8,6 +8,7 @@ from components.access.limits import QuotaError
 from components.access.store import KeyNotFoundError
 from components.characters.candidates import CandidateNotFoundError
 from components.characters.character import PictureCountError, PictureNotFoundError
+from components.characters.quotas import StorageQuotaError
 from components.content import ContentError
 from components.database import UNAVAILABLE
 from components.errors import DataError, KeyReusedError, NotFoundError, RealCustomError, WordError
@@ -106,6 +107,7 @@ _DETAILS: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     RevisionError: (412, "If-Match", "revision_mismatch"),
     NothingToExportError: (409, None, "nothing_to_export"),
     StoryLimitError: (409, None, "limit_reached"),
+    StorageQuotaError: (409, None, "storage_quota_exceeded"),
     PictureCountError: (409, "pictures", "picture_count"),
     KeyNotFoundError: (404, None, "key_not_found"),
     NotFoundError: (404, None, "character_not_found"),

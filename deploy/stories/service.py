@@ -53,7 +53,8 @@ class StoryService:
         blobs = open_object_store(place)
         self._takes = TakeStore(self._engine, blobs, results, limits)
         self._history = HistoryStore(self._engine, blobs, self._stories, limits)
-        self._characters = CharacterStore(place, config.serving.database, config.serving.database_limits)
+        serving = config.serving
+        self._characters = CharacterStore(place, serving.database, serving.database_limits, serving.quotas)
         self._importer = StoryImporter(
             self._engine,
             self._takes.files,
