@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 _AT_IN_WORD = r"(?<=\w)[@＠](?=\w)"
 #: Pairs of quotation marks, as keyboards of different languages write them.
-_QUOTES = ('""', "“”", "„“", "„”", "””", "«»", "»«", "‹›", "「」", "『』", "＂＂", "‘’", "‚‘")
+_PAIRS = ('""', "“”", "„“", "„”", "””", "«»", "»«", "‹›", "「」", "『』", "＂＂", "‘’", "‚‘")
+_QUOTES = tuple((pair[0], pair[1]) for pair in _PAIRS)
 _QUOTED = "|".join(f"{first}(?:[^@＠{first}{last}]|{_AT_IN_WORD}){{1,100}}{last}" for first, last in _QUOTES)
 _MENTION = re.compile(rf"(?<!\w)[@＠](?:(?P<quoted>{_QUOTED})|(?P<bare>\w+(?:-\w+)*))")
 #: An ``@`` before something, which is no e-mail address's.

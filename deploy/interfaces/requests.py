@@ -123,12 +123,13 @@ class GenerationRequest:
     output: Output = field(default_factory=Output)
     #: Notes for the response about parameters that have no effect.
     notes: tuple[str, ...] = ()
-    #: See `components.model.generation_request.PromptOptions`. Stored only where it is set.
+    # What follows is stored only where it is set: earlier releases refuse what they do not know.
+    #: See `components.model.generation_request.PromptOptions`.
     prompt_options: Annotated[dict[str, Any], Field(exclude_if=operator.not_)] = field(default_factory=dict)
     #: An image to redraw; None generates one from noise.
-    redraw: RequestedRedraw | None = None
+    redraw: Annotated[RequestedRedraw | None, Field(exclude_if=operator.not_)] = None
     #: Names and weights of LoRAs.
-    loras: tuple[tuple[str, float], ...] = ()
+    loras: Annotated[tuple[tuple[str, float], ...], Field(exclude_if=operator.not_)] = ()
 
     @property
     def made_steps(self) -> int:
