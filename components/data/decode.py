@@ -98,9 +98,10 @@ def turned(picture: Image.Image, turn: Image.Transpose | None) -> Image.Image:
 
 def reads_plainly(data: bytes) -> bool:
     """Whether the decoded picture has the very pixels of the file, perhaps turned: RGB, opaque, nothing left out."""
+    if _without_metadata(data) != data:
+        return False
     with Image.open(io.BytesIO(data)) as picture:
-        opaque = picture.mode == "RGB" and "transparency" not in picture.info
-    return opaque and _without_metadata(data) == data
+        return picture.mode == "RGB" and "transparency" not in picture.info
 
 
 def decode_mask(data: bytes, size: tuple[int, int], max_pixels: int, formats: Sequence[str] = FORMATS) -> Image.Image:
