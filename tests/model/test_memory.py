@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
 from components.config import load_config
@@ -28,6 +29,33 @@ def built(miniature: Any, *settings: str) -> RealCustomPipeline:
 @pytest.fixture(scope="module")
 def plain(miniature: Any) -> RealCustomPipeline:
     return built(miniature)
+
+
+def overflow_in_half(pipeline: Any) -> None:
+    """Activations beyond float16's largest number inside of the decoder, as in SDXL's autoencoder."""
+    with torch.no_grad():
+        weight = pipeline.vae.decoder.conv_in.weight
+        weight.div_(weight.abs().max()).mul_(3e4)  # one after the other: their quotient is beyond float16
+
+
+def test_an_autoencoder_that_overflows_in_float16_is_computed_in_float32(miniature: Any) -> None:
+    stock = StableDiffusionXLPipeline.from_pretrained(miniature.base, dtype=torch.float16)
+    stock.vae.register_to_config(force_upcast=True)
+    ours = built(miniature, "model.dtype=float16")
+    assert ours.unet.dtype == torch.float16
+    ours.vae = StableDiffusionXLPipeline.from_pretrained(miniature.base, dtype=torch.float16).vae
+    ours.vae.register_to_config(force_upcast=True)
+    for pipeline in (stock, ours):
+        overflow_in_half(pipeline)
+    latents = torch.randn(1, 4, 16, 16, generator=seed()).half()
+    black = ours.vae.decode(latents / ours.vae.config.scaling_factor).sample
+    assert not black.isfinite().all(), "it overflows"
+    stock.upcast_vae()
+    expected = stock.vae.decode(latents.float() / stock.vae.config.scaling_factor).sample
+    decoded = ours.decode(latents, "pt")
+    assert ours.vae.dtype == torch.float32 and decoded.isfinite().all()
+    assert torch.equal(decoded, ours.image_processor.postprocess(expected, output_type="pt"))
+    assert ours.unet.dtype == torch.float16
 
 
 def test_other_autoencoders_keep_their_precision(plain: RealCustomPipeline) -> None:
