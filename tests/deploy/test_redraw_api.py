@@ -153,5 +153,4 @@ def test_a_stored_job_keeps_the_take_and_the_mask_and_others_are_as_before() -> 
         payload = JobPayload(request, False, 0, "m")
         assert JobPayload.from_json(json.loads(json.dumps(payload.to_json()))) == payload
     stored = JobPayload(plain, False, 0, "m").to_json()
-    del stored["order"]["redraw"]  # what earlier releases wrote
-    assert JobPayload.from_json(stored) == JobPayload(plain, False, 0, "m")
+    assert "redraw" not in stored["order"], "earlier releases read and write none"
