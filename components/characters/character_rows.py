@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from components.characters.character import Character, Picture
-from components.characters.quotas import StorageUsage, check_quotas, lock_owner, storage_usage
+from components.characters.storage_quotas import StorageUsage, check_quotas, lock_owner, storage_usage
 from components.characters.tables import characters, checked, is_, picture_values, read_character
 from components.config import StorageQuotas
 from components.errors import NotFoundError

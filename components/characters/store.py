@@ -24,7 +24,7 @@ from components.characters.character import (
 )
 from components.characters.character_files import CharacterFiles, belongs
 from components.characters.character_rows import CharacterRows
-from components.characters.quotas import StorageQuotaError, StorageUsage
+from components.characters.storage_quotas import StorageQuotaError, StorageUsage
 from components.characters.sweep import sweep
 from components.characters.tables import new_id
 from components.characters.target_word import TargetWord

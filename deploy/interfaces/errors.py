@@ -8,7 +8,7 @@ from components.access.limits import QuotaError
 from components.access.store import KeyNotFoundError
 from components.characters.candidates import CandidateNotFoundError
 from components.characters.character import PictureCountError, PictureNotFoundError
-from components.characters.quotas import StorageQuotaError
+from components.characters.storage_quotas import StorageQuotaError
 from components.content import ContentError
 from components.database import UNAVAILABLE
 from components.errors import DataError, KeyReusedError, NotFoundError, RealCustomError, WordError

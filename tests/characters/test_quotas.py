@@ -12,7 +12,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from components.characters.character import MAX_PICTURES
-from components.characters.quotas import StorageQuotaError, StorageUsage
+from components.characters.storage_quotas import StorageQuotaError, StorageUsage
 from components.characters.store import CharacterStore
 from components.config import StorageQuotas, load_config
 from components.pictures import to_png
