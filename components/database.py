@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from components.config import DatabaseLimits
+from components.config import DatabaseLimits, ServingConfig
 from components.database_limits import create_limited_engine
 from components.errors import ConfigError
 from components.migrations.migrate import open_schema
@@ -39,6 +39,11 @@ def open_database(
     open_schema(migrated)
     migrated.dispose()
     return connect_database(directory, url, limits, **options)
+
+
+def open_service_database(serving: ServingConfig) -> sa.Engine:
+    """`open_database` of a service's configuration."""
+    return open_database(serving.store, serving.database, serving.database_limits)
 
 
 def connect_to_migrate(directory: Path | str, url: str | None, limits: DatabaseLimits = _DEFAULT_LIMITS) -> sa.Engine:

@@ -21,7 +21,7 @@ from ray.serve.handle import DeploymentHandle
 
 from components.characters.character_rows import CharacterRows
 from components.config import Config
-from components.database import open_database
+from components.database import open_service_database
 from components.errors import RegistryError
 from components.logs import configure_logs
 from components.provenance.image_files import ModelName
@@ -89,7 +89,7 @@ class GatewayDeployment:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         serving, jobs = self._config.serving, cast(Jobs, RemoteHandle(self._jobs))
-        rows = CharacterRows(open_database(serving.store, serving.database, serving.database_limits))
+        rows = CharacterRows(open_service_database(serving))
         characters = cast(Characters, RemoteCharacters(self._characters, rows))
         generator = cast(Generator, RemoteGenerator(self._generator))
         status = cast(ReplicaStatus, RemoteHandle(self._status))

@@ -17,7 +17,7 @@ from components.access.key import ApiKey, KeyLimits, Scope
 from components.access.limits import DAY_S, UsageLedger
 from components.access.store import KeyStore
 from components.config import Config
-from components.database import open_database
+from components.database import open_service_database
 from components.errors import ConfigError
 from workflows.entry import launch
 from workflows.options import ConfigFile, Overrides, Preset, Settings
@@ -96,7 +96,7 @@ def change_key(
 
 def create(config: Config, owner: str, name: str, scopes: str, limits: KeyLimits, days: int | None) -> None:
     lifetime_s = None if days is None else days * float(DAY_S)
-    engine = _open(config)
+    engine = open_service_database(config.serving)
     key, text = KeyStore(engine).create(owner, name, read_scopes(scopes), limits, lifetime_s)
     _record(engine, "create", key.id)
     print(text)
@@ -104,7 +104,7 @@ def create(config: Config, owner: str, name: str, scopes: str, limits: KeyLimits
 
 
 def show(config: Config) -> None:
-    engine = _open(config)
+    engine = open_service_database(config.serving)
     spent = UsageLedger(engine).spent()
     now = time.time()
     columns = ("owner", "name", "scopes", "limits", "today", "state")
@@ -116,14 +116,14 @@ def show(config: Config) -> None:
 
 
 def revoke(config: Config, identifier: str) -> None:
-    engine = _open(config)
+    engine = open_service_database(config.serving)
     KeyStore(engine).revoke(identifier)
     _record(engine, "revoke", identifier)
     print(f"revoked key {identifier}", file=sys.stderr)
 
 
 def change(config: Config, identifier: str, scopes: str | None, changed: dict[str, object]) -> None:
-    engine = _open(config)
+    engine = open_service_database(config.serving)
     named = {} if scopes is None else {"scopes": read_scopes(scopes)}
     if not named and not changed:
         raise ConfigError("give --scopes, --requests-per-minute or --pixel-steps-per-day")
@@ -147,10 +147,6 @@ def read_scopes(text: str) -> list[Scope]:
         else:
             raise ConfigError(f"scopes: {word!r} is unknown; choose from {', '.join([*_BOTH, *Scope])}")
     return found
-
-
-def _open(config: Config) -> sa.Engine:
-    return open_database(config.serving.store, config.serving.database, config.serving.database_limits)
 
 
 def _record(engine: sa.Engine, command: str, key: str) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from components.access.store import check_owner
 from components.config import Config
-from components.database import open_database
+from components.database import open_service_database
 from components.jobs.webhook_settings import WebhookSettingsStore
 from workflows.entry import launch
 from workflows.options import ConfigFile, Overrides, Preset, Settings
@@ -99,6 +99,4 @@ def show(config: Config) -> None:
 
 
 def _store(config: Config) -> WebhookSettingsStore:
-    return WebhookSettingsStore(
-        open_database(config.serving.store, config.serving.database, config.serving.database_limits)
-    )
+    return WebhookSettingsStore(open_service_database(config.serving))

@@ -14,6 +14,7 @@ from components.errors import RealCustomError
 from components.model.control import Control
 from components.model.generation_request import GenerationRequest, PromptOptions
 from components.model.loras import LoraSet
+from components.model.redraw import made_steps
 from components.model.subjects import Subject
 
 #: What a reference adds to the memory and time of an image, as a share of it. Keys and values of one take 0.24 GB in
@@ -66,7 +67,7 @@ class Request:
     @property
     def made_steps(self) -> int:
         """The steps that are made: a picture is redrawn in a share of them."""
-        return self.steps if self.image is None else max(1, int(self.steps * self.strength))
+        return self.steps if self.image is None else max(1, made_steps(self.steps, self.strength))
 
     @property
     def lane(self) -> LaneKey:

@@ -80,13 +80,18 @@ class LatentBlend:
         return (1 - self._mask) * kept + self._mask * latents
 
 
+def made_steps(steps: int, strength: float) -> int:
+    """How many of ``steps`` are made; ``strength`` is the share of them."""
+    return min(int(steps * strength), steps)
+
+
 def first_step(steps: int, strength: float) -> int:
     """The step at which denoising begins, of ``steps``; ``strength`` is the share of them that is made.
 
     Raises:
         ValueError: no step is left.
     """
-    made = min(int(steps * strength), steps)
+    made = made_steps(steps, strength)
     if made < 1:
         raise ValueError(f"strength: {strength} of {steps} steps is no step; raise it, or the number of steps")
     return steps - made

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from components.access.audit import AuditLog
 from components.access.usage import UsageStore
 from components.config import Config
-from components.database import open_database
+from components.database import open_service_database
 from deploy.administration.service import AdministrationService
 from deploy.api.admin.routes import admin_routes
 from deploy.api.audit_recorder import AuditRecorder
@@ -74,7 +74,7 @@ def create_app(
     reports = RecentReports(status)
     generator = FairGenerator(generator, serving, reports)
     retry_after, metrics = RetryAfter(reports, serving), RequestMetrics()
-    engine = open_database(serving.store, serving.database, serving.database_limits)
+    engine = open_service_database(serving)
     counter, audit = UsageCounter(UsageStore(engine)), AuditRecorder(AuditLog(engine))
     replica = secrets.token_hex(4)
 

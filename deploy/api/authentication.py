@@ -15,7 +15,7 @@ from components.access import key as keys
 from components.access.limits import RateLimiter, UsageLedger
 from components.access.store import KeyStore
 from components.config import Config
-from components.database import open_database
+from components.database import open_service_database
 from components.errors import ConfigError, RealCustomError
 from components.logs import amend
 from deploy.api.error_responses import ApiError, error_response
@@ -90,7 +90,7 @@ class AuthenticationMiddleware:
 
     def __init__(self, app: ASGIApp, config: Config) -> None:
         self._app = app
-        engine = open_database(config.serving.store, config.serving.database, config.serving.database_limits)
+        engine = open_service_database(config.serving)
         access = config.serving.access
         self._keys = KeyCache(KeyStore(engine), access.refresh_s, access.stale_s)
         self._usage, self._rates = UsageLedger(engine), RateLimiter()

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter
 
+from components.model.redraw import made_steps
 from components.model.schedulers import unet_calls
 from components.provenance.image_files import Output
 
@@ -134,7 +135,7 @@ class GenerationRequest:
     @property
     def made_steps(self) -> int:
         """The steps of one image that are made: an image is redrawn in a share of them."""
-        return self.steps if self.redraw is None else int(self.steps * self.redraw.strength)
+        return self.steps if self.redraw is None else made_steps(self.steps, self.redraw.strength)
 
     @property
     def unet_calls(self) -> int:

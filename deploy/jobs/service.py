@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from components.access.audit import AuditLog
 from components.config import Config
-from components.database import connect_database, open_database
+from components.database import connect_database, open_service_database
 from components.jobs.job import Job, JobUpdate, NewJob, State
 from components.jobs.queue import JobQueue
 from components.jobs.result_files import ResultFiles
@@ -47,7 +47,7 @@ class JobService:
     def __init__(self, config: Config, generator: Generator) -> None:
         limits = self._limits = config.serving.jobs
         serving = config.serving
-        engine = open_database(serving.store, serving.database, serving.database_limits)
+        engine = open_service_database(serving)
         results = ResultFiles(below(serving.store, "jobs"))
         self._store = JobStore(engine, results, limits.max_queued, max_owned=limits.max_queued_per_owner)
 

@@ -17,7 +17,7 @@ from components.access.limits import RequestId
 from components.characters.store import CharacterStore
 from components.config import Config
 from components.content import input_check
-from components.database import open_database
+from components.database import open_service_database
 from components.history.generation import Generation, NewGeneration
 from components.history.store import HistoryStore
 from components.jobs.result_files import ResultFiles
@@ -46,7 +46,7 @@ class StoryService:
 
     def __init__(self, config: Config) -> None:
         place = config.serving.store
-        self._engine = open_database(place, config.serving.database, config.serving.database_limits)
+        self._engine = open_service_database(config.serving)
         limits, self._jobs = config.serving.stories, config.serving.jobs
         self._stories = StoryStore(self._engine, limits)
         results = ResultFiles(below(place, "jobs"))

@@ -16,9 +16,8 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from components.config import load_config
 from components.engine.budget import measure_budget
 from components.engine.engine import Engine
 from components.engine.request import Request
@@ -27,18 +26,14 @@ from components.errors import WordError
 from components.model.attention import VisionKeyValues
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
+from tests.fixtures.random_adapters import random_adapter_pipeline
 from tests.fixtures.tolerances import LEVEL, drawing_error
 
 
 @pytest.fixture(scope="module")
 def pipeline(miniature) -> RealCustomPipeline:  # type: ignore[no-untyped-def]
     """An adapter with random values, so that subjects make a difference."""
-    parts = [f"model.{n}={getattr(miniature, n)}" for n in ("base", "siglip", "dinov2")]
-    torch.manual_seed(0)
-    made = RealCustomPipeline.from_config(load_config("tiny", [*parts, "model.adapter=null"]))
-    for name, parameter in made.adapter.named_parameters():
-        if "to_v_vision" in name:
-            nn.init.normal_(parameter, std=0.2)
+    made = random_adapter_pipeline(miniature)
     made.guidance = made.guidance.model_copy(update={"steps": 3})
     return made
 

@@ -22,13 +22,14 @@ from diffusers.hooks import apply_group_offloading
 from PIL import Image
 from torch import Tensor, nn
 
-from components.config import GuidanceConfig, load_config
+from components.config import GuidanceConfig
 from components.errors import ArtifactError
 from components.model.adapter import RealCustomAdapter
 from components.model.attention import SubjectAttention, SubjectContext
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.model.vision import VisionEncoder
+from tests.fixtures.random_adapters import random_adapter_pipeline
 
 PROMPT, WORD = "a red cat on the beach", "cat"
 SHORT = {"num_inference_steps": 3, "height": 64, "width": 64, "output_type": "latent"}
@@ -38,13 +39,7 @@ COMPONENTS = {"unet", "vae", "text_encoder", "text_encoder_2", "adapter", "visio
 @pytest.fixture(scope="module")
 def original(miniature) -> RealCustomPipeline:  # type: ignore[no-untyped-def]
     """An adapter with random (not zero) values, so that a subject makes a difference."""
-    parts = [f"model.{n}={getattr(miniature, n)}" for n in ("base", "siglip", "dinov2")]
-    torch.manual_seed(0)
-    made = RealCustomPipeline.from_config(load_config("tiny", [*parts, "model.adapter=null"]))
-    for name, parameter in made.adapter.named_parameters():
-        if "to_v_vision" in name:
-            nn.init.normal_(parameter, std=0.2)
-    return made
+    return random_adapter_pipeline(miniature)
 
 
 @pytest.fixture

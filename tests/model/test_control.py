@@ -19,13 +19,13 @@ from diffusers import (
 from PIL import Image
 from torch import Tensor, nn
 
-from components.config import load_config
 from components.engine.engine import Engine
 from components.engine.request import Request
 from components.errors import ArtifactError
 from components.model.control import Control
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
+from tests.fixtures.random_adapters import random_adapter_pipeline
 from tests.fixtures.tolerances import LEVEL, drawing_error
 
 PROMPT = "a red cat on the beach"
@@ -57,14 +57,7 @@ def _vae_config(base: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def pipeline(miniature, paths: dict[str, str]) -> RealCustomPipeline:  # type: ignore[no-untyped-def]
-    parts = [f"model.{n}={getattr(miniature, n)}" for n in ("base", "siglip", "dinov2")]
-    parts += [f"model.controls.{name}={path}" for name, path in paths.items()]
-    torch.manual_seed(0)
-    made = RealCustomPipeline.from_config(load_config("tiny", [*parts, "model.adapter=null"]))
-    for name, parameter in made.adapter.named_parameters():
-        if "to_v_vision" in name:
-            nn.init.normal_(parameter, std=0.2)
-    return made
+    return random_adapter_pipeline(miniature, *(f"model.controls.{name}={path}" for name, path in paths.items()))
 
 
 @pytest.fixture(scope="module")

@@ -5,24 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
-from components.config import load_config
 from components.model.miniature import MiniatureLayout
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
+from tests.fixtures.random_adapters import random_adapter_pipeline
 
 
 @pytest.fixture(scope="module")
 def pipeline(miniature: MiniatureLayout) -> RealCustomPipeline:
     """An adapter with random values, so that subjects make a difference."""
-    parts = [f"model.{n}={getattr(miniature, n)}" for n in ("base", "siglip", "dinov2")]
-    torch.manual_seed(0)
-    made = RealCustomPipeline.from_config(load_config("tiny", [*parts, "model.adapter=null"]))
-    for name, parameter in made.adapter.named_parameters():
-        if "to_v_vision" in name:
-            nn.init.normal_(parameter, std=0.2)
-    return made
+    return random_adapter_pipeline(miniature)
 
 
 @pytest.mark.parametrize("sampler", ["lcm", "tcd", "euler_trailing", "euler_a_trailing"])

@@ -23,6 +23,7 @@ from components.errors import ArtifactError
 from components.model.loras import lora_set
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
+from tests.fixtures.random_adapters import random_adapter_pipeline
 from tests.fixtures.tolerances import LEVEL
 
 PROMPT = "a red cat on the beach"
@@ -56,14 +57,7 @@ def paths(miniature, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
 
 @pytest.fixture(scope="module")
 def pipeline(miniature, paths: Mapping[str, str]) -> RealCustomPipeline:  # type: ignore[no-untyped-def]
-    parts = [f"model.{n}={getattr(miniature, n)}" for n in ("base", "siglip", "dinov2")]
-    parts += [f"model.loras.{name}={path}" for name, path in paths.items()]
-    torch.manual_seed(0)
-    made = RealCustomPipeline.from_config(load_config("tiny", [*parts, "model.adapter=null"]))
-    for name, parameter in made.adapter.named_parameters():
-        if "to_v_vision" in name:
-            nn.init.normal_(parameter, std=0.2)
-    return made
+    return random_adapter_pipeline(miniature, *(f"model.loras.{name}={path}" for name, path in paths.items()))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, StableDiffusionXLPipeline
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from components.config import Config, GuidanceConfig
 from components.errors import ArtifactError, WordError
@@ -23,6 +23,7 @@ from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from components.model.text import encode_prompts
 from components.model.vision import merge_views, split_views
+from tests.fixtures.random_adapters import random_adapter_pipeline
 from tests.fixtures.tolerances import additions, attends_in_bf16, bound, distance, drawing_error, outputs
 
 PROMPT, WORD = "a red cat on the beach", "cat"
@@ -33,15 +34,7 @@ SHORT = {"num_inference_steps": STEPS, "height": 64, "width": 64, "output_type":
 @pytest.fixture(scope="module")
 def pipeline(miniature, tmp_path_factory) -> RealCustomPipeline:  # type: ignore[no-untyped-def]
     """An adapter with random (not zero) values, so that a subject makes a difference."""
-    from components.config import load_config
-
-    parts = [f"model.{n}={getattr(miniature, n)}" for n in ("base", "siglip", "dinov2")]
-    torch.manual_seed(0)
-    made = RealCustomPipeline.from_config(load_config("tiny", [*parts, "model.adapter=null"]))
-    for name, parameter in made.adapter.named_parameters():
-        if "to_v_vision" in name:
-            nn.init.normal_(parameter, std=0.2)
-    return made
+    return random_adapter_pipeline(miniature)
 
 
 @pytest.fixture(scope="module")

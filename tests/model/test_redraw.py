@@ -19,13 +19,13 @@ from diffusers import (
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from components.config import load_config
 from components.engine.engine import Engine
 from components.engine.request import Request
 from components.model.influence_mask import confine
 from components.model.pipeline import RealCustomPipeline
 from components.model.redraw import first_step
 from components.model.subjects import Subject
+from tests.fixtures.random_adapters import random_adapter_pipeline
 from tests.fixtures.tolerances import LEVEL, drawing_error
 
 SCHEDULERS = [DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler, HeunDiscreteScheduler]
@@ -35,13 +35,7 @@ PROMPT, NEGATIVE = "a red cat on the beach", "at night"
 @pytest.fixture(scope="module")
 def pipeline(miniature) -> RealCustomPipeline:  # type: ignore[no-untyped-def]
     """An adapter with random values, so that subjects make a difference."""
-    parts = [f"model.{n}={getattr(miniature, n)}" for n in ("base", "siglip", "dinov2")]
-    torch.manual_seed(0)
-    made = RealCustomPipeline.from_config(load_config("tiny", [*parts, "model.adapter=null"]))
-    for name, parameter in made.adapter.named_parameters():
-        if "to_v_vision" in name:
-            nn.init.normal_(parameter, std=0.2)
-    return made
+    return random_adapter_pipeline(miniature)
 
 
 @pytest.fixture(scope="module")
