@@ -69,20 +69,20 @@ def distill(config: Config) -> DistillationResult:
     torch.set_num_threads(settings.threads)
     pipeline = StableDiffusionXLPipeline.from_pretrained(config.model.base, dtype=torch.float32, add_watermarker=False)
     size = pipeline.default_sample_size * pipeline.vae_scale_factor
-    data = world_latents(pipeline, settings.scenes, size, _SCENE_SEED + settings.seed, settings.work / "data")
-    held_out = _trajectories(pipeline, data, settings, settings.checked, settings.seed + 1)
-    trained_on = _trajectories(pipeline, data, settings, settings.trajectories, settings.seed)
     unet = pipeline.unet
-    torch.manual_seed(settings.seed)
-    lora = LoraLayers(unet, settings.rank)
-    if unet.device.type == "cpu":
-        unet.set_attn_processor(AttnProcessor())  # its backward pass is faster there, see `prepare_attention`
     noise = DDPMScheduler.from_config(pipeline.scheduler.config)
     try:
         levels = NoiseLevels(noise.alphas_cumprod, noise.config.prediction_type)
         models = TeacherStudent(unet, levels, settings.grid_steps, size)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    data = world_latents(pipeline, settings.scenes, size, _SCENE_SEED + settings.seed, settings.work / "data")
+    held_out = _trajectories(pipeline, data, settings, settings.checked, settings.seed + 1)
+    trained_on = _trajectories(pipeline, data, settings, settings.trajectories, settings.seed)
+    torch.manual_seed(settings.seed)
+    lora = LoraLayers(unet, settings.rank)
+    if unet.device.type == "cpu":
+        unet.set_attn_processor(AttnProcessor())  # its backward pass is faster there, see `prepare_attention`
     distance = TeacherDistance(models, held_out, data)
     distances = _read_distances(settings.work / REPORT)
 
