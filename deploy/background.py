@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -18,23 +19,32 @@ T = TypeVar("T")
 P = ParamSpec("P")
 #: Calls of the database that a process makes at a time.
 _DATABASE_THREADS = 32
+#: Between background calls that fail one after another, in seconds.
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.025, 2.0
 log = logging.getLogger(__name__)
 
 
 async def repeat(part: str, work: Callable[[], Awaitable[bool]], pause: Callable[[], Awaitable[None]]) -> None:
     """Call ``work`` in an endless loop, and ``pause`` after a call that returned False or raised.
 
+    Calls that raise one after another are made ever less often: a wait that doubles up to `_LONGEST_WAIT_S` is added.
+
     Args:
         part: name of the part of the service, for log lines.
     """
+    failures = 0
     while True:
         try:
             busy = await work()
+            failures = 0
         except Exception as error:  # only its class is logged: the message may quote a request
             log.error("%s: %s", part, type(error).__name__)
             busy = False
+            failures += 1
         if not busy:
             await pause()
+        if failures > 1:
+            await asyncio.sleep(min(_FIRST_WAIT_S * 2 ** min(failures, 16), _LONGEST_WAIT_S) * random.uniform(0.5, 1))
 
 
 async def in_database_thread(call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
