@@ -9,6 +9,7 @@ import {
   isFull,
   newMask,
   nextWidth,
+  paintedShare,
   startPainting,
   stroke,
   undone,
@@ -16,7 +17,7 @@ import {
 } from '../src/lib/painting';
 
 const size = { width: 8, height: 6 };
-const paintedCount = ({ pixels }: Mask): number => pixels.reduce((sum, each) => sum + each, 0);
+const paintedCount = (mask: Mask): number => paintedShare(mask) * mask.width * mask.height;
 const rows = ({ width, height, pixels }: Mask): string[] =>
   Array.from({ length: height }, (_, y) => [...pixels.slice(y * width, (y + 1) * width)].map((each) => (each ? '#' : '.')).join(''));
 
@@ -64,6 +65,7 @@ describe('a stroke', () => {
 
 it('a mask is empty, full, or neither', () => {
   const masks = [newMask(size), fillBox(newMask(size), [0, 0, 1, 1], false), newMask(size, true)];
+  expect(masks.map(paintedShare)).toEqual([0, 1 / 48, 1]);
   expect(masks.map(isEmpty)).toEqual([true, false, false]);
   expect(masks.map(isFull)).toEqual([false, false, true]);
 });

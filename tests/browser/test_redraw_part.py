@@ -169,6 +169,7 @@ def test_all_of_it_by_keyboard(chromium: Browser, painted: str) -> None:
         assert tinted(dialog) == 21 * 9
         dialog.get_by_role("button", name="Paint everything").press("Enter")
         assert tinted(dialog) == 0, "all pixels are alike again"
+        expect(dialog.get_by_role("status")).to_have_text("100% of the picture is painted.")
         page.keyboard.press("Control+z")
         assert tinted(dialog) == 21 * 9
         strength = dialog.get_by_role("slider", name="Strength")

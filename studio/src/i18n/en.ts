@@ -398,6 +398,7 @@ export const en = {
     eraseBox: 'Erase the rectangle',
     clear: 'Clear',
     everything: 'Paint everything',
+    share: '{{percent}} of the picture is painted.',
     nothing: 'Paint over what should change first.',
     prompt: 'What it should show',
     promptHint: 'With the part that changes in it.',

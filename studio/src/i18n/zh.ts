@@ -395,6 +395,7 @@ export const zh: Dictionary = {
     eraseBox: '擦除矩形',
     clear: '清除',
     everything: '涂抹全部',
+    share: '已涂抹图片的 {{percent}}。',
     nothing: '请先涂抹需要更改的部分。',
     prompt: '画面内容',
     promptHint: '包括需要更改的部分。',

@@ -55,13 +55,15 @@ function painted(mask: Mask, [left, top, right, bottom]: Box, value: 0 | 1, belo
 
 export const isEmpty = ({ pixels }: Mask): boolean => !pixels.includes(1);
 
+/** The share that is painted, from 0 to 1. */
+export const paintedShare = ({ pixels }: Mask): number => pixels.reduce((sum, each) => sum + each, 0) / pixels.length;
+
 export const isFull = ({ pixels }: Mask): boolean => !pixels.includes(0);
 
 /** The mask as an RGBA picture of two colours, row by row. */
 export function coloured({ pixels }: Mask, inside: Rgba, outside: Rgba): Uint8ClampedArray<ArrayBuffer> {
-  const data = new Uint8ClampedArray(4 * pixels.length);
-  for (let at = 0; at < data.length; at++) data[at] = (pixels[at >> 2] ? inside : outside)[at & 3] ?? 0;
-  return data;
+  const [painted = 0, rest = 0] = new Uint32Array(Uint8ClampedArray.of(...inside, ...outside).buffer);
+  return new Uint8ClampedArray(Uint32Array.from(pixels, (each) => (each ? painted : rest)).buffer);
 }
 
 /** A mask and what it was before each change that can be undone, the last one at the end. */

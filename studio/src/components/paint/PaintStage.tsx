@@ -49,7 +49,7 @@ export function PaintStage(props: PaintStageProps) {
   const press = useRef<Press | null>(null);
   const [pointed, setPointed] = useState<Point | null>(null);
   const { ref, width: room } = useElementSize();
-  const { height: window } = useViewportSize();
+  const viewport = useViewportSize();
   const { width, height } = working;
   useEffect(() => {
     if (canvas.current && picture) show(canvas.current, picture, { width, height }, mask, shades);
@@ -98,7 +98,8 @@ export function PaintStage(props: PaintStageProps) {
     onBox((event.shiftKey ? resizeBox : moveBox)(box, by[0] * step, by[1] * step, picture), false);
   };
 
-  const shown = picture && room > 0 && window > 0 ? shownSize(picture.width, picture.height, room, window * TALLEST) : null;
+  const tallest = TALLEST * viewport.height;
+  const shown = picture && room > 0 && tallest > 0 ? shownSize(picture.width, picture.height, room, tallest) : null;
   const percent = (value: number, of: number): string => `${(100 * value) / of}%`;
   return (
     <div ref={ref}>

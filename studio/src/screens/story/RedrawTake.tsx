@@ -13,7 +13,7 @@ import { PaintColumns, PaintStage, type PaintTool } from '../../components/paint
 import { BrushWidth, PaintUndo, usePaintKeys } from '../../components/paint/PaintTools';
 import { useFieldProblem } from '../../components/problems';
 import { blobToBase64 } from '../../lib/base64';
-import { brushWidths, changed, continued, fillBox, isEmpty, isFull, newMask, startPainting, stroke, undone, type Mask, type Point } from '../../lib/painting';
+import { brushWidths, changed, continued, fillBox, isEmpty, isFull, newMask, paintedShare, startPainting, stroke, undone, type Mask, type Point } from '../../lib/painting';
 import { KEPT, MAX_PROMPT, redrawBody, REDRAWN, redrawFaults, STRENGTH, type RedrawForm } from '../../lib/redraw';
 import { middleBox, type Box } from '../../lib/region';
 import { toast } from '../../lib/toasts';
@@ -22,6 +22,7 @@ import { BoxFields } from './BoxFields';
 /** What is redrawn is tinted. */
 const SHADES: Shades = { inside: [224, 0, 122, 150], outside: [0, 0, 0, 0] };
 const VARIATIONS = 4;
+const PERCENT: Intl.NumberFormatOptions = { style: 'percent', maximumSignificantDigits: 2 };
 
 interface RedrawProps {
   take: Take;
@@ -73,7 +74,7 @@ interface EditorProps extends Pick<RedrawProps, 'take' | 'actions' | 'onStarted'
 }
 
 function Editor({ take, actions, onTouched, onStarted }: EditorProps) {
-  const { t } = useTranslation();
+  const { t, i18n } = useTranslation();
   const { settings } = take;
   const [picture, setPicture] = useState<ImageBitmap | null>(null);
   const [failed, setFailed] = useState(false);
@@ -146,6 +147,9 @@ function Editor({ take, actions, onTouched, onStarted }: EditorProps) {
         onStroke={drag}
         onBox={setRectangle}
       />
+      <Text size="sm" c="dimmed" ta="center" role="status">
+        {t('redraw.share', { percent: paintedShare(mask).toLocaleString(i18n.language, PERCENT) })}
+      </Text>
       {maskProblem && <FieldProblem text={maskProblem} />}
       {failed && <Alert color="red">{t('problem.unknown')}</Alert>}
     </Stack>
