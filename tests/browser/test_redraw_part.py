@@ -86,7 +86,8 @@ def stroke(page: Page, dialog: Locator, *points: tuple[float, float]) -> None:
 def tinted(dialog: Locator) -> int:
     """How many pixels of the canvas are not those of the one-coloured picture."""
     count: Any = dialog.locator("canvas").evaluate(
-        """(canvas) => {
+        """async (canvas) => {
+            await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
             const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
             const words = new Uint32Array(data.buffer);
             return words.filter((each) => each !== words[words.length - 1]).length;
