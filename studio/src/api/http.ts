@@ -1,5 +1,6 @@
 /** Requests to the service, with the key in the header, that wait while the service asks them to. */
 import { authorization, keyRefused, keyStore } from './key';
+import { noteLimits } from './limits';
 import { Problem, problemOf } from './problem';
 import { connected, lose, untilConnected, waitFor } from './waiting';
 
@@ -11,6 +12,7 @@ const REPEATABLE = new Set(['GET', 'HEAD', 'PUT', 'PATCH', 'DELETE']);
 export async function send(input: Request | string, init?: RequestInit): Promise<Response> {
   const request = new Request(input, init);
   for (const [name, value] of Object.entries(authorization())) request.headers.set(name, value);
+  const key = keyStore.get();
   const repeatable = REPEATABLE.has(request.method) || request.headers.has('Idempotency-Key');
   for (;;) {
     const response = await attempt(request.clone(), repeatable);
@@ -18,6 +20,7 @@ export async function send(input: Request | string, init?: RequestInit): Promise
       await untilConnected(request.signal);
       continue;
     }
+    if (key === keyStore.get()) noteLimits(response.headers);
     if (response.ok) return response;
     const problem = await problemOf(response);
     if (problem.status === 401) keyRefused.set(keyStore.get() ? 'unknown' : 'missing');

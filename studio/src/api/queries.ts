@@ -93,10 +93,24 @@ export const patchStory = (cache: QueryClient, id: string, change: (story: Story
   cache.setQueryData<Story>(queryKeys.story(id), (old) => old && change(old));
 };
 
+/** Until no change of this scope is on its way. */
+function untilSaved(cache: QueryClient, scope: string): Promise<void> {
+  const saved = (): boolean => cache.isMutating({ predicate: ({ options }) => options.scope?.id === scope }) === 0;
+  if (saved()) return Promise.resolve();
+  return new Promise((resolve) => {
+    const off = cache.getMutationCache().subscribe(() => {
+      if (!saved()) return;
+      off();
+      resolve();
+    });
+  });
+}
+
 /** What can be done to a story and its panels; each puts the answer into the cache. */
 export function useStoryActions(id: string) {
   const cache = useQueryClient();
   const reload = () => cache.invalidateQueries({ queryKey: queryKeys.story(id) });
+  const panelChanges = `panels of ${id}`;
 
   const changeStory = useMutation({
     scope: { id: `values of ${id}` },
@@ -114,7 +128,7 @@ export function useStoryActions(id: string) {
   });
 
   const changePanel = useMutation({
-    scope: { id: `panels of ${id}` }, // one after the other, each on what the last has made
+    scope: { id: panelChanges }, // one after the other, each on what the last has made
     mutationFn: ({ base, change }: { base: Panel; change: PanelChange }) =>
       saveFields<Panel, PanelChange>({
         base,
@@ -164,7 +178,10 @@ export function useStoryActions(id: string) {
   });
 
   const draw = useMutation({
-    mutationFn: ({ panels, n }: { panels?: string[]; n?: number }) => stories.draw(id, panels, n),
+    mutationFn: async ({ panels, n }: { panels?: string[]; n?: number }) => {
+      await untilSaved(cache, panelChanges);
+      return stories.draw(id, panels, n);
+    },
     onSuccess: () => reload(),
   });
 
