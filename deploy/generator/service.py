@@ -27,6 +27,7 @@ from components.errors import ConfigError
 from components.jobs.job import Preview
 from components.model.generation_request import PromptOptions
 from components.model.loras import lora_set
+from components.model.redraw import EmptyMaskError
 from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
@@ -38,6 +39,7 @@ from deploy.interfaces.errors import (
     BusyError,
     OwnerLimitError,
     ReplicaDiedError,
+    StatedRegionError,
     TimeLimitError,
     UnavailableError,
     UnsupportedRequestError,
@@ -126,6 +128,7 @@ class GenerationService:
         Raises:
             WordError: the prompt does not contain a subject's word.
             UnsupportedRequestError: this model cannot execute the request.
+            StatedRegionError: a mask covers no latent.
             NotFoundError: a character was deleted.
             ContentError: the content policy refuses a generated image.
             UnavailableError: the request timed out, or the generator is closing.
@@ -196,6 +199,8 @@ class GenerationService:
             raise ReplicaDiedError("the generator made no progress with it", error.alone) from None
         except ClosedError:
             raise UnavailableError("a part of the service is being restarted; try again") from None
+        except EmptyMaskError as error:
+            raise StatedRegionError(f"mask: {str(error).partition(': ')[2]}") from None
         except ConfigError as error:  # an option that this model does not have
             raise UnsupportedRequestError(str(error), str(error).partition(":")[0]) from None
         except ExpiredError:

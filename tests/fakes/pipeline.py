@@ -19,6 +19,7 @@ from components.config import Config
 from components.errors import ArtifactError, ConfigError, RegistryError, WordError
 from components.model.generation_request import GenerationRequest
 from components.model.naming import Naming
+from components.model.redraw import EmptyMaskError
 
 READ_WORDS = 20
 ENDLESS = float("inf")
@@ -108,6 +109,8 @@ class FakePipeline:
             self.strengths.append(request.strength)
             assert request.image.size == (width, height)
             inside = np.array(request.mask_image or Image.new("L", (width, height), 255)) > 127
+            if not inside[::8, ::8].any():
+                raise EmptyMaskError("mask_image: it covers no latent; mark a larger part of the picture")
             image = np.where(inside[..., None], image, np.array(request.image))
         masks = [[Image.new("L", (width, height), 255)] * len(own)] if own else None
         output = SimpleNamespace(images=[Image.fromarray(image)], masks=masks)
