@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 
 from components.data.schema import Box
 from components.model.schedulers import NAMES
+from deploy.api.images.control import OneControl, with_control_image
 from deploy.api.schema import StrictRequest, decode_boxes, decode_json, decode_masks
 from deploy.interfaces.requests import StatedRegion
 
@@ -155,6 +156,7 @@ class BaseImageRequest(StrictRequest):
     loras: Annotated[
         list[LoraChoice], BeforeValidator(decode_json), AfterValidator(_distinct_names), Field(max_length=MAX_LORAS)
     ] = []
+    control: OneControl = None
 
     @model_validator(mode="before")
     @classmethod
@@ -214,10 +216,17 @@ class EditRequest(BaseImageRequest):
     redraw_strength: float | None = Field(None, gt=0, le=1)
     #: Characters of an image that is redrawn, as in ``POST /v1/images/generations``; in a form, a JSON list.
     characters: Annotated[list[CharacterChoice], BeforeValidator(decode_json)] = Field([], max_length=MAX_CHARACTERS)
+    #: The picture of ``control``, which is JSON with ``name``, ``scale``, ``start`` and ``end``.
+    control_image: bytes | None = None
     # Accepted, without effect
     input_fidelity: Literal["low", "high"] | None = None
     # Refused
     markup: Unsupported = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _control_of_form(cls, sent: Any) -> Any:
+        return with_control_image(sent)
 
     @property
     def redraws(self) -> bool:
