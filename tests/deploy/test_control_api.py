@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from components.client import Client, Control
 from components.config import Config, load_config
@@ -29,13 +30,15 @@ from tests.deploy.test_serving_api import client_of, create, error, generate, ph
 from tests.deploy.test_serving_jobs import wait
 from tests.fakes.pipeline import FakeNamer, FakePipeline
 from tests.fakes.service_process import QUICK, running
+from workflows.cli import app
 
 NAMED = "model.controls={pose: controls/pose, depth: controls/depth}"
+LORAS = "model.loras={flat: flat.safetensors, ink: ink.safetensors}"
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return load_config("tiny", [f"serving.store={tmp_path}/characters", *QUICK, NAMED])
+    return load_config("tiny", [f"serving.store={tmp_path}/characters", *QUICK, NAMED, LORAS])
 
 
 @pytest.fixture
@@ -202,3 +205,25 @@ def test_jobs_and_the_client_send_it(config: Config, tmp_path: Path) -> None:
             assert refused.status_code == 400 and error(refused)["param"] == "control.name"
             queued = http.post("/v1/jobs", json={"prompt": "a robot", "control": control()}).json()["id"]
             assert wait(http, queued)["status"] == "done"
+
+
+def test_the_command_line_names_loras_and_a_control(config: Config, pipeline: FakePipeline, tmp_path: Path) -> None:
+    (tmp_path / "pose.png").write_bytes(pose())
+    words = ["generate", "--prompt", "a robot", "--lora", "ink=0.5", "--lora", "flat"]
+    words += ["--control", f"pose={tmp_path}/pose.png", "--control-scale", "0.4", "--control-end", "0.5"]
+    words += ["--output", str(tmp_path / "drawn.png")]
+    generator = GenerationService(pipeline, CharacterService(config), namer=FakeNamer)
+    with running(config, generator) as url:
+        done = CliRunner().invoke(app, [*words, "--url", url])
+        assert done.exit_code == 0, done.output
+        unknown = CliRunner().invoke(app, [*words, "--lora", "oil", "--url", url])
+        assert unknown.exit_code == 2 and "loras[2].name" in unknown.stderr
+    assert pipeline.loras == [(("flat", 1.0), ("ink", 0.5))]
+    (acting,) = pipeline.controls
+    assert (acting.name, acting.scale, acting.start, acting.end) == ("pose", 0.4, 0, 0.5)
+    assert (np.array(Image.open(tmp_path / "drawn.png"))[:8, :8] == opened(pose(), (64, 64))[:8, :8]).all()
+
+
+def test_clients_read_the_names(client: TestClient) -> None:
+    (model,) = client.get("/v1/models").json()["data"]
+    assert (model["loras"], model["controls"]) == (["flat", "ink"], ["pose", "depth"])

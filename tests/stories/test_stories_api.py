@@ -119,6 +119,46 @@ def test_a_panel_is_sampled_as_it_says(client: httpx.Client) -> None:
     assert skipped[0]["reason"].startswith("steps: at most")
 
 
+def test_a_panel_has_loras_and_its_takes_keep_them(client: httpx.Client) -> None:
+    story = create(client, "a quiet night")
+    assert story["panels"][0]["loras"] == []
+    draw(client, story["id"])
+    first = drawn(client, story["id"])["panels"][0]["takes"][0]
+    assert first["settings"]["loras"] == []
+
+    wanted = [{"name": "ink", "weight": 0.5}, {"name": "flat", "weight": -1.0}]
+    changed = client.patch(panel_path(story), json={"loras": wanted}).json()
+    assert changed["loras"] == wanted and changed["dirty"]
+    draw(client, story["id"])
+    panel = drawn(client, story["id"])["panels"][0]
+    assert panel["takes"][0]["settings"]["loras"] == wanted and not panel["dirty"]
+    redrawn = client.post(f"/v1/stories/{story['id']}/takes/{panel['takes'][0]['id']}/redraw", json={})
+    assert redrawn.status_code == 202, redrawn.text
+    assert drawn(client, story["id"])["panels"][0]["takes"][0]["settings"]["loras"] == wanted
+
+    copy = client.post(f"{panel_path(story)}/duplicate").json()
+    assert copy["loras"] == wanted
+    back = client.patch(panel_path(story), json={"loras": [], "chosen": first["id"]}).json()
+    assert back["loras"] == [] and not back["dirty"], "the default has the digest that it had before"
+
+    twice = client.patch(panel_path(story), json={"loras": [{"name": "ink"}, {"name": "ink"}]})
+    assert twice.status_code == 400 and error(twice)["param"] == "loras"
+    assert client.patch(panel_path(story), json={"loras": [{"name": "oil"}]}).status_code == 200
+    skipped = draw(client, story["id"], panels=[story["panels"][0]["id"]])["skipped"]
+    assert "choose from: flat, ink" in skipped[0]["reason"]
+    assert read(client, story["id"])["panels"][0]["error"]["param"] == "loras[0].name"
+
+
+def test_panels_of_one_request_may_differ_in_what_they_set(client: httpx.Client) -> None:
+    given: list[dict[str, Any]] = [{"prompt": "a"}, {"prompt": "b", "steps": 2, "loras": [{"name": "ink"}]}, {}]
+    for panels in (given, given[::-1]):
+        story = create(client)["id"]
+        answer = client.post(f"/v1/stories/{story}/panels", json={"panels": panels})
+        assert answer.status_code == 201, answer.text
+        found = [(panel["prompt"], panel["steps"], len(panel["loras"])) for panel in answer.json()["data"]]
+        assert sorted(found) == [("", None, 0), ("a", None, 0), ("b", 2, 1)]
+
+
 def test_a_locked_seed_is_drawn_again_and_a_free_one_is_not(client: httpx.Client) -> None:
     story = create(client, "a quiet night")
     draw(client, story["id"])

@@ -16,7 +16,7 @@ from components.errors import WordError
 from components.model.prompt_weights import holds_word
 from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
-from deploy.api.images.control import with_control
+from deploy.api.images.control_request import with_control
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.redraw_request import redraw_request, uploaded_subject
 from deploy.api.images.request_conversion import build_request, check_model

@@ -67,7 +67,7 @@ def build_request(
     Args:
         prompt: replaces the body's, whose mentions are not resolved.
 
-    The control is left out, see `deploy.api.images.control.with_control`.
+    The control is left out, see `deploy.api.images.control_request.with_control`.
 
     Raises:
         ApiError: a field exceeds its limit.

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from components.config import Config
-from deploy.api.images.control import with_control
+from deploy.api.images.control_request import with_control
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest

@@ -15,7 +15,7 @@ from components.fingerprint import fingerprint
 from components.jobs.job import Job, NewJob, State
 from components.jobs.store import ID
 from components.logs import amend, log_context
-from deploy.api.images.control import with_control
+from deploy.api.images.control_request import with_control
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.jobs.events import job_events
 from deploy.api.jobs.schema import DeletedJobResponse, JobPage, JobRequest

@@ -75,7 +75,13 @@ class HistoryRecorder:
             "steps": request.steps,
             "guidance_scale": request.guidance_scale,
             "scheduler": request.scheduler,
+            **lora_settings(request),
         }
+
+
+def lora_settings(request: GenerationRequest) -> dict[str, Any]:
+    """``loras`` of the settings that are stored with an image; nothing without any."""
+    return {"loras": [{"name": name, "weight": weight} for name, weight in request.loras]} if request.loras else {}
 
 
 def record_history(generator: Generator, stories: Stories, keep: str | None, prompt: str, model: str) -> Generator:

@@ -25,6 +25,7 @@ from deploy.api.images.request_conversion import build_request
 from deploy.api.images.schema import SEEDS, ImageRequest
 from deploy.api.jobs.routes import submit_job
 from deploy.api.quotas import Caller
+from deploy.api.stories.history_recorder import lora_settings
 from deploy.api.stories.schema import DrawnPanel, DrawRequest, DrawResponse, RedrawRequest, SkippedPanel
 from deploy.interfaces.errors import BusyError, describe_error
 from deploy.interfaces.protocols import Jobs
@@ -138,6 +139,7 @@ class PanelJobSubmitter:
                 steps=settings["steps"],
                 guidance_scale=settings["guidance_scale"],
                 scheduler=settings["scheduler"],
+                loras=settings.get("loras", []),
                 seed=None if wanted.seed is None else (wanted.seed + variation) % SEEDS,
             )
             redraw = RequestedRedraw(wanted.strength, mask, take=StoredTake(story, take.id))
@@ -204,6 +206,7 @@ def _settings(plan: PanelPlan, request: GenerationRequest) -> dict[str, Any]:
         "steps": request.steps,
         "guidance_scale": request.guidance_scale,
         "scheduler": request.scheduler,
+        **lora_settings(request),
     }
 
 
