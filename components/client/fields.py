@@ -85,8 +85,17 @@ def json_options(options: Options) -> dict[str, Any]:
     """
     fields = dict[str, Any](options)
     if (control := options.get("control")) is not None:
-        fields["control"] = _settings(control) | {"image": base64.b64encode(_read(control.image)).decode("ascii")}
+        fields["control"] = control_json(control)
     return fields
+
+
+def control_json(control: Control) -> dict[str, Any]:
+    """A control with its picture as JSON.
+
+    Raises:
+        DataError: the picture cannot be read.
+    """
+    return _settings(control) | {"image": base64.b64encode(_read(control.image)).decode("ascii")}
 
 
 def form_options(options: Options) -> tuple[dict[str, Any], list[tuple[str, tuple[str, bytes]]]]:

@@ -147,8 +147,9 @@ class Take:
     model: str
     model_version: str
     #: ``prompt``, ``revised_prompt``, ``characters``, ``size``, ``negative_prompt``, ``steps``, ``guidance_scale`` and
-    #: ``scheduler``; with LoRAs also ``loras``, each with ``name`` and ``weight``; of a redrawn one also ``redraw``,
-    #: with the ``take`` that it was made of and the ``strength``.
+    #: ``scheduler``; with LoRAs also ``loras``, each with ``name`` and ``weight``; with a control ``control``, with its
+    #: ``name``, ``scale``, ``start`` and ``end``; of a redrawn one also ``redraw``, with the ``take`` that it was made
+    #: of and the ``strength``.
     settings: dict[str, Any]
     #: See `components.stories.panel_plan.generation_digest`.
     digest: str

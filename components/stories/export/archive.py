@@ -103,6 +103,13 @@ class ArchivedLora(_Part):
 Loras = Annotated[list[ArchivedLora], Field(max_length=4)]
 
 
+class ArchivedControl(_Part):
+    name: str = Field(min_length=1, max_length=64)
+    scale: float = Field(ge=0, le=2)
+    start: float = Field(ge=0, le=1)
+    end: float = Field(ge=0, le=1)
+
+
 class ArchivedSettings(_Part):
     prompt: str = Field(max_length=8000)
     revised_prompt: str = Field(max_length=8000)
@@ -113,6 +120,7 @@ class ArchivedSettings(_Part):
     guidance_scale: float = Field(ge=0, le=1000)
     scheduler: str | None = Field(None, max_length=64)
     loras: Loras = []
+    control: ArchivedControl | None = None
     redraw: ArchivedRedraw | None = None
 
 

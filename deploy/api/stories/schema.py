@@ -22,6 +22,7 @@ from components.stories.story import (
     StoryValues,
     Take,
 )
+from deploy.api.images.control_request import OneControl
 from deploy.api.images.lora_choices import LoraChoice, Loras
 from deploy.api.schema import StrictRequest, decode_base64
 
@@ -169,6 +170,8 @@ class DrawRequest(StrictRequest):
     ) = None
     #: Variations of each panel.
     n: int = Field(1, ge=1, le=MAX_VARIATIONS)
+    #: As in requests for images, of one panel in ``panels``. It is not stored with the panel.
+    control: OneControl = None
 
 
 class RedrawRequest(StrictRequest):
@@ -192,6 +195,13 @@ class TakeRedraw(BaseModel):
     strength: float
 
 
+class TakeControl(BaseModel):
+    name: str
+    scale: float
+    start: float
+    end: float
+
+
 class TakeCharacter(BaseModel):
     id: str
     name: str
@@ -213,6 +223,8 @@ class TakeSettings(BaseModel):
     guidance_scale: float
     scheduler: str | None
     loras: list[LoraChoice] = []
+    #: Of a take whose composition a picture has guided; the picture is not kept.
+    control: TakeControl | None = None
     #: Of a take that was redrawn from another one.
     redraw: TakeRedraw | None = None
 
