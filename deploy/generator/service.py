@@ -185,7 +185,7 @@ class GenerationService:
         self._limits.sizes.check((request.width, request.height), request.steps, len(request.seeds), timeout)
         try:
             check_loras((name for name, _ in request.loras), self.pipeline.lora_names)
-            check_control(request.control and request.control.name, self.pipeline.control_names)
+            check_control(None if request.control is None else request.control.name, self.pipeline.control_names)
             subjects = await self._subjects.resolve(request)
             pictures = await asyncio.to_thread(decode_pictures, request)
             resolved = time.monotonic()

@@ -74,7 +74,7 @@ def build_request(
         UnsupportedRequestError: a LoRA or control is not loaded.
     """
     check_loras((lora.name for lora in body.loras), config.model.loras)
-    check_control(body.control and body.control.name, config.model.controls)
+    check_control(None if body.control is None else body.control.name, config.model.controls)
     steps = body.steps or config.sampling.steps
     if steps > config.serving.max_steps:
         raise ApiError(400, f"steps: at most {config.serving.max_steps}", "steps", "too_large")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from components.access.limits import RequestId
 from components.config import Config
+from components.content import ContentError
 from components.errors import RealCustomError
 from components.fingerprint import fingerprint
 from components.jobs.job import NewJob, QueueBusyError, QueueFullError
@@ -90,8 +91,8 @@ class PanelJobSubmitter:
                 submissions += await self._submissions(story, plan, batch, now, caller, wanted.control)
             except (ApiError, RealCustomError, ValidationError) as error:
                 errors[plan.panel] = _error_values(error)
-                if str(errors[plan.panel]["param"]).startswith("control"):  # of this request, not of the panel
-                    raise
+                if isinstance(error, ContentError) or str(errors[plan.panel]["param"]).startswith("control"):
+                    raise  # the control of this request is at fault, not the panel
             if plan.error is not None:
                 errors[plan.panel] = plan.error
         skipped += [SkippedPanel(panel=panel, reason=error["message"]) for panel, error in errors.items()]
