@@ -26,6 +26,7 @@ from deploy.api.images.schema import SEEDS, ImageRequest
 from deploy.api.jobs.routes import submit_job
 from deploy.api.quotas import Caller
 from deploy.api.stories.schema import DrawnPanel, DrawRequest, DrawResponse, RedrawRequest, SkippedPanel
+from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.errors import BusyError, describe_error
 from deploy.interfaces.protocols import Jobs
 from deploy.interfaces.requests import (
@@ -61,8 +62,9 @@ class PanelJobSubmitter:
         model: name of the served model.
     """
 
-    def __init__(self, config: Config, model: str, stories: Stories, jobs: Jobs) -> None:
+    def __init__(self, config: Config, model: str, stories: Stories, jobs: Jobs, time_limits: TimeLimits) -> None:
         self._config, self._model, self._stories, self._jobs = config, model, stories, jobs
+        self._time_limits = time_limits
 
     async def submit(self, story: str, wanted: DrawRequest, caller: Caller, key: RequestId | None) -> DrawResponse:
         """Submit jobs for the panels; a panel that cannot be generated is skipped, and the reason stored as its error.
@@ -80,7 +82,7 @@ class PanelJobSubmitter:
                 skipped.append(SkippedPanel(panel=plan.panel, reason="it is being drawn already"))
                 continue
             try:
-                submissions += self._submissions(story, plan, batch, now, caller)
+                submissions += await self._submissions(story, plan, batch, now, caller)
             except (ApiError, RealCustomError, ValidationError) as error:
                 errors[plan.panel] = _error_values(error)
             if plan.error is not None:
@@ -118,6 +120,7 @@ class PanelJobSubmitter:
         """Submit jobs that redraw ``take``, or its part under ``mask`` (a PNG, white there), with its own settings.
 
         Raises:
+            BeyondTimeLimitError: it would take longer than a job may.
             ApiError, QueueFullError, QueueBusyError, StoryLimitError: the first job is refused.
         """
         await self._stories.check_quota(caller.owner)
@@ -143,6 +146,7 @@ class PanelJobSubmitter:
             redraw = RequestedRedraw(wanted.strength, mask, take=StoredTake(story, take.id))
             request = build_request(body, self._config, prompt, subjects, caller.owner, redraw)
             request = replace(checked_strength(request, "strength"), timeout_s=self._config.serving.jobs.timeout_s)
+            await self._time_limits.check(request)
             own: dict[str, Any] = {"redraw": {"take": take.id, "strength": wanted.strength}}
             if wanted.prompt is not None:
                 own |= {"prompt": prompt, "revised_prompt": prompt}
@@ -164,7 +168,9 @@ class PanelJobSubmitter:
             collector=COLLECTOR,
         )
 
-    def _submissions(self, story: str, plan: PanelPlan, batch: str, now: float, caller: Caller) -> list[_Submission]:
+    async def _submissions(
+        self, story: str, plan: PanelPlan, batch: str, now: float, caller: Caller
+    ) -> list[_Submission]:
         """The jobs of one panel; empty if its plan has an error."""
         if plan.error is not None:
             return []
@@ -177,6 +183,7 @@ class PanelJobSubmitter:
             body = ImageRequest(prompt=plan.prompt, size=plan.size, seed=seed, **asdict(plan.sampling))
             request = build_request(body, self._config, plan.prompt, subjects, caller.owner)
             request = replace(request, timeout_s=self._config.serving.jobs.timeout_s)
+            await self._time_limits.check(request)
             key = f"story/{story}/{batch}/{plan.panel}/{variation}"
             pending = PendingTake(key, plan.panel, now, variation, _settings(plan, request), plan.digest)
             submissions.append(_Submission(pending, request, self._job(pending, request, bool(subjects), caller.owner)))
