@@ -7,6 +7,7 @@ does not depend on what else is in the batch.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -33,7 +34,6 @@ from components.pictures import to_png
 from components.provenance.image_files import GenerationParameters, PictureWriter
 from deploy.generator.request_pictures import decode_pictures
 from deploy.generator.running_request import RequestProgress, RunningRequest
-from deploy.generator.size_limits import NO_LIMITS, SizeLimits
 from deploy.generator.subject_resolver import Encoder, ResolvedSubjects, SubjectResolver
 from deploy.interfaces.errors import (
     BusyError,
@@ -44,15 +44,17 @@ from deploy.interfaces.errors import (
     UnavailableError,
     UnsupportedRequestError,
 )
+from deploy.interfaces.generator_speed import UNKNOWN_SPEED, GeneratorSpeed
 from deploy.interfaces.loaded_names import check_control, check_loras
 from deploy.interfaces.protocols import Namer, SubjectSource
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GeneratedImage, GenerationEvent, GenerationResult
 from deploy.status.metrics import GeneratorMetrics
-from deploy.status.replica_status import StepTime
 
 #: Pixels denoised at the same time if no budget was measured: one image of SDXL's size.
 PIXEL_BUDGET = 1024 * 1024
+#: Factor of the limits of time: what a gateway has accepted is done although this generator has measured longer steps.
+_TOLERANCE = 1.5
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class GeneratorLimits:
         queued, owned: images that may wait in the engine, of all owners and of one; None is unlimited.
         timeout_s: for requests without a time limit of their own; None is unlimited.
         cache_s: seconds for which a character's tokens are cached in memory.
-        sizes: what can be done in time.
+        jobs_s: time limit of jobs in seconds.
     """
 
     pixels: int = PIXEL_BUDGET
@@ -72,7 +74,7 @@ class GeneratorLimits:
     owned: int | None = None
     timeout_s: float | None = None
     cache_s: float = 0
-    sizes: SizeLimits = NO_LIMITS
+    jobs_s: float = math.inf
 
 
 class Pipeline(engine.Pipeline, Encoder, Protocol):
@@ -101,7 +103,7 @@ class GenerationService:
         write: encodes images and marks them with the model's name and version.
         namer: see `deploy.generator.subject_resolver.SubjectResolver`.
         content: the check that generated images and their previews must pass, if any.
-        step_time: as it was measured, if it was.
+        speed: as it was measured.
     """
 
     def __init__(
@@ -113,15 +115,14 @@ class GenerationService:
         namer: Callable[[], Namer] | None = None,
         metrics: GeneratorMetrics | None = None,
         content: ContentCheck | None = None,
-        step_time: StepTime | None = None,
+        speed: GeneratorSpeed = UNKNOWN_SPEED,
     ) -> None:
-        self.step_time = step_time
+        self.speed = speed
         self.pipeline, self._limits = pipeline, limits
         self._write = write or PictureWriter()
         self._metrics, self._content = metrics or GeneratorMetrics(), content
-        times = limits.sizes.times
         self._engine = Engine(
-            pipeline, limits.pixels, max_queued=limits.queued, max_owned=limits.owned, step_times=times
+            pipeline, limits.pixels, max_queued=limits.queued, max_owned=limits.owned, step_times=speed.times
         )
         run_beside, count = self._engine.beside, self._metrics.count_tokens
         self._subjects = SubjectResolver(pipeline, characters, run_beside, namer, count, limits.cache_s)
@@ -133,6 +134,7 @@ class GenerationService:
             WordError: the prompt does not contain a subject's word.
             UnsupportedRequestError: this model cannot execute the request.
             StatedRegionError: a mask covers no latent.
+            BeyondTimeLimitError: it cannot be done in time.
             NotFoundError: a character was deleted.
             ContentError: the content policy refuses a generated image.
             UnavailableError: the request timed out, or the generator is closing.
@@ -182,7 +184,8 @@ class GenerationService:
         timeout = self._limits.timeout_s if request.timeout_s is None else request.timeout_s
         deadline = None if timeout is None else started + timeout
         futures: list[ImageFuture] = []
-        self._limits.sizes.check((request.width, request.height), request.steps, len(request.seeds), timeout)
+        limit_s = math.inf if timeout is None else timeout
+        self.speed.check(request, limit_s, self._limits.jobs_s, _TOLERANCE)
         try:
             check_loras((name for name, _ in request.loras), self.pipeline.lora_names)
             check_control(None if request.control is None else request.control.name, self.pipeline.control_names)

@@ -24,6 +24,7 @@ from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_sche
 from deploy.api.quotas import CurrentCaller
 from deploy.api.repeated_requests import IdempotencyHeader, repeatable
 from deploy.api.stories.history_recorder import Keep, record_history
+from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.responses import ImageResponse
@@ -35,7 +36,12 @@ _NO_WORD = "target_word: the prompt must contain it as a whole word, within what
 
 
 def edit_routes(
-    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories
+    config: Config,
+    model: str,
+    characters: Characters,
+    generator: Generator,
+    stories: Stories,
+    time_limits: TimeLimits,
 ) -> APIRouter:
     """The route of images with an uploaded subject."""
     router = APIRouter(prefix="/v1/images")
@@ -54,12 +60,13 @@ def edit_routes(
         body, repeat = repeatable("edits", await _read_form(http), idempotency_key, caller.owner)
         source = record_history(generator, stories, keep, body.prompt, model)
         if body.redraws:
-            request = await redraw_request(body, config, model, characters, caller.owner)
+            request = await redraw_request(body, config, model, characters, caller.owner, time_limits)
             async with await caller.charge(request, repeat) as charge:
                 request = await with_control(request, body.control, characters)
                 context = RequestContext(body, request, charge, http, started)
                 return await execute(context, "image_edit", model, source)
         request = _check_request(body, config, model, caller.owner)
+        await time_limits.check(request)
         try:
             async with await caller.charge(request, repeat) as charge:
                 regions = stated_regions(body.boxes, body.masks)

@@ -29,6 +29,7 @@ from deploy.api.jobs.routes import submit_job
 from deploy.api.quotas import Caller
 from deploy.api.stories.history_recorder import model_settings
 from deploy.api.stories.schema import DrawnPanel, DrawRequest, DrawResponse, RedrawRequest, SkippedPanel
+from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.errors import BusyError, describe_error
 from deploy.interfaces.protocols import Characters, Jobs
 from deploy.interfaces.requests import (
@@ -64,9 +65,18 @@ class PanelJobSubmitter:
         model: name of the served model.
     """
 
-    def __init__(self, config: Config, model: str, characters: Characters, stories: Stories, jobs: Jobs) -> None:
+    def __init__(
+        self,
+        config: Config,
+        model: str,
+        characters: Characters,
+        stories: Stories,
+        jobs: Jobs,
+        time_limits: TimeLimits,
+    ) -> None:
         self._config, self._model = config, model
         self._characters, self._stories, self._jobs = characters, stories, jobs
+        self._time_limits = time_limits
 
     async def submit(self, story: str, wanted: DrawRequest, caller: Caller, key: RequestId | None) -> DrawResponse:
         """Submit jobs for the panels; a panel that cannot be generated is skipped, and the reason stored as its error.
@@ -128,6 +138,7 @@ class PanelJobSubmitter:
         """Submit jobs that redraw ``take``, or its part under ``mask`` (a PNG, white there), with its own settings.
 
         Raises:
+            BeyondTimeLimitError: it would take longer than a job may.
             ApiError, QueueFullError, QueueBusyError, StoryLimitError: the first job is refused.
         """
         await self._stories.check_quota(caller.owner)
@@ -154,6 +165,7 @@ class PanelJobSubmitter:
             redraw = RequestedRedraw(wanted.strength, mask, take=StoredTake(story, take.id))
             request = build_request(body, self._config, prompt, subjects, caller.owner, redraw)
             request = replace(checked_strength(request, "strength"), timeout_s=self._config.serving.jobs.timeout_s)
+            await self._time_limits.check(request)
             own: dict[str, Any] = {"redraw": {"take": take.id, "strength": wanted.strength}}
             if wanted.prompt is not None:
                 own |= {"prompt": prompt, "revised_prompt": prompt}
@@ -191,6 +203,7 @@ class PanelJobSubmitter:
             request = build_request(body, self._config, plan.prompt, subjects, caller.owner)
             request = await with_control(request, control, self._characters)
             request = replace(request, timeout_s=self._config.serving.jobs.timeout_s)
+            await self._time_limits.check(request)
             key = f"story/{story}/{batch}/{plan.panel}/{variation}"
             pending = PendingTake(key, plan.panel, now, variation, _settings(plan, request), plan.digest)
             submissions.append(_Submission(pending, request, self._job(pending, request, bool(subjects), caller.owner)))
