@@ -43,6 +43,8 @@ export const en = {
     limit_one: 'Too many requests at once. Going on in {{count}} second.',
     limit_other: 'Too many requests at once. Going on in {{count}} seconds.',
     stop: 'Stop waiting',
+    partMissing:
+      'A part of the service that drawing needs is not there at the moment. The panels wait, and are drawn by themselves when it is back.',
     offline: 'No connection to the service. What you typed is kept, and everything goes on when it is back.',
     offlineBrowser: 'This device is offline. What you typed is kept, and everything goes on when it is back.',
   },
@@ -114,6 +116,7 @@ export const en = {
     unknown: 'This key is unknown, revoked or expired. Check that you copied all of it.',
     none: 'No key? Ask whoever runs this service.',
     shape: 'A key begins with “rc-”.',
+    held: 'What you have changed is kept, and saved when the service accepts the key.',
   },
   stories: {
     title: 'Stories',

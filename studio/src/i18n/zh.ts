@@ -45,6 +45,7 @@ export const zh: Dictionary = {
     limit_one: '请求过于频繁，{{count}} 秒后自动继续。',
     limit_other: '请求过于频繁，{{count}} 秒后自动继续。',
     stop: '不再等待',
+    partMissing: '绘制所需的一部分服务暂时不可用。分镜会等待，恢复后自动绘制。',
     offline: '无法连接服务。您输入的内容已保留，恢复连接后会自动继续。',
     offlineBrowser: '设备已离线。您输入的内容已保留，恢复连接后会自动继续。',
   },
@@ -116,6 +117,7 @@ export const zh: Dictionary = {
     unknown: '此密钥无效、已吊销或已过期。请检查是否完整复制。',
     none: '没有密钥？请联系服务管理员。',
     shape: '密钥以“rc-”开头。',
+    held: '您所做的更改已保留，服务接受密钥后会保存。',
   },
   stories: {
     title: '故事',
