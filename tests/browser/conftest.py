@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,8 +39,15 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def painted(tmp_path: Path) -> Iterator[str]:
+    """The URL of a service that paints in place of drawing."""
+    with running(configured(tmp_path / "store", "sampling.steps=3")) as url:
+        yield url
+
+
 @pytest.fixture(scope="module")
-def painted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a service that paints in place of drawing; tests have stories and characters of their own there."""
-    with running(configured(tmp_path_factory.mktemp("painted"), "sampling.steps=3")) as url:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """As `painted`, one for all tests of a file: they have stories of their own there."""
+    with running(configured(tmp_path_factory.mktemp("shared"), "sampling.steps=3")) as url:
         yield url

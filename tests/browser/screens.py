@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,7 +106,8 @@ class Screen:
             page.reload()
         settle(page)
         if self.pressed:
-            page.locator(", ".join(f':is(button, label):has-text("{words}")' for words in self.pressed)).first.click()
+            words = re.compile(f"^({'|'.join(self.pressed)})$")
+            page.locator("button, label").filter(has_text=words, visible=True).first.click()
             settle(page)
 
 
@@ -125,6 +127,7 @@ SCREENS = (
     Screen("script", "/stories/{story}/script"),
     Screen("board", "/stories/{story}/board"),
     Screen("panel", "/stories/{story}/board/{panel}", dialog=True),
+    Screen("redraw", "/stories/{story}/board/{panel}", ("Redraw a part", "局部重绘"), dialog=True),
     Screen("takes", "/stories/{story}/board/{panel}", ("Compare takes", "比较版本"), dialog=True),
     Screen("pages", "/stories/{story}/pages"),
     Screen("one-picture", "/picture"),

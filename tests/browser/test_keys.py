@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -132,3 +133,25 @@ def test_a_used_up_quota_says_when_it_begins_anew(chromium: Browser, locked: Loc
         expect(page.locator("main ol [data-state=done]")).to_have_count(1)
         page.get_by_role("button", name="Draw: Panel 2").click()
         expect(page.get_by_text("The quota of this key is used up for today.")).to_be_visible()
+        banner = page.get_by_text("This key has drawn all that it may today.")
+        expect(banner).to_be_visible()
+        page.get_by_role("link", name="Settings").click()
+        used = page.get_by_role("region", name="What you have used")
+        expect(used.get_by_text("100% used")).to_be_visible()
+        expect(used.get_by_text("Enough for about 0 more pictures like those of today.")).to_be_visible()
+        page.get_by_role("button", name="Dismiss").click()
+        expect(banner).to_have_count(0)
+
+
+def test_little_of_a_quota_is_told_on_every_screen(chromium: Browser, locked: Locked) -> None:
+    config, url = locked
+    key = made_key(config, "fay", pixel_steps_per_day=64 * 64 * 3 * 11, requests_per_minute=600)
+    body = {"prompt": "a robot", "n": 10, "size": "64x64"}
+    httpx.post(f"{url}/v1/images/generations", json=body, headers=bearer(key), timeout=60).raise_for_status()
+    with opened(chromium, url, "/cast", key=key) as page:
+        expect(page.get_by_text("9% is left of what this key may draw today.")).to_be_visible()
+        page.get_by_role("link", name="Settings").click()
+        used = page.get_by_role("region", name="What you have used")
+        expect(used.get_by_text("91% used")).to_be_visible()
+        expect(used.get_by_text("Enough for about 1 more picture like those of today.")).to_be_visible()
+        expect(used.get_by_text(" of 600.")).to_be_visible()

@@ -11,8 +11,8 @@ from tests.browser.screens import opened, settle
 from tests.browser.stories import new_story, read_story, until_saved
 
 
-def test_a_busy_service_is_waited_for(chromium: Browser, painted: str) -> None:
-    story = new_story(painted)
+def test_a_busy_service_is_waited_for(chromium: Browser, shared: str) -> None:
+    story = new_story(shared)
     refused = 0
 
     def refuse(route: Route) -> None:
@@ -24,7 +24,7 @@ def test_a_busy_service_is_waited_for(chromium: Browser, painted: str) -> None:
         error = {"message": "busy", "type": "server_error", "param": None, "code": "overloaded"}
         route.fulfill(status=503, headers={"Retry-After": "3"}, json={"error": error})
 
-    with opened(chromium, painted, f"/stories/{story}/board") as page:
+    with opened(chromium, shared, f"/stories/{story}/board") as page:
         page.route("**/draw", refuse)
         page.get_by_role("button", name="Draw 2 changed panels").click()
         expect(page.get_by_text("The service is busy. Going on in")).to_be_visible()
@@ -32,11 +32,11 @@ def test_a_busy_service_is_waited_for(chromium: Browser, painted: str) -> None:
         assert refused == 2
 
 
-def test_an_answer_that_comes_late_takes_nothing_back(chromium: Browser, painted: str) -> None:
-    story = new_story(painted)
-    before = read_story(painted, story)
+def test_an_answer_that_comes_late_takes_nothing_back(chromium: Browser, shared: str) -> None:
+    story = new_story(shared)
+    before = read_story(shared, story)
     held: list[Route] = []
-    with opened(chromium, painted, f"/stories/{story}/board") as page:
+    with opened(chromium, shared, f"/stories/{story}/board") as page:
         page.route(f"**/v1/stories/{story}", lambda route: held.append(route))
         page.get_by_role("button", name="Draw 2 changed panels").click()
         expect(page.locator("main ol [data-state=done]")).to_have_count(2)
@@ -46,19 +46,19 @@ def test_an_answer_that_comes_late_takes_nothing_back(chromium: Browser, painted
         expect(page.locator("main ol [data-state=done]")).to_have_count(2)
 
 
-def test_waiting_can_be_stopped(chromium: Browser, painted: str) -> None:
-    story = new_story(painted)
+def test_waiting_can_be_stopped(chromium: Browser, shared: str) -> None:
+    story = new_story(shared)
     error = {"message": "busy", "type": "server_error", "param": None, "code": "overloaded"}
-    with opened(chromium, painted, f"/stories/{story}/board") as page:
+    with opened(chromium, shared, f"/stories/{story}/board") as page:
         page.route("**/draw", lambda r: r.fulfill(status=503, headers={"Retry-After": "60"}, json={"error": error}))
         page.get_by_role("button", name="Draw 2 changed panels").click()
         page.get_by_role("button", name="Stop waiting").click()
         expect(page.get_by_role("alert")).to_contain_text("The service is busy. Try again in a moment.")
 
 
-def test_what_is_typed_offline_is_saved_afterwards(chromium: Browser, painted: str) -> None:
-    story = new_story(painted)
-    with opened(chromium, painted, f"/stories/{story}/script") as page:
+def test_what_is_typed_offline_is_saved_afterwards(chromium: Browser, shared: str) -> None:
+    story = new_story(shared)
+    with opened(chromium, shared, f"/stories/{story}/script") as page:
         page.context.set_offline(True)
         page.get_by_label("Panel 1", exact=True).fill("a robot in the snow")
         expect(page.get_by_text("This device is offline.")).to_be_visible()
@@ -67,28 +67,28 @@ def test_what_is_typed_offline_is_saved_afterwards(chromium: Browser, painted: s
         page.wait_for_timeout(1500)
         page.context.set_offline(False)
         expect(page.get_by_text("This device is offline.")).to_have_count(0)
-        until_saved(page, painted, story, "a robot in the snow at night")
+        until_saved(page, shared, story, "a robot in the snow at night")
 
 
-def test_a_service_that_goes_and_comes_back(chromium: Browser, painted: str) -> None:
-    story = new_story(painted)
-    with opened(chromium, painted, f"/stories/{story}/script") as page:
+def test_a_service_that_goes_and_comes_back(chromium: Browser, shared: str) -> None:
+    story = new_story(shared)
+    with opened(chromium, shared, f"/stories/{story}/script") as page:
         page.route("**/v1/**", lambda route: route.abort("connectionrefused"))
         page.route("**/healthz", lambda route: route.abort("connectionrefused"))
         page.get_by_label("Panel 1", exact=True).fill("a robot in the rain")
         expect(page.get_by_text("No connection to the service.")).to_be_visible()
         page.unroute("**/v1/**")
         page.unroute("**/healthz")
-        until_saved(page, painted, story, "a robot in the rain")
+        until_saved(page, shared, story, "a robot in the rain")
         expect(page.get_by_text("No connection to the service.")).to_have_count(0)
 
 
-def test_what_was_just_typed_is_what_is_drawn(chromium: Browser, painted: str) -> None:
-    story = new_story(painted, "a robot")
-    (panel,) = read_story(painted, story)["panels"]
+def test_what_was_just_typed_is_what_is_drawn(chromium: Browser, shared: str) -> None:
+    story = new_story(shared, "a robot")
+    (panel,) = read_story(shared, story)["panels"]
     saves: list[Route] = []
     sent: list[str] = []
-    with opened(chromium, painted, f"/stories/{story}/board/{panel['id']}") as page:
+    with opened(chromium, shared, f"/stories/{story}/board/{panel['id']}") as page:
         page.on("request", lambda each: sent.append(each.url.rpartition("/")[2]))
         page.route(f"**/panels/{panel['id']}", lambda route: saves.append(route))
         page.get_by_label("Prompt", exact=True).fill("a robot in the snow")
@@ -97,14 +97,14 @@ def test_what_was_just_typed_is_what_is_drawn(chromium: Browser, painted: str) -
         assert len(saves) == 1 and "draw" not in sent, "it waits until the line is saved"
         saves[0].continue_()
         expect(page.get_by_role("button", name=re.compile("^Take 1"))).to_be_visible()
-    (take,) = read_story(painted, story)["panels"][0]["takes"]
+    (take,) = read_story(shared, story)["panels"][0]["takes"]
     assert take["settings"]["prompt"] == "a robot in the snow"
 
 
-def test_two_tabs_on_one_story(chromium: Browser, painted: str) -> None:
-    story = new_story(painted)
+def test_two_tabs_on_one_story(chromium: Browser, shared: str) -> None:
+    story = new_story(shared)
     path = f"/stories/{story}/script"
-    with opened(chromium, painted, path) as one, opened(chromium, painted, path) as other:
+    with opened(chromium, shared, path) as one, opened(chromium, shared, path) as other:
         mine, theirs = (tab.get_by_label("Panel 1", exact=True) for tab in (one, other))
         theirs.fill("a robot in the snow")
         expect(mine).to_have_value("a robot in the snow")
@@ -113,7 +113,7 @@ def test_two_tabs_on_one_story(chromium: Browser, painted: str) -> None:
         one.reload()
         settle(one)
         theirs.fill("theirs")
-        until_saved(other, painted, story, "theirs")
+        until_saved(other, shared, story, "theirs")
         mine.fill("mine")
         dialog = one.get_by_role("dialog", name="Changed in another place, too")
         expect(dialog).to_contain_text("theirs")
@@ -121,33 +121,33 @@ def test_two_tabs_on_one_story(chromium: Browser, painted: str) -> None:
         dialog.get_by_role("button", name="Keep yours").click()
         expect(theirs).to_have_value("mine")
         theirs.fill("theirs again")
-        until_saved(other, painted, story, "theirs again")
+        until_saved(other, shared, story, "theirs again")
         mine.fill("mine again")
         dialog.get_by_role("button", name="Keep theirs").click()
         expect(mine).to_have_value("theirs again")
         expect(theirs).to_have_value("theirs again")
 
 
-def test_changes_of_different_fields_are_merged(chromium: Browser, painted: str) -> None:
-    story = new_story(painted)
-    with opened(chromium, painted, f"/stories/{story}/script") as page:
+def test_changes_of_different_fields_are_merged(chromium: Browser, shared: str) -> None:
+    story = new_story(shared)
+    with opened(chromium, shared, f"/stories/{story}/script") as page:
         page.route("**/events", lambda route: route.abort())
         page.reload()
         settle(page)
-        panel = read_story(painted, story)["panels"][0]["id"]
-        path = f"{painted}/v1/stories/{story}/panels/{panel}"
+        panel = read_story(shared, story)["panels"][0]["id"]
+        path = f"{shared}/v1/stories/{story}/panels/{panel}"
         httpx.patch(path, json={"caption": "theirs"}, timeout=60).raise_for_status()
         page.get_by_label("Panel 1", exact=True).fill("mine")
-        until_saved(page, painted, story, "mine")
+        until_saved(page, shared, story, "mine")
         assert httpx.get(path, timeout=60).json()["caption"] == "theirs"
         expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_markup_stays_text(chromium: Browser, painted: str) -> None:
+def test_markup_stays_text(chromium: Browser, shared: str) -> None:
     text = "<img src=x onerror=document.title='bad'> <b>bold</b>"
-    story = new_story(painted, text)
-    httpx.patch(f"{painted}/v1/stories/{story}", json={"title": text}, timeout=60).raise_for_status()
-    with opened(chromium, painted, f"/stories/{story}/board") as page:
+    story = new_story(shared, text)
+    httpx.patch(f"{shared}/v1/stories/{story}", json={"title": text}, timeout=60).raise_for_status()
+    with opened(chromium, shared, f"/stories/{story}/board") as page:
         expect(page.get_by_text(text).first).to_be_attached()
         assert page.locator("main b").count() == 0
         assert "bad" not in page.title()

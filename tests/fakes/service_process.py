@@ -42,20 +42,29 @@ def painter(config: Config, characters: CharacterService) -> GenerationService:
     return GenerationService(FakePipeline(), characters, write=write, namer=FakeNamer)
 
 
-async def serve(config: Config, listening: socket.socket, server: uvicorn.Server, generator: Generator | None) -> None:
+async def serve(
+    config: Config,
+    listening: socket.socket,
+    server: uvicorn.Server,
+    generator: Generator | None,
+    status: ReplicaStatus | None = None,
+) -> None:
     """Serve until the server is told to exit."""
     characters = CharacterService(config)
     generator = generator or painter(config, characters)
-    jobs, stories, status = JobService(config, generator), StoryService(config), ReplicaStatus(_SILENT_S)
+    jobs, stories = JobService(config, generator), StoryService(config)
+    reported = status is None
+    status = status or ReplicaStatus(_SILENT_S)
     model = ModelResponse(id="realcustom-tiny", version="7")
     server.config.app = create_app(config, model, characters, generator, jobs, stories, status)
     jobs.start()
     stories.start()
-    reporting = asyncio.create_task(_report(status, generator))
+    reporting = asyncio.create_task(_report(status, generator)) if reported else None
     try:
         await server.serve([listening])
     finally:
-        reporting.cancel()
+        if reporting is not None:
+            reporting.cancel()
         await stories.close()
         await jobs.close()
 
@@ -70,10 +79,11 @@ async def _report(status: ReplicaStatus, generator: Generator) -> None:
 
 
 @contextmanager
-def running(config: Config, generator: Generator | None = None) -> Iterator[str]:
+def running(config: Config, generator: Generator | None = None, status: ReplicaStatus | None = None) -> Iterator[str]:
     """The service in a thread; the URL that it answers at."""
     listening, server = _listen()
-    thread = threading.Thread(target=lambda: asyncio.run(serve(config, listening, server, generator)), daemon=True)
+    service = serve(config, listening, server, generator, status)
+    thread = threading.Thread(target=lambda: asyncio.run(service), daemon=True)
     thread.start()
     try:
         yield _url(listening)

@@ -1,5 +1,6 @@
 /** Requests to the service, with the key in the header, that wait while the service asks them to. */
 import { authorization, keyRefused, keyStore, untilKey } from './key';
+import { noteLimits } from './limits';
 import { Problem, problemOf } from './problem';
 import { connected, lose, untilConnected, waitFor } from './waiting';
 
@@ -25,6 +26,7 @@ export async function send(input: Request | string, init?: RequestInit): Promise
       await untilConnected(request.signal);
       continue;
     }
+    if (key === keyStore.get()) noteLimits(response.headers);
     if (response.ok) return response;
     const problem = await problemOf(response);
     if (problem.status === 401) {
