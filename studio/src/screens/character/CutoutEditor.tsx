@@ -6,6 +6,7 @@ import { useEffect, useRef, useState, type KeyboardEvent, type PointerEvent } fr
 import { useTranslation } from 'react-i18next';
 import { changeRegion } from '../../api/characters';
 import type { Character, CharacterPicture } from '../../api/client';
+import { useAdvice } from '../../components/advice';
 import { ProblemNote } from '../../components/bits';
 import { Icon } from '../../components/Icon';
 import { Picture } from '../../components/Picture';
@@ -138,6 +139,7 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
     setBox((event.shiftKey ? resizeBox : moveBox)(box, by[0] * step, by[1] * step, region.size));
   };
   const percent = (value: number, of: number): string => `${(100 * value) / of}%`;
+  const say = useAdvice();
   const advice = picture.advice?.sentences ?? [];
   return (
     <div className={classes.columns}>
@@ -221,7 +223,7 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
         </figure>
         {advice.map((each) => (
           <Text key={each} size="sm" c="dimmed">
-            {each}
+            {say(each)}
           </Text>
         ))}
         <ProblemNote error={change.error ?? save.error} />
