@@ -5,6 +5,7 @@ import { useEffect, useRef, useState, type FormEvent } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Link, useLocation } from 'wouter';
 import { drawPicture, type Drawn, type Look } from '../api/drawing';
+import { isStopped } from '../api/problem';
 import { queryKeys } from '../api/queries';
 import { Advanced, type Sampling } from '../components/Advanced';
 import { ProblemNote, ScreenTitle } from '../components/bits';
@@ -92,8 +93,7 @@ export default function OnePicture() {
       void cache.invalidateQueries({ queryKey: queryKeys.history });
     },
   });
-  const stopped = draw.error instanceof DOMException && draw.error.name === 'AbortError';
-  const error = stopped ? null : draw.error;
+  const error = isStopped(draw.error) ? null : draw.error;
   const about = useFieldProblem(error);
   const placed = about(...FIELDS);
   const sizeGood = size === '' || SIZE.test(size);
