@@ -33,7 +33,8 @@ from components.stories.store import Deleted, StoryStore
 from components.stories.stored_responses import find_response, store_response
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.takes import PendingTake, TakeStore
-from deploy.background import in_database_thread, poll, repeat
+from deploy.background import in_database_thread, repeat
+from deploy.watcher import Watcher
 
 log = logging.getLogger(__name__)
 _WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures, "png": write_long_picture}
@@ -64,6 +65,7 @@ class StoryService:
             2 * config.vision.view_size,
             input_check(config.serving.content),
         )
+        self._watcher = Watcher("stories", self._stories.cursors, self._jobs.tick_s, StoryCursor.is_behind)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -82,6 +84,7 @@ class StoryService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._watcher.close()
 
     async def create(
         self, values: StoryValues, panels: list[PanelValues], owner: str = "", request: RequestId | None = None
@@ -185,7 +188,7 @@ class StoryService:
         await asyncio.to_thread(store)
 
     async def watch(self, story: str, cursor: StoryCursor, wait_s: float, owner: str = "") -> StoryNews | None:
-        return await poll(partial(self._stories.news, story, cursor, owner), wait_s, self._jobs.tick_s)
+        return await self._watcher.watch(story, cursor, partial(self._stories.news, story, cursor, owner), wait_s)
 
     async def picture(self, story: str, take: str, owner: str = "") -> bytes:
         def read() -> bytes:

@@ -69,9 +69,7 @@ def test_gateways_allow_a_key_its_requests_together(tmp_path: Path, database: st
 
 
 @pytest.mark.parametrize("setting", ["serving.gateways.max=1", "serving.access.rate_limits=gateway"])
-def test_a_gateway_counts_by_itself_if_it_is_alone_or_told_to(
-    tmp_path: Path, database: str, setting: str
-) -> None:
+def test_a_gateway_counts_by_itself_if_it_is_alone_or_told_to(tmp_path: Path, database: str, setting: str) -> None:
     async def send() -> list[int]:
         async with gateways(tmp_path, database, setting, per_minute=2) as clients:
             return [(await client.get("/v1/models")).status_code for client in clients for _ in range(3)]
