@@ -10,9 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from components.characters.cast import Cast
 from components.jobs.job import State
 from components.jobs.tables import jobs
-from components.stories.cast import Cast
 from components.stories.panel_plan import generation_digest
 from components.stories.prompts import StoredPrompt, prompt_from_json, render_prompt
 from components.stories.story import (

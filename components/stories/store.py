@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from components.access.limits import RequestId
+from components.characters.cast import Cast, read_cast
 from components.characters.tables import new_id
 from components.config import StoriesConfig
 from components.jobs.tables import previews
-from components.stories.cast import Cast, read_cast
 from components.stories.prompts import parse_prompt, prompt_to_json, update_names
 from components.stories.rows import (
     active_jobs,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from components.characters.candidates import Candidate, Candidates, CandidateStore
+from components.characters.cast import Cast
 from components.characters.character import MAX_PICTURES, Character, CharacterCutOuts, Reference, SubjectTokens
 from components.characters.description import propose_description
 from components.characters.store import CharacterStore
@@ -74,8 +75,8 @@ class CharacterService:
     async def get(self, identifier: str, owner: str = "") -> Character:
         return await asyncio.to_thread(self._store.get, identifier, owner)
 
-    async def find(self, name: str, owner: str = "") -> list[Character]:
-        return await asyncio.to_thread(self._store.find, name, owner)
+    async def cast(self, owner: str = "") -> Cast:
+        return await asyncio.to_thread(self._store.cast, owner)
 
     async def update(
         self, identifier: str, name: str | None, description: str | None, target_word: str | None, owner: str = ""
