@@ -84,7 +84,7 @@ def test_a_known_name_is_found_however_it_is_written(data: st.DataObject, names:
     text = data.draw(written(name))
     (mention,) = read_mentions(before + at + text + following, names_of(*names)).mentions
     assert name_key(mention.name) in {name_key(form) for form in (name, name.upper(), name.lower())}
-    assert mention.start == len(before) and mention.end >= len(before) + 1 + len(unicodedata.normalize("NFC", name))
+    assert mention.start == len(before)
 
 
 @settings(max_examples=300, deadline=None)
