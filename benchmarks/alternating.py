@@ -24,8 +24,7 @@ from components.config import load_config
 
 #: Calls its argument after each of so many steps.
 SteppedRun = Callable[[int, Callable[[], None]], object]
-#: Latents on a side: 512 pixels.
-_LATENT, _STEPS, _ROUNDS = 64, 8, 3
+_ROUNDS = 3
 
 
 def alternate(runs: Mapping[str, SteppedRun], steps: int) -> dict[str, list[float]]:
@@ -60,19 +59,19 @@ def alternate(runs: Mapping[str, SteppedRun], steps: int) -> dict[str, list[floa
     return seconds
 
 
-def compare_at_full_size(weights: Path, threads: int) -> dict[str, Any]:
+def compare_at_full_size(weights: Path, threads: int, device: str, latent: int, steps: int) -> dict[str, Any]:
     """Default against stock, in turns; exact, IP-Adapter and plain once each. Seconds of whole runs.
 
     Args:
         weights: the directory of random weights; of it, the U-Net is used.
+        latent: side of the latents, an eighth of that in pixels.
     """
     torch.set_num_threads(threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     unet = UNet2DConditionModel.from_pretrained(weights / "base", subfolder="unet", dtype=SDXL.dtype).to(device)
     sampling = load_config("sdxl").sampling
-    size = replace(SDXL, latent=_LATENT)
+    size = replace(SDXL, latent=latent)
     inputs = random_inputs(size, sampling.guidance, sampling.guidance_scale, device, 0, unet)
-    rounds = compare_rounds(inputs, _STEPS, _ROUNDS)
+    rounds = compare_rounds(inputs, steps, _ROUNDS)
     others = {
         "exact": Ours(inputs, exact(sampling.guidance)).run,
         "ip_adapter": ip_adapter(inputs, size.clip_width).run,
@@ -80,8 +79,8 @@ def compare_at_full_size(weights: Path, threads: int) -> dict[str, Any]:
     }
     report = ratio_of_rounds(rounds)
     report["rounds"] = rounds
-    report["others_s"] = {name: _timed(run, _STEPS) for name, run in others.items()}
-    return report | {"steps": _STEPS, "pixels": 8 * _LATENT, "machine": machine()}
+    report["others_s"] = {name: _timed(run, steps) for name, run in others.items()}
+    return report | {"steps": steps, "pixels": 8 * latent, "machine": machine()}
 
 
 def compare_rounds(inputs: DenoisingInputs, steps: int, rounds: int) -> list[dict[str, float]]:

@@ -2,22 +2,29 @@
 
     python -m benchmarks.fullsize --json
 
+    python -m benchmarks.fullsize --device cuda --json
+
 Prints the rehearsal of this commit (``realcustom rehearse --preset sdxl``, and ``--only encodings``), and first runs
-what it lacks. Generation: 512 x 512 pixels, 8 steps; default and stock take turns step by step for three rounds, the
-other methods run once.
-docs/explanation/performance.md defines the figures. ``--json`` prints one object on the last line.
+what it lacks. Generation: default and stock take turns step by step for three rounds, the other methods run once; on a
+processor 512 x 512 pixels and 8 steps, on a GPU 1024 x 1024 and 25. On a GPU only the stages up to a longer training
+are run, which takes minutes. docs/explanation/performance.md defines the figures. ``--json`` prints one object on the
+last line.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from benchmarks.alternating import compare_at_full_size
+from components.errors import ConfigError
 from components.files import write_whole
 from components.progress import quiet_libraries
 from components.registry.tracking import git_commit
@@ -27,6 +34,11 @@ from components.rehearsal.stages import EXTRA
 from workflows import rehearse
 from workflows.entry import one_line_errors
 
+#: Side of the latents and steps of generation.
+_GENERATION = {"cpu": (64, 8), "cuda": (128, 25)}
+#: What is run on a GPU, and the length of its training.
+_GPU_STAGES = ("inputs", "convert", "register", "prepare", "train")
+_GPU_SETTINGS = ("training.steps=40", "training.checkpoint_every=40")
 #: Values of the stages that belong to the summary.
 _FIGURES = (
     "train_peak_gb",
@@ -35,12 +47,15 @@ _FIGURES = (
     "first_over_second",
     "partner_views",
     "resumed_equal",
+    "train_samples_per_s",
+    "train_memory_gib",
 )
 
 
 def main(
     output: Annotated[Path, typer.Option(help="Directory of the rehearsal.")] = Path("runs/rehearsal"),
     weights: Annotated[Path | None, typer.Option(help="Directory of random weights; written once.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda; a GPU if there is one by default.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="Processor threads of generation.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")] = False,
 ) -> None:
@@ -48,11 +63,14 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     quiet_libraries()
     with one_line_errors():
-        rehearse.run(FULL, output, weights)
-        compared = _comparison(output / FULL, weights or output / "weights", threads)
-        report = rehearse.run(FULL, output, weights, only=tuple(EXTRA))
+        device = _device(device)
+        only, settings = (_GPU_STAGES, _GPU_SETTINGS) if device == "cuda" else ((), ())
+        report = rehearse.run(FULL, output, weights, settings, only)
+        compared = _comparison(output / FULL, weights or output / "weights", threads, device)
+        if device == "cpu":
+            report = rehearse.run(FULL, output, weights, only=tuple(EXTRA))
     figures: dict[str, Any] = {name: report.values.get(name) for name in _FIGURES}
-    figures |= {name: compared[name] for name in ("ours_over_stock", "spread")}
+    figures |= {name: compared[name] for name in ("ours_over_stock", "spread", "images_per_s")}
     sizes = {name: value for name, value in report.values.items() if name.startswith("row_mb.")}
     figures["row_mb"] = {name.removeprefix("row_mb."): value for name, value in sizes.items()}
     stages = {name: stage.model_dump() for name, stage in report.stages.items()}
@@ -61,11 +79,30 @@ def main(
         print(json.dumps(figures | {"machine": report.machine, "stages": stages, "generation": compared}))
 
 
-def _comparison(root: Path, weights: Path, threads: int) -> dict[str, Any]:
+def _device(asked: str) -> str:
+    """The device to run on; that of the rehearsal follows.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if asked not in ("", *_GENERATION):
+        raise ConfigError(f"--device {asked}: choose cpu or cuda")
+    if asked == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    if asked not in ("", found):
+        raise ConfigError(f"--device {asked}: torch finds no GPU here")
+    return found
+
+
+def _comparison(root: Path, weights: Path, threads: int, device: str) -> dict[str, Any]:
     """The comparison of this commit, measured now if it is not stored."""
-    file = report_file(root, git_commit()).with_suffix(".generation.json")
+    file = report_file(root, git_commit()).with_suffix(f".generation.{device}.json")
     if not file.exists():
-        write_whole(file, json.dumps(compare_at_full_size(weights, threads), indent=1))
+        latent, steps = _GENERATION[device]
+        measured = compare_at_full_size(weights, threads, device, latent, steps)
+        seconds = median(each["default"] for each in measured["rounds"])
+        write_whole(file, json.dumps(measured | {"images_per_s": 1 / seconds}, indent=1))
     found: dict[str, Any] = json.loads(file.read_text())
     return found
 

@@ -7,14 +7,17 @@ import os
 import secrets
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -58,8 +61,9 @@ class HeadNode:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Start the node; at the end every process of the rehearsal is gone."""
+        """Start the node; at the end, by SIGTERM too, every process of the rehearsal is gone."""
         folder = Path(tempfile.mkdtemp(prefix="rc-"))  # short: Ray's sockets lie below it
+        before = _exit_on_sigterm()
         try:
             options = {
                 "port": free_port(),
@@ -85,6 +89,8 @@ class HeadNode:
         finally:
             self._kill_all()
             shutil.rmtree(folder, ignore_errors=True)
+            if before is not None:
+                signal.signal(signal.SIGTERM, before)
 
     def call(self, *command: str | Path, timeout_s: float) -> str:
         """Run a program of this environment; returns what it wrote to stdout.
@@ -159,3 +165,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _exit_on_sigterm() -> Any:
+    """Raise SystemExit on SIGTERM, by which a process would end without cleaning up; returns the handler before.
+
+    None outside the main thread, where nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def end(_signal: int, _frame: Any) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    return signal.signal(signal.SIGTERM, end)

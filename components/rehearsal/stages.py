@@ -116,9 +116,10 @@ def prepare(rehearsal: Rehearsal) -> Values:
 
 
 def train(rehearsal: Rehearsal) -> Values:
-    """Two steps without a disturbance."""
+    """Steps without a disturbance: samples a second of the last ones, and the memory of the worker or its GPU."""
     rehearsal.node.submit("workflows.train", *_named(rehearsal, "whole"), timeout_s=_COMMAND_S)
-    return {}
+    last = _last_metrics(rehearsal.places.training / "whole", "whole")
+    return {"train_samples_per_s": last["samples_per_second"], "train_memory_gib": last["rank_0.memory_gib"]}
 
 
 def resume(rehearsal: Rehearsal) -> Values:
@@ -215,9 +216,7 @@ def encodings(rehearsal: Rehearsal) -> Values:
         if encoders == 0:
             found |= {f"row_mb.{way}": _shards_mb(dataset) / rows, f"prepare_s_per_row.{way}": seconds / rows}
         node.submit("workflows.train", *options, timeout_s=_COMMAND_S)
-        (journal,) = (root / "encodings").glob(f"{name}-*.journal.jsonl")
-        metrics = [json.loads(line).get("metrics", {}) for line in journal.read_text().splitlines()]
-        last = next(each for each in reversed(metrics) if "data_wait_share" in each)
+        last = _last_metrics(root / "encodings", name)
         found |= {
             f"step_s.{name}": rehearsal.config.training.batch_size / last["samples_per_second"],
             f"wait_share.{name}": last["data_wait_share"],
@@ -244,6 +243,13 @@ def stages(full: bool) -> dict[str, Stage]:
         "batch": batch,
         "serve": serve,
     }
+
+
+def _last_metrics(training: Path, name: str) -> Mapping[str, float]:
+    """The last metrics of the steps of the training ``name`` below ``training``."""
+    (journal,) = training.glob(f"{name}-*.journal.jsonl")
+    metrics: list[dict[str, float]] = [json.loads(line).get("metrics", {}) for line in journal.read_text().splitlines()]
+    return next(each for each in reversed(metrics) if "samples_per_second" in each)
 
 
 def _named(rehearsal: Rehearsal, name: str) -> tuple[str, ...]:

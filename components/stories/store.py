@@ -62,7 +62,7 @@ T = TypeVar("T")
 #: Fields of a panel that are stored unconverted.
 _UNCONVERTED = ("caption", "size", "seed", "seed_locked", "hidden", "with_characters", *SAMPLING)
 #: Inputs of the generation: editing one clears the error of the last generation.
-_INPUTS = frozenset({"prompt", "characters", "size", "with_characters", *SAMPLING})
+_INPUTS = frozenset({"prompt", "characters", "size", "with_characters", "loras", *SAMPLING})
 
 
 class Deleted(NamedTuple):
@@ -391,6 +391,8 @@ class StoryStore:
             row["characters"] = to_json(values["characters"])
         if "balloons" in values:
             row["balloons"] = to_json(values["balloons"])
+        if "loras" in values:
+            row["loras"] = to_json(values["loras"])
         return row
 
     def _delete_takes_and_jobs(
@@ -431,6 +433,7 @@ class StoryStore:
                 connection.execute(panels.update().where(same).values(prompt=sa.bindparam("fresh")), stale)
 
 
+#: All editable fields: rows that are inserted together have the same columns.
 _EMPTY: PanelValues = {
     "prompt": "",
     "caption": "",
@@ -441,6 +444,10 @@ _EMPTY: PanelValues = {
     "hidden": False,
     "balloons": [],
     "with_characters": True,
+    "sampler": None,
+    "steps": None,
+    "guidance_scale": None,
+    "loras": [],
 }
 
 

@@ -72,7 +72,7 @@ def create_app(
     status, administration = status or ReplicaStatus(), administration or AdministrationService(config)
     serving = config.serving
     reports = RecentReports(status)
-    generator = FairGenerator(generator, serving, reports)
+    generator, time_limits = FairGenerator(generator, serving, reports), TimeLimits(reports, serving)
     retry_after, metrics = RetryAfter(reports, serving), RequestMetrics()
     engine = open_service_database(serving)
     counter, audit = UsageCounter(UsageStore(engine)), AuditRecorder(AuditLog(engine))
@@ -106,11 +106,14 @@ def create_app(
     install_error_handlers(app, retry_after.seconds)
     security = openapi_security(config)
     app.include_router(operation_routes(config, model, status, report, security, awaited))
-    app.include_router(character_routes(config, model.id, characters, generator), dependencies=security)
-    app.include_router(image_routes(config, model.id, characters, generator, stories), dependencies=security)
-    app.include_router(edit_routes(config, model.id, characters, generator, stories), dependencies=security)
-    app.include_router(job_routes(config, model.id, characters, jobs, TimeLimits(reports)), dependencies=security)
-    app.include_router(story_routes(config, model, characters, stories, jobs, status), dependencies=security)
+    for router in (
+        character_routes(config, model.id, characters, generator, time_limits),
+        image_routes(config, model.id, characters, generator, stories, time_limits),
+        edit_routes(config, model.id, characters, generator, stories, time_limits),
+        job_routes(config, model.id, characters, jobs, time_limits),
+        story_routes(config, model, characters, stories, jobs, status, time_limits),
+    ):
+        app.include_router(router, dependencies=security)
     app.include_router(history_routes(stories), dependencies=security)
     app.include_router(admin_routes(config, administration, jobs, counter, audit), dependencies=security)
     app.include_router(usage_routes(administration, counter), dependencies=security)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from PIL import Image
+
 from components.characters.candidates import Candidate, Candidates, CandidateStore
 from components.characters.character import MAX_PICTURES, Character, CharacterCutOuts, Reference, SubjectTokens
 from components.characters.description import propose_description
@@ -175,8 +177,8 @@ class CharacterService:
 
         return await asyncio.to_thread(cut_out)
 
-    async def read_picture(self, picture: bytes, field: str) -> UploadedPicture:
-        """An uploaded image, which is not stored.
+    async def read_picture(self, picture: bytes, field: str, size: tuple[int, int] | None = None) -> UploadedPicture:
+        """An uploaded image, which is not stored; by default in its own ``size`` (width, height).
 
         Raises:
             DataError: it cannot be read; the message begins with ``field``.
@@ -185,6 +187,8 @@ class CharacterService:
 
         def read() -> UploadedPicture:
             upright = self._uploads(picture, field).picture
+            if size is not None and upright.size != size:
+                upright = upright.resize(size, Image.Resampling.LANCZOS)
             return UploadedPicture(to_png(upright), *upright.size)
 
         return await asyncio.to_thread(read)

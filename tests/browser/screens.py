@@ -100,6 +100,9 @@ SCREENS = (
     Screen("script", "/stories/{story}/script"),
     Screen("board", "/stories/{story}/board"),
     Screen("panel", "/stories/{story}/board/{panel}"),
+    Screen(
+        "redraw", "/stories/{story}/board/{panel}", (("click", "button:text-matches('^(Redraw a part|局部重绘)$')"),)
+    ),
     Screen("pages", "/stories/{story}/pages"),
     Screen("one-picture", "/picture"),
     Screen("history", "/history"),

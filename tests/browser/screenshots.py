@@ -48,7 +48,7 @@ def shoot(chromium: Browser, url: str, everything: Path | None) -> None:
                 screen.show(page, url, known)
                 settle(page)
                 name = screen.name if place is PLACE else f"{screen.name}-{language}-{theme}-{width}"
-                page.screenshot(path=place / f"{name}.png", full_page=screen.name != "panel")
+                page.screenshot(path=place / f"{name}.png", full_page=screen.name not in ("panel", "redraw"))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
 from deploy.interfaces.protocols import Generator
 from deploy.jobs.service import JobService
+from deploy.status.replica_status import ReplicaStatus
 from deploy.stories.service import StoryService
 from tests.fakes.pipeline import FakeNamer, FakePipeline
 
@@ -32,14 +33,20 @@ QUICK = ["serving.jobs.tick_s=0.05", "serving.jobs.lease_s=30"]
 SHORT_LEASE = "serving.jobs.lease_s=0.5"
 
 
-async def serve(config: Config, listening: socket.socket, server: uvicorn.Server, generator: Generator | None) -> None:
+async def serve(
+    config: Config,
+    listening: socket.socket,
+    server: uvicorn.Server,
+    generator: Generator | None,
+    status: ReplicaStatus | None = None,
+) -> None:
     """Serve until the server is told to exit."""
     characters = CharacterService(config)
     write = picture_writer(config.serving, ModelName("realcustom-tiny", "7"))
     generator = generator or GenerationService(FakePipeline(), characters, write=write, namer=FakeNamer)
     jobs, stories = JobService(config, generator), StoryService(config)
     model = ModelResponse(id="realcustom-tiny", version="7")
-    server.config.app = create_app(config, model, characters, generator, jobs, stories)
+    server.config.app = create_app(config, model, characters, generator, jobs, stories, status)
     jobs.start()
     stories.start()
     try:
@@ -50,10 +57,11 @@ async def serve(config: Config, listening: socket.socket, server: uvicorn.Server
 
 
 @contextmanager
-def running(config: Config, generator: Generator | None = None) -> Iterator[str]:
+def running(config: Config, generator: Generator | None = None, status: ReplicaStatus | None = None) -> Iterator[str]:
     """The service in a thread; the URL that it answers at."""
     listening, server = _listen()
-    thread = threading.Thread(target=lambda: asyncio.run(serve(config, listening, server, generator)), daemon=True)
+    service = serve(config, listening, server, generator, status)
+    thread = threading.Thread(target=lambda: asyncio.run(service), daemon=True)
     thread.start()
     try:
         yield _url(listening)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -191,6 +192,25 @@ def test_implementations_take_turns_step_by_step() -> None:
     assert ratio_of_rounds(rounds) == {"ours_over_stock": 1.2, "spread": {"low": 1.0, "high": 1.5}}
 
 
+def test_sigterm_ends_the_head_node_too(tmp_path: Path) -> None:
+    script = f"""
+import time
+from pathlib import Path
+from components.rehearsal.head_node import HeadNode
+node = HeadNode(Path({str(tmp_path / "log")!r}), 1, 0)
+with node.running():
+    print(node.marker, flush=True)
+    time.sleep(600)
+"""
+    started = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    marker = started.stdout.readline().strip()
+    assert len(marked_processes(marker)) > 2
+    started.terminate()
+    assert started.wait(60) == 128 + signal.SIGTERM
+    assert not marked_processes(marker)
+
+
 @pytest.mark.slow
 def test_the_miniature_is_rehearsed(tmp_path: Path) -> None:
     rehearse.run("tiny", tmp_path)
@@ -202,4 +222,4 @@ def test_the_miniature_is_rehearsed(tmp_path: Path) -> None:
     assert report.values["resumed_equal"] is True and report.values["killed_workers"] == 1.0
     assert report.values["images"] == 2.0
     assert float(report.values["first_over_second"]) > 0 and float(report.values["ready_s"]) < 90
-    assert float(report.values["train_peak_gb"]) > 0.2
+    assert float(report.values["train_peak_gb"]) > 0.2 and float(report.values["train_samples_per_s"]) > 0

@@ -5,7 +5,7 @@ import { client, data, type Character, type CharacterPage, type ModelPage } from
 import { applyStoryEvent, follow, type Preview } from './events';
 import { inOrder, newest, withPanel } from './merging';
 import { saveFields } from './saving';
-import { stories, type Panel, type PanelChange, type Story, type StoryChange, type StoryHead } from './stories';
+import { stories, type Panel, type PanelChange, type Redraw, type Story, type StoryChange, type StoryHead } from './stories';
 
 export const queryKeys = {
   characters: ['characters'] as const,
@@ -187,12 +187,17 @@ export function useStoryActions(id: string) {
 
   const cancel = useMutation({ mutationFn: (panel: string) => stories.cancel(id, panel), onSettled: () => reload() });
 
+  const redraw = useMutation({
+    mutationFn: ({ take, body }: { take: string; body: Redraw }) => stories.redraw(id, take, body),
+    onSuccess: () => reload(),
+  });
+
   const removeTake = useMutation({
     mutationFn: (take: string) => stories.removeTake(id, take),
     onSuccess: () => reload(),
   });
 
-  return { changeStory, changePanel, addPanels, removePanel, duplicatePanel, order, draw, cancel, removeTake };
+  return { changeStory, changePanel, addPanels, removePanel, duplicatePanel, order, draw, cancel, redraw, removeTake };
 }
 
 export type StoryActions = ReturnType<typeof useStoryActions>;

@@ -106,8 +106,8 @@ export function useAbove(opened: boolean): void {
   }, [opened]);
 }
 
-/** Whether no dialog is open above. */
-export const useOnTop = (): boolean => useStore(above) === 0;
+/** Whether no dialog is open above this one, which is open above `below` others. */
+export const useOnTop = (below = 0): boolean => useStore(above) <= below;
 
 export function ConfirmDialog() {
   const { t } = useTranslation();

@@ -12,6 +12,7 @@ import { Advanced } from '../../components/Advanced';
 import { confirm, ProblemNote, useAbove, useOnTop } from '../../components/bits';
 import { Icon } from '../../components/Icon';
 import { MentionField } from '../../components/MentionField';
+import { onDemand } from '../../components/onDemand';
 import { Picture } from '../../components/Picture';
 import { useFieldProblem } from '../../components/problems';
 import { asSampler, SAMPLERS } from '../../lib/samplers';
@@ -24,6 +25,8 @@ import { Strengths } from './Strengths';
 import { useDraft } from './useDraft';
 import { Warnings } from './Warnings';
 import classes from './PanelEditor.module.css';
+
+const RedrawTake = onDemand(() => import('./RedrawTake'), true);
 
 interface EditorProps {
   story: Story;
@@ -85,6 +88,7 @@ function Looks({ style, panel, number, actions }: { style: string; panel: Panel;
   const [looked, setLooked] = useState<string | null>(null);
   const [mask, setMask] = useState<string>('');
   const [comparing, setComparing] = useState(false);
+  const [redrawn, setRedrawn] = useState<Take | null>(null);
   const take = panel.takes.find((each) => each.id === looked) ?? chosenTake(panel);
   const masks = take?.masks ?? [];
   const people = take?.settings.characters ?? [];
@@ -144,7 +148,25 @@ function Looks({ style, panel, number, actions }: { style: string; panel: Panel;
           ))}
         </ul>
       )}
-      {take && <TakeActions style={style} panel={panel} take={take} actions={actions} onChoose={() => choose(take)} />}
+      {take && (
+        <TakeActions
+          style={style}
+          panel={panel}
+          take={take}
+          actions={actions}
+          onChoose={() => choose(take)}
+          onRedraw={() => setRedrawn(take)}
+        />
+      )}
+      {redrawn && (
+        <RedrawTake
+          take={redrawn}
+          number={panel.takes.length - panel.takes.findIndex((each) => each.id === redrawn.id)}
+          actions={actions}
+          onClose={() => setRedrawn(null)}
+          onStarted={() => setLooked(null)}
+        />
+      )}
       <Compare panel={panel} number={number} opened={comparing} onClose={() => setComparing(false)} onChoose={choose} />
     </div>
   );
@@ -156,6 +178,7 @@ interface TakeActionsProps {
   take: Take;
   actions: StoryActions;
   onChoose: () => void;
+  onRedraw: () => void;
 }
 
 /** A take's prompt has the story's style at its end, which a panel's has not. */
@@ -163,7 +186,7 @@ function withoutStyle(prompt: string, style: string): string {
   return style && prompt.endsWith(`, ${style}`) ? prompt.slice(0, -style.length - 2) : prompt;
 }
 
-function TakeActions({ style, panel, take, actions, onChoose }: TakeActionsProps) {
+function TakeActions({ style, panel, take, actions, onChoose, onRedraw }: TakeActionsProps) {
   const { t, i18n } = useTranslation();
   const [details, setDetails] = useState(false);
   const recall = (): void => {
@@ -210,6 +233,16 @@ function TakeActions({ style, panel, take, actions, onChoose }: TakeActionsProps
             {t('panel.choose')}
           </Button>
         )}
+        <Button
+          size="xs"
+          variant="default"
+          leftSection={<Icon name="edit" size={16} />}
+          disabled={isDrawing(panel)}
+          onPointerEnter={() => void RedrawTake.preload().catch(() => undefined)}
+          onClick={onRedraw}
+        >
+          {t('redraw.open')}
+        </Button>
         <Button size="xs" variant="default" leftSection={<Icon name="undo" size={16} />} onClick={recall}>
           {t('panel.recall')}
         </Button>
