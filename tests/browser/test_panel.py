@@ -94,6 +94,24 @@ def test_a_panel_becomes_a_character(chromium: Browser, painted: str) -> None:
         expect(page.get_by_role("button", name="Create the character")).to_be_visible()
 
 
+def test_a_panel_is_drawn_with_a_lora(chromium: Browser, tmp_path: Path) -> None:
+    loras = "model.loras={flat: flat.safetensors, ink: ink.safetensors}"
+    with running(configured(tmp_path / "store", "sampling.steps=3", loras)) as url:
+        story = new_story(url, "a robot at sea")
+        panel = panels(url, story)[0]["id"]
+        with opened(chromium, url, f"/stories/{story}/board/{panel}") as page:
+            page.get_by_role("button", name="Advanced").click()
+            expect(page.get_by_role("checkbox", name="flat")).not_to_be_checked()
+            page.get_by_role("checkbox", name="ink").check()
+            weight = page.get_by_role("textbox", name="Weight of ink")
+            weight.fill("0.5")
+            weight.press("Enter")
+            page.get_by_role("button", name="Draw", exact=True).click()
+            page.get_by_role("button", name="Settings of this take").click()
+            expect(page.get_by_text("ink 0.5")).to_be_visible()
+        assert panels(url, story)[0]["loras"] == [{"name": "ink", "weight": 0.5}]
+
+
 def test_waiting_panels_say_how_many_are_before_them(chromium: Browser, tmp_path: Path) -> None:
     config = configured(tmp_path / "store", "sampling.steps=3", "serving.jobs.concurrency=1")
     with running(config) as url:

@@ -72,6 +72,7 @@ export const en = {
       sampler: 'Sampler',
       steps: 'Steps',
       guidance_scale: 'Guidance',
+      loras: 'LoRAs',
     },
   },
   problem: {
@@ -332,6 +333,10 @@ export const en = {
     stepsHint: 'More are slower, and finer up to a point.',
     guidance_scale: 'Guidance',
     guidance_scaleHint: 'How closely the prompt is followed.',
+    loras: 'LoRAs',
+    lorasHint: 'Additions to the model, such as a style, at most four.',
+    loraWeight: 'Weight of {{name}}',
+    loraGone: '{{name}} (this service has it no more)',
     between: 'A number from {{least}} to {{most}}.',
   },
   pages: {

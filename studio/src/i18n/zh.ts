@@ -73,6 +73,7 @@ export const zh: Dictionary = {
       sampler: '采样器',
       steps: '步数',
       guidance_scale: '引导强度',
+      loras: 'LoRA',
     },
   },
   problem: {
@@ -328,6 +329,10 @@ export const zh: Dictionary = {
     stepsHint: '步数越多越慢，在一定范围内更精细。',
     guidance_scale: '引导强度',
     guidance_scaleHint: '图片贴近提示词的程度。',
+    loras: 'LoRA',
+    lorasHint: '对模型的补充，例如某种风格，最多四个。',
+    loraWeight: '{{name}} 的权重',
+    loraGone: '{{name}}（此服务已不再提供）',
     between: '请输入 {{least}} 到 {{most}} 之间的数字。',
   },
   pages: {

@@ -48,8 +48,8 @@ export default function Script({ story, actions }: ViewProps) {
     await actions.removePanel.mutateAsync(panel.id);
     setFocus(before ?? story.panels[place + 1]?.id ?? null);
     if (panel.takes.length === 0 && (panel.prompt || panel.caption)) {
-      const { prompt, caption, characters, size, seed, seed_locked, hidden, balloons, with_characters, sampler, steps, guidance_scale } = panel;
-      const again = { prompt, caption, characters, size, seed, seed_locked, hidden, balloons, with_characters, sampler, steps, guidance_scale };
+      const { prompt, caption, characters, size, seed, seed_locked, hidden, balloons, with_characters, sampler, steps, guidance_scale, loras } = panel;
+      const again = { prompt, caption, characters, size, seed, seed_locked, hidden, balloons, with_characters, sampler, steps, guidance_scale, loras };
       const undo = (): void => actions.addPanels.mutate({ prompts: [again], after: before ?? 'start' });
       toast(t('script.deleted', { number }), { undo });
     }
