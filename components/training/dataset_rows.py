@@ -16,7 +16,7 @@ from torch import Tensor
 from components.config import TrainingConfig
 from components.data.manifest import load_manifest, references_folder, shard_folder
 from components.data.plan import Split
-from components.training.references import Piece
+from components.training.partners import Piece
 from components.training.row_order import RowOrder
 from components.training.window_reader import BucketRows, load_piece
 

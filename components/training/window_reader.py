@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from components.training.references import Columns, Partners, Piece, References, as_array, read_references
+from components.training.partners import Columns, Partners, Piece, References, as_array, read_references
 from components.training.row_order import OrderedRow, RowOrder, Window
 
 #: Columns that training reads of every prepared row.
