@@ -81,9 +81,9 @@ def write_inputs(rehearsal: Rehearsal) -> Values:
 
 
 def convert(rehearsal: Rehearsal) -> Values:
-    """``realcustom convert`` of the random release."""
-    places = rehearsal.places
-    rehearsal.node.call("realcustom", "convert", "--from", places.release, "--to", places.adapter, timeout_s=_COMMAND_S)
+    """Convert the random release."""
+    release, adapter = (str(place.absolute()) for place in (rehearsal.places.release, rehearsal.places.adapter))
+    rehearsal.node.submit("workflows.convert", "--from", release, "--to", adapter, timeout_s=_COMMAND_S)
     return {}
 
 
