@@ -21,15 +21,17 @@ from components.data.plan import SPLITS
 from components.data.rejects import Reject
 
 _DUPLICATE = "near-duplicate of another picture"
+_UNCONFIRMED = "word: the caption's head noun, as the picture confirms no phrase of the caption"
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """The assembled dataset: rows of each split and bucket, types of the columns, and rejected rows."""
+    """The assembled dataset: rows of each split and bucket, types of the columns, rejected rows; note -> rows."""
 
     buckets: dict[str, dict[str, int]]
     columns: dict[str, str]
     rejects: list[Reject]
+    notes: dict[str, int]
 
 
 def assemble(
@@ -62,7 +64,9 @@ def assemble(
             counts[record.split][bucket] += number
     rejects = [reject for record in records for reject in record.rejects]
     rejects += [Reject(name, sources[name], "duplicate", _DUPLICATE, first) for name, first in duplicated.items()]
-    return Assembled({split: dict(sorted(c.items())) for split, c in counts.items()}, _columns(directory), rejects)
+    buckets = {split: dict(sorted(c.items())) for split, c in counts.items()}
+    unconfirmed = sum(row.word_from == "caption" and row.id not in duplicated for row in ordered)
+    return Assembled(buckets, _columns(directory), rejects, {_UNCONFIRMED: unconfirmed} if unconfirmed else {})
 
 
 def duplicates(rows: Sequence[RowRecord]) -> dict[str, str]:

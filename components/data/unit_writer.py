@@ -15,10 +15,13 @@ from components.data.batch_cache import BatchCache, Failed
 from components.data.curate import Curated, Row
 from components.data.encode import Encoder, TextTokens, mask_shares
 from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, write_shard
+from components.data.plan import WordOrigin
 from components.data.rejects import Reject
 from components.data.subject_image import PictureRejected
 from components.data.units import Unit
 from components.model.naming import WordNamer
+from components.model.phrases import head_noun
+from components.model.words import find_word
 
 T = TypeVar("T")
 
@@ -106,7 +109,7 @@ class _Encoding:
         own, other = self._references.get([row.cutout, row.other_cutout])
         own = _usable(own)
         other_id, other = (row.id, own) if isinstance(other, Failed) else (row.other_id, other)
-        word = row.word or self._detect(row)
+        word, word_from = (row.word, row.word_from) if row.word else self._detect(row)
         shape = self.encoder.latent_size(view)
         self.kept.append(
             RowRecord(
@@ -116,11 +119,13 @@ class _Encoding:
                 size=view.size,
                 bucket=view.bucket.name,
                 word=word,
-                word_from=row.word_from,
+                word_from=word_from,
             )
         )
         return {
-            **{name: getattr(row, name) for name in ("id", "group", "caption", "word_from", "source", "licence")},
+            **{name: getattr(row, name) for name in ("id", "group", "caption")},
+            "word_from": word_from,
+            **{name: getattr(row, name) for name in ("source", "licence")},
             "word": word,
             "picture_hash": view.picture_hash,
             **picture._asdict(),
@@ -134,13 +139,16 @@ class _Encoding:
             **{f"other_{name}": value for name, value in other._asdict().items()},
         }
 
-    def _detect(self, row: Row) -> str:
-        """Detect the phrase of the caption that names the subject of the cut-out."""
+    def _detect(self, row: Row) -> tuple[str, WordOrigin]:
+        """The phrase of the caption that names the subject of the cut-out, else the caption's head noun; its origin."""
         cutout = Image.fromarray(self.curated.cutouts[row.cutout].pixels)
         naming = self.namer().name(row.caption, [cutout])
-        if naming.how == "generated":
+        if naming.how == "detected":
+            return naming.word, "detected"
+        noun = head_noun(row.caption)
+        if noun is None or not find_word(row.caption, noun):
             raise PictureRejected("word", _NO_WORD)
-        return naming.word
+        return noun, "caption"
 
     def _drop_references(self, batch: Sequence[Row]) -> None:
         """Free features that no later row needs; they are the largest results."""
