@@ -72,6 +72,12 @@ class GeneratorLimits:
     sizes: SizeLimits = NO_LIMITS
 
 
+class PromptNotes(Protocol):
+    """The part of `components.model.prompt_notes.PromptReader` that a generator uses."""
+
+    def notes(self, prompt: str, negative_prompt: str, prompt_weighting: bool) -> list[str]: ...
+
+
 class Pipeline(engine.Pipeline, Encoder, Protocol):
     """The part of `components.model.pipeline.RealCustomPipeline` that a generator uses."""
 
@@ -86,6 +92,8 @@ class Pipeline(engine.Pipeline, Encoder, Protocol):
 
     @property
     def lora_names(self) -> Sequence[str]: ...
+
+    def prompt_reader(self) -> PromptNotes: ...
 
 
 class GenerationService:
@@ -111,6 +119,7 @@ class GenerationService:
     ) -> None:
         self.step_time = step_time
         self.pipeline, self._limits = pipeline, limits
+        self._prompt_reader = pipeline.prompt_reader()
         self._write = write or PictureWriter()
         self._metrics, self._content = metrics or GeneratorMetrics(), content
         times = limits.sizes.times
@@ -186,7 +195,8 @@ class GenerationService:
             images = asyncio.gather(*(self._finished_image(request, subjects, future) for future in futures))
             # Retrieve the exception even if the block ends before it is awaited, so that asyncio does not log it.
             images.add_done_callback(lambda done: done.cancelled() or done.exception())
-            yield RunningRequest(request, subjects, futures, images, started, resolved, self.version)
+            notes = await asyncio.to_thread(self._prompt_notes, request, subjects.prompt)
+            yield RunningRequest(request, subjects, futures, images, started, resolved, self.version, notes)
         except engine.ExcessError:
             message = "too many of your own images are waiting; try again later"
             raise OwnerLimitError(message, self._retry_after_s) from None
@@ -250,6 +260,10 @@ class GenerationService:
             )
             for seed in request.seeds
         ]
+
+    def _prompt_notes(self, request: GenerationRequest, prompt: str) -> list[str]:
+        weighting = bool(request.prompt_options.get("prompt_weighting"))
+        return self._prompt_reader.notes(prompt, request.negative_prompt, weighting)
 
     def _check_loras(self, request: GenerationRequest) -> None:
         known = self.pipeline.lora_names

@@ -85,6 +85,7 @@ export const en = {
     unavailable: 'A part of the service is just starting. Try again in a moment.',
     mention_unknown: 'A name in this line is nobody in the cast. Correct it, or create the character.',
     mention_ambiguous: 'Two characters have this name. Rename one of them in the cast.',
+    prompt_not_readable: 'The model reads English. Write the line in English; names after @ may stay as they are.',
     too_many_characters: 'At most four characters fit into one picture. Take one out of the line.',
     target_word_not_in_prompt: 'The word of a character is not among those that the model reads. Move the name to the front of the line.',
     invalid_picture: 'This file is not a picture that can be read. Choose a PNG, JPEG or WebP.',

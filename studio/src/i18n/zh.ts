@@ -86,6 +86,7 @@ export const zh: Dictionary = {
     overloaded: '服务繁忙，请稍后重试。',
     unavailable: '服务的一部分正在启动，请稍后重试。',
     mention_unknown: '这一行提到的名字不在角色表中。请改正名字，或创建该角色。',
+    prompt_not_readable: '模型只能读懂英文。请用英文写这一行；@ 后面的名字可以保留。',
     mention_ambiguous: '有两个角色同名。请在角色页给其中一个改名。',
     too_many_characters: '一张图片最多四个角色。请从这一行移除一个。',
     target_word_not_in_prompt: '角色的代表词超出了模型能读取的范围。请把名字移到行首附近。',
