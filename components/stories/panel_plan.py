@@ -83,7 +83,8 @@ def generation_digest(
     parts = [part if isinstance(part, str) else {"mention": _key(part, cast)} for part in prompt]
     values = [parts, style, size, with_characters, strengths if with_characters else {}]
     # Left out where it is the default: digests of earlier releases, which did not have it, stay valid.
-    return fingerprint(values if sampling == DEFAULT_SAMPLING else [*values, asdict(sampling)])
+    sampled = {name: value for name, value in asdict(sampling).items() if name != "loras" or value}
+    return fingerprint(values if sampling == DEFAULT_SAMPLING else [*values, sampled])
 
 
 def plan_panel(

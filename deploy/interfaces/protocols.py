@@ -47,8 +47,8 @@ class Characters(Protocol):
         """Cut the subject out of images without storing them; DataError for an image that cannot be read."""
         ...
 
-    async def read_picture(self, picture: bytes, field: str) -> UploadedPicture:
-        """An uploaded image, which is not stored; DataError if it cannot be read."""
+    async def read_picture(self, picture: bytes, field: str, size: tuple[int, int] | None = None) -> UploadedPicture:
+        """An uploaded image, resized to ``size``, which is not stored; DataError if it cannot be read."""
         ...
 
     async def read_redraw_mask(self, mask: bytes, size: tuple[int, int], field: str) -> bytes:

@@ -14,6 +14,7 @@ from components.provenance.image_files import Output
 from deploy.api.error_responses import ApiError
 from deploy.api.images.schema import SEEDS, BaseImageRequest, CharacterChoice, EditRequest, ImageRequest
 from deploy.api.mentions import refuse_mentions, resolve_mentions
+from deploy.interfaces.loaded_names import check_control, check_loras
 from deploy.interfaces.protocols import Characters
 from deploy.interfaces.requests import GenerationRequest, RequestedRedraw, RequestedSubject
 
@@ -71,9 +72,14 @@ def build_request(
     Args:
         prompt: replaces the body's, whose mentions are not resolved.
 
+    The control is left out, see `deploy.api.images.control_request.with_control`.
+
     Raises:
         ApiError: a field exceeds its limit, or the model does not read the prompt's script.
+        UnsupportedRequestError: a LoRA or control is not loaded.
     """
+    check_loras((lora.name for lora in body.loras), config.model.loras)
+    check_control(None if body.control is None else body.control.name, config.model.controls)
     steps = body.steps or config.sampling.steps
     if steps > config.serving.max_steps:
         raise ApiError(400, f"steps: at most {config.serving.max_steps}", "steps", "too_large")
