@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from components.access.key import ApiKey
 from components.access.limits import UsageLedger
 from components.access.rate_limits import RateDecision
+from deploy.background import in_database_thread
 
 #: Seconds for which the spending of a key is remembered, and those that a response waits for it.
 _REMEMBERED_S, _WAIT_S = 2.0, 0.5
@@ -50,7 +51,7 @@ class RateLimitHeaders:
         read_at, spent = self._spent.get(key, (float("-inf"), None))
         if changed or time.monotonic() - read_at > _REMEMBERED_S:
             with suppress(SQLAlchemyError, TimeoutError):
-                spent = await asyncio.wait_for(asyncio.to_thread(self._usage.spent_by, key), _WAIT_S)
+                spent = await asyncio.wait_for(in_database_thread(self._usage.spent_by, key), _WAIT_S)
                 self._spent[key] = (time.monotonic(), spent)
         return spent
 

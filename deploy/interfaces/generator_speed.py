@@ -103,10 +103,12 @@ def _with_fewer_steps(request: GenerationRequest) -> Iterator[GenerationRequest]
 
 def _with_smaller_sizes(request: GenerationRequest) -> Iterator[GenerationRequest]:
     """Requests with smaller sizes of the same shape, as far as the grid of sides allows, the largest first."""
-    width, height = request.width, request.height
-    for longer in range(max(width, height) - _GRID, 0, -_GRID):
-        sides = (max(_GRID, side * longer // max(width, height) // _GRID * _GRID) for side in (width, height))
-        yield replace(request, **dict(zip(("width", "height"), sides, strict=True)))
+    longest = max(request.width, request.height)
+    for longer in range(longest - _GRID, 0, -_GRID):
+        width, height = (
+            max(_GRID, side * longer // longest // _GRID * _GRID) for side in (request.width, request.height)
+        )
+        yield replace(request, width=width, height=height)
 
 
 def _size(request: GenerationRequest) -> str:
