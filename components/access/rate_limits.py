@@ -128,10 +128,11 @@ def _acquire(connection: sa.Connection, request: RateRequest, now: float) -> Rat
         found = connection.execute(sa.select(full_at).where(own)).scalar()
         if found is not None:
             return request.decide(found, now, False)
-        first = {"key": request.key, "per_minute": request.per_minute, "full_at": now + request.interval_s}
+        full = now + request.interval_s
+        first = {"key": request.key, "per_minute": request.per_minute, "full_at": full}
         try:  # the first request of the key
             with connection.begin_nested():
                 connection.execute(request_rates.insert().values(first))
         except IntegrityError:  # that of another process was faster
             continue
-        return request.decide(first["full_at"], now, True)
+        return request.decide(full, now, True)

@@ -309,6 +309,11 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         """The LoRAs that requests may name."""
         return self._loras.names
 
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """The ControlNets and T2I-Adapters that requests may name."""
+        return tuple(self._controls)
+
     def compile(self) -> None:
         """Compile the U-Net: the next call of each new size or number of rows is slow, later ones are faster."""
         self.unet.compile()

@@ -10,9 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from components.characters.cast import Cast
 from components.jobs.job import State
 from components.jobs.tables import jobs
-from components.stories.cast import Cast
 from components.stories.panel_plan import generation_digest
 from components.stories.prompts import StoredPrompt, prompt_from_json, render_prompt
 from components.stories.story import (
@@ -21,6 +21,7 @@ from components.stories.story import (
     Panel,
     PanelCharacter,
     PanelJob,
+    PanelLora,
     PanelSampling,
     Story,
     Take,
@@ -136,10 +137,11 @@ def stored_characters(row: sa.RowMapping) -> tuple[PanelCharacter, ...]:
 
 
 def stored_sampling(row: sa.RowMapping) -> PanelSampling:
-    return PanelSampling(row["sampler"], row["steps"], row["guidance_scale"])
+    loras = tuple(PanelLora(**lora) for lora in row["loras"] or ())
+    return PanelSampling(row["sampler"], row["steps"], row["guidance_scale"], loras)
 
 
-def to_json(values: Iterable[PanelCharacter | Balloon]) -> list[dict[str, Any]]:
+def to_json(values: Iterable[PanelCharacter | Balloon | PanelLora]) -> list[dict[str, Any]]:
     """The value of a JSON column."""
     return [asdict(value) for value in values]
 

@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from components.access.limits import RequestId
+from components.characters.cast import Cast, read_cast
 from components.characters.tables import new_id
 from components.config import StoriesConfig
 from components.jobs.tables import previews
-from components.stories.cast import Cast, read_cast
 from components.stories.prompts import parse_prompt, prompt_to_json, update_names
 from components.stories.rows import (
     active_jobs,
@@ -64,7 +64,7 @@ _MOST_PARAMETERS = 500
 #: Fields of a panel that are stored unconverted.
 _UNCONVERTED = ("caption", "size", "seed", "seed_locked", "hidden", "with_characters", *SAMPLING)
 #: Inputs of the generation: editing one clears the error of the last generation.
-_INPUTS = frozenset({"prompt", "characters", "size", "with_characters", *SAMPLING})
+_INPUTS = frozenset({"prompt", "characters", "size", "with_characters", "loras", *SAMPLING})
 
 
 class Deleted(NamedTuple):
@@ -407,6 +407,8 @@ class StoryStore:
             row["characters"] = to_json(values["characters"])
         if "balloons" in values:
             row["balloons"] = to_json(values["balloons"])
+        if "loras" in values:
+            row["loras"] = to_json(values["loras"])
         return row
 
     def _delete_takes_and_jobs(
@@ -447,6 +449,7 @@ class StoryStore:
                 connection.execute(panels.update().where(same).values(prompt=sa.bindparam("fresh")), stale)
 
 
+#: All editable fields: rows that are inserted together have the same columns.
 _EMPTY: PanelValues = {
     "prompt": "",
     "caption": "",
@@ -457,6 +460,10 @@ _EMPTY: PanelValues = {
     "hidden": False,
     "balloons": [],
     "with_characters": True,
+    "sampler": None,
+    "steps": None,
+    "guidance_scale": None,
+    "loras": [],
 }
 
 

@@ -71,7 +71,15 @@ class PanelCharacter:
     body_strength: float = 1.0
 
 
-#: Fields of a panel that say how it is sampled.
+@dataclass(frozen=True)
+class PanelLora:
+    """A LoRA of a panel, by the name that the service gives it."""
+
+    name: str
+    weight: float = 1.0
+
+
+#: Fields of a panel that say how it is sampled; ``loras`` is stored as JSON.
 SAMPLING = ("sampler", "steps", "guidance_scale")
 
 
@@ -82,6 +90,7 @@ class PanelSampling:
     sampler: str | None = None
     steps: int | None = None
     guidance_scale: float | None = None
+    loras: tuple[PanelLora, ...] = ()
 
 
 #: The service's defaults.
@@ -103,6 +112,7 @@ class PanelValues(TypedDict, total=False):
     sampler: str | None
     steps: int | None
     guidance_scale: float | None
+    loras: list[PanelLora]
 
 
 class StoryValues(TypedDict, total=False):
@@ -137,7 +147,9 @@ class Take:
     model: str
     model_version: str
     #: ``prompt``, ``revised_prompt``, ``characters``, ``size``, ``negative_prompt``, ``steps``, ``guidance_scale`` and
-    #: ``scheduler``; of a redrawn one also ``redraw``, with the ``take`` that it was made of and the ``strength``.
+    #: ``scheduler``; with LoRAs also ``loras``, each with ``name`` and ``weight``; with a control ``control``, with its
+    #: ``name``, ``scale``, ``start`` and ``end``; of a redrawn one also ``redraw``, with the ``take`` that it was made
+    #: of and the ``strength``.
     settings: dict[str, Any]
     #: See `components.stories.panel_plan.generation_digest`.
     digest: str

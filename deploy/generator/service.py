@@ -7,7 +7,6 @@ does not depend on what else is in the batch.
 from __future__ import annotations
 
 import asyncio
-import io
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -28,23 +27,27 @@ from components.errors import ConfigError
 from components.jobs.job import Preview
 from components.model.generation_request import PromptOptions
 from components.model.loras import lora_set
+from components.model.redraw import EmptyMaskError
 from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
 from components.provenance.image_files import GenerationParameters, PictureWriter
+from deploy.generator.request_pictures import decode_pictures
 from deploy.generator.running_request import RequestProgress, RunningRequest
 from deploy.generator.subject_resolver import Encoder, ResolvedSubjects, SubjectResolver
 from deploy.interfaces.errors import (
     BusyError,
     OwnerLimitError,
     ReplicaDiedError,
+    StatedRegionError,
     TimeLimitError,
     UnavailableError,
     UnsupportedRequestError,
 )
 from deploy.interfaces.generator_speed import UNKNOWN_SPEED, GeneratorSpeed
+from deploy.interfaces.loaded_names import check_control, check_loras
 from deploy.interfaces.protocols import Namer, SubjectSource
-from deploy.interfaces.requests import GenerationRequest, RequestedRedraw
+from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GeneratedImage, GenerationEvent, GenerationResult
 from deploy.status.metrics import GeneratorMetrics
 
@@ -89,6 +92,9 @@ class Pipeline(engine.Pipeline, Encoder, Protocol):
     @property
     def lora_names(self) -> Sequence[str]: ...
 
+    @property
+    def control_names(self) -> Sequence[str]: ...
+
 
 class GenerationService:
     """`Generator` over one pipeline, which nothing else may use meanwhile.
@@ -127,6 +133,7 @@ class GenerationService:
         Raises:
             WordError: the prompt does not contain a subject's word.
             UnsupportedRequestError: this model cannot execute the request.
+            StatedRegionError: a mask covers no latent.
             BeyondTimeLimitError: it cannot be done in time.
             NotFoundError: a character was deleted.
             ContentError: the content policy refuses a generated image.
@@ -180,12 +187,13 @@ class GenerationService:
         limit_s = math.inf if timeout is None else timeout
         self.speed.check(request, limit_s, self._limits.jobs_s, _TOLERANCE)
         try:
-            self._check_loras(request)
+            check_loras((name for name, _ in request.loras), self.pipeline.lora_names)
+            check_control(None if request.control is None else request.control.name, self.pipeline.control_names)
             subjects = await self._subjects.resolve(request)
-            redraw = {} if request.redraw is None else await asyncio.to_thread(_decode_redraw, request, request.redraw)
+            pictures = await asyncio.to_thread(decode_pictures, request)
             resolved = time.monotonic()
             requests = self._engine_requests(request, subjects, deadline, previews)
-            futures = self._engine.submit_all([replace(each, **redraw) for each in requests] if redraw else requests)
+            futures = self._engine.submit_all([replace(each, **pictures) for each in requests])
             images = asyncio.gather(*(self._finished_image(request, subjects, future) for future in futures))
             # Retrieve the exception even if the block ends before it is awaited, so that asyncio does not log it.
             images.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -199,6 +207,8 @@ class GenerationService:
             raise ReplicaDiedError("the generator made no progress with it", error.alone) from None
         except ClosedError:
             raise UnavailableError("a part of the service is being restarted; try again") from None
+        except EmptyMaskError as error:
+            raise StatedRegionError(f"mask: {str(error).partition(': ')[2]}") from None
         except ConfigError as error:  # an option that this model does not have
             raise UnsupportedRequestError(str(error), str(error).partition(":")[0]) from None
         except ExpiredError:
@@ -254,30 +264,9 @@ class GenerationService:
             for seed in request.seeds
         ]
 
-    def _check_loras(self, request: GenerationRequest) -> None:
-        known = self.pipeline.lora_names
-        unknown = [name for name, _ in request.loras if name not in known]
-        if unknown:
-            choice = ", ".join(known) or "none: model.loras names them"
-            raise UnsupportedRequestError(f"loras: {unknown[0]!r} is not loaded; this model has {choice}", "loras")
-
     def _scheduler(self, name: str | None) -> Any:
         """A new scheduler; None makes the engine copy the pipeline's."""
         try:
             return None if name is None else new_scheduler(name, self.pipeline.scheduler)
         except ConfigError as error:
             raise UnsupportedRequestError(str(error), "scheduler") from None
-
-
-def _decode_redraw(request: GenerationRequest, redraw: RequestedRedraw) -> dict[str, Any]:
-    """The fields of engine requests: the image to redraw and its mask, in the request's size."""
-    size = request.width, request.height
-    with Image.open(io.BytesIO(redraw.picture), formats=["PNG"]) as opened:
-        picture = opened.convert("RGB")
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-    mask = None
-    if redraw.mask is not None:
-        with Image.open(io.BytesIO(redraw.mask), formats=["PNG"]) as opened:
-            mask = opened.convert("L").resize(size, Image.Resampling.NEAREST)
-    return {"image": picture, "mask_image": mask, "strength": redraw.strength}

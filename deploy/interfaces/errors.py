@@ -15,6 +15,7 @@ from components.errors import DataError, KeyReusedError, NotFoundError, RealCust
 from components.history.generation import GenerationNotFoundError
 from components.jobs.job import JobNotFoundError, QueueBusyError, QueueFullError
 from components.jobs.webhook_settings import WebhookRefusedError
+from components.object_store import StoreUnavailableError
 from components.stories.export.book import NothingToExportError
 from components.stories.story import (
     OrderMismatchError,
@@ -141,4 +142,6 @@ def describe_error(error: Exception) -> ErrorDetails:
             return ErrorDetails(status, str(error), param, code)
     if isinstance(error, UNAVAILABLE):
         return ErrorDetails(503, "the database does not answer; try again", None, "unavailable")
+    if isinstance(error, StoreUnavailableError):
+        return ErrorDetails(503, "the store does not answer; try again", None, "unavailable")
     return ErrorDetails(500, "internal error")

@@ -103,12 +103,10 @@ def _with_fewer_steps(request: GenerationRequest) -> Iterator[GenerationRequest]
 
 def _with_smaller_sizes(request: GenerationRequest) -> Iterator[GenerationRequest]:
     """Requests with smaller sizes of the same shape, as far as the grid of sides allows, the largest first."""
-    longest = max(request.width, request.height)
-    for longer in range(longest - _GRID, 0, -_GRID):
-        width, height = (
-            max(_GRID, side * longer // longest // _GRID * _GRID) for side in (request.width, request.height)
-        )
-        yield replace(request, width=width, height=height)
+    width, height = request.width, request.height
+    for longer in range(max(width, height) - _GRID, 0, -_GRID):
+        smaller = [max(_GRID, side * longer // max(width, height) // _GRID * _GRID) for side in (width, height)]
+        yield replace(request, width=smaller[0], height=smaller[1])
 
 
 def _size(request: GenerationRequest) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from components.config import Config
+from deploy.api.images.control_request import with_control
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest
@@ -45,6 +46,7 @@ def image_routes(
         await time_limits.check(request)
         source = record_history(generator, stories, keep, body.prompt, model)
         async with await caller.charge(request, repeat) as charge:
+            request = await with_control(request, body.control, characters)
             context = RequestContext(body, request, charge, http, started)
             return await execute(context, "image_generation", model, source)
 

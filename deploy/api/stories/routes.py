@@ -153,7 +153,7 @@ def story_routes(
 
     _add_file_routes(router, model, stories, status)
     _add_panel_routes(router, stories, jobs)
-    submitter = PanelJobSubmitter(config, model.id, stories, jobs, time_limits)
+    submitter = PanelJobSubmitter(config, model.id, characters, stories, jobs, time_limits)
     _add_draw_routes(router, submitter, stories, jobs)
     _add_take_routes(router, stories, characters, submitter)
     return router

@@ -2,7 +2,8 @@
 import { useElementSize, useMergedRef } from '@mantine/hooks';
 import { useEffect, useMemo, useState, type CSSProperties, type ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
-import { base64ToBlob, useBlobUrl, usePicture } from '../api/pictures';
+import { useBlobUrl, usePicture } from '../api/pictures';
+import { base64ToBlob } from '../lib/base64';
 import { shownSize } from '../lib/scale';
 import { Icon } from './Icon';
 import classes from './Picture.module.css';

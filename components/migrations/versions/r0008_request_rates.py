@@ -7,8 +7,8 @@ from alembic import op
 
 from components.migrations.additions import create_missing
 
-revision = "r0007"
-down_revision = "r0006"
+revision = "r0008"
+down_revision = "r0007"
 additive = True
 
 
