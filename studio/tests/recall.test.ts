@@ -13,6 +13,7 @@ const settings = {
   steps: 20,
   guidance_scale: 4.5,
   scheduler: 'euler_a',
+  loras: [{ name: 'ink', weight: 0.8 }],
 };
 const picture = { settings, seed: 7, width: 64, height: 96, story: 's1', panel: 'p1' } as unknown as Generation;
 
@@ -26,6 +27,7 @@ describe('a picture drawn before', () => {
       sampler: 'euler_a',
       steps: 20,
       guidance_scale: 4.5,
+      loras: [{ name: 'ink', weight: 0.8 }],
       characters: [{ id: 'c1', target_word: 'robot', strength: 1.5, face_strength: 0.5, body_strength: 1 }],
     });
   });

@@ -11,12 +11,12 @@ from playwright.sync_api import Browser, Route, expect
 from tests.browser.screens import opened
 
 
-def new_character(url: str, side: int = 256) -> str:
+def new_character(url: str, side: int = 256, name: str = "Bolt") -> str:
     image = Image.new("RGB", (side, side), "white")
     ImageDraw.Draw(image).ellipse((side // 4, side // 4, 3 * side // 4, 3 * side // 4), fill="firebrick")
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    form = {"name": "Bolt", "target_word": "robot"}
+    form = {"name": name, "target_word": "robot"}
     answer = httpx.post(f"{url}/v1/characters", data=form, files={"pictures": ("a.png", buffer.getvalue())}, timeout=60)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])

@@ -65,6 +65,53 @@ def test_the_keyboard_stays_on_a_slider_whose_value_is_saved(chromium: Browser, 
         until_strengths(page, painted, story, (1.1, 1, 1))
 
 
+def test_a_story_is_told_with_another_character(chromium: Browser, painted: str) -> None:
+    new_character(painted)
+    new_character(painted, name="Ada Lovelace")
+    before = ["a photo of @Bolt at sea", "a robot", "@Bolt and @bolt"]
+    after = ['a photo of @"Ada Lovelace" at sea', "a robot", '@"Ada Lovelace" and @"Ada Lovelace"']
+    story = new_story(painted, "\n".join(before))
+    with opened(chromium, painted, f"/stories/{story}/script") as page:
+        page.get_by_role("button", name="Replace Bolt in the whole story").press("Enter")
+        page.get_by_role("menuitem", name="Ada Lovelace").press("Enter")
+        expect(page.get_by_text("Ada Lovelace is in 2 panels now.")).to_be_visible()
+        assert [each["prompt"] for each in panels(painted, story)] == after
+        expect(page.get_by_label("Panel 1", exact=True)).to_have_value(after[0])
+        page.get_by_role("button", name="Undo").click()
+        expect(page.get_by_label("Panel 3", exact=True)).to_have_value("@Bolt and @Bolt")
+        expect(page.get_by_role("button", name="Replace Bolt in the whole story")).to_be_visible()
+    assert panels(painted, story)[0]["prompt"] == before[0]
+
+
+def test_a_panel_becomes_a_character(chromium: Browser, painted: str) -> None:
+    story = new_story(painted, "a robot at sea")
+    with opened(chromium, painted, f"/stories/{story}/board") as page:
+        page.get_by_role("button", name="Draw 1 changed panel").click()
+        expect(page.locator("main ol [data-state=done]")).to_have_count(1)
+        page.get_by_role("button", name="Actions for panel 1").click()
+        page.get_by_role("menuitem", name="Make it a character").click()
+        expect(page.get_by_alt_text("Cut-out of picture 1")).to_be_visible()
+        expect(page.get_by_role("button", name="Create the character")).to_be_visible()
+
+
+def test_a_panel_is_drawn_with_a_lora(chromium: Browser, tmp_path: Path) -> None:
+    loras = "model.loras={flat: flat.safetensors, ink: ink.safetensors}"
+    with running(configured(tmp_path / "store", "sampling.steps=3", loras)) as url:
+        story = new_story(url, "a robot at sea")
+        panel = panels(url, story)[0]["id"]
+        with opened(chromium, url, f"/stories/{story}/board/{panel}") as page:
+            page.get_by_role("button", name="Advanced").click()
+            expect(page.get_by_role("checkbox", name="flat")).not_to_be_checked()
+            page.get_by_role("checkbox", name="ink").check()
+            weight = page.get_by_role("textbox", name="Weight of ink")
+            weight.fill("0.5")
+            weight.press("Enter")
+            page.get_by_role("button", name="Draw", exact=True).click()
+            page.get_by_role("button", name="Settings of this take").click()
+            expect(page.get_by_text("ink 0.5")).to_be_visible()
+        assert panels(url, story)[0]["loras"] == [{"name": "ink", "weight": 0.5}]
+
+
 def test_waiting_panels_say_how_many_are_before_them(chromium: Browser, tmp_path: Path) -> None:
     config = configured(tmp_path / "store", "sampling.steps=3", "serving.jobs.concurrency=1")
     with running(config) as url:

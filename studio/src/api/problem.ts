@@ -45,3 +45,6 @@ export function problemIn(envelope: unknown, status: number, text = '', retryAft
 export function asProblem(error: unknown): Problem {
   return error instanceof Problem ? error : new Problem(error instanceof Error ? error.message : String(error), 0);
 }
+
+/** Whether a request has ended because the person has stopped it. */
+export const isStopped = (error: unknown): boolean => error instanceof DOMException && error.name === 'AbortError';

@@ -27,6 +27,7 @@ export type PanelChange = Partial<
     | 'sampler'
     | 'steps'
     | 'guidance_scale'
+    | 'loras'
   >
 >;
 

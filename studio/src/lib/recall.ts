@@ -1,5 +1,6 @@
 /** The settings of a picture that was drawn, as One picture takes them. */
 import type { Generation } from '../api/stories';
+import type { Lora } from './loras';
 import { asSampler, type Sampler } from './samplers';
 import type { Strengths } from './strength';
 
@@ -16,6 +17,7 @@ export interface Recall {
   sampler: Sampler | null;
   steps: number | null;
   guidance_scale: number | null;
+  loras: Lora[];
   /** Null where it was drawn from a picture, which is not kept. */
   characters: RecalledCharacter[] | null;
 }
@@ -27,7 +29,7 @@ export interface Recall {
  * mentions. Any other picture that names no character was drawn from one that was dropped.
  */
 export function recallOf({ settings, seed, width, height, story }: Generation): Recall {
-  const { prompt, revised_prompt, negative_prompt, scheduler, steps, guidance_scale } = settings;
+  const { prompt, revised_prompt, negative_prompt, scheduler, steps, guidance_scale, loras = [] } = settings;
   const fromCast = story !== null || settings.characters.length > 0;
   const characters = settings.characters.map(({ id, target_word, strength, face_strength, body_strength }) => ({
     id,
@@ -44,6 +46,7 @@ export function recallOf({ settings, seed, width, height, story }: Generation): 
     sampler: asSampler(scheduler),
     steps,
     guidance_scale,
+    loras,
     characters: fromCast ? characters : null,
   };
 }

@@ -12,6 +12,7 @@ import { confirm, Empty, ProblemNote, ScreenTitle } from '../components/bits';
 import { Icon } from '../components/Icon';
 import { Picture } from '../components/Picture';
 import { fileName, save } from '../lib/files';
+import { lorasText } from '../lib/loras';
 import { recallOf } from '../lib/recall';
 import { samplerLabel } from '../lib/samplers';
 import { toast } from '../lib/toasts';
@@ -165,6 +166,7 @@ function Details({ picture, titleOf, onClose }: DetailsProps) {
         [t('history.steps'), settings?.steps],
         [t('history.guidance'), settings?.guidance_scale],
         [t('advanced.sampler'), settings && (settings.scheduler ? samplerLabel(settings.scheduler) : t('advanced.usual'))],
+        [t('advanced.loras'), lorasText(settings?.loras ?? [])],
         [t('picture.negative'), settings?.negative_prompt],
         [t('history.model'), `${picture.model} ${picture.model_version}`],
         [

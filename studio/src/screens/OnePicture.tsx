@@ -5,6 +5,7 @@ import { useEffect, useRef, useState, type FormEvent } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Link, useLocation } from 'wouter';
 import { drawPicture, type Drawn, type Look } from '../api/drawing';
+import { isStopped } from '../api/problem';
 import { queryKeys } from '../api/queries';
 import { Advanced, type Sampling } from '../components/Advanced';
 import { ProblemNote, ScreenTitle } from '../components/bits';
@@ -29,11 +30,11 @@ interface Round {
   seed: number;
 }
 
-const USUAL: Sampling = { sampler: null, steps: null, guidance_scale: null };
+const USUAL: Sampling = { sampler: null, steps: null, guidance_scale: null, loras: [] };
 /** The fields at which a problem is told. */
 const FIELDS = [
   ...['prompt', 'negative_prompt', 'target_word', 'characters', 'image', 'pictures'],
-  ...['seed', 'size', 'sampler', 'steps', 'guidance_scale'],
+  ...['seed', 'size', 'sampler', 'steps', 'guidance_scale', 'loras'],
 ];
 const MAX_SEED = 4294967295;
 const SIZE = /^[1-9]\d{1,4}x[1-9]\d{1,4}$/;
@@ -71,14 +72,15 @@ export default function OnePicture() {
       setLook(null);
       controller.current = new AbortController();
       const { signal } = controller.current;
-      const { sampler, steps, guidance_scale } = sampling;
+      const { sampler, steps, guidance_scale, loras } = sampling;
       const numbers = { steps, guidance_scale, seed: seed === '' ? null : Number(seed) };
       const fields = given({ ...numbers, prompt: prompt.trim(), negative_prompt: negative.trim(), sampler, size });
       if (characters || !source) {
-        return drawPicture('/v1/images/generations', { ...fields, characters: characters ?? [] }, setLook, signal);
+        return drawPicture('/v1/images/generations', { ...fields, loras, characters: characters ?? [] }, setLook, signal);
       }
       const form = new FormData();
       form.append('image', source, 'picture');
+      if (loras.length) form.set('loras', JSON.stringify(loras));
       const all = { ...fields, strength, ...given({ target_word: word.trim() }) };
       for (const [name, value] of Object.entries(all)) form.set(name, String(value));
       return drawPicture('/v1/images/edits', form, setLook, signal);
@@ -92,8 +94,7 @@ export default function OnePicture() {
       void cache.invalidateQueries({ queryKey: queryKeys.history });
     },
   });
-  const stopped = draw.error instanceof DOMException && draw.error.name === 'AbortError';
-  const error = stopped ? null : draw.error;
+  const error = isStopped(draw.error) ? null : draw.error;
   const about = useFieldProblem(error);
   const placed = about(...FIELDS);
   const sizeGood = size === '' || SIZE.test(size);

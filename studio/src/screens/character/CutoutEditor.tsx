@@ -6,6 +6,7 @@ import { useEffect, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { changeRegion } from '../../api/characters';
 import type { Character, CharacterPicture } from '../../api/client';
+import { useAdvice } from '../../components/advice';
 import { ProblemNote } from '../../components/bits';
 import { Icon } from '../../components/Icon';
 import { loadMask, loadPicture, maskFile, type Shades } from '../../components/paint/maskCanvas';
@@ -131,6 +132,7 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
     setBox(stated);
     if (dragged) change.mutate({ box: stated });
   };
+  const say = useAdvice();
   const advice = picture.advice?.sentences ?? [];
   const stage = (
     <>
@@ -191,7 +193,7 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
         </figure>
         {advice.map((each) => (
           <Text key={each} size="sm" c="dimmed">
-            {each}
+            {say(each)}
           </Text>
         ))}
         <ProblemNote error={change.error ?? save.error} />

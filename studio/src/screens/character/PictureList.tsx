@@ -6,6 +6,7 @@ import { useTranslation } from 'react-i18next';
 import { addPictures, removePicture } from '../../api/characters';
 import type { Character, CharacterPicture } from '../../api/client';
 import { queryKeys } from '../../api/queries';
+import { useAdvice } from '../../components/advice';
 import { ProblemNote } from '../../components/bits';
 import { Icon } from '../../components/Icon';
 import { onDemand } from '../../components/onDemand';
@@ -85,6 +86,7 @@ interface PictureCardProps {
 
 function PictureCard({ picture, number, last, onCorrect, onRemove }: PictureCardProps) {
   const { t } = useTranslation();
+  const advice = useAdvice();
   const sentences = picture.advice?.sentences ?? [];
   return (
     <div className={classes.card}>
@@ -108,7 +110,7 @@ function PictureCard({ picture, number, last, onCorrect, onRemove }: PictureCard
           sentences.map((each) => (
             <p key={each}>
               <Icon name="alert" size={16} />
-              <span>{each}</span>
+              <span>{advice(each)}</span>
             </p>
           ))
         )}

@@ -15,7 +15,8 @@ import { MentionField } from '../../components/MentionField';
 import { onDemand } from '../../components/onDemand';
 import { Picture } from '../../components/Picture';
 import { useFieldProblem } from '../../components/problems';
-import { asSampler, SAMPLERS } from '../../lib/samplers';
+import { lorasText } from '../../lib/loras';
+import { asSampler, samplerLabel } from '../../lib/samplers';
 import { mentioned, warningsOf } from '../../lib/script';
 import { toast } from '../../lib/toasts';
 import { PanelMenu } from './PanelMenu';
@@ -206,11 +207,12 @@ function TakeActions({ style, panel, take, actions, onChoose, onRedraw }: TakeAc
       sampler: asSampler(settings.scheduler),
       steps: settings.steps,
       guidance_scale: settings.guidance_scale,
+      loras: settings.loras ?? [],
     };
-    const { prompt, size, seed: before, seed_locked, sampler, steps, guidance_scale } = panel;
+    const { prompt, size, seed: before, seed_locked, sampler, steps, guidance_scale, loras } = panel;
     const back: PanelChange = {
       ...{ prompt, size, characters: panel.characters, seed: before, seed_locked },
-      ...{ sampler, steps, guidance_scale },
+      ...{ sampler, steps, guidance_scale, loras },
     };
     actions.changePanel.mutate(
       { base: panel, change },
@@ -224,6 +226,7 @@ function TakeActions({ style, panel, take, actions, onChoose, onRedraw }: TakeAc
     const texts = { title: t('panel.deleteTakeTitle'), text: t('panel.deleteTakeText'), action: t('common.delete') };
     if (await confirm(texts)) actions.removeTake.mutate(take.id);
   };
+  const loras = lorasText(take.settings.loras ?? []);
   const drawn = new Date(take.created * 1000).toLocaleString(i18n.language, { dateStyle: 'medium', timeStyle: 'short' });
   return (
     <Stack gap="xs">
@@ -280,7 +283,13 @@ function TakeActions({ style, panel, take, actions, onChoose, onRedraw }: TakeAc
           {take.settings.scheduler && (
             <>
               <dt>{t('advanced.sampler')}</dt>
-              <dd>{SAMPLERS.find((each) => each.value === take.settings.scheduler)?.label ?? take.settings.scheduler}</dd>
+              <dd>{samplerLabel(take.settings.scheduler)}</dd>
+            </>
+          )}
+          {loras && (
+            <>
+              <dt>{t('advanced.loras')}</dt>
+              <dd>{loras}</dd>
             </>
           )}
           <dt>{t('history.drawnAt')}</dt>
@@ -351,7 +360,7 @@ function Shape({ panel, cast, actions }: { panel: Panel; cast: readonly Characte
   const failed = panel.error && new Problem(panel.error.message, 400, panel.error.code, panel.error.param);
   const problem = actions.draw.error ?? failed;
   const about = useFieldProblem(problem);
-  const placed = about('prompt', 'characters', 'size', 'seed', 'sampler', 'steps', 'guidance_scale');
+  const placed = about('prompt', 'characters', 'size', 'seed', 'sampler', 'steps', 'guidance_scale', 'loras');
   const members = mentioned(prompt.text, cast);
   const drawing = isDrawing(panel);
   const draw = async (n: number): Promise<void> => {
@@ -404,7 +413,7 @@ function Shape({ panel, cast, actions }: { panel: Panel; cast: readonly Characte
       <Seed key={`${panel.seed}-${panel.seed_locked}`} panel={panel} error={about('seed')} onChange={change} />
       <Size key={panel.size} panel={panel} error={about('size')} onChange={change} />
       <Advanced
-        values={{ sampler: asSampler(panel.sampler), steps: panel.steps, guidance_scale: panel.guidance_scale }}
+        values={{ ...panel, sampler: asSampler(panel.sampler) }}
         onChange={(values) => void change(values)}
         about={about}
       />
