@@ -9,12 +9,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.data.rejects import PassedOver
-from components.data.schema import SCHEMA_VERSION
+from components.data.schema import READ_VERSIONS, SCHEMA_VERSION
 from components.errors import DataError
 
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 SHARDS = "shards"
+REFERENCES = "references"
 #: What stands for no reference and no caption (`components.model.unconditional_inputs`).
 UNCONDITIONAL = "unconditional.safetensors"
 _BUCKET = "bucket="
@@ -28,6 +29,8 @@ class Manifest(BaseModel):
     schema_version: int = SCHEMA_VERSION
     #: Column -> type; lengths that differ between buckets are ``*``. `components.data.schema` documents the columns.
     columns: dict[str, str]
+    #: The same of the references; empty in version 3, whose rows hold their references.
+    references: dict[str, str] = {}
     #: Fingerprint of the content of the source, the settings, the encoders and the stage versions.
     fingerprint: str
     rows_in: int
@@ -51,6 +54,10 @@ class Manifest(BaseModel):
     code: str
     config: dict[str, Any]
 
+    def holds(self, column: str) -> bool:
+        """Whether rows or references have ``column``."""
+        return column in self.columns or column in self.references
+
 
 def load_manifest(directory: Path) -> Manifest:
     """Read the manifest of a prepared dataset.
@@ -65,9 +72,10 @@ def load_manifest(directory: Path) -> Manifest:
         raise DataError(f"{directory} is no prepared dataset (no {MANIFEST}): run `realcustom prepare` first") from None
     except (OSError, ValidationError):
         raise DataError(f"{file} cannot be read as a manifest: prepare the dataset again") from None
-    if manifest.schema_version != SCHEMA_VERSION:
+    if manifest.schema_version not in READ_VERSIONS:
         raise DataError(
-            f"{file} has schema version {manifest.schema_version}, this release reads {SCHEMA_VERSION}: "
+            f"{file} has schema version {manifest.schema_version}, this release reads "
+            f"{' and '.join(map(str, READ_VERSIONS))}: "
             "run `realcustom prepare` again"
         )
     return manifest
@@ -101,6 +109,11 @@ def bucket_shards(directory: Path, split: str) -> dict[str, Path]:
     """The directory of each bucket's parquet files, for buckets with rows of ``split``."""
     folders = sorted(shards(directory, split).glob(f"{_BUCKET}*"))
     return {folder.name.removeprefix(_BUCKET): folder for folder in folders}
+
+
+def references_folder(directory: Path, split: str) -> Path:
+    """The directory of a split's references: a file for all shards of the same name."""
+    return directory / REFERENCES / f"split={split}"
 
 
 def shard_folder(directory: Path, split: str, bucket: str) -> Path:

@@ -165,6 +165,7 @@ def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject],
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         columns=made.columns,
+        references=made.references,
         fingerprint=work.fingerprint,
         rows_in=len(work.source.rows) + len(work.source.rejects),
         rows_out=sum(splits.values()),

@@ -17,15 +17,17 @@ _PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 #: `tests/data/test_stage_versions.py` compares the output of each stage with that of its version.
 STAGES: Mapping[str, int] = {
     # The caption's clean form, the word, the split, and the other pictures of a row (`plan`, `captions`).
-    "plan": 1,
-    # Pixels: decoding, the subject's region, buckets and crops, cut-outs, face boxes, perceptual hashes (`curate`).
-    "curate": 1,
+    "plan": 2,
+    # Pixels: decoding, the subject's region, buckets and crops, cut-outs, face boxes, perceptual hashes; the cut-outs
+    # that a row may show (`curate`).
+    "curate": 2,
     # The phrases that may name a subject, and the choice among them (`components.model.naming`).
     "word": 1,
     # Latents, text tokens, reference features, masks and face groups at their resolution (`encode`).
     "encode": 1,
-    # Which rows become a unit's shards, with which columns (`unit_writer`); for the columns see also `SCHEMA_VERSION`.
-    "write": 1,
+    # Which rows become a unit's shards, with which columns and references (`unit_writer`); for the columns see also
+    # `SCHEMA_VERSION`.
+    "write": 2,
     # Which rows are near-duplicates of others (`duplicates`, `assemble`).
     "assemble": 1,
 }

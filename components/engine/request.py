@@ -172,6 +172,7 @@ class DenoisingState(Protocol):
     """Latents between noise and image (`components.model.denoising_state.DenoisingState`)."""
 
     latents: Tensor
+    mask_history: list[Tensor]
     step: int
 
     @property

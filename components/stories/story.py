@@ -247,6 +247,12 @@ class StoryCursor:
     changes: int = 0
     jobs: dict[str, int] = field(default_factory=dict)
 
+    def is_behind(self, current: StoryCursor | None) -> bool:
+        """Whether something has changed since; ``current`` is None if the story does not exist."""
+        if current is None or current.changes > self.changes:
+            return True
+        return any(self.jobs.get(job) != revision for job, revision in current.jobs.items())
+
 
 @dataclass(frozen=True)
 class StoryNews:

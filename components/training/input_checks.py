@@ -18,10 +18,12 @@ def check_compatibility(config: Config, manifest: Manifest) -> None:
     Raises:
         ArtifactError: ``model.adapter`` was trained with other encoders.
         DataError: the dataset was encoded by other encoders, or lacks what the adapter reads.
-        ConfigError: the adapter reads features that the configuration does not name.
+        ConfigError: the adapter reads features that the configuration does not name, or the curriculum moves references
+            whose features are stored.
     """
     vision = encoder_identity(config.model, config.vision)
     _check_encoders(config, manifest, vision)
+    _check_curriculum(config, manifest)
     if config.model.adapter:
         adapter = RealCustomAdapter.described(config.model.adapter)
         if adapter.encoder_identity not in (None, vision):
@@ -49,7 +51,7 @@ def check_compatibility(config: Config, manifest: Manifest) -> None:
 
 def holds_pixels(manifest: Manifest) -> bool:
     """Whether references of the dataset are encoded in training."""
-    return "cutout" in manifest.columns
+    return manifest.holds("cutout")
 
 
 def _check_encoders(config: Config, manifest: Manifest, vision: str) -> None:
@@ -71,11 +73,22 @@ def _check_encoders(config: Config, manifest: Manifest, vision: str) -> None:
         )
 
 
+def _check_curriculum(config: Config, manifest: Manifest) -> None:
+    curriculum = config.training.curriculum
+    moving = [name for name in ("rotation", "scale", "shift") if getattr(curriculum, name)]
+    if moving and not holds_pixels(manifest):
+        names = " and ".join(f"training.curriculum.{name}" for name in moving)
+        raise ConfigError(
+            f"{names} cannot move references of training.dataset, which holds their features: set {names} to 0, or "
+            "prepare the dataset again with data.encode=latents or text"
+        )
+
+
 def _check_shallow(config: Config, manifest: Manifest) -> None:
     if not config.vision.siglip_shallow:
         raise ConfigError(
             "adapter.projector=shallow reads features at earlier blocks: set vision.siglip_shallow and "
             "vision.dinov2_shallow (the authors': [7, 13, 19] and [4, 10, 16])"
         )
-    if not holds_pixels(manifest) and "shallow" not in manifest.columns:
+    if not holds_pixels(manifest) and not manifest.holds("shallow"):
         raise DataError("training.dataset holds no features at earlier blocks: prepare it again with these settings")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from components.access.audit import AuditLog
 from components.access.usage import UsageStore
@@ -45,6 +46,9 @@ from deploy.interfaces.administration import Administration
 from deploy.interfaces.protocols import Characters, Generator, Jobs
 from deploy.interfaces.stories import Stories
 from deploy.status.replica_status import RecentReports, ReplicaReport, ReplicaStatus, report_periodically
+
+#: Methods that scripts of other origins may use.
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def create_app(
@@ -101,6 +105,15 @@ def create_app(
         app.add_middleware(AuthenticationMiddleware, config=config)
     app.add_middleware(UnexpectedErrorMiddleware)
     app.add_middleware(TimeoutMiddleware, seconds=config.serving.request_timeout_s, retry_after=retry_after)
+    if serving.allowed_origins:
+        # Outside the authentication: browsers ask without a key, and scripts may read every error.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=serving.allowed_origins,
+            allow_methods=_METHODS,
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
     app.add_middleware(RequestLogMiddleware, echo=echo_request_id, audit=audit)
     install_error_handlers(app, retry_after.seconds)

@@ -13,7 +13,7 @@ from typing import Any
 
 BAD_REQUEST = "A field is missing, unknown, or has a wrong value; or an image cannot be read or is refused"
 NOT_FOUND = "The resource, or one that the request names, does not exist or belongs to another owner"
-TOO_LARGE = "The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes`"
+TOO_LARGE = "The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes`"
 NOT_READY = "The service is not ready; the message names the parts that are not"
 
 #: Operations without an id in their path whose query or body names another resource.

@@ -8,6 +8,7 @@ from typing import Protocol
 from PIL import Image
 
 from components.characters.candidates import Candidate, Candidates
+from components.characters.cast import Cast
 from components.characters.character import Character, CharacterCutOuts, SubjectTokens
 from components.data.schema import Box
 from components.jobs.job import Job, JobUpdate, NewJob
@@ -36,8 +37,8 @@ class Characters(Protocol):
 
     async def get(self, identifier: str, owner: str = "") -> Character: ...
 
-    async def find(self, name: str, owner: str = "") -> list[Character]:
-        """The owner's characters of that name; case is ignored."""
+    async def cast(self, owner: str = "") -> Cast:
+        """All characters of the owner, to be mentioned by name."""
         ...
 
     async def cut_out_uploads(

@@ -10,8 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.screens import opened
 from tests.browser.service import configured
+from tests.browser.stories import new_story
 from tests.browser.test_character import new_character
-from tests.browser.test_problems import new_story
 from tests.fakes.service_process import running
 
 

@@ -181,7 +181,7 @@ def test_a_damaged_dataset_is_said_to_be_one(tmp_path: Path, broken: str) -> Non
     if broken == "gone":
         (tmp_path / "rejects.parquet").unlink()
     else:
-        file = next(tmp_path.rglob("0.parquet")) if broken == "shard" else tmp_path / "rejects.parquet"
+        file = next((tmp_path / "shards").rglob("*.parquet")) if broken == "shard" else tmp_path / "rejects.parquet"
         file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(DataError, match="is damaged"):
         summarize(tmp_path)

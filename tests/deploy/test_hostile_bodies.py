@@ -155,17 +155,17 @@ def test_a_body_of_another_kind_is_limited_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "param"), [(1000, "prompt"), (10_000, "prompt")])
-def test_mentions_beyond_the_limit_are_not_looked_up(
+def test_the_cast_of_many_mentions_is_read_once(
     tmp_path: Path, number: int, param: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_up: list[str] = []
-    find = CharacterService.find
+    cast = CharacterService.cast
 
-    async def watched_find(self: CharacterService, name: str, owner: str = "") -> Any:
-        looked_up.append(name)
-        return await find(self, name, owner)
+    async def watched_cast(self: CharacterService, owner: str = "") -> Any:
+        looked_up.append(owner)
+        return await cast(self, owner)
 
-    monkeypatch.setattr(CharacterService, "find", watched_find)
+    monkeypatch.setattr(CharacterService, "cast", watched_cast)
     prompt = " ".join(f"@{index:x}" for index in range(number))
 
     async def ask() -> tuple[int, Any]:
@@ -177,7 +177,8 @@ def test_mentions_beyond_the_limit_are_not_looked_up(
             return answer.status_code, answer.json()["error"]
 
     status, error = asyncio.run(ask())
-    assert (status, error["param"]) == (400, param) and looked_up == []
+    assert (status, error["param"]) == (400, param)
+    assert looked_up == ([""] if number == 1000 else []), "a prompt that is too long is refused first"
 
 
 def test_one_unknown_field_of_many_is_named(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class FakeState:
 
     def __init__(self, output: SimpleNamespace, total: int, step_s: float) -> None:
         self.output, self.total, self.step_s = output, total, step_s
-        self.step, self.latents = 0, torch.zeros(1, 4, 8, 8)
+        self.step, self.latents, self.mask_history = 0, torch.zeros(1, 4, 8, 8), list[Tensor]()
 
     @property
     def done(self) -> bool:

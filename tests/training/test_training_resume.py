@@ -39,7 +39,7 @@ def prepared(config: Config) -> Config:
     write_prepared(
         Path(config.training.dataset),
         {("train", "64x64"): 40, ("validation", "64x64"): 7},
-        shapes=shapes | {f"other_{name}": shape for name, shape in shapes.items()},
+        references=shapes,
     )
     return config
 
@@ -136,8 +136,9 @@ def _train_and_save(rank: int, world: int, config: Config, out: str) -> None:
     advance(learner, config, range(start, STEPS), range(rank, config.training.lanes, world))
     validation = validation_loss(learner, config.training.dataset)
     learner.save(Path(out, "state"), STEPS, write=rank == 0)
-    average = learner.shared.whole_average()
-    if rank == 0:
+    average = learner.shared.whole_average(keep=rank == 0)
+    assert (average is None) == (rank > 0)
+    if average is not None:
         average.save_pretrained(Path(out, "average"))
         Path(out, "validation").write_text(repr(validation))
 

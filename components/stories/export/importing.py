@@ -12,13 +12,13 @@ from PIL import Image
 
 from components.access.limits import RequestId
 from components.characters.advice import advise
+from components.characters.cast import Cast, CastMember, read_cast
 from components.characters.character import MAX_PICTURES, Reference
 from components.characters.store import CharacterStore
 from components.characters.tables import new_id
 from components.config import StoriesConfig
 from components.data.decode import decode_mask, decode_picture
 from components.errors import DataError
-from components.stories.cast import Cast, CastMember, read_cast
 from components.stories.export.archive import ArchivedCharacter, ArchivedPanel, ArchivedTake, StoryArchive
 from components.stories.panel_plan import generation_digest
 from components.stories.prompts import StoredMention, StoredPrompt, prompt_to_json

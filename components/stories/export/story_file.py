@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from components.characters.cast import Cast, read_cast
 from components.characters.character import Reference
 from components.characters.store import CharacterStore
 from components.errors import NotFoundError
 from components.pictures import to_png
-from components.stories.cast import Cast, read_cast
 from components.stories.export.archive import (
     ArchivedBalloon,
     ArchivedCharacter,

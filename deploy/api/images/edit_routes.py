@@ -19,7 +19,7 @@ from deploy.api.forms import read_fields
 from deploy.api.images.control_request import with_control
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.redraw_request import redraw_request, uploaded_subject
-from deploy.api.images.request_conversion import build_request, check_model
+from deploy.api.images.request_conversion import build_request, check_model, resolve_subjects
 from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema, stated_regions
 from deploy.api.quotas import CurrentCaller
 from deploy.api.repeated_requests import IdempotencyHeader, repeatable
@@ -65,7 +65,7 @@ def edit_routes(
                 request = await with_control(request, body.control, characters)
                 context = RequestContext(body, request, charge, http, started)
                 return await execute(context, "image_edit", model, source)
-        request = _check_request(body, config, model, caller.owner)
+        request = await _check_request(body, config, model, characters, caller.owner)
         await time_limits.check(request)
         try:
             async with await caller.charge(request, repeat) as charge:
@@ -80,14 +80,17 @@ def edit_routes(
     return router
 
 
-def _check_request(body: EditRequest, config: Config, model: str, owner: str) -> GenerationRequest:
+async def _check_request(
+    body: EditRequest, config: Config, model: str, characters: Characters, owner: str
+) -> GenerationRequest:
     """The request without its subject.
 
     Raises:
-        ApiError: a field exceeds its limit, or the prompt does not contain the word.
+        ApiError: a field exceeds its limit, the prompt does not contain the word, or it has characters.
     """
     check_model(body, model)
-    if body.characters:
+    _, subjects = await resolve_subjects(body, characters, owner)
+    if subjects:
         remedy = "only an image that is redrawn has characters: send mask or redraw_strength, or use generations"
         raise ApiError(400, f"characters: {remedy}", "characters", "invalid_order")
     word = body.target_word or ""

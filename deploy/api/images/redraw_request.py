@@ -43,7 +43,7 @@ async def redraw_request(
         given = "target_word" if body.target_word else "boxes" if body.boxes else "masks"
         message = f"{given}: it belongs to the images after the first one, which is redrawn: send one of the subject"
         raise ApiError(400, message, given, "invalid_order")
-    prompt, subjects = await resolve_subjects(body.prompt, body.characters, characters, owner)
+    prompt, subjects = await resolve_subjects(body, characters, owner)
     if references and body.target_word and not find_word(prompt, body.target_word):
         message = "target_word: the prompt must contain it as a whole word, within what the model reads"
         raise ApiError(400, message, "target_word", "target_word_not_in_prompt")

@@ -11,8 +11,8 @@ from components.model.prompt_weights import holds_word
 from components.model.schedulers import check_steps
 from components.provenance.image_files import Output
 from deploy.api.error_responses import ApiError
-from deploy.api.images.schema import SEEDS, BaseImageRequest, CharacterChoice, ImageRequest
-from deploy.api.mentions import resolve_mentions
+from deploy.api.images.schema import SEEDS, BaseImageRequest, CharacterChoice, EditRequest, ImageRequest
+from deploy.api.mentions import refuse_mentions, resolve_mentions
 from deploy.interfaces.loaded_names import check_control, check_loras
 from deploy.interfaces.protocols import Characters
 from deploy.interfaces.requests import GenerationRequest, RequestedRedraw, RequestedSubject
@@ -28,20 +28,21 @@ async def resolve_request(
         WordError: the prompt does not contain a character's word.
     """
     check_model(body, model)
-    prompt, subjects = await resolve_subjects(body.prompt, body.characters, characters, owner)
+    prompt, subjects = await resolve_subjects(body, characters, owner)
     return build_request(body, config, prompt, subjects, owner)
 
 
 async def resolve_subjects(
-    prompt: str, chosen: Sequence[CharacterChoice], characters: Characters, owner: str
+    body: ImageRequest | EditRequest, characters: Characters, owner: str
 ) -> tuple[str, list[RequestedSubject]]:
     """The prompt with words in place of mentions, and the characters that are chosen or mentioned.
 
     Raises:
-        ApiError: a character does not exist, or there are too many.
+        ApiError: a character does not exist, an ``@`` names nobody, or there are too many characters.
         WordError: the prompt does not contain a character's word.
     """
-    prompt, chosen = await resolve_mentions(prompt, chosen, characters, owner)
+    await refuse_mentions(body.negative_prompt, "negative_prompt", characters, owner)
+    prompt, chosen = await resolve_mentions(body.prompt, body.characters, characters, owner)
     subjects = [await _subject(choice, i, characters, owner) for i, choice in enumerate(chosen)]
     if not all(holds_word(prompt, subject.word) for subject in subjects):
         raise WordError("the prompt must contain the character's target word as a whole word")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from components.access.limits import RequestId
+from components.characters.cast import Cast, CastMember
+from components.characters.mention_syntax import replace_mentions
 from components.config import Config
 from components.content import ContentError
 from components.errors import RealCustomError
@@ -26,6 +29,7 @@ from deploy.api.images.redraw_request import checked_strength, redraw_size
 from deploy.api.images.request_conversion import build_request
 from deploy.api.images.schema import SEEDS, ImageRequest
 from deploy.api.jobs.routes import submit_job
+from deploy.api.mentions import find_mentioned, find_mentions
 from deploy.api.quotas import Caller
 from deploy.api.stories.history_recorder import model_settings
 from deploy.api.stories.schema import DrawnPanel, DrawRequest, DrawResponse, RedrawRequest, SkippedPanel
@@ -143,7 +147,7 @@ class PanelJobSubmitter:
         """
         await self._stories.check_quota(caller.owner)
         settings = take.settings
-        prompt = wanted.prompt or settings["revised_prompt"]
+        prompt = settings["revised_prompt"] if wanted.prompt is None else _redraw_prompt(wanted.prompt, settings)
         subjects = [
             RequestedSubject(each["id"], each["target_word"], *(each[name] for name in _STRENGTHS))
             for each in settings["characters"]
@@ -233,6 +237,17 @@ def _settings(plan: PanelPlan, request: GenerationRequest) -> dict[str, Any]:
         "scheduler": request.scheduler,
         **model_settings(request),
     }
+
+
+def _redraw_prompt(prompt: str, settings: Mapping[str, Any]) -> str:
+    """The prompt with words in place of the mentions of the take's characters.
+
+    Raises:
+        ApiError: an ``@`` names none of them.
+    """
+    shown = Cast(CastMember(each["id"], each["name"], each["target_word"], 0) for each in settings["characters"])
+    mentions = find_mentions(prompt, shown)
+    return replace_mentions(prompt, mentions, [find_mentioned(mention, shown).word for mention in mentions])
 
 
 def _error_values(error: Exception) -> dict[str, Any]:

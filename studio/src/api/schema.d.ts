@@ -3084,7 +3084,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3669,7 +3669,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4025,7 +4025,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4118,7 +4118,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4380,7 +4380,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4532,7 +4532,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4741,7 +4741,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5770,7 +5770,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5874,7 +5874,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6066,7 +6066,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6567,7 +6567,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6663,7 +6663,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6938,7 +6938,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7042,7 +7042,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7334,7 +7334,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7438,7 +7438,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -7716,7 +7716,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -8238,7 +8238,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The body has more bytes than this operation takes; where it may have pictures `serving.max_upload_bytes` */
+            /** @description The body has more bytes than this operation takes; with pictures `serving.max_upload_bytes` */
             413: {
                 headers: {
                     [name: string]: unknown;

@@ -103,9 +103,9 @@ export const en = {
     missing_target_word: 'Say in one word what it is, such as “robot”.',
     word_not_found: 'No word for it was found. Say in one word what it is, such as “robot”.',
     revision_mismatch: 'Somebody else has changed this. Load it again.',
-    invalid_size: '{{message}}.',
     invalid_region: 'What is marked does not fit the picture. Mark it again.',
     too_small: 'With so low a strength nothing is drawn. Raise it.',
+    invalid_size: '{{message}}.',
     invalid_order: 'The size or another setting is not possible here: {{message}}',
   },
   keyGate: {

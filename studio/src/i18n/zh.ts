@@ -104,9 +104,9 @@ export const zh: Dictionary = {
     missing_target_word: '请用一个英文单词说明它是什么，例如“robot”。',
     word_not_found: '没有找到代表词。请用一个英文单词说明它是什么，例如“robot”。',
     revision_mismatch: '内容已被他人修改，请重新加载。',
-    invalid_size: '此尺寸不可用，两边须为 8 的倍数：{{message}}。',
     invalid_region: '标记的区域与图片不符，请重新标记。',
     too_small: '强度太低，不会绘制任何内容。请提高强度。',
+    invalid_size: '此尺寸不可用，两边须为 8 的倍数：{{message}}。',
     invalid_order: '尺寸或其他设置不可用：{{message}}',
   },
   keyGate: {

@@ -201,11 +201,8 @@ const Card = memo(function Card({ panel, number, story, cast, actions }: CardPro
       data-dragging={isDragging || undefined}
       data-hidden={panel.hidden || undefined}
     >
-      <Link
-        href={`/stories/${story}/board/${panel.id}`}
-        className={classes.open}
-        aria-label={t('board.open', { number })}
-      >
+      <Link href={`/stories/${story}/board/${panel.id}`} className={classes.open}>
+        <span className="visually-hidden">{t('board.open', { number })}</span>
         <PanelPicture panel={panel} number={number} take={chosenTake(panel)} />
       </Link>
       <div className={classes.text}>
