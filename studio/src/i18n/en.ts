@@ -191,6 +191,7 @@ export const en = {
     recastBy: 'Replace {{name}} everywhere by',
     recastDone_one: '{{name}} is in {{count}} panel now.',
     recastDone_other: '{{name}} is in {{count}} panels now.',
+    createNamed: 'Create “{{name}}”',
     toBoard: 'To the board',
     warn: {
       unknown: '“{{name}}” is nobody in the cast. Correct the name, or create the character.',

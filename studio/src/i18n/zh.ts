@@ -187,6 +187,7 @@ export const zh: Dictionary = {
     recastBy: '将各处的 {{name}} 换成',
     recastDone_one: '{{name}} 已出现在 {{count}} 个分镜中。',
     recastDone_other: '{{name}} 已出现在 {{count}} 个分镜中。',
+    createNamed: '创建“{{name}}”',
     toBoard: '前往分镜板',
     warn: {
       unknown: '“{{name}}”不在角色表中。请改正名字，或创建该角色。',
