@@ -19,10 +19,10 @@ from components.training.batches import read_window
 from components.training.dataset_rows import find_rows, held_out_batches
 from components.training.interruptions import Interruption, Interruptions
 from components.training.learner import Learner, StepResult
-from components.training.partners import Partners, Piece
 from components.training.recent_steps import RecentSteps
 from components.training.row_order import OrderedRow, RowOrder
 from components.training.sample_cases import sample_cases
+from components.training.stored_references import Partners, Piece
 from components.training.window_reader import BucketRows, load_piece, load_rows, read_windows
 from tests.fixtures.dreambench import write_dreambench
 from tests.fixtures.prepared_dataset import write_prepared
@@ -231,6 +231,13 @@ def test_training_sees_the_same_references_as_with_version_3(tmp_path: Path) -> 
     same = {4.0: 0.0, 107.0: 7.0}  # a reference that was stored twice
     for now, then in ((own, before[0]), (other, before[1])):
         assert now == {row: {same.get(at, at) for at in shown} for row, shown in then.items()}
+
+
+def test_a_dataset_without_its_references_is_refused(tmp_path: Path) -> None:
+    write_prepared(tmp_path, {("train", "64x64"): 3})
+    next((tmp_path / "references").rglob("*.parquet")).unlink()
+    with pytest.raises(DataError, match=r"references.* is missing: copy it too"):
+        find_rows(tmp_path, TrainingConfig())
 
 
 def test_of_references_only_those_shown_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
