@@ -16,7 +16,8 @@ quickstart: $(VENV)/.installed studio-if-reachable  ## Install, then run the who
 	$(BIN)/realcustom quickstart
 
 test: $(VENV)/.installed-dev studio-if-reachable  ## Run the tests that take seconds, in two processes.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	@# In the order of their names: xdist would begin with the files of many tests, and end with one file that takes long.
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed-dev  ## Run the tests that take minutes.
 	$(BIN)/python -m pytest -m slow

@@ -43,7 +43,7 @@ class NudityCheck:
         try:
             from nudenet import NudeDetector
         except ImportError:
-            raise ConfigError("serving.content needs the extra 'content': pip install 'realcustom[content]'") from None
+            raise ConfigError("serving.content needs the extra 'content': pip install -e '.[content]'") from None
         self._detector = NudeDetector()
         self._refused = {str(kind): score for kind, score in refused.items()}
 

@@ -30,7 +30,7 @@ class FaceDetector:
         try:
             from nudenet import NudeDetector
         except ImportError:
-            raise ConfigError("face detection needs the extra 'faces': pip install 'realcustom[faces]'") from None
+            raise ConfigError("face detection needs the extra 'faces': pip install -e '.[faces]'") from None
         self._detector, self.threshold = NudeDetector(), threshold
 
     def __call__(self, picture: Image.Image) -> Box | None:

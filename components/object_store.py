@@ -14,18 +14,32 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import fsspec
+from fsspec.asyn import AsyncFileSystem
 
 from components.errors import ConfigError
 
 #: Suffix of unfinished files.
 _PARTIAL = ".partial"
+#: Seconds to connect and to wait for an answer.
+_CONNECT_S, _READ_S = 5, 30
+#: Seconds that writing an object may take.
+_WRITE_S = 60
+#: The same as options of fsspec's filesystems by protocol, unless fsspec's own configuration has the option.
+_TIME_LIMITS: dict[str, dict[str, Any]] = {
+    "s3": {"config_kwargs": {"connect_timeout": _CONNECT_S, "read_timeout": _READ_S, "retries": {"max_attempts": 2}}},
+    "gs": {"requests_timeout": (_CONNECT_S, _READ_S)},
+}
+
+
+class StoreUnavailableError(OSError):
+    """The store does not answer, refuses, or has no room left; a retry may succeed."""
 
 
 class ObjectStore(Protocol):
-    """`read` and `age_s` of a missing object raise FileNotFoundError."""
+    """`read` and `age_s` of a missing object raise FileNotFoundError, whatever else fails `StoreUnavailableError`."""
 
     def write(self, name: str, content: bytes) -> None:
         """Write or replace the object ``name``."""
@@ -88,17 +102,20 @@ class LocalObjectStore:
 
     def write(self, name: str, content: bytes) -> None:
         path = self._root / name
-        while not _write(path, content):
-            pass
-        for folder in {path.parent, self._root}:  # new directory entries, too
-            _sync(folder)
+        with _as_store_errors():
+            while not _write(path, content):
+                pass
+            for folder in {path.parent, self._root}:  # new directory entries, too
+                _sync(folder)
 
     def read(self, name: str) -> bytes:
-        return (self._root / name).read_bytes()
+        with _as_store_errors():
+            return (self._root / name).read_bytes()
 
     def discard(self, name: str) -> None:
         path = self._root / name
-        path.unlink(missing_ok=True)
+        with _as_store_errors():
+            path.unlink(missing_ok=True)
         if path.parent != self._root:
             _remove_if_empty(path.parent)
 
@@ -107,7 +124,8 @@ class LocalObjectStore:
         return [str((Path(inner) / file).relative_to(self._root)) for inner, _, files in found for file in files]
 
     def age_s(self, name: str) -> float:
-        return time.time() - (self._root / name).stat().st_mtime
+        with _as_store_errors():
+            return time.time() - (self._root / name).stat().st_mtime
 
     def clear(self, folder: str) -> None:
         while found := [name for name in self.names(folder) if not name.endswith(_PARTIAL)]:
@@ -132,22 +150,28 @@ class RemoteObjectStore:
             raise ConfigError(f"{url} cannot be opened: {error} (its protocol needs a package of fsspec's)") from None
 
     def write(self, name: str, content: bytes) -> None:
-        with _as_os_errors():
-            self._filesystem.pipe_file(self._path(name), content)
+        filesystem = self._filesystem
+        # A connection's limits do not hold while a server is to say that it takes the content.
+        limit = {"timeout": _WRITE_S} if isinstance(filesystem, AsyncFileSystem) else {}
+        with _as_store_errors():
+            filesystem.pipe_file(self._path(name), content, **limit)
 
     def read(self, name: str) -> bytes:
-        with _as_os_errors():
+        with _as_store_errors():
             return bytes(self._filesystem.cat_file(self._path(name)))
 
     def discard(self, name: str) -> None:
-        with suppress(FileNotFoundError), _as_os_errors():
+        with suppress(FileNotFoundError), _as_store_errors():
             self._filesystem.rm_file(self._path(name))
 
     def names(self, folder: str = "") -> list[str]:
-        return [str(name)[len(self._path("")) :] for name in self._filesystem.find(self._path(folder).rstrip("/"))]
+        with _as_store_errors():
+            found = self._filesystem.find(self._path(folder).rstrip("/"))
+        return [str(name)[len(self._path("")) :] for name in found]
 
     def age_s(self, name: str) -> float:
-        return time.time() - float(self._filesystem.modified(self._path(name)).timestamp())
+        with _as_store_errors():
+            return time.time() - float(self._filesystem.modified(self._path(name)).timestamp())
 
     def clear(self, folder: str) -> None:
         while found := self.names(folder):
@@ -163,7 +187,10 @@ class RemoteObjectStore:
 
         Other processes write to the store: a listing that is kept would lack their objects.
         """
-        filesystem, path = fsspec.core.url_to_fs(self._url, use_listings_cache=False)
+        protocol = self._url.partition("://")[0]
+        own = fsspec.config.conf.get(protocol, {})
+        limits = {name: value for name, value in _TIME_LIMITS.get(protocol, {}).items() if name not in own}
+        filesystem, path = fsspec.core.url_to_fs(self._url, use_listings_cache=False, **limits)
         return filesystem, path
 
     @property
@@ -175,14 +202,16 @@ class RemoteObjectStore:
 
 
 @contextmanager
-def _as_os_errors() -> Iterator[None]:
-    """Raise what the library of an object store raises as an OSError, as a file system does."""
+def _as_store_errors() -> Iterator[None]:
+    """Raise whatever fails, but for a missing object, as a `StoreUnavailableError`."""
     try:
         yield
-    except OSError:
+    except FileNotFoundError:
         raise
-    except Exception as error:
-        raise OSError(f"the object store does not answer: {type(error).__name__}") from error
+    except OSError as error:
+        raise StoreUnavailableError(error.errno, f"the store does not answer: {error.strerror or error}") from error
+    except Exception as error:  # what the library of an object store raises depends on it
+        raise StoreUnavailableError(f"the object store does not answer: {type(error).__name__}") from error
 
 
 def _write(path: Path, content: bytes) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -56,17 +55,6 @@ async def in_database_thread(call: Callable[P, T], *arguments: P.args, **options
 @cache
 def _database_threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_DATABASE_THREADS, "database")
-
-
-async def poll(read: Callable[[], T | None], wait_s: float, interval_s: float) -> T | None:
-    """Call ``read``, of the database, every ``interval_s`` seconds until it returns a value; None after ``wait_s``."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        found = await in_database_thread(read)
-        left = deadline - time.monotonic()
-        if found is not None or left <= 0:
-            return found
-        await asyncio.sleep(min(left, interval_s))
 
 
 class BatchWriter(Generic[T]):

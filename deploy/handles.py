@@ -11,6 +11,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from components.characters.cast import Cast
 from components.characters.character import Character
 from components.characters.character_rows import CharacterRows
 from components.database import UNAVAILABLE
@@ -85,8 +86,8 @@ class RemoteCharacters(RemoteHandle):
     async def get(self, identifier: str, owner: str = "") -> Character:
         return await in_database_thread(self._rows.get, identifier, owner)
 
-    async def find(self, name: str, owner: str = "") -> list[Character]:
-        return await in_database_thread(self._rows.find, name, owner)
+    async def cast(self, owner: str = "") -> Cast:
+        return await in_database_thread(self._rows.cast, owner)
 
     async def page(self, limit: int, after: str | None, owner: str = "") -> list[Character]:
         return await in_database_thread(self._rows.page, limit, after, owner)

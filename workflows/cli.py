@@ -15,6 +15,7 @@ from components import __version__
 from components.config import presets as known_presets
 from workflows import admin, character, database, key, story, webhook
 from workflows.entry import launch, log_to_stderr, one_line_errors
+from workflows.model_options import CONTROL_HELP, LORA_HELP, read_control, read_loras
 from workflows.options import ConfigFile, Overrides, Preset, Settings
 from workflows.service import LOCAL, URL, ServiceUrl, generate_image
 from workflows.subject_region import BOX_HELP, MASK_HELP, read_box
@@ -189,6 +190,15 @@ def generate(
     guidance_scale: Annotated[
         float | None, typer.Option(min=1, help="Weight of the prompt; 1 is none. Default: as configured.")
     ] = None,
+    lora: Annotated[list[str] | None, typer.Option(metavar="NAME=WEIGHT", help=LORA_HELP)] = None,
+    control: Annotated[str | None, typer.Option(metavar="NAME=PICTURE", help=CONTROL_HELP)] = None,
+    control_scale: Annotated[float, typer.Option(min=0, max=2, help="Factor of the influence of --control.")] = 1.0,
+    control_start: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the steps after which --control acts.")
+    ] = 0.0,
+    control_end: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the steps after which it acts no more.")
+    ] = 1.0,
     url: Annotated[
         str | None, typer.Option(envvar=URL, help="Generate with the running service at this URL, not on this machine.")
     ] = None,
@@ -215,6 +225,7 @@ def generate(
         raise typer.BadParameter("it says how --image is redrawn: give one", param_hint="--image-mask, --strength")
     with one_line_errors():
         region = {"box": None if box is None else read_box(box), "mask": mask}
+        loras, controlled = read_loras(lora), read_control(control, control_scale, control_start, control_end)
     request = {
         "prompt": prompt,
         "reference": reference,
@@ -227,6 +238,8 @@ def generate(
         "sampler": sampler,
         "steps": steps,
         "guidance_scale": guidance_scale,
+        "loras": loras,
+        "control": controlled,
     }
     if url is not None:
         if overrides or config_file:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image, ImageChops
 
+from components.client import Control as ControlOption
 from components.config import Config
 from components.content import ContentError, output_check
 from components.cut_outs import cut_out
@@ -16,6 +18,7 @@ from components.data.region import find_mask
 from components.data.schema import Box
 from components.errors import ConfigError, DataError, WordError
 from components.files import replacing_file
+from components.model.control import Control
 from components.model.naming import WordNamer
 from components.model.schedulers import NAMES, check_steps
 from components.model.subjects import Subject
@@ -38,6 +41,8 @@ def run(
     sampler: str | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
+    loras: Mapping[str, float] = {},
+    control: ControlOption | None = None,
 ) -> None:
     """Generate ``prompt`` into ``output``, with the subject of ``reference`` in the place of ``word``.
 
@@ -52,8 +57,11 @@ def run(
     ``sampler`` is a name in `components.model.schedulers`; it, ``steps`` and ``guidance_scale`` take the place of the
     model's and the configuration's.
 
+    ``loras`` are weights by the names of ``model.loras``; ``control`` names one of ``model.controls`` and a picture.
+
     Raises:
-        ConfigError: ``sampler`` is unknown, does not fit the model, or has fewer than ``steps`` steps.
+        ConfigError: ``sampler`` is unknown, does not fit the model, or has fewer than ``steps`` steps; or a LoRA or
+            control is not configured.
         WordError: ``word`` is not in the prompt, or there is no reference.
         DataError: the reference cannot be read.
         RegistryError: the registry has no such version.
@@ -67,6 +75,9 @@ def run(
         raise WordError("word needs a reference: give an image of the subject that it names")
     if word is not None:
         require_word(prompt, word)
+    _check_names("loras", loras, config.model.loras)
+    _check_names("controls", () if control is None else [control.name], config.model.controls)
+    acting = None if control is None else _read_control(control, config)
     redraw = {} if image is None else _read_redraw(image, image_mask, strength, config)
     subject_on_white = None if reference is None else _read(reference, box, mask, config)
     pipeline = versions.load_pipeline(config, f"models:/{config.registry.model}@{config.registry.alias}")
@@ -84,6 +95,8 @@ def run(
         subjects=subject,
         **arguments | redraw,
         sampler=sampler,
+        loras=loras,
+        control=acting,
         generator=torch.Generator().manual_seed(seed),
     )
     if result.refused is not None and any(result.refused):
@@ -91,6 +104,24 @@ def run(
     with replacing_file(output) as partial:
         result.images[0].save(partial, format="PNG")
     print(f"wrote {output}")
+
+
+def _check_names(section: str, names: Collection[str], configured: Collection[str]) -> None:
+    unknown = next((name for name in names if name not in configured), None)
+    if unknown is not None:
+        known = ", ".join(configured) or f"none; add it with --set model.{section}.{unknown}=PATH"
+        raise ConfigError(f"model.{section} does not name {unknown!r}; it names {known}")
+
+
+def _read_control(control: ControlOption, config: Config) -> Control:
+    assert isinstance(control.image, Path)
+    try:
+        picture = decode_picture(control.image.read_bytes(), config.data.max_pixels)
+    except OSError:
+        raise DataError(f"control {control.image} cannot be read: give the path of an image") from None
+    except DataError as error:
+        raise DataError(f"control {control.image}: {error}") from None
+    return Control(control.name, picture, control.scale, control.start, control.end)
 
 
 def _read_redraw(image: Path, mask: Path | None, strength: float, config: Config) -> dict[str, Any]:

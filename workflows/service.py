@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from components.client import Character, Choice, Client, Options, Pictures
+from components.client import Character, Choice, Client, Control, Options, Pictures
 from components.data.schema import Box
 from components.errors import DataError, NotFoundError
 from components.files import replacing_file
@@ -56,11 +56,14 @@ def generate_image(
     sampler: str | None = None,
     steps: int | None = None,
     guidance_scale: float | None = None,
+    loras: Mapping[str, float] = {},
+    control: Control | None = None,
 ) -> None:
     """Generate ``prompt`` into ``output`` with the service: with its ``characters``, or the subject of ``reference``.
 
     ``box`` and ``mask`` say where the subject of the reference is. An ``image`` is redrawn where ``image_mask`` is
-    transparent. The service has defaults for ``sampler``, ``steps`` and ``guidance_scale``.
+    transparent. The service has defaults for ``sampler``, ``steps`` and ``guidance_scale``. ``loras`` are weights by
+    name.
 
     Raises:
         DataError: both are given, or ``output`` is not named as a PNG, JPEG or WebP file.
@@ -77,6 +80,10 @@ def generate_image(
         options["steps"] = steps
     if guidance_scale is not None:
         options["guidance_scale"] = guidance_scale
+    if loras:
+        options["loras"] = [{"name": name, "weight": weight} for name, weight in loras.items()]
+    if control is not None:
+        options["control"] = control
     with connect(url) as client:
         chosen = [Choice(find(client, who).id, word) for who in characters]
         if image is not None:

@@ -79,7 +79,8 @@ async def _large(client: httpx.AsyncClient, width: int, height: int, steps: int)
     """What became of a large request, and of the largest size that its refusal names."""
     found = await _asked(client, width, height, steps)
     answers = {f"{width}x{height}, {steps} steps": found}
-    served = _SERVED.findall(found.get("message", "").replace(f"{width}x{height}", ""))
+    directly = found.get("message", "").partition("POST /v1/jobs")[0]
+    served = _SERVED.findall(directly.replace(f"{width}x{height}", ""))
     if found["status"] == 400 and served:
         smaller = max(served, key=lambda size: int(size[0]) * int(size[1]))
         answers[f"{smaller[0]}x{smaller[1]}, {steps} steps"] = await _asked(client, *map(int, smaller), steps)

@@ -1,14 +1,10 @@
-"""Limits of API keys: requests a minute, counted in each gateway, and pixel-steps a day, counted in the database.
-
-All gateways share a key's daily pixel-steps. Each gateway counts requests for itself.
-"""
+"""The daily limits of API keys: pixel-steps, charged in the database."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -20,59 +16,6 @@ DAY_S = 86_400
 #: How often a request may be sent with one idempotency key, and for how long its charge is remembered.
 _MAX_USES = 10
 _REMEMBERED_S = DAY_S
-
-
-class RateState(NamedTuple):
-    """Requests that are allowed now, and the seconds after which all are allowed again if none is sent."""
-
-    remaining: int
-    reset_s: float
-
-
-class TokenBucket:
-    """A token bucket, initially full: bursts of up to ``capacity`` tokens, refilled with ``rate`` a second."""
-
-    def __init__(self, rate: float, capacity: float) -> None:
-        self._rate, self._capacity = rate, capacity
-        self._tokens, self._at = capacity, float("-inf")
-
-    def acquire(self, now: float) -> float:
-        """Take a token and return 0; or return the seconds until one is available.
-
-        Args:
-            now: seconds of a monotonic clock.
-        """
-        self._tokens = min(self._capacity, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        if self._tokens < 1:
-            return (1 - self._tokens) / self._rate
-        self._tokens -= 1
-        return 0
-
-    def state(self, now: float) -> RateState:
-        """The tokens that are available, without taking one."""
-        tokens = min(self._capacity, self._tokens + (now - self._at) * self._rate)
-        return RateState(int(tokens), (self._capacity - tokens) / self._rate)
-
-
-class RateLimiter:
-    """Limits requests a minute, with a token bucket for each key."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._buckets: dict[tuple[str, int], TokenBucket] = {}
-
-    def acquire(self, key: str, per_minute: int) -> float:
-        """Count a request and return 0; or return the seconds until a request is allowed."""
-        return self._bucket(key, per_minute).acquire(self._clock())
-
-    def state(self, key: str, per_minute: int) -> RateState:
-        """What is left to the key, without counting a request."""
-        return self._bucket(key, per_minute).state(self._clock())
-
-    def _bucket(self, key: str, per_minute: int) -> TokenBucket:
-        """A key whose limit is changed gets a new bucket."""
-        return self._buckets.setdefault((key, per_minute), TokenBucket(per_minute / 60, per_minute))
 
 
 class QuotaError(RealCustomError):

@@ -1,4 +1,4 @@
-"""The tables of API keys, of their spending and of the usage, in the service's database.
+"""The tables of API keys, of their requests, spending and usage, in the service's database.
 
 Designed for thousands of keys: a gateway reads all valid ones at once, every few seconds, so that a request needs no
 database query, and an unknown key is refused in the same time as a wrong one.
@@ -41,6 +41,15 @@ spending = sa.Table(
     sa.Column("day", sa.Integer, primary_key=True),
     sa.Column("spent", sa.BigInteger, nullable=False),
 )
+#: The limit that each key's requests were counted by last, and when it may send a whole minute's requests again
+#: (seconds since 1970).
+request_rates = sa.Table(
+    "api_key_rates",
+    _metadata,
+    sa.Column("key", sa.String(16), primary_key=True),
+    sa.Column("per_minute", sa.Integer, nullable=False),
+    sa.Column("full_at", sa.Float(53), nullable=False),
+)
 #: Charges of requests with an idempotency key. ``uses`` counts the requests with the key; ``open`` those of them that
 #: were delivered or still may be.
 request_charges = sa.Table(
@@ -80,7 +89,7 @@ audit_log = sa.Table(
     sa.Column("request", sa.String(128), nullable=False),
     sa.Index("audit_log_by_owner", "owner", "id"),
 )
-TABLES = (api_keys, spending, request_charges, usage, audit_log)
+TABLES = (api_keys, spending, request_rates, request_charges, usage, audit_log)
 
 
 class KeyNotFoundError(NotFoundError):

@@ -9,12 +9,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from components.characters.cast import Cast, read_cast
 from components.characters.character import Character, Picture
 from components.characters.storage_quotas import StorageUsage, check_quotas, lock_owner, storage_usage
 from components.characters.tables import characters, checked, is_, picture_values, read_character
 from components.config import StorageQuotas
 from components.errors import NotFoundError
-from components.model.words import folded
 
 
 class CharacterRows:
@@ -71,14 +71,10 @@ class CharacterRows:
         with self._engine.connect() as connection:
             return [read_character(row) for row in connection.execute(query).mappings()]
 
-    def find(self, name: str, owner: str) -> list[Character]:
-        """An owner's characters of that name, ignoring case and Unicode normalization, newest first."""
+    def cast(self, owner: str) -> Cast:
+        """All characters of an owner, by their names."""
         with self._engine.connect() as connection:
-            names = connection.execute(
-                sa.select(characters.c.id, characters.c.name).where(characters.c.owner == owner)
-            ).all()
-        same = self.among([identifier for identifier, other in names if folded(other) == folded(name)])
-        return sorted(same.values(), key=lambda character: character.id, reverse=True)
+            return read_cast(connection, owner)
 
     def get(self, identifier: str, owner: str | None = None) -> Character:
         with self._engine.connect() as connection:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from components.characters.cast import Cast
 from components.characters.character import (
     Character,
     CharacterCutOuts,
@@ -103,9 +104,9 @@ class CharacterStore:
         """Up to ``limit`` of an owner's characters, newest first, older than the id ``after``, which may be deleted."""
         return self._rows.page(limit, after, owner)
 
-    def find(self, name: str, owner: str = "") -> list[Character]:
-        """An owner's characters of that name, ignoring case and Unicode normalization, newest first."""
-        return self._rows.find(name, owner)
+    def cast(self, owner: str = "") -> Cast:
+        """All characters of an owner, by their names."""
+        return self._rows.cast(owner)
 
     def get(self, identifier: str, owner: str | None = None) -> Character:
         return self._rows.get(identifier, owner)

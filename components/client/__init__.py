@@ -11,7 +11,7 @@ The official `openai` client works too, with the service's URL and ``/v1`` as it
 from __future__ import annotations
 
 from components.client.client import Client
-from components.client.fields import Choice, Options
+from components.client.fields import Choice, Control, Options
 from components.client.responses import Character, DayUsage, Job, JobEvent, Picture, Pictures, Usage
 from components.client.stories import Panel, Story, Take
 from components.client.transport import ServiceError
@@ -20,6 +20,7 @@ __all__ = [
     "Character",
     "Choice",
     "Client",
+    "Control",
     "DayUsage",
     "Job",
     "JobEvent",

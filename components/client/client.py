@@ -19,6 +19,8 @@ from components.client.fields import (
     choices,
     files,
     form_fields,
+    form_options,
+    json_options,
     mask_files,
 )
 from components.client.pages import pages
@@ -46,7 +48,7 @@ class Client:
         self, prompt: str, characters: Sequence[Character | Choice | str] = (), **options: Unpack[Options]
     ) -> Pictures:
         """Generate images of a prompt, with ``characters`` at their words, or where it mentions them as ``@name``."""
-        body = {"prompt": prompt, "characters": choices(characters), **options}
+        body = {"prompt": prompt, "characters": choices(characters), **json_options(options)}
         return Pictures.of(self._transport.json("POST", "/v1/images/generations", json=body))
 
     def edit(
@@ -64,9 +66,10 @@ class Client:
             target_word: the word of the prompt that names the subject; by default the service detects one.
             boxes, masks: as in `Characters.create`.
         """
-        fields: dict[str, Any] = {"prompt": prompt, "target_word": target_word, **box_field(boxes), **options}
+        given, control = form_options(options)
+        fields: dict[str, Any] = {"prompt": prompt, "target_word": target_word, **box_field(boxes), **given}
         form = form_fields(fields)
-        sent = files("image", image) + mask_files(masks)
+        sent = files("image", image) + mask_files(masks) + control
         return Pictures.of(self._transport.json("POST", "/v1/images/edits", data=form, files=sent))
 
     def redraw(
@@ -87,11 +90,12 @@ class Client:
             characters: as in `generate`.
             references: images of a subject that the service does not store, and ``target_word`` for it, as in `edit`.
         """
-        fields: dict[str, Any] = {"prompt": prompt, "redraw_strength": strength, "target_word": target_word, **options}
+        given, control = form_options(options)
+        fields: dict[str, Any] = {"prompt": prompt, "redraw_strength": strength, "target_word": target_word, **given}
         if characters:
             fields["characters"] = json.dumps(choices(characters))
         form = form_fields(fields)
-        sent = files("image", [image, *references]) + ([] if mask is None else files("mask", mask))
+        sent = files("image", [image, *references]) + ([] if mask is None else files("mask", mask)) + control
         return Pictures.of(self._transport.json("POST", "/v1/images/edits", data=form, files=sent))
 
     def usage(self, days: int = 30) -> Usage:
@@ -188,7 +192,7 @@ class Jobs:
             key: idempotency key: submitting it again returns the same job; by default a new one.
         """
         body: dict[str, Any] = {"prompt": prompt, "characters": choices(characters), "partial_images": previews}
-        body |= options
+        body |= json_options(options)
         if webhook is not None:
             body["webhook"] = {"url": webhook}
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,22 @@ PictureLike = str | Path | bytes
 
 #: Left, top, right, bottom in pixels of a picture.
 Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Control:
+    """What guides the composition: the name of a control of the service, and the picture that it follows.
+
+    Args:
+        scale: factor of its influence.
+        start, end: shares of the steps between which it acts.
+    """
+
+    name: str
+    image: PictureLike
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
 
 
 class Options(TypedDict, total=False):
@@ -44,6 +61,7 @@ class Options(TypedDict, total=False):
     return_masks: bool
     #: Each with ``name`` and ``weight``.
     loras: list[dict[str, Any]]
+    control: Control
     output_format: Literal["png", "jpeg", "webp"]
     output_compression: int
 
@@ -57,6 +75,44 @@ class Choice:
     strength: float = 1.0
     face_strength: float = 1.0
     body_strength: float = 1.0
+
+
+def json_options(options: Options) -> dict[str, Any]:
+    """Generation parameters as JSON.
+
+    Raises:
+        DataError: the picture of the control cannot be read.
+    """
+    fields = dict[str, Any](options)
+    if (control := options.get("control")) is not None:
+        fields["control"] = control_json(control)
+    return fields
+
+
+def control_json(control: Control) -> dict[str, Any]:
+    """A control with its picture as JSON.
+
+    Raises:
+        DataError: the picture cannot be read.
+    """
+    return _settings(control) | {"image": base64.b64encode(_read(control.image)).decode("ascii")}
+
+
+def form_options(options: Options) -> tuple[dict[str, Any], list[tuple[str, tuple[str, bytes]]]]:
+    """Generation parameters as fields and files of a form.
+
+    Raises:
+        DataError: the picture of the control cannot be read.
+    """
+    fields = dict[str, Any](options)
+    control: Control | None = fields.pop("control", None)
+    if control is None:
+        return fields, []
+    return fields | {"control": json.dumps(_settings(control))}, files("control_image", control.image)
+
+
+def _settings(control: Control) -> dict[str, Any]:
+    return {"name": control.name, "scale": control.scale, "start": control.start, "end": control.end}
 
 
 def choices(characters: Sequence[Character | Choice | str]) -> list[dict[str, Any]]:

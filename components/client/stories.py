@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from components.client.fields import PictureLike, files
+from components.client.fields import Control, PictureLike, control_json, files
 from components.client.pages import pages
 from components.client.responses import Response
 from components.client.transport import Transport
@@ -130,9 +130,17 @@ class Stories:
         body = {"panels": list(panels)}
         return Story.of(self._transport.json("PUT", f"/v1/stories/{identifier}/order", json=body))
 
-    def draw(self, identifier: str, panels: Sequence[str] | None = None, n: int = 1) -> Drawing:
-        """Submit jobs for ``n`` images of each panel; by default of those that are dirty and not hidden."""
+    def draw(
+        self, identifier: str, panels: Sequence[str] | None = None, n: int = 1, control: Control | None = None
+    ) -> Drawing:
+        """Submit jobs for ``n`` images of each panel; by default of those that are dirty and not hidden.
+
+        Args:
+            control: guides the composition of one panel, whose id is given.
+        """
         body: dict[str, Any] = {"n": n} | ({} if panels is None else {"panels": list(panels)})
+        if control is not None:
+            body["control"] = control_json(control)
         answer = self._transport.json("POST", f"/v1/stories/{identifier}/draw", _once(), json=body)
         jobs = [(each["panel"], each["job"]) for each in answer["data"]]
         return Drawing(jobs, {each["panel"]: each["reason"] for each in answer["skipped"]})

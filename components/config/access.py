@@ -25,6 +25,10 @@ class AccessConfig(Section):
     """Allow the service to listen beyond the loopback interface although `keys` is ``off``."""
     refresh_s: float = Field(2, gt=0, le=60)
     """Seconds for which a gateway caches the keys; a revoked key stops working after at most this time."""
+    rate_limits: Literal["gateway", "database"] | None = None
+    """Where requests a minute are counted: in the ``database``, for all gateways together, or in each ``gateway``. By
+    default in the database if there may be several gateways (`gateways.max`). While the database does not answer, each
+    gateway counts by itself."""
     audit_days: float = Field(365, gt=0)
     """Days for which entries of the audit log are kept."""
     stale_s: float = Field(30, gt=0)

@@ -26,7 +26,7 @@ class ModelConfig(Section):
     loras: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], str] = Field({}, exclude_if=operator.not_)
     """LoRAs that requests may name: files, directories or hub names, by name."""
     controls: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")], str] = Field({}, exclude_if=operator.not_)
-    """ControlNets and T2I-Adapters that calls may name: directories as of diffusers, or hub names, by name."""
+    """ControlNets and T2I-Adapters that requests may name: directories as of diffusers, or hub names, by name."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the frozen parts and of sampling."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

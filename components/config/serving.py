@@ -5,13 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from components.config.access import AccessConfig, ContentConfig
 from components.config.section import Place, Section
 
+#: An origin of a web page, as browsers send it: in lower case, and without the default port.
+_PAGE_ORIGIN = r"^https?://(\[[0-9a-f:]+\]|[a-z0-9]([a-z0-9.-]*[a-z0-9])?)(:[1-9][0-9]{0,4})?$"
+_DEFAULT_PORTS = (("https://", ":443"), ("http://", ":80"))
 #: An origin of a webhook.
 ORIGIN_PATTERN = r"^https?://[A-Za-z0-9.\[\]:-]+$"
+
+
+def _without_default_port(origin: str) -> str:
+    for scheme, port in _DEFAULT_PORTS:
+        if origin.startswith(scheme):
+            return origin.removesuffix(port)
+    return origin
 
 
 class JobsConfig(Section):
@@ -187,6 +197,9 @@ class ServingConfig(Section):
     find_words: bool = False
     """Detect the target word of characters that have neither word nor description (each replica of the characters
     loads SigLIP)."""
+    prompt_scripts: Literal["latin", "any"] = "latin"
+    """Scripts of prompts: ``latin`` refuses those that are largely in letters that SDXL's text encoders do not read,
+    such as Chinese ones; ``any`` is for base models with other text encoders."""
     max_upload_bytes: int = Field(10_000_000, ge=1)
     """Maximum size of a request body in bytes."""
     max_upload_pixels: int = Field(50_000_000, ge=1, le=178_956_970)
@@ -205,6 +218,9 @@ class ServingConfig(Section):
     """Maximum number of generator replicas, and of replicas of the characters."""
     scale_down_s: float = Field(600, ge=0)
     """Seconds after which an idle replica stops."""
+    allowed_origins: tuple[Annotated[str, Field(pattern=_PAGE_ORIGIN), AfterValidator(_without_default_port)], ...] = ()
+    """Origins of web pages, each exactly ``https://host`` or ``https://host:port``, whose scripts may use the service
+    beside its own (CORS). They send a key as other clients do; cookies are not allowed."""
     gateways: GatewaysConfig = GatewaysConfig()
     """Replicas of the HTTP interface."""
     max_ongoing_requests: int = Field(8, ge=1)

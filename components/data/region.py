@@ -80,7 +80,7 @@ def _rembg_session() -> Any:
     try:
         from rembg import new_session
     except ImportError:
-        raise ConfigError("data.region=rembg needs the extra 'rembg': pip install 'realcustom[rembg]'") from None
+        raise ConfigError("data.region=rembg needs the extra 'rembg': pip install -e '.[rembg]'") from None
     return new_session("u2net")
 
 

@@ -1,8 +1,8 @@
 """The denoising engine: requests of one size are denoised together, one U-Net call a step, and join between steps.
 
 A request is queued, encoded once it is admitted, denoised in the lane of its size, and decoded. One thread encodes and
-denoises, a second one decodes. An error of one request does not affect the others. Owners share each call: while
-several have work, requests of an owner beyond its share pause.
+denoises, a second one decodes, on a GPU in a stream of its own. An error of one request does not affect the others.
+Owners share each call: while several have work, requests of an owner beyond its share pause.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from components.engine.decoding_stream import DecodingStream
 from components.engine.engine_state import EngineState
 from components.engine.future import ImageFuture, Picture
 from components.engine.policy import early_end
@@ -65,6 +66,7 @@ class Engine:
         self._starting = threading.Lock()
         self._worker: threading.Thread | None = None
         self._decoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
+        self._decoding = DecodingStream()
         self._abandoned = False
 
     def submit(self, request: Request) -> ImageFuture:
@@ -170,7 +172,7 @@ class Engine:
                 self._state.end(future, Phase.FAILED, failure)
             elif state.done:
                 future.enter(Phase.DECODING)
-                self._decoder.submit(self._decode, future, state)
+                self._decoder.submit(self._decode, future, state, self._decoding.mark(state.latents))
 
     def _report(self, future: ImageFuture, state: DenoisingState) -> None:
         every = future.request.preview_every
@@ -178,12 +180,13 @@ class Engine:
         future.report(StepProgress(state.step, state.total, state.latents if with_latents else None))
 
     @torch.inference_mode()
-    def _decode(self, future: ImageFuture, state: DenoisingState) -> None:
+    def _decode(self, future: ImageFuture, state: DenoisingState, denoised: Any) -> None:
         outcome: Any = None
         try:
             phase = early_end(future.cancelled, future.request.deadline, self._clock())
             if phase is None:
-                output = self._pipeline.finish(state)
+                with self._decoding.after(denoised, [state.latents, *state.mask_history]):
+                    output = self._pipeline.finish(state)
                 phase, outcome = Phase.DONE, Picture(output.images[0], output.masks[0] if output.masks else [])
         except Exception as error:
             phase, outcome = Phase.FAILED, error

@@ -18,7 +18,8 @@ from components.model.redraw import made_steps
 from components.model.subjects import Subject
 
 #: What a reference adds to the memory and time of an image, as a share of it. Keys and values of one take 0.24 GB in
-#: the 70 layers of SDXL in 16 bits, about a tenth of what an image of its size takes.
+#: the 70 layers of SDXL in 16 bits, about a tenth of what an image of its size takes. The picture of a control counts
+#: as one, beyond the first.
 REFERENCE_SHARE = 0.1
 #: (width, height) in pixels.
 Size = tuple[int, int]
@@ -84,8 +85,9 @@ class Request:
 
     @property
     def load(self) -> int:
-        """What it takes of the pixel budget, measured with one reference: pixels, and more for further ones."""
-        return round(self.pixels * (1 + REFERENCE_SHARE * max(0, self.references - 1)))
+        """What it takes of the pixel budget, measured with one reference: pixels, and more for further pictures."""
+        further = max(0, self.references - 1) + (self.control is not None)
+        return round(self.pixels * (1 + REFERENCE_SHARE * further))
 
     @property
     def calls(self) -> int:
@@ -170,6 +172,7 @@ class DenoisingState(Protocol):
     """Latents between noise and image (`components.model.denoising_state.DenoisingState`)."""
 
     latents: Tensor
+    mask_history: list[Tensor]
     step: int
 
     @property

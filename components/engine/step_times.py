@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from components.engine.budget import step_seconds
-from components.engine.request import Pipeline, Request, Size
+from components.engine.request import Pipeline, Request
 
 #: A size is measured if its step is expected to take no longer than these seconds.
 _MEASURED_S = 2.0
 #: Beyond the largest measured size seconds grow with this power of the pixels, as self-attention does.
 _POWER = 2
-#: Sides of a size are multiples of this.
-_GRID = 8
 
 
 @dataclass(frozen=True)
@@ -33,30 +31,20 @@ class StepTimes:
     def seconds(self, pixels: int) -> float:
         """Seconds of a step of one image of ``pixels``; 0 if nothing is known.
 
-        Between measured sizes it is interpolated on logarithmic scales; a smaller size takes no longer than the
-        smallest one that was measured.
+        Between measured sizes it is interpolated on logarithmic scales; a size below the smallest one that was measured
+        takes at least its part of those seconds.
         """
         sizes = sorted(self.measured)
         if not sizes:
             return 0.0
         if pixels <= sizes[0]:
-            return self.measured[sizes[0]]
+            return self.measured[sizes[0]] * pixels / sizes[0]
         if pixels >= sizes[-1]:
             return self.measured[sizes[-1]] * (pixels / sizes[-1]) ** _POWER
         upper = next(size for size in sizes if size >= pixels)
         lower = sizes[sizes.index(upper) - 1]
         share = math.log(pixels / lower) / math.log(upper / lower)
         return self.measured[lower] ** (1 - share) * self.measured[upper] ** share
-
-    def largest(self, size: Size, seconds: float) -> Size | None:
-        """The largest size of the shape of ``size``, not beyond it, whose step takes at most ``seconds``."""
-        width, height = size
-        for long in range(max(size) // _GRID * _GRID, 0, -_GRID):
-            scale = long / max(size)
-            smaller = max(_GRID, int(width * scale) // _GRID * _GRID), max(_GRID, int(height * scale) // _GRID * _GRID)
-            if self.seconds(smaller[0] * smaller[1]) <= seconds:
-                return smaller
-        return None
 
 
 #: Nothing is known.
@@ -69,13 +57,13 @@ def measure_step_times(pipeline: Pipeline, probe: Request, max_side: int, deadli
     It ends at ``max_side``, before a step that is expected to be slow, and where memory ends.
 
     Args:
-        deadline: of `time.monotonic`, after which no further size is measured.
+        deadline: of `time.monotonic`, after which no further size is measured; that of ``probe`` always is.
     """
     measured: dict[int, float] = {}
     width, height = probe.width, probe.height
-    while max(width, height) <= max_side and (deadline is None or time.monotonic() < deadline):
-        expected = StepTimes(measured).seconds(width * height)
-        if expected > _MEASURED_S:
+    while max(width, height) <= max_side:
+        late = deadline is not None and time.monotonic() >= deadline
+        if measured and (late or StepTimes(measured).seconds(width * height) > _MEASURED_S):
             break
         try:
             measured[width * height] = step_seconds(pipeline, replace(probe, width=width, height=height, steps=2), 1)

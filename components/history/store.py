@@ -13,13 +13,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from components.characters.cast import read_cast
 from components.characters.sweep import sweep
 from components.characters.tables import new_id
 from components.config import StoriesConfig
 from components.history.generation import Generation, GenerationNotFoundError, NewGeneration
 from components.object_store import ObjectStore, read_or_make
 from components.pictures import thumbnail
-from components.stories.cast import read_cast
 from components.stories.store import StoryStore
 from components.stories.story import StoryLimitError
 from components.stories.tables import takes

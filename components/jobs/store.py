@@ -36,6 +36,8 @@ from components.jobs.webhook_settings import origin_of
 ID = r"^job-[0-9a-f]{28}$"
 #: Values in one statement; databases have a limit.
 _MOST_PARAMETERS = 500
+#: What is read of a job that is shown: not its input, which may hold a picture of megabytes.
+_SHOWN = [column for column in jobs.c if column is not jobs.c.payload]
 #: Jobs that `QueueStatus.mean_s` is the mean of.
 _RECENT = 32
 
@@ -100,7 +102,7 @@ class JobStore:
         """
         if new.key is None:
             return None
-        query = sa.select(jobs).where(jobs.c.owner == new.owner, jobs.c.idempotency_key == new.key)
+        query = sa.select(*_SHOWN).where(jobs.c.owner == new.owner, jobs.c.idempotency_key == new.key)
         with self._engine.connect() as connection:
             row = connection.execute(query).mappings().first()
         if row is not None and row["digest"] != new.digest:
@@ -124,7 +126,7 @@ class JobStore:
         Raises:
             JobNotFoundError: ``after`` is not an id.
         """
-        query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        query = sa.select(*_SHOWN).order_by(jobs.c.id.desc()).limit(limit)
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
         if state is not None:
@@ -258,7 +260,7 @@ class JobStore:
         return QueueBusyError("too many jobs of others are waiting; try again later")
 
     def _row(self, connection: sa.Connection, identifier: str, owner: str | None) -> sa.RowMapping:
-        query = sa.select(jobs).where(jobs.c.id == _checked(identifier))
+        query = sa.select(*_SHOWN).where(jobs.c.id == _checked(identifier))
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
         row = connection.execute(query).mappings().first()

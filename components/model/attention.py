@@ -36,6 +36,7 @@ class SubjectAttention:
         mask: influence mask [r, 1, H, W], or None for 1 everywhere (as in training).
         rows: indices [r] of the call's rows in which the subjects act; several may act in one row. None means all rows
             in order.
+        turns: sizes of consecutive parts of the r subjects, in none of which a row occurs twice; None is one part.
         cache: cached keys and values of the rows, for calls that repeat ``tokens`` and ``gain``.
     """
 
@@ -43,6 +44,7 @@ class SubjectAttention:
     gain: Tensor | None = None
     mask: Tensor | None = None
     rows: Tensor | None = None
+    turns: tuple[int, ...] | None = None
     cache: CachedRows | None = None
     _layer_masks: dict[tuple[int, int], _LayerMask] = field(default_factory=dict, init=False)
 
@@ -246,8 +248,11 @@ class SubjectAttnProcessor:
         if mask is not None:
             vision = vision * mask.values.to(vision.dtype)
         if positions is not None:
-            return out.flatten(0, 1).index_add(0, positions, vision.flatten(0, 1).to(out.dtype)).view_as(out)
-        return out + vision if rows is None else out.index_add(0, rows, vision.to(out.dtype))
+            added = vision.flatten(0, 1).to(out.dtype)
+            per_row = vision.shape[1]
+            turns = None if attention.turns is None else [turn * per_row for turn in attention.turns]
+            return _add_in_turns(out.flatten(0, 1), positions, added, turns).view_as(out)
+        return out + vision if rows is None else _add_in_turns(out, rows, vision.to(out.dtype), attention.turns)
 
     def _vision_key_values(self, attention: SubjectAttention, heads: int) -> tuple[Tensor | None, Tensor]:
         """Keys and values [r, heads, n, c / heads]; of single tokens no keys, and values [r, 1, c]."""
@@ -259,6 +264,18 @@ class SubjectAttnProcessor:
 
         *keys, values = _cached(attention.cache, self.name, len(attention.tokens), compute)
         return keys[0] if keys else None, values
+
+
+def _add_in_turns(out: Tensor, rows: Tensor, added: Tensor, turns: Sequence[int] | None) -> Tensor:
+    """``out`` with ``added`` at ``rows``, in parts of ``turns`` rows, none of which holds a row twice.
+
+    The order in which a GPU adds to a row that is indexed twice is not determined.
+    """
+    if turns is None:
+        return out.index_add(0, rows, added)
+    for some, part in zip(rows.split(list(turns)), added.split(list(turns)), strict=True):
+        out = out.index_add(0, some, part)
+    return out
 
 
 def attention_with_word_shares(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
@@ -95,11 +96,24 @@ class BatchLayout:
 
 
 def _group_of(entries: Sequence[tuple[SubjectCacheKey, int, int]], cache: KeyValueCache) -> SubjectGroup:
-    """The group of (cache key, row of the call, index of the mask) entries."""
+    """The group of (cache key, row of the call, index of the mask) entries.
+
+    First the first subject of every row, then the second of those that have two, and so on: a turn each.
+    """
+    seen: Counter[int] = Counter()
+    turns: list[list[tuple[SubjectCacheKey, int, int]]] = []
+    for entry in entries:
+        turn = seen[entry[1]]
+        seen[entry[1]] += 1
+        turns += [[]] if turn == len(turns) else []
+        turns[turn].append(entry)
+    entries = [entry for turn in turns for entry in turn]
     keys = tuple(key for key, _, _ in entries)
     tokens = torch.stack([key.tokens for key in keys])
     rows, masks = (torch.tensor([entry[i] for entry in entries], device=tokens.device) for i in (1, 2))
     gain = None
     if any(key.gain is not None for key in keys):
         gain = torch.stack([tokens.new_ones(tokens.shape[1]) if key.gain is None else key.gain for key in keys])
-    return SubjectGroup(SubjectAttention(tokens, gain, rows=rows, cache=CachedRows(keys, cache)), masks)
+    sizes = tuple(len(turn) for turn in turns) if len(turns) > 1 else None
+    attention = SubjectAttention(tokens, gain, rows=rows, turns=sizes, cache=CachedRows(keys, cache))
+    return SubjectGroup(attention, masks)

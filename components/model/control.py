@@ -20,7 +20,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from torch import Tensor
 
-from components.errors import ArtifactError
+from components.errors import ArtifactError, ConfigError
 from components.model.text import TextFeatures
 
 ControlModel: TypeAlias = ControlNetModel | T2IAdapter
@@ -108,11 +108,15 @@ def prepare_control(
 
     Raises:
         ValueError: there is no such control.
+        ConfigError: a T2I-Adapter does not take pictures of ``size``.
     """
     model = models.get(control.name)
     if model is None:
         known = ", ".join(models) or "none (model.controls names them)"
         raise ValueError(f"control: {control.name!r} is not loaded; choose from: {known}")
+    if isinstance(model, T2IAdapter) and any(side % model.downscale_factor for side in size):
+        needed = model.downscale_factor
+        raise ConfigError(f"size: the control {control.name!r} takes sides that are multiples of {needed}")
     processor = VaeImageProcessor(do_convert_rgb=True, do_normalize=False)
     picture = processor.preprocess(control.image, *size).to(like).repeat_interleave(count, 0)
     features = () if isinstance(model, ControlNetModel) else tuple(each * control.scale for each in model(picture))

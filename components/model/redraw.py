@@ -20,11 +20,16 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
+from components.errors import DataError
 from components.model.memory import upcast_autoencoder
 
 #: A picture of all prompts, or one a prompt; tensors are [b, 3, H, W] in [0, 1].
 Pictures = Image.Image | Tensor | Sequence[Image.Image]
 Generators = torch.Generator | list[torch.Generator] | None
+
+
+class EmptyMaskError(DataError, ValueError):
+    """A mask covers no latent, so that nothing would be redrawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +113,8 @@ def prepare_redraw(
     """Encode pictures, which are resized to ``size`` (height, width), for ``count`` prompts.
 
     Raises:
-        ValueError: pictures or masks do not match the prompts, or a mask covers no latent.
+        ValueError: pictures or masks do not match the prompts.
+        EmptyMaskError: a mask covers no latent.
     """
     device = pipeline._execution_device
     pixels = _repeated(pipeline.image_processor.preprocess(image, *size), count, "image").to(device, torch.float32)
@@ -122,7 +128,9 @@ def prepare_redraw(
     redraw = Redraw(pixels, latents.contiguous(), masks)
     assert redraw.latent_mask is not None
     if not redraw.latent_mask.flatten(1).any(1).all():
-        raise ValueError("mask_image: it covers no latent: mark a larger part of the picture")
+        side = pipeline.vae_scale_factor
+        remedy = f"mark a larger part of the picture, at least {side}x{side} pixels"
+        raise EmptyMaskError(f"mask_image: it covers no latent; {remedy}")
     return redraw
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +180,16 @@ def _load_siglip(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -
 
 def for_dinov2(pixels: Tensor) -> Tensor:
     """Pixels [..., 3, h, w] in [-1, 1], as DINOv2 expects them."""
-    mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (_DINO_MEAN, _DINO_STD))
+    mean, std = _dino_statistics(pixels.device, pixels.dtype)
     return ((pixels + 1) / 2 - mean) / std
+
+
+@cache
+def _dino_statistics(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [3, 1, 1]. They are copied to a device once: every copy would wait for it."""
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(v, dtype=dtype, device=device).view(3, 1, 1) for v in (_DINO_MEAN, _DINO_STD))
+    return mean, std
 
 
 def split_views(pixels: Tensor) -> Tensor:

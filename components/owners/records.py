@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from components.access.store import api_keys, audit_log, request_charges, spending, usage
+from components.access.store import api_keys, audit_log, request_charges, request_rates, spending, usage
 from components.characters.tables import candidates, characters
 from components.history.store import generations
 from components.jobs.tables import jobs, previews
@@ -51,6 +51,7 @@ def owner_records(owner: str) -> list[Records]:
 
     return [
         Records("key_spending", spending, spending.c.key.in_(keys)),
+        Records("key_rates", request_rates, request_rates.c.key.in_(keys)),
         Records("key_charges", request_charges, request_charges.c.key.in_(keys)),
         Records("keys", api_keys, of(api_keys), secret=("digest",)),
         Records("job_previews", previews, previews.c.job.in_(own_jobs), secret=("png",)),

@@ -31,7 +31,7 @@ class ManifestSigner:
         try:
             import c2pa
         except ImportError:
-            raise ConfigError("serving.c2pa: signing needs the extra 'c2pa': pip install 'realcustom[c2pa]'") from None
+            raise ConfigError("serving.c2pa: signing needs the extra 'c2pa': pip install -e '.[c2pa]'") from None
         self._manifest, self._builder = _manifest(model), c2pa.Builder
         try:
             assert config.certificates is not None and config.key is not None

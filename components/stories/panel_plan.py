@@ -6,9 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from components.characters.cast import Cast, CastMember
+from components.characters.mention_syntax import describe_unread, read_mentions
 from components.fingerprint import fingerprint
-from components.stories.cast import Cast, CastMember
-from components.stories.prompts import StoredMention, StoredPrompt, expand_mentions, render_prompt, resolve_mention
+from components.stories.prompts import (
+    StoredMention,
+    StoredPrompt,
+    expand_mentions,
+    render_prompt,
+    resolve_mention,
+    unread_mention,
+)
 from components.stories.story import DEFAULT_SAMPLING, PanelCharacter, PanelSampling
 
 #: Most subjects in one image.
@@ -75,7 +83,8 @@ def generation_digest(
     parts = [part if isinstance(part, str) else {"mention": _key(part, cast)} for part in prompt]
     values = [parts, style, size, with_characters, strengths if with_characters else {}]
     # Left out where it is the default: digests of earlier releases, which did not have it, stay valid.
-    return fingerprint(values if sampling == DEFAULT_SAMPLING else [*values, asdict(sampling)])
+    sampled = {name: value for name, value in asdict(sampling).items() if name != "loras" or value}
+    return fingerprint(values if sampling == DEFAULT_SAMPLING else [*values, sampled])
 
 
 def plan_panel(
@@ -103,6 +112,7 @@ def plan_panel(
                 error = error or _unknown(mention, rendered.start, cast)
             else:
                 planned.setdefault(member.id, _planned(member, settings.get(member.id, PanelCharacter(member.id))))
+        error = error or _unread(prompt, style, cast)
     if len(planned) > MAX_CHARACTERS:
         message = f"prompt: at most {MAX_CHARACTERS} characters can be in one picture: mention fewer"
         error = error or {"message": message, "param": "prompt", "code": "too_many_characters"}
@@ -132,6 +142,17 @@ def _styled(prompt: str, style: str) -> str:
 def _planned(member: CastMember, chosen: PanelCharacter) -> PlannedCharacter:
     strengths = chosen.strength, chosen.face_strength, chosen.body_strength
     return PlannedCharacter(member.id, member.name, member.word, member.revision, *strengths)
+
+
+def _unread(prompt: StoredPrompt, style: str, cast: Cast) -> dict[str, Any] | None:
+    """The error of an ``@`` that would be drawn as text."""
+    if (position := unread_mention(prompt, cast)) is not None:
+        return {"message": describe_unread("prompt", position), "param": "prompt", "code": "mention_unknown"}
+    reading = read_mentions(style, cast.names)
+    if reading.mentions or reading.unread is not None:
+        message = "style: a style mentions nobody: mention characters in the panels, or leave the @ out"
+        return {"message": message, "param": "style", "code": "mention_unknown"}
+    return None
 
 
 def _unknown(mention: StoredMention, start: int, cast: Cast) -> dict[str, Any]:

@@ -5,22 +5,14 @@ A mention of an unknown name stores the name, and refers to the first character 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from components.model.words import folded
-from components.stories.cast import Cast, CastMember
-from components.stories.mention_syntax import find_mentions, is_quoted, mentionable, write_mention
+from components.characters.cast import Cast, CastMember
+from components.characters.mention_names import KnownNames, name_key
+from components.characters.mention_syntax import join_words, mentionable, read_mentions, write_mention
 from components.stories.story import PromptMention
-
-#: Scripts without spaces between words: a known name may end within a run of letters.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
-#: Two letters without a space between them.
-_ADJACENT_LETTERS = re.compile(r"\w\w")
 
 
 @dataclass(frozen=True)
@@ -41,43 +33,50 @@ def parse_prompt(text: str, cast: Cast, before: StoredPrompt = ()) -> StoredProm
     Args:
         before: the prompt that it replaces: an ambiguous name refers to the same character as there.
     """
-    previous = {folded(_current_name(part, cast)): part.character for part in before if isinstance(part, StoredMention)}
+    previous = _identified(before, cast)
     parts: list[str | StoredMention] = []
     end = 0
-    for mention in find_mentions(text):
-        name, stop = mention.name, mention.end
-        character = previous.get(folded(name)) or _id(cast.unique(name))
-        if character is None and not is_quoted(text, mention) and not cast.named(name):
-            name, stop = _longest_known_prefix(text, mention.start + 1, mention.end, cast)
-            character = previous.get(folded(name)) or _id(cast.unique(name))
-        parts += [text[end : mention.start], StoredMention(name, character)]
-        end = stop
+    for mention in read_mentions(text, cast.names.and_also(previous)).mentions:
+        character = previous.get(name_key(mentionable(mention.name))) or _id(cast.unique(mention.name))
+        parts += [text[end : mention.start], StoredMention(mention.name, character)]
+        end = mention.end
     return tuple(part for part in (*parts, text[end:]) if part != "")
 
 
 def render_prompt(prompt: StoredPrompt, cast: Cast) -> tuple[str, tuple[PromptMention, ...]]:
     """The prompt with the characters' current names, and the spans of its mentions."""
+    names = _known_names(prompt, cast)
+    written = list[str]()  # last to first: how a mention is written depends on all that follows
+    following = ""
+    for index in reversed(range(len(prompt))):
+        part, before = prompt[index], prompt[index - 1] if index else ""
+        if isinstance(part, StoredMention):
+            before = before if isinstance(before, str) else ""
+            written.append(write_mention(_current_name(part, cast), before, following, names))
+        else:
+            written.append(part)
+        following = written[-1] + following
     text, mentions = "", list[PromptMention]()
-    for index, part in enumerate(prompt):
-        if isinstance(part, str):
-            text += part
-            continue
-        following = prompt[index + 1] if index + 1 < len(prompt) else ""
-        written = write_mention(_current_name(part, cast), following if isinstance(following, str) else None)
-        member = resolve_mention(part, cast)
-        mentions.append(PromptMention(_current_name(part, cast), _id(member), len(text), len(text) + len(written)))
-        text += written
+    for part, piece in zip(prompt, reversed(written), strict=True):
+        if isinstance(part, StoredMention):
+            span = len(text), len(text) + len(piece)
+            mentions.append(PromptMention(_current_name(part, cast), _id(resolve_mention(part, cast)), *span))
+        text += piece
     return text, tuple(mentions)
+
+
+def unread_mention(prompt: StoredPrompt, cast: Cast) -> int | None:
+    """The position in the rendered prompt of the first ``@`` that names nobody, and is no stored mention either."""
+    text, mentions = render_prompt(prompt, cast)
+    reading = read_mentions(text, _known_names(prompt, cast))
+    stored = {mention.start for mention in mentions}
+    found = [mention.start for mention in reading.mentions if mention.start not in stored]
+    return min(found if reading.unread is None else [*found, reading.unread], default=None)
 
 
 def expand_mentions(prompt: StoredPrompt, word: Callable[[StoredMention], str]) -> str:
     """The prompt with ``word(mention)`` in place of each mention."""
-    text = ""
-    for part in prompt:
-        piece = part if isinstance(part, str) else word(part)
-        # Separates words where the prompt has no space: in scripts without spaces, and between adjacent mentions.
-        text += f" {piece}" if _ADJACENT_LETTERS.fullmatch(text[-1:] + piece[:1]) else piece
-    return text
+    return join_words([part if isinstance(part, str) else word(part) for part in prompt])
 
 
 def resolve_mention(mention: StoredMention, cast: Cast) -> CastMember | None:
@@ -112,9 +111,11 @@ def _id(member: CastMember | None) -> str | None:
     return None if member is None else member.id
 
 
-def _longest_known_prefix(text: str, start: int, end: int, cast: Cast) -> tuple[str, int]:
-    """The longest known name that ``text[start:end]`` starts with, before a script without spaces; else all of it."""
-    for stop in range(end - 1, start, -1):
-        if _UNSPACED.match(text[stop]) and cast.named(text[start:stop]):
-            return text[start:stop], stop
-    return text[start:end], end
+def _identified(prompt: StoredPrompt, cast: Cast) -> dict[str, str]:
+    """The characters of a prompt's mentions, deleted ones included, by the keys of their names."""
+    mentions = (part for part in prompt if isinstance(part, StoredMention))
+    return {name_key(_current_name(part, cast)): part.character for part in mentions if part.character is not None}
+
+
+def _known_names(prompt: StoredPrompt, cast: Cast) -> KnownNames:
+    return cast.names.and_also(_identified(prompt, cast))

@@ -10,9 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from components.characters.cast import Cast
 from components.jobs.job import State
 from components.jobs.tables import jobs
-from components.stories.cast import Cast
 from components.stories.panel_plan import generation_digest
 from components.stories.prompts import StoredPrompt, prompt_from_json, render_prompt
 from components.stories.story import (
@@ -21,6 +21,7 @@ from components.stories.story import (
     Panel,
     PanelCharacter,
     PanelJob,
+    PanelLora,
     PanelSampling,
     Story,
     Take,
@@ -110,13 +111,13 @@ def read_take(row: sa.RowMapping) -> Take:
     return Take(**{name: row[name] for name in _TAKE})
 
 
-def active_jobs(story: str) -> sa.Select[Any]:
-    """Selects the jobs of a story's panels that are unfinished or not yet collected."""
+def active_jobs(*story_ids: str) -> sa.Select[Any]:
+    """Selects the jobs of stories' panels that are unfinished or not yet collected."""
     same = (jobs.c.owner == panel_jobs.c.owner) & (jobs.c.idempotency_key == panel_jobs.c.key)
-    columns = (panel_jobs.c.panel, panel_jobs.c.digest, jobs.c.id, jobs.c.state, jobs.c.revision)
+    columns = (panel_jobs.c.story, panel_jobs.c.panel, panel_jobs.c.digest, jobs.c.id, jobs.c.state, jobs.c.revision)
     columns = (*columns, jobs.c.step, jobs.c.total)  # type: ignore[assignment]
     query = sa.select(*columns).join(jobs, same)
-    return query.where(panel_jobs.c.story == story, jobs.c.collector.is_not(None)).order_by(jobs.c.id)
+    return query.where(panel_jobs.c.story.in_(story_ids), jobs.c.collector.is_not(None)).order_by(jobs.c.id)
 
 
 def read_jobs(connection: sa.Connection, story: sa.RowMapping) -> dict[str, list[sa.RowMapping]]:
@@ -136,10 +137,11 @@ def stored_characters(row: sa.RowMapping) -> tuple[PanelCharacter, ...]:
 
 
 def stored_sampling(row: sa.RowMapping) -> PanelSampling:
-    return PanelSampling(row["sampler"], row["steps"], row["guidance_scale"])
+    loras = tuple(PanelLora(**lora) for lora in row["loras"] or ())
+    return PanelSampling(row["sampler"], row["steps"], row["guidance_scale"], loras)
 
 
-def to_json(values: Iterable[PanelCharacter | Balloon]) -> list[dict[str, Any]]:
+def to_json(values: Iterable[PanelCharacter | Balloon | PanelLora]) -> list[dict[str, Any]]:
     """The value of a JSON column."""
     return [asdict(value) for value in values]
 

@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from components.access.limits import RequestId
+from components.characters.cast import Cast, read_cast
 from components.characters.tables import new_id
 from components.config import StoriesConfig
 from components.jobs.tables import previews
-from components.stories.cast import Cast, read_cast
 from components.stories.prompts import parse_prompt, prompt_to_json, update_names
 from components.stories.rows import (
     active_jobs,
@@ -59,10 +59,12 @@ from components.stories.tables import (
 )
 
 T = TypeVar("T")
+#: Values in the ``IN`` of one query.
+_MOST_PARAMETERS = 500
 #: Fields of a panel that are stored unconverted.
 _UNCONVERTED = ("caption", "size", "seed", "seed_locked", "hidden", "with_characters", *SAMPLING)
 #: Inputs of the generation: editing one clears the error of the last generation.
-_INPUTS = frozenset({"prompt", "characters", "size", "with_characters", *SAMPLING})
+_INPUTS = frozenset({"prompt", "characters", "size", "with_characters", "loras", *SAMPLING})
 
 
 class Deleted(NamedTuple):
@@ -295,20 +297,34 @@ class StoryStore:
         with snapshot(self._engine) as connection:
             row = story_row(connection, story, owner)
             active = connection.execute(active_jobs(story)).mappings().all()
-            moved = [job for job in active if cursor.jobs.get(job["id"]) != job["revision"]]
-            if row["changes"] <= cursor.changes and not moved:
+            current = StoryCursor(row["changes"], {job["id"]: job["revision"] for job in active})
+            if not cursor.is_behind(current):
                 return None
+            moved = [job for job in active if cursor.jobs.get(job["id"]) != job["revision"]]
             working = {job["panel"] for job in moved}
             rows = [p for p in panel_rows(connection, story) if p["changed"] > cursor.changes or p["id"] in working]
             own = row["changed"] > cursor.changes
             order = sa.select(panels.c.id).where(panels.c.story == story).order_by(panels.c.position)
             return StoryNews(
-                cursor=StoryCursor(row["changes"], {job["id"]: job["revision"] for job in active}),
+                cursor=current,
                 story=read_stories(connection, [row])[0] if own else None,
                 order=tuple(connection.execute(order).scalars()) if own else (),
                 panels=tuple(read_panels(connection, row, rows, read_cast(connection, owner))),
                 previews=_previews(connection, moved, cursor),
             )
+
+    def cursors(self, identifiers: Sequence[str]) -> dict[str, StoryCursor]:
+        """The current position of each of these stories that exists, of whatever owner."""
+        found: dict[str, StoryCursor] = {}
+        with snapshot(self._engine) as connection:
+            for start in range(0, len(identifiers), _MOST_PARAMETERS):
+                some = identifiers[start : start + _MOST_PARAMETERS]
+                query = sa.select(stories.c.id, stories.c.changes).where(stories.c.id.in_(some))
+                found |= {row.id: StoryCursor(row.changes) for row in connection.execute(query)}
+                for job in connection.execute(active_jobs(*some)).mappings():
+                    if job["story"] in found:
+                        found[job["story"]].jobs[job["id"]] = job["revision"]
+        return found
 
     def sweep(self, keep_s: float) -> None:
         """Delete responses to requests with keys that are older than ``keep_s`` seconds."""
@@ -391,6 +407,8 @@ class StoryStore:
             row["characters"] = to_json(values["characters"])
         if "balloons" in values:
             row["balloons"] = to_json(values["balloons"])
+        if "loras" in values:
+            row["loras"] = to_json(values["loras"])
         return row
 
     def _delete_takes_and_jobs(
@@ -431,6 +449,7 @@ class StoryStore:
                 connection.execute(panels.update().where(same).values(prompt=sa.bindparam("fresh")), stale)
 
 
+#: All editable fields: rows that are inserted together have the same columns.
 _EMPTY: PanelValues = {
     "prompt": "",
     "caption": "",
@@ -441,6 +460,10 @@ _EMPTY: PanelValues = {
     "hidden": False,
     "balloons": [],
     "with_characters": True,
+    "sampler": None,
+    "steps": None,
+    "guidance_scale": None,
+    "loras": [],
 }
 
 

@@ -71,7 +71,15 @@ class PanelCharacter:
     body_strength: float = 1.0
 
 
-#: Fields of a panel that say how it is sampled.
+@dataclass(frozen=True)
+class PanelLora:
+    """A LoRA of a panel, by the name that the service gives it."""
+
+    name: str
+    weight: float = 1.0
+
+
+#: Fields of a panel that say how it is sampled; ``loras`` is stored as JSON.
 SAMPLING = ("sampler", "steps", "guidance_scale")
 
 
@@ -82,6 +90,7 @@ class PanelSampling:
     sampler: str | None = None
     steps: int | None = None
     guidance_scale: float | None = None
+    loras: tuple[PanelLora, ...] = ()
 
 
 #: The service's defaults.
@@ -103,6 +112,7 @@ class PanelValues(TypedDict, total=False):
     sampler: str | None
     steps: int | None
     guidance_scale: float | None
+    loras: list[PanelLora]
 
 
 class StoryValues(TypedDict, total=False):
@@ -137,7 +147,9 @@ class Take:
     model: str
     model_version: str
     #: ``prompt``, ``revised_prompt``, ``characters``, ``size``, ``negative_prompt``, ``steps``, ``guidance_scale`` and
-    #: ``scheduler``; of a redrawn one also ``redraw``, with the ``take`` that it was made of and the ``strength``.
+    #: ``scheduler``; with LoRAs also ``loras``, each with ``name`` and ``weight``; with a control ``control``, with its
+    #: ``name``, ``scale``, ``start`` and ``end``; of a redrawn one also ``redraw``, with the ``take`` that it was made
+    #: of and the ``strength``.
     settings: dict[str, Any]
     #: See `components.stories.panel_plan.generation_digest`.
     digest: str
@@ -234,6 +246,12 @@ class StoryCursor:
 
     changes: int = 0
     jobs: dict[str, int] = field(default_factory=dict)
+
+    def is_behind(self, current: StoryCursor | None) -> bool:
+        """Whether something has changed since; ``current`` is None if the story does not exist."""
+        if current is None or current.changes > self.changes:
+            return True
+        return any(self.jobs.get(job) != revision for job, revision in current.jobs.items())
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ panels = sa.Table(
     sa.Column("sampler", sa.String(64)),
     sa.Column("steps", sa.Integer),
     sa.Column("guidance_scale", sa.Float(53)),
+    sa.Column("loras", sa.JSON(none_as_null=True)),
     sa.Index("story_panels_by_story", "story", "position"),
 )
 takes = sa.Table(

@@ -18,13 +18,13 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import BaseModel, Field, ValidationError
 
+from components.characters.cast import read_cast
 from components.characters.sweep import sweep
 from components.config import StoriesConfig
 from components.jobs.job import JobNotFoundError, State
 from components.jobs.result_files import ResultFiles
 from components.jobs.tables import jobs
 from components.object_store import ObjectStore
-from components.stories.cast import read_cast
 from components.stories.panel_plan import PanelPlan, plan_panel
 from components.stories.rows import (
     is_dirty,

@@ -18,6 +18,7 @@ from components.config import Config, CurriculumConfig
 from components.model.vision import VisionEncoder
 from components.training.curriculum import PoseRange, pose_range
 from components.training.dataset_rows import Batch
+from components.training.transfer import to_device
 
 _WHITE = 1.0
 
@@ -50,9 +51,9 @@ class StepEncoder:
             encoded["latents"] = self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
         chosen = torch.where(other[:, None, None, None], rows["other_cutout"], rows["cutout"])
         boxes = torch.where(other[:, None], rows["other_face_box"], rows["face_box"])
-        moves = sample_transforms(len(other), pose_range(progress, self.curriculum), generator)
+        moves = to_device(sample_transforms(len(other), pose_range(progress, self.curriculum), generator), other.device)
         features = self.vision(move(_signed(chosen), moves).to(self.vision.dtype))
-        face = transformed_faces(boxes, moves.to(boxes.device), self.vision.reference_size, self.vision.grid)
+        face = transformed_faces(boxes, moves, self.vision.reference_size, self.vision.grid)
         found = {"deep": features.deep, "local": features.local, "face": face.float()}
         if features.shallow:
             found["shallow"] = torch.stack(features.shallow, 1)

@@ -18,10 +18,12 @@ def check_compatibility(config: Config, manifest: Manifest) -> None:
     Raises:
         ArtifactError: ``model.adapter`` was trained with other encoders.
         DataError: the dataset was encoded by other encoders, or lacks what the adapter reads.
-        ConfigError: the adapter reads features that the configuration does not name.
+        ConfigError: the adapter reads features that the configuration does not name, or the curriculum moves references
+            whose features are stored.
     """
     vision = encoder_identity(config.model, config.vision)
     _check_encoders(config, manifest, vision)
+    _check_curriculum(config, manifest)
     if config.model.adapter:
         adapter = RealCustomAdapter.described(config.model.adapter)
         if adapter.encoder_identity not in (None, vision):
@@ -68,6 +70,17 @@ def _check_encoders(config: Config, manifest: Manifest, vision: str) -> None:
         raise DataError(
             f"training.dataset holds references for vision.view_size={side}, not {config.vision.view_size}: set the "
             f"same one, {_AGAIN}"
+        )
+
+
+def _check_curriculum(config: Config, manifest: Manifest) -> None:
+    curriculum = config.training.curriculum
+    moving = [name for name in ("rotation", "scale", "shift") if getattr(curriculum, name)]
+    if moving and not holds_pixels(manifest):
+        names = " and ".join(f"training.curriculum.{name}" for name in moving)
+        raise ConfigError(
+            f"{names} cannot move references of training.dataset, which holds their features: set {names} to 0, or "
+            "prepare the dataset again with data.encode=latents or text"
         )
 
 

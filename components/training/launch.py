@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import ray
 import ray.train
 import torch
 from diffusers import UNet2DConditionModel
@@ -24,21 +22,20 @@ from ray.train.torch import TorchTrainer
 from components.checkpoint import load_module, read_progress
 from components.cluster import connect
 from components.config import Config, for_workers
-from components.data.manifest import UNCONDITIONAL, load_manifest
+from components.data.manifest import load_manifest
 from components.errors import DataError, RegistryError, TrainingError
-from components.files import replacing_file
 from components.model.adapter import RealCustomAdapter
 from components.model.unconditional_inputs import UnconditionalInputs
 from components.model.vision import encoder_identity
 from components.training.curriculum import draw_curriculum
 from components.training.dataset_rows import find_rows
-from components.training.input_checks import check_compatibility
+from components.training.input_checks import check_compatibility, holds_pixels
 from components.training.journal import Journal, deliver_to
 from components.training.learner import initial_adapter
 from components.training.progress_display import follow
 from components.training.run_directory import RunDirectory
 from components.training.tracker import Tracker
-from components.training.unconditional import write_unconditional
+from components.training.unconditional import provide_unconditional
 from components.training.worker import WorkerTask, train_worker
 
 logger = logging.getLogger(__name__)
@@ -69,7 +66,8 @@ class TrainedAdapter:
 def training_fingerprint(config: Config) -> str:
     """The fingerprint of a training: its dataset, frozen models, initial adapter, and settings that change its result.
 
-    A run that an earlier release began, under the fingerprint of its own, keeps that one.
+    The vision encoders are part of it where they encode in training; else the dataset's fingerprint holds them. A run
+    that an earlier release began, under the fingerprint of its own, keeps that one.
     """
     manifest = load_manifest(config.training.dataset)
     # The adapter's own configuration, not `config.adapter`, decides what is trained further.
@@ -79,6 +77,8 @@ def training_fingerprint(config: Config) -> str:
     before = [*facts, config.adapter.model_dump(), earlier, *_not_float32(config)]
     settings = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED) | {"lanes": config.training.lanes}
     now = [*facts, None if start else config.adapter.model_dump(), settings, config.model.dtype]
+    if holds_pixels(manifest):
+        now.append(encoder_identity(config.model, config.vision))
     known = _digest(before)
     begun = RunDirectory(config.training.output, f"{config.training.name}-{known}").run.exists()
     return known if begun else _digest(now)
@@ -120,14 +120,7 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
     run_directory.root.mkdir(parents=True, exist_ok=True)
     for left_over in (run_directory.progress, run_directory.stop):  # of an earlier, killed attempt
         left_over.unlink(missing_ok=True)
-    stored = training.dataset / UNCONDITIONAL
-    if stored.exists():
-        with replacing_file(run_directory.unconditional) as partial:
-            shutil.copyfile(stored, partial)
-    elif not run_directory.unconditional.exists():  # a dataset of an earlier release
-        # In a process of its own, which returns the encoders' memory when it ends.
-        encode = ray.remote(num_cpus=1, max_calls=1)(write_unconditional)
-        ray.get(encode.remote(for_workers(config), run_directory.unconditional))
+    provide_unconditional(config, manifest, run_directory.unconditional)
     run_id = _open_run(config, run_directory, tracker)
     rows = find_rows(training.dataset, training)
     trainer = _trainer(config, WorkerTask(for_workers(config), rows, run_id, run_directory, tracker.factory))

@@ -23,6 +23,7 @@ from components.training.dataset_rows import Batch
 from components.training.encoding import StepEncoder, skip_transforms
 from components.training.objective import Encode, Example, SubjectDenoiser, diffusion_loss, draw_example
 from components.training.sharding import DistributedAdapter
+from components.training.transfer import to_device
 from components.training.unconditional import encode_unconditional
 
 
@@ -71,8 +72,8 @@ class Learner:
     def train_step(self, step: int, micro_batches: Sequence[tuple[int, Batch]]) -> StepResult:
         """Train on this worker's ``micro_batches`` by lane.
 
-        On a GPU nothing here waits for the device, so that an update by a gradient that is not finite is found out
-        later, by `StepResult.finite`; on a CPU it is left out.
+        On a GPU nothing here waits for the device after the first step, so that an update by a gradient that is not
+        finite is found out later, by `StepResult.finite`; on a CPU it is left out.
         """
         config, lanes, losses = self.config, self.config.lanes, {}
         rate = config.learning_rate * learning_rate_factor(step, config)
@@ -99,7 +100,7 @@ class Learner:
 
     def example(self, rows: Batch, config: TrainingConfig, progress: float, generator: torch.Generator) -> Example:
         """The training example of ``rows`` on the device, where pixels are encoded first."""
-        rows = to_device(rows, self.device)
+        rows = {name: to_device(value, self.device) for name, value in rows.items()}
         if "cutout" in rows and self._encoder is None:
             self._encoder = StepEncoder(self._config, self.load_vision(), self.device)
         encode: Encode | None = self._encoder if "cutout" in rows else None
@@ -135,11 +136,6 @@ def make_optimizer(parameters: list[nn.Parameter], training: TrainingConfig) -> 
     if training.optimizer == "adafactor":
         return torch.optim.Adafactor(parameters, training.learning_rate, weight_decay=training.weight_decay)
     return torch.optim.AdamW(parameters, training.learning_rate, weight_decay=training.weight_decay)
-
-
-def to_device(rows: Batch, device: torch.device) -> Batch:
-    """``rows`` on ``device``: without waiting, where their memory is pinned."""
-    return {name: value.to(device, non_blocking=True) for name, value in rows.items()}
 
 
 def learning_rate_factor(step: int, training: TrainingConfig) -> float:

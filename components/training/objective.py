@@ -24,6 +24,7 @@ from components.model.vision import VisionFeatures
 from components.training.curriculum import choose_multi_view
 from components.training.timesteps import stratified_timesteps
 from components.training.token_groups import drop_groups, kept_positions, subject_weights, token_gain
+from components.training.transfer import to_device
 
 #: Encodes rows of pixels, with references of another view for flagged rows.
 Encode = Callable[[dict[str, Tensor], Tensor, float, torch.Generator], dict[str, Tensor]]
@@ -84,7 +85,7 @@ class ChosenRows(NamedTuple):
 
     def to(self, device: torch.device) -> ChosenRows:
         """The same on ``device``."""
-        return ChosenRows(*(flags.to(device) for flags in self))
+        return ChosenRows(*(to_device(flags, device) for flags in self))
 
 
 def choose_rows(count: int, config: TrainingConfig, progress: float, generator: torch.Generator) -> ChosenRows:
@@ -163,9 +164,9 @@ def diffusion_loss(
         min_snr: gamma of the min-SNR weighting of timesteps (Hang et al. 2023, section 3.4); None: uniform weights.
     """
     clean = example.latents
-    noise = torch.randn(clean.shape, generator=generator).to(device)
+    noise = to_device(torch.randn(clean.shape, generator=generator), device)
     uniform = torch.rand(len(clean), generator=generator)
-    timesteps = stratified_timesteps(uniform, scheduler.config.num_train_timesteps).to(device)
+    timesteps = to_device(stratified_timesteps(uniform, scheduler.config.num_train_timesteps), device)
     noisy = scheduler.add_noise(clean, noise, timesteps)
     v_prediction = scheduler.config.prediction_type == "v_prediction"
     target = scheduler.get_velocity(clean, noise, timesteps) if v_prediction else noise

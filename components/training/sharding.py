@@ -105,13 +105,25 @@ class DistributedAdapter:
                 if isinstance(self.averaged, FSDPModule):
                     self.averaged.reshard()
 
-    def whole_average(self) -> RealCustomAdapter:
-        """The unsharded averaged adapter; if it is sharded, every worker must call."""
+    def whole_average(self, keep: bool = True) -> RealCustomAdapter | None:
+        """The unsharded averaged adapter, on the CPU where it is sharded: then every worker must call.
+
+        Args:
+            keep: whether this worker needs it. The others help to gather its tensors, and hold one at a time.
+        """
         if not self.sharded:
-            return self.averaged
-        whole: RealCustomAdapter = RealCustomAdapter.from_config(self.averaged.config)
-        whole.load_state_dict({key: whole_tensor(value) for key, value in self.averaged.state_dict().items()})
-        return whole
+            return self.averaged if keep else None
+        gathered = {}
+        for key, value in self.averaged.state_dict().items():
+            tensor = whole_tensor(value)
+            if keep:
+                gathered[key] = tensor
+        if not keep:
+            return None
+        with torch.device("meta"):
+            whole: RealCustomAdapter = RealCustomAdapter.from_config(self.averaged.config)
+        whole.load_state_dict(gathered, assign=True)
+        return whole.requires_grad_(False)
 
     def gather(self, values: list[float], device: torch.device) -> list[list[float]]:
         """The ``values`` of every worker, by rank."""

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from components.training.transfer import to_device
+
 
 class Dropped(NamedTuple):
     """Rows (bool [b]) without face group, and rows without body group; no row loses both."""
@@ -23,7 +25,7 @@ def drop_groups(face: Tensor, chance: float, generator: torch.Generator) -> Drop
 
     One random number is used for every row, with or without a face, so that later samples do not depend on the data.
     """
-    drawn = torch.rand(len(face), generator=generator).to(face.device)
+    drawn = to_device(torch.rand(len(face), generator=generator), face.device)
     has_face = face.bool().any(1)
     return Dropped(has_face & (drawn < chance / 2), has_face & (drawn >= chance / 2) & (drawn < chance))
 

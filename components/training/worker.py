@@ -212,8 +212,8 @@ class _Reporter:
         self._journal.metrics(done, values)
 
     def _sample(self, done: int) -> None:
-        averaged = self._learner.shared.whole_average()
-        if self._journal is None:
+        averaged = self._learner.shared.whole_average(keep=self._journal is not None)
+        if self._journal is None or averaged is None:
             return
         if self._cases is None:
             self._cases = sample_cases(self._job.config, self._learner.load_vision)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from components.access.audit import AuditLog
 from components.access.usage import UsageStore
@@ -46,6 +47,9 @@ from deploy.interfaces.protocols import Characters, Generator, Jobs
 from deploy.interfaces.stories import Stories
 from deploy.status.replica_status import RecentReports, ReplicaReport, ReplicaStatus, report_periodically
 
+#: Methods that scripts of other origins may use.
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
 
 def create_app(
     config: Config,
@@ -72,7 +76,7 @@ def create_app(
     status, administration = status or ReplicaStatus(), administration or AdministrationService(config)
     serving = config.serving
     reports = RecentReports(status)
-    generator = FairGenerator(generator, serving, reports)
+    generator, time_limits = FairGenerator(generator, serving, reports), TimeLimits(reports, serving)
     retry_after, metrics = RetryAfter(reports, serving), RequestMetrics()
     engine = open_service_database(serving)
     counter, audit = UsageCounter(UsageStore(engine)), AuditRecorder(AuditLog(engine))
@@ -101,16 +105,28 @@ def create_app(
         app.add_middleware(AuthenticationMiddleware, config=config)
     app.add_middleware(UnexpectedErrorMiddleware)
     app.add_middleware(TimeoutMiddleware, seconds=config.serving.request_timeout_s, retry_after=retry_after)
+    if serving.allowed_origins:
+        # Outside the authentication: browsers ask without a key, and scripts may read every error.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=serving.allowed_origins,
+            allow_methods=_METHODS,
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
     app.add_middleware(RequestMetricsMiddleware, metrics=metrics)
     app.add_middleware(RequestLogMiddleware, echo=echo_request_id, audit=audit)
     install_error_handlers(app, retry_after.seconds)
     security = openapi_security(config)
     app.include_router(operation_routes(config, model, status, report, security, awaited))
-    app.include_router(character_routes(config, model.id, characters, generator), dependencies=security)
-    app.include_router(image_routes(config, model.id, characters, generator, stories), dependencies=security)
-    app.include_router(edit_routes(config, model.id, characters, generator, stories), dependencies=security)
-    app.include_router(job_routes(config, model.id, characters, jobs, TimeLimits(reports)), dependencies=security)
-    app.include_router(story_routes(config, model, characters, stories, jobs, status), dependencies=security)
+    for router in (
+        character_routes(config, model.id, characters, generator, time_limits),
+        image_routes(config, model.id, characters, generator, stories, time_limits),
+        edit_routes(config, model.id, characters, generator, stories, time_limits),
+        job_routes(config, model.id, characters, jobs, time_limits),
+        story_routes(config, model, characters, stories, jobs, status, time_limits),
+    ):
+        app.include_router(router, dependencies=security)
     app.include_router(history_routes(stories), dependencies=security)
     app.include_router(admin_routes(config, administration, jobs, counter, audit), dependencies=security)
     app.include_router(usage_routes(administration, counter), dependencies=security)

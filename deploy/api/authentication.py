@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from components.access import key as keys
-from components.access.limits import RateLimiter, UsageLedger
+from components.access.limits import UsageLedger
+from components.access.rate_limits import RateDecision, RateRequest
 from components.access.store import KeyStore
 from components.config import Config
 from components.database import open_service_database
@@ -22,6 +23,7 @@ from deploy.api.error_responses import ApiError, error_response
 from deploy.api.key_cache import KeyCache
 from deploy.api.quotas import Caller
 from deploy.api.rate_limit_headers import RateLimitHeaders
+from deploy.api.request_rates import request_rates
 
 #: Paths that need no key: health checks.
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
@@ -93,8 +95,8 @@ class AuthenticationMiddleware:
         engine = open_service_database(config.serving)
         access = config.serving.access
         self._keys = KeyCache(KeyStore(engine), access.refresh_s, access.stale_s)
-        self._usage, self._rates = UsageLedger(engine), RateLimiter()
-        self._headers = RateLimitHeaders(self._usage, self._rates)
+        self._usage, self._rates = UsageLedger(engine), request_rates(config.serving)
+        self._headers = RateLimitHeaders(self._usage)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -112,32 +114,32 @@ class AuthenticationMiddleware:
             return
         scope.setdefault("state", {})["caller"] = Caller(key.owner, key, self._usage)
         amend(owner=key.owner, key=key.id)
-        send = self._with_limits(key, scope["method"] not in _SAFE_METHODS, send)
+        rate = await self._rate(key)
+        send = self._with_limits(key, rate, scope["method"] not in _SAFE_METHODS, send)
         try:
-            self._authorize(key, scope)
+            _check_rate(key, rate)
+            _check_scope(key, scope)
         except ApiError as error:
             await error_response(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _with_limits(self, key: keys.ApiKey, changes: bool, send: Send) -> Send:
+    def _with_limits(self, key: keys.ApiKey, rate: RateDecision | None, changes: bool, send: Send) -> Send:
         """``send`` with the headers of the key's limits."""
 
         async def send_with_limits(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=list(message["headers"]))
-                headers.update(await self._headers.of(key, changes))
+                headers.update(await self._headers.of(key, rate, changes))
                 message = {**message, "headers": headers.raw}
             await send(message)
 
         return send_with_limits
 
-    def _authorize(self, key: keys.ApiKey, scope: Scope) -> None:
-        self._limit_rate(key)
-        required = required_scope(scope["method"], _path(scope))
-        if required is not None and not key.allows(required):
-            challenge = _challenge(f'error="insufficient_scope", scope="{required}"')
-            raise ApiError(403, f"this needs a key with the scope {required}", code="missing_scope", headers=challenge)
+    async def _rate(self, key: keys.ApiKey) -> RateDecision | None:
+        """The decision by the key's requests a minute; None if it has no limit."""
+        limit = key.limits.requests_per_minute
+        return None if limit is None else await self._rates.acquire(RateRequest(key.id, limit))
 
     async def _authenticate(self, token: str | None) -> keys.ApiKey:
         if token is None:
@@ -149,12 +151,19 @@ class AuthenticationMiddleware:
             raise ApiError(401, message, code="invalid_api_key", headers=challenge)
         return key
 
-    def _limit_rate(self, key: keys.ApiKey) -> None:
-        limit = key.limits.requests_per_minute
-        wait_s = 0 if limit is None else self._rates.acquire(key.id, limit)
-        if wait_s:
-            header = {"Retry-After": str(math.ceil(wait_s))}
-            raise ApiError(429, f"this key has {limit} requests a minute", code="rate_limit_exceeded", headers=header)
+
+def _check_rate(key: keys.ApiKey, rate: RateDecision | None) -> None:
+    if rate is not None and rate.wait_s:
+        header = {"Retry-After": str(math.ceil(rate.wait_s))}
+        message = f"this key has {key.limits.requests_per_minute} requests a minute"
+        raise ApiError(429, message, code="rate_limit_exceeded", headers=header)
+
+
+def _check_scope(key: keys.ApiKey, scope: Scope) -> None:
+    required = required_scope(scope["method"], _path(scope))
+    if required is not None and not key.allows(required):
+        challenge = _challenge(f'error="insufficient_scope", scope="{required}"')
+        raise ApiError(403, f"this needs a key with the scope {required}", code="missing_scope", headers=challenge)
 
 
 def _path(scope: Scope) -> str:

@@ -11,7 +11,7 @@ _TEXT_BYTES = 256 * 1024
 _TEXT_VALUES = 2000
 #: Stories come with hundreds of panels.
 _STORY_VALUES = 100_000
-_WITH_PICTURES = re.compile(r"/v1/characters(/[^/]+/pictures)?|/v1/images/edits")
+_WITH_PICTURES = re.compile(r"/v1/characters(/[^/]+/pictures)?|/v1/images/(edits|generations)|/v1/jobs")
 _STORIES = re.compile(r"/v1/stories(/.*)?")
 
 

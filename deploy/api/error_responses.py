@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from components.database import UNAVAILABLE
 from components.errors import RealCustomError
+from components.object_store import StoreUnavailableError
 from deploy.interfaces.errors import describe_error
 
 log = logging.getLogger(__name__)
@@ -86,12 +87,12 @@ def install_error_handlers(app: FastAPI, retry_after_s: Callable[[Exception], Aw
     async def service_error(_: Request, error: RealCustomError) -> JSONResponse:
         return error_response(error, await retry_after_s(error))
 
-    async def database_error(request: Request, error: Exception) -> JSONResponse:
-        log.error("%s: the database does not answer: %s", request.scope["path"], type(error).__name__)
+    async def unavailable(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s: the database or the store does not answer: %s", request.scope["path"], type(error).__name__)
         return error_response(error)
 
-    for kind in UNAVAILABLE:
-        app.add_exception_handler(kind, database_error)
+    for kind in (*UNAVAILABLE, StoreUnavailableError):
+        app.add_exception_handler(kind, unavailable)
 
 
 def field_name(location: Sequence[Any]) -> str | None:

@@ -9,7 +9,6 @@ from contextlib import aclosing, asynccontextmanager
 
 from components.config import ServingConfig
 from deploy.api.fair_queue import FairQueue, Ticket
-from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.protocols import Generator
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GenerationEvent, GenerationResult
@@ -19,33 +18,23 @@ from deploy.status.replica_status import RecentReports, ReplicaReport
 class FairGenerator:
     """`Generator` whose requests wait in a `FairQueue`, not in Serve's queues, which do not know owners.
 
-    It refuses requests that the gateway's time limit would end. The number of places follows from the reports of the
-    replicas; see `places`.
+    The number of places follows from the reports of the replicas; see `places`.
     """
 
     def __init__(self, generator: Generator, serving: ServingConfig, reports: RecentReports) -> None:
         self._generator, self._serving, self._reports = generator, serving, reports
-        self._time_limits = TimeLimits(reports)
         owned = math.ceil(serving.owner_share * serving.max_queued_requests)
         self._queue = FairQueue(places([], serving), serving.max_queued_requests, owned)
         self._served: dict[Ticket, asyncio.Event] = {}
 
     async def generate(self, request: GenerationRequest) -> GenerationResult:
-        await self._check_time(request)
         async with self._place(request.owner):
             return await self._generator.generate(request)
 
     async def stream(self, request: GenerationRequest, previews: int) -> AsyncGenerator[GenerationEvent, None]:
-        await self._check_time(request)
         async with self._place(request.owner), aclosing(self._generator.stream(request, previews)) as events:
             async for event in events:
                 yield event
-
-    async def _check_time(self, request: GenerationRequest) -> None:
-        """Refuse what the gateway's time limit would end."""
-        jobs_s = self._serving.jobs.timeout_s
-        instead = f"; POST /v1/jobs takes up to {jobs_s:,.0f} s" if jobs_s > self._serving.request_timeout_s else ""
-        await self._time_limits.check(request, self._serving.request_timeout_s, instead)
 
     @asynccontextmanager
     async def _place(self, owner: str) -> AsyncIterator[None]:

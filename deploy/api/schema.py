@@ -97,6 +97,9 @@ class ModelResponse(BaseModel):
     version: str
     #: All loaded versions.
     versions: list[ServedVersion] = []
+    #: Names that ``loras`` and ``control`` of requests take (``model.loras`` and ``model.controls``).
+    loras: list[str] = []
+    controls: list[str] = []
 
 
 class ModelPage(BaseModel):

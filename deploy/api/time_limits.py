@@ -1,72 +1,32 @@
-"""Refuses requests that would take longer than they may, before anything is computed for them."""
+"""Refuses requests that would take longer than they may, before anything is charged or computed for them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
-from deploy.interfaces.errors import BeyondTimeLimitError
+from components.config import ServingConfig
+from deploy.interfaces.generator_speed import GeneratorSpeed
 from deploy.interfaces.requests import GenerationRequest
-from deploy.status.replica_status import RecentReports, StepTime
-
-#: Sides of images are multiples of this.
-_SIDE_STEP = 8
-
-
-def least_seconds(request: GenerationRequest, time: StepTime) -> float:
-    """Seconds that a request takes at least on a generator that has nothing else to do.
-
-    The time of a step is that of one image, which was measured, in proportion to the pixels. As many images share a
-    step as the generator takes together.
-    """
-    together = max(1, time.budget // (request.width * request.height))
-    return math.ceil(len(request.seeds) / together) * request.unet_calls * _step_seconds(request, time)
+from deploy.status.replica_status import RecentReports
 
 
 class TimeLimits:
-    """Knows from the reports of the generators how long their steps take."""
+    """Knows from the reports of the generators how fast they are."""
 
-    def __init__(self, reports: RecentReports) -> None:
+    def __init__(self, reports: RecentReports, serving: ServingConfig) -> None:
         self._reports = reports
+        self._limit_s, self._jobs_s = serving.request_timeout_s, serving.jobs.timeout_s
+        #: As they were reported last: generators may have stopped because nothing was to be done.
+        self._speeds: list[GeneratorSpeed] = []
 
-    async def check(self, request: GenerationRequest, limit_s: float, instead: str = "") -> None:
-        """Refuse a request that takes longer than ``limit_s`` on the fastest generator.
+    async def check(self, request: GenerationRequest) -> None:
+        """Refuse a request that takes longer than its time limit, by default that of the gateway.
 
-        Args:
-            instead: what the client may do instead, for the message.
+        Any generator may get it: it has to fit the slowest one. Until one has reported, everything is accepted.
 
         Raises:
-            BeyondTimeLimitError: with the largest request that would fit.
+            BeyondTimeLimitError: with the largest requests that would fit, and what a job may be.
         """
-        times = [report.step_time for report in await self._reports.read() if report.step_time is not None]
-        if not times:  # no generator has reported, as while the first one starts
-            return
-        seconds, time = min(((least_seconds(request, each), each) for each in times), key=lambda pair: pair[0])
-        if seconds > limit_s:
-            raise BeyondTimeLimitError(_message(request, time, seconds, limit_s) + instead)
-
-
-def _step_seconds(request: GenerationRequest, time: StepTime) -> float:
-    return time.seconds * request.width * request.height / time.pixels
-
-
-def _message(request: GenerationRequest, time: StepTime, seconds: float, limit_s: float) -> str:
-    size, count = f"{request.width}x{request.height}", len(request.seeds)
-    images = f"{count} images of {size}" if count > 1 else f"{size}"
-    steps = math.floor(request.steps * limit_s / seconds)
-    sides = [_shrunk(side, math.sqrt(limit_s / seconds)) for side in (request.width, request.height)]
-    fits = [f"{steps} steps at this size"] if steps else []
-    fits += [f"{sides[0]}x{sides[1]} with {request.steps} steps"] if min(sides) else []
-    largest = f"; at most {_either(fits)} would fit" if fits else ""
-    return (
-        f"size, steps: {images} with {request.steps} steps takes about {seconds:,.0f} s here, and may take "
-        f"{limit_s:,.0f} s{largest}"
-    )
-
-
-def _shrunk(side: int, factor: float) -> int:
-    return int(side * factor) // _SIDE_STEP * _SIDE_STEP
-
-
-def _either(choices: Sequence[str]) -> str:
-    return " or ".join(choices)
+        limit_s = self._limit_s if request.timeout_s is None else request.timeout_s
+        speeds = [report.speed for report in await self._reports.read() if report.speed is not None]
+        self._speeds = speeds or self._speeds
+        for speed in sorted(self._speeds, key=lambda speed: speed.seconds(request), reverse=True):
+            speed.check(request, limit_s, self._jobs_s)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from PIL import Image
+
 from components.characters.candidates import Candidate, Candidates, CandidateStore
+from components.characters.cast import Cast
 from components.characters.character import MAX_PICTURES, Character, CharacterCutOuts, Reference, SubjectTokens
 from components.characters.description import propose_description
 from components.characters.store import CharacterStore
@@ -13,6 +16,7 @@ from components.config import Config
 from components.content import ContentCheck
 from components.data.schema import Box
 from components.pictures import thumbnail, to_png
+from deploy.background import in_database_thread
 from deploy.characters.references import ReferenceReader
 from deploy.characters.uploads import UploadReader
 from deploy.interfaces.protocols import Namer
@@ -69,18 +73,18 @@ class CharacterService:
         return await asyncio.to_thread(create)
 
     async def page(self, limit: int, after: str | None, owner: str = "") -> list[Character]:
-        return await asyncio.to_thread(self._store.page, limit, after, owner)
+        return await in_database_thread(self._store.page, limit, after, owner)
 
     async def get(self, identifier: str, owner: str = "") -> Character:
-        return await asyncio.to_thread(self._store.get, identifier, owner)
+        return await in_database_thread(self._store.get, identifier, owner)
 
-    async def find(self, name: str, owner: str = "") -> list[Character]:
-        return await asyncio.to_thread(self._store.find, name, owner)
+    async def cast(self, owner: str = "") -> Cast:
+        return await in_database_thread(self._store.cast, owner)
 
     async def update(
         self, identifier: str, name: str | None, description: str | None, target_word: str | None, owner: str = ""
     ) -> Character:
-        return await asyncio.to_thread(self._store.describe, identifier, name, description, target_word, owner)
+        return await in_database_thread(self._store.describe, identifier, name, description, target_word, owner)
 
     async def add_pictures(
         self,
@@ -108,7 +112,7 @@ class CharacterService:
         return await asyncio.to_thread(add)
 
     async def remove_picture(self, identifier: str, picture: str, owner: str = "") -> Character:
-        return await asyncio.to_thread(self._store.remove_picture, identifier, picture, owner)
+        return await in_database_thread(self._store.remove_picture, identifier, picture, owner)
 
     async def change_region(self, identifier: str, picture: str, region: StatedRegion, owner: str = "") -> Character:
         """Cut a picture out again, where ``region`` says that its subject is; the picture gets another id.
@@ -156,7 +160,7 @@ class CharacterService:
         return await asyncio.to_thread(self._store.thumbnail, identifier, size, make, owner)
 
     async def delete(self, identifier: str, owner: str = "") -> None:
-        await asyncio.to_thread(self._store.delete, identifier, owner)
+        await in_database_thread(self._store.delete, identifier, owner)
 
     async def cut_out_uploads(
         self, pictures: list[bytes], field: str, regions: Sequence[StatedRegion] = ()
@@ -175,8 +179,8 @@ class CharacterService:
 
         return await asyncio.to_thread(cut_out)
 
-    async def read_picture(self, picture: bytes, field: str) -> UploadedPicture:
-        """An uploaded image, which is not stored.
+    async def read_picture(self, picture: bytes, field: str, size: tuple[int, int] | None = None) -> UploadedPicture:
+        """An uploaded image, which is not stored; by default in its own ``size`` (width, height).
 
         Raises:
             DataError: it cannot be read; the message begins with ``field``.
@@ -185,6 +189,8 @@ class CharacterService:
 
         def read() -> UploadedPicture:
             upright = self._uploads(picture, field).picture
+            if size is not None and upright.size != size:
+                upright = upright.resize(size, Image.Resampling.LANCZOS)
             return UploadedPicture(to_png(upright), *upright.size)
 
         return await asyncio.to_thread(read)
@@ -213,13 +219,13 @@ class CharacterService:
         Raises:
             CandidateNotFoundError: it does not exist, has expired or is another owner's.
         """
-        return await asyncio.to_thread(self._candidates.get, identifier, choice, owner)
+        return await in_database_thread(self._candidates.get, identifier, choice, owner)
 
     async def cut_outs(self, identifier: str, size: int) -> CharacterCutOuts:
         return await asyncio.to_thread(self._store.cut_outs, identifier, size)
 
     async def tokens(self, identifier: str, identity: str) -> SubjectTokens | None:
-        return await asyncio.to_thread(self._store.tokens, identifier, identity)
+        return await in_database_thread(self._store.tokens, identifier, identity)
 
     async def put_tokens(self, identifier: str, identity: str, revision: int, subject: SubjectTokens) -> bool:
-        return await asyncio.to_thread(self._store.put_tokens, identifier, identity, revision, subject)
+        return await in_database_thread(self._store.put_tokens, identifier, identity, revision, subject)

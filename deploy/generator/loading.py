@@ -12,7 +12,7 @@ from components.config import Config, SamplingConfig
 from components.content import output_check
 from components.engine.budget import measure_budget
 from components.engine.request import Request, Size
-from components.engine.step_times import StepTimes, measure_step_times
+from components.engine.step_times import measure_step_times
 from components.engine.warmup import warm_up
 from components.model.naming import WordNamer
 from components.model.subjects import Subject
@@ -20,10 +20,9 @@ from components.provenance.image_files import ModelName
 from components.provenance.manifests import picture_writer
 from deploy.generator.rollout import VersionAliases
 from deploy.generator.service import GenerationService, GeneratorLimits, Pipeline
-from deploy.generator.size_limits import SizeLimits
+from deploy.interfaces.generator_speed import GeneratorSpeed
 from deploy.interfaces.protocols import SubjectSource
 from deploy.status.metrics import GeneratorMetrics
-from deploy.status.replica_status import StepTime
 
 log = logging.getLogger(__name__)
 #: The registry's alias of the version that gets a share of the requests.
@@ -68,7 +67,7 @@ class VersionLoader:
         self._characters, self._metrics = characters, metrics
         self._namer = cache(partial(WordNamer.from_config, config.model, config.naming))
         self._pixels = config.serving.pixel_budget
-        self._sizes: SizeLimits | None = None
+        self._speed: GeneratorSpeed | None = None
         self._content = output_check(config.serving.content)
 
     def __call__(self, version: str, beside: GenerationService | None = None) -> GenerationService:
@@ -90,16 +89,15 @@ class VersionLoader:
             log.warning("the warm-up ended early, after serving.warm_up_s: %g seconds", serving.warm_up_s)
         if self._pixels is None:
             self._pixels = measure_pixel_budget(pipeline, self._config.sampling, deadline)
-        if self._sizes is None:
-            self._sizes = measure_size_limits(pipeline, self._config, deadline)
-        step_time = _step_time(self._sizes.times, self._config.sampling, self._pixels)
+        if self._speed is None:
+            self._speed = measure_speed(pipeline, self._config, self._pixels, deadline)
         limits = GeneratorLimits(
             self._pixels,
             serving.max_queued_pictures,
             serving.max_queued_per_owner,
             serving.request_timeout_s,
             serving.token_cache_s,
-            self._sizes,
+            serving.jobs.timeout_s,
         )
         service = GenerationService(
             pipeline,
@@ -109,7 +107,7 @@ class VersionLoader:
             self._namer,
             self._metrics,
             self._content,
-            step_time,
+            self._speed,
         )
         self._metrics.observe_start(version, loaded - began, time.monotonic() - loaded)
         return service
@@ -138,20 +136,13 @@ def measure_pixel_budget(pipeline: Pipeline, sampling: SamplingConfig, deadline:
     return measure_budget(pipeline, request, deadline=deadline)
 
 
-def measure_size_limits(pipeline: Pipeline, config: Config, deadline: float | None = None) -> SizeLimits:
-    """The limits of size and steps of this machine; the configured size is always allowed."""
+def measure_speed(pipeline: Pipeline, config: Config, budget: int, deadline: float | None = None) -> GeneratorSpeed:
+    """The speed of this machine; a step of the configured size is always short enough."""
     sampling, serving = config.sampling, config.serving
     request = _sample_request(pipeline, sampling, (sampling.width, sampling.height))
     times = measure_step_times(pipeline, request, serving.max_side, deadline)
     own = _OWN_SIZE * times.seconds(sampling.width * sampling.height)
-    return SizeLimits(times, max(serving.max_step_s, own), serving.jobs.timeout_s)
-
-
-def _step_time(times: StepTimes, sampling: SamplingConfig, budget: int) -> StepTime | None:
-    """What the gateways are told of ``times``: a step of the configured size; None if nothing was measured."""
-    pixels = sampling.width * sampling.height
-    seconds = times.seconds(pixels)
-    return StepTime(seconds, pixels, budget) if seconds else None
+    return GeneratorSpeed(times, budget, max(serving.max_step_s, own))
 
 
 def warm_up_requests(pipeline: Pipeline, config: Config) -> list[Request]:

@@ -144,8 +144,8 @@ class ModelVersions:
         engines, versions = self.stats(), self.versions()
         families = self._metrics.families(model, versions, engines)
         backlog_s = sum(stats.backlog_s for stats in engines.values())
-        step_time = self._loaded[self._aliases.champion].step_time
-        return ReplicaReport("generator", replica, None, backlog_s, versions, families, step_time)
+        speed = self._loaded[self._aliases.champion].speed
+        return ReplicaReport("generator", replica, None, backlog_s, versions, families, speed)
 
     def check(self, stuck_s: float) -> None:
         """Raise UnhealthyError, now and in every later call, if this replica has to be replaced.

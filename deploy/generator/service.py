@@ -7,7 +7,7 @@ does not depend on what else is in the batch.
 from __future__ import annotations
 
 import asyncio
-import io
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -27,29 +27,34 @@ from components.errors import ConfigError
 from components.jobs.job import Preview
 from components.model.generation_request import PromptOptions
 from components.model.loras import lora_set
+from components.model.redraw import EmptyMaskError
 from components.model.schedulers import new_scheduler
 from components.model.subjects import Subject as PromptSubject
 from components.pictures import to_png
 from components.provenance.image_files import GenerationParameters, PictureWriter
+from deploy.generator.request_pictures import decode_pictures
 from deploy.generator.running_request import RequestProgress, RunningRequest
-from deploy.generator.size_limits import NO_LIMITS, SizeLimits
 from deploy.generator.subject_resolver import Encoder, ResolvedSubjects, SubjectResolver
 from deploy.interfaces.errors import (
     BusyError,
     OwnerLimitError,
     ReplicaDiedError,
+    StatedRegionError,
     TimeLimitError,
     UnavailableError,
     UnsupportedRequestError,
 )
+from deploy.interfaces.generator_speed import UNKNOWN_SPEED, GeneratorSpeed
+from deploy.interfaces.loaded_names import check_control, check_loras
 from deploy.interfaces.protocols import Namer, SubjectSource
-from deploy.interfaces.requests import GenerationRequest, RequestedRedraw
+from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GeneratedImage, GenerationEvent, GenerationResult
 from deploy.status.metrics import GeneratorMetrics
-from deploy.status.replica_status import StepTime
 
 #: Pixels denoised at the same time if no budget was measured: one image of SDXL's size.
 PIXEL_BUDGET = 1024 * 1024
+#: Factor of the limits of time: what a gateway has accepted is done although this generator has measured longer steps.
+_TOLERANCE = 1.5
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class GeneratorLimits:
         queued, owned: images that may wait in the engine, of all owners and of one; None is unlimited.
         timeout_s: for requests without a time limit of their own; None is unlimited.
         cache_s: seconds for which a character's tokens are cached in memory.
-        sizes: what can be done in time.
+        jobs_s: time limit of jobs in seconds.
     """
 
     pixels: int = PIXEL_BUDGET
@@ -69,7 +74,13 @@ class GeneratorLimits:
     owned: int | None = None
     timeout_s: float | None = None
     cache_s: float = 0
-    sizes: SizeLimits = NO_LIMITS
+    jobs_s: float = math.inf
+
+
+class PromptNotes(Protocol):
+    """The part of `components.model.prompt_notes.PromptReader` that a generator uses."""
+
+    def notes(self, prompt: str, negative_prompt: str, prompt_weighting: bool) -> list[str]: ...
 
 
 class Pipeline(engine.Pipeline, Encoder, Protocol):
@@ -87,6 +98,11 @@ class Pipeline(engine.Pipeline, Encoder, Protocol):
     @property
     def lora_names(self) -> Sequence[str]: ...
 
+    @property
+    def control_names(self) -> Sequence[str]: ...
+
+    def prompt_reader(self) -> PromptNotes: ...
+
 
 class GenerationService:
     """`Generator` over one pipeline, which nothing else may use meanwhile.
@@ -95,7 +111,7 @@ class GenerationService:
         write: encodes images and marks them with the model's name and version.
         namer: see `deploy.generator.subject_resolver.SubjectResolver`.
         content: the check that generated images and their previews must pass, if any.
-        step_time: as it was measured, if it was.
+        speed: as it was measured.
     """
 
     def __init__(
@@ -107,15 +123,15 @@ class GenerationService:
         namer: Callable[[], Namer] | None = None,
         metrics: GeneratorMetrics | None = None,
         content: ContentCheck | None = None,
-        step_time: StepTime | None = None,
+        speed: GeneratorSpeed = UNKNOWN_SPEED,
     ) -> None:
-        self.step_time = step_time
+        self.speed = speed
         self.pipeline, self._limits = pipeline, limits
+        self._prompt_reader = pipeline.prompt_reader()
         self._write = write or PictureWriter()
         self._metrics, self._content = metrics or GeneratorMetrics(), content
-        times = limits.sizes.times
         self._engine = Engine(
-            pipeline, limits.pixels, max_queued=limits.queued, max_owned=limits.owned, step_times=times
+            pipeline, limits.pixels, max_queued=limits.queued, max_owned=limits.owned, step_times=speed.times
         )
         run_beside, count = self._engine.beside, self._metrics.count_tokens
         self._subjects = SubjectResolver(pipeline, characters, run_beside, namer, count, limits.cache_s)
@@ -126,6 +142,8 @@ class GenerationService:
         Raises:
             WordError: the prompt does not contain a subject's word.
             UnsupportedRequestError: this model cannot execute the request.
+            StatedRegionError: a mask covers no latent.
+            BeyondTimeLimitError: it cannot be done in time.
             NotFoundError: a character was deleted.
             ContentError: the content policy refuses a generated image.
             UnavailableError: the request timed out, or the generator is closing.
@@ -175,18 +193,21 @@ class GenerationService:
         timeout = self._limits.timeout_s if request.timeout_s is None else request.timeout_s
         deadline = None if timeout is None else started + timeout
         futures: list[ImageFuture] = []
-        self._limits.sizes.check((request.width, request.height), request.steps, len(request.seeds), timeout)
+        limit_s = math.inf if timeout is None else timeout
+        self.speed.check(request, limit_s, self._limits.jobs_s, _TOLERANCE)
         try:
-            self._check_loras(request)
+            check_loras((name for name, _ in request.loras), self.pipeline.lora_names)
+            check_control(None if request.control is None else request.control.name, self.pipeline.control_names)
             subjects = await self._subjects.resolve(request)
-            redraw = {} if request.redraw is None else await asyncio.to_thread(_decode_redraw, request, request.redraw)
+            pictures = await asyncio.to_thread(decode_pictures, request)
             resolved = time.monotonic()
             requests = self._engine_requests(request, subjects, deadline, previews)
-            futures = self._engine.submit_all([replace(each, **redraw) for each in requests] if redraw else requests)
+            futures = self._engine.submit_all([replace(each, **pictures) for each in requests])
             images = asyncio.gather(*(self._finished_image(request, subjects, future) for future in futures))
             # Retrieve the exception even if the block ends before it is awaited, so that asyncio does not log it.
             images.add_done_callback(lambda done: done.cancelled() or done.exception())
-            yield RunningRequest(request, subjects, futures, images, started, resolved, self.version)
+            notes = await asyncio.to_thread(self._prompt_notes, request, subjects.prompt)
+            yield RunningRequest(request, subjects, futures, images, started, resolved, self.version, notes)
         except engine.ExcessError:
             message = "too many of your own images are waiting; try again later"
             raise OwnerLimitError(message, self._retry_after_s) from None
@@ -196,6 +217,8 @@ class GenerationService:
             raise ReplicaDiedError("the generator made no progress with it", error.alone) from None
         except ClosedError:
             raise UnavailableError("a part of the service is being restarted; try again") from None
+        except EmptyMaskError as error:
+            raise StatedRegionError(f"mask: {str(error).partition(': ')[2]}") from None
         except ConfigError as error:  # an option that this model does not have
             raise UnsupportedRequestError(str(error), str(error).partition(":")[0]) from None
         except ExpiredError:
@@ -251,12 +274,9 @@ class GenerationService:
             for seed in request.seeds
         ]
 
-    def _check_loras(self, request: GenerationRequest) -> None:
-        known = self.pipeline.lora_names
-        unknown = [name for name, _ in request.loras if name not in known]
-        if unknown:
-            choice = ", ".join(known) or "none: model.loras names them"
-            raise UnsupportedRequestError(f"loras: {unknown[0]!r} is not loaded; this model has {choice}", "loras")
+    def _prompt_notes(self, request: GenerationRequest, prompt: str) -> list[str]:
+        weighting = bool(request.prompt_options.get("prompt_weighting"))
+        return self._prompt_reader.notes(prompt, request.negative_prompt, weighting)
 
     def _scheduler(self, name: str | None) -> Any:
         """A new scheduler; None makes the engine copy the pipeline's."""
@@ -264,17 +284,3 @@ class GenerationService:
             return None if name is None else new_scheduler(name, self.pipeline.scheduler)
         except ConfigError as error:
             raise UnsupportedRequestError(str(error), "scheduler") from None
-
-
-def _decode_redraw(request: GenerationRequest, redraw: RequestedRedraw) -> dict[str, Any]:
-    """The fields of engine requests: the image to redraw and its mask, in the request's size."""
-    size = request.width, request.height
-    with Image.open(io.BytesIO(redraw.picture), formats=["PNG"]) as opened:
-        picture = opened.convert("RGB")
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-    mask = None
-    if redraw.mask is not None:
-        with Image.open(io.BytesIO(redraw.mask), formats=["PNG"]) as opened:
-            mask = opened.convert("L").resize(size, Image.Resampling.NEAREST)
-    return {"image": picture, "mask_image": mask, "strength": redraw.strength}

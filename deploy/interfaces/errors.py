@@ -15,6 +15,7 @@ from components.errors import DataError, KeyReusedError, NotFoundError, RealCust
 from components.history.generation import GenerationNotFoundError
 from components.jobs.job import JobNotFoundError, QueueBusyError, QueueFullError
 from components.jobs.webhook_settings import WebhookRefusedError
+from components.object_store import StoreUnavailableError
 from components.stories.export.book import NothingToExportError
 from components.stories.story import (
     OrderMismatchError,
@@ -38,7 +39,14 @@ class UnsupportedRequestError(RealCustomError):
 
 
 class BeyondTimeLimitError(RealCustomError):
-    """The request would take longer than it may."""
+    """The request would take longer than it may; ``param`` is the field at fault."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message, param)
+        self.message, self.param = message, param
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class StatedRegionError(DataError):
@@ -95,7 +103,6 @@ _DETAILS: dict[type[RealCustomError], tuple[int, str | None, str]] = {
     WordError: (400, "characters", "target_word_not_in_prompt"),
     DataError: (400, "pictures", "invalid_picture"),
     ContentError: (400, None, "content_policy"),
-    BeyondTimeLimitError: (400, "steps", "beyond_time_limit"),
     JobNotFoundError: (404, None, "job_not_found"),
     CandidateNotFoundError: (404, "candidates", "candidates_not_found"),
     PictureNotFoundError: (404, None, "picture_not_found"),
@@ -126,6 +133,8 @@ def describe_error(error: Exception) -> ErrorDetails:
     """The details that a client is shown; an unexpected error becomes 500 without its message."""
     if isinstance(error, UnsupportedRequestError):
         return ErrorDetails(400, str(error), error.param, "invalid_order")
+    if isinstance(error, BeyondTimeLimitError):
+        return ErrorDetails(400, str(error), error.param, "beyond_time_limit")
     if isinstance(error, StatedRegionError):
         return ErrorDetails(400, str(error), error.param, "invalid_region")
     for kind, (status, param, code) in _DETAILS.items():
@@ -133,4 +142,6 @@ def describe_error(error: Exception) -> ErrorDetails:
             return ErrorDetails(status, str(error), param, code)
     if isinstance(error, UNAVAILABLE):
         return ErrorDetails(503, "the database does not answer; try again", None, "unavailable")
+    if isinstance(error, StoreUnavailableError):
+        return ErrorDetails(503, "the store does not answer; try again", None, "unavailable")
     return ErrorDetails(500, "internal error")

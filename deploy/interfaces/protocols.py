@@ -8,6 +8,7 @@ from typing import Protocol
 from PIL import Image
 
 from components.characters.candidates import Candidate, Candidates
+from components.characters.cast import Cast
 from components.characters.character import Character, CharacterCutOuts, SubjectTokens
 from components.data.schema import Box
 from components.jobs.job import Job, JobUpdate, NewJob
@@ -36,8 +37,8 @@ class Characters(Protocol):
 
     async def get(self, identifier: str, owner: str = "") -> Character: ...
 
-    async def find(self, name: str, owner: str = "") -> list[Character]:
-        """The owner's characters of that name; case is ignored."""
+    async def cast(self, owner: str = "") -> Cast:
+        """All characters of the owner, to be mentioned by name."""
         ...
 
     async def cut_out_uploads(
@@ -46,8 +47,8 @@ class Characters(Protocol):
         """Cut the subject out of images without storing them; DataError for an image that cannot be read."""
         ...
 
-    async def read_picture(self, picture: bytes, field: str) -> UploadedPicture:
-        """An uploaded image, which is not stored; DataError if it cannot be read."""
+    async def read_picture(self, picture: bytes, field: str, size: tuple[int, int] | None = None) -> UploadedPicture:
+        """An uploaded image, resized to ``size``, which is not stored; DataError if it cannot be read."""
         ...
 
     async def read_redraw_mask(self, mask: bytes, size: tuple[int, int], field: str) -> bytes:

@@ -81,6 +81,21 @@ class RequestedRedraw:
 
 
 @dataclass(frozen=True)
+class RequestedControl:
+    """A loaded ControlNet or T2I-Adapter, and what it follows; see `components.model.control.Control`.
+
+    Args:
+        picture: a PNG of the size of the images.
+    """
+
+    name: str
+    picture: Binary
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+
+@dataclass(frozen=True)
 class RequestedSubject:
     """A subject of a generation request: a stored character or an uploaded subject.
 
@@ -131,6 +146,7 @@ class GenerationRequest:
     redraw: Annotated[RequestedRedraw | None, Field(exclude_if=operator.not_)] = None
     #: Names and weights of LoRAs.
     loras: Annotated[tuple[tuple[str, float], ...], Field(exclude_if=operator.not_)] = ()
+    control: Annotated[RequestedControl | None, Field(exclude_if=operator.not_)] = None
 
     @property
     def made_steps(self) -> int:

@@ -26,11 +26,11 @@ from components.stories.take_files import TakeFiles
 from deploy.background import in_database_thread, repeat
 from deploy.interfaces.protocols import Generator
 from deploy.jobs.leases import LeaseKeeper
-from deploy.jobs.watcher import JobWatcher
 from deploy.jobs.webhook_sender import WebhookSender
 from deploy.jobs.worker import JobWorker
 from deploy.status.metrics import job_families
 from deploy.status.replica_status import ReplicaReport
+from deploy.watcher import Watcher
 
 log = logging.getLogger(__name__)
 #: Seconds between two deletions of old jobs.
@@ -66,7 +66,7 @@ class JobService:
         self._audit, self._audit_days = AuditLog(engine), serving.access.audit_days
         webhooks = WebhookQueue(engine, limits.webhook_attempts, limits.webhook_backoff_s)
         self._webhooks = WebhookSender(webhooks, WebhookSettingsStore(engine), limits)
-        self._watcher = JobWatcher(self._store, self._limits.tick_s)
+        self._watcher = Watcher("jobs", self._store.revisions, self._limits.tick_s)
         self._submitted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -126,7 +126,8 @@ class JobService:
         return await in_database_thread(self._store.cancel, identifier, owner)
 
     async def watch(self, identifier: str, revision: int, wait_s: float, owner: str = "") -> JobUpdate | None:
-        return await self._watcher.watch(identifier, revision, wait_s, owner)
+        read = partial(self._store.update_since, identifier, revision, owner)
+        return await self._watcher.watch(identifier, revision, read, wait_s)
 
     async def _sweep(self) -> bool:
         await in_database_thread(self._store.sweep, self._limits.keep_s)

@@ -16,6 +16,7 @@ from typing import Literal
 from prometheus_client import Metric
 
 from deploy.interfaces.errors import UnavailableError
+from deploy.interfaces.generator_speed import GeneratorSpeed
 
 log = logging.getLogger(__name__)
 #: Seconds between two reports of a replica, and after which a silent replica is dropped.
@@ -34,19 +35,6 @@ class LoadedVersion:
 
 
 @dataclass(frozen=True)
-class StepTime:
-    """How fast a generator is: ``seconds`` of a step of one image of ``pixels``, measured before it took requests.
-
-    Args:
-        budget: pixels that it denoises together.
-    """
-
-    seconds: float
-    pixels: int
-    budget: int
-
-
-@dataclass(frozen=True)
 class ReplicaReport:
     """The state of one replica.
 
@@ -57,7 +45,7 @@ class ReplicaReport:
         backlog_s: seconds until its queue is done.
         versions: the loaded versions of a generator.
         metrics: Prometheus metric families without the label ``replica``.
-        step_time: of a generator that has measured it.
+        speed: of a generator.
     """
 
     part: str
@@ -66,7 +54,7 @@ class ReplicaReport:
     backlog_s: float = 0.0
     versions: tuple[LoadedVersion, ...] = ()
     metrics: tuple[Metric, ...] = ()
-    step_time: StepTime | None = None
+    speed: GeneratorSpeed | None = None
 
 
 class ReplicaStatus:

@@ -33,7 +33,8 @@ from components.stories.store import Deleted, StoryStore
 from components.stories.stored_responses import find_response, store_response
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.takes import PendingTake, TakeStore
-from deploy.background import in_database_thread, poll, repeat
+from deploy.background import in_database_thread, repeat
+from deploy.watcher import Watcher
 
 log = logging.getLogger(__name__)
 _WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures, "png": write_long_picture}
@@ -64,6 +65,7 @@ class StoryService:
             2 * config.vision.view_size,
             input_check(config.serving.content),
         )
+        self._watcher = Watcher("stories", self._stories.cursors, self._jobs.tick_s, StoryCursor.is_behind)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -82,20 +84,21 @@ class StoryService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._watcher.close()
 
     async def create(
         self, values: StoryValues, panels: list[PanelValues], owner: str = "", request: RequestId | None = None
     ) -> tuple[Story, bool]:
-        return await asyncio.to_thread(self._stories.create, values, panels, owner, request)
+        return await in_database_thread(self._stories.create, values, panels, owner, request)
 
     async def page(self, limit: int, after: str | None, owner: str = "") -> list[Story]:
-        return await asyncio.to_thread(self._stories.page, limit, after, owner)
+        return await in_database_thread(self._stories.page, limit, after, owner)
 
     async def get(self, identifier: str, owner: str = "") -> Story:
-        return await asyncio.to_thread(self._stories.get, identifier, owner)
+        return await in_database_thread(self._stories.get, identifier, owner)
 
     async def change(self, identifier: str, values: StoryValues, owner: str = "", expected: int | None = None) -> Story:
-        return await asyncio.to_thread(self._stories.change, identifier, values, owner, expected)
+        return await in_database_thread(self._stories.change, identifier, values, owner, expected)
 
     async def delete(self, identifier: str, owner: str = "", expected: int | None = None) -> list[str]:
         def delete() -> Deleted:
@@ -103,7 +106,7 @@ class StoryService:
             self._takes.files.clear(identifier)
             return deleted
 
-        return (await asyncio.to_thread(delete)).jobs
+        return (await in_database_thread(delete)).jobs
 
     async def add_panels(
         self,
@@ -113,10 +116,10 @@ class StoryService:
         owner: str = "",
         request: RequestId | None = None,
     ) -> tuple[list[Panel], bool]:
-        return await asyncio.to_thread(self._stories.add_panels, story, values, after, owner, request)
+        return await in_database_thread(self._stories.add_panels, story, values, after, owner, request)
 
     async def get_panel(self, story: str, panel: str, owner: str = "") -> Panel:
-        return await asyncio.to_thread(self._stories.get_panel, story, panel, owner)
+        return await in_database_thread(self._stories.get_panel, story, panel, owner)
 
     async def change_panel(
         self,
@@ -127,7 +130,7 @@ class StoryService:
         expected: int | None = None,
         chosen: str | None = None,
     ) -> Panel:
-        return await asyncio.to_thread(self._stories.change_panel, story, panel, values, owner, expected, chosen)
+        return await in_database_thread(self._stories.change_panel, story, panel, values, owner, expected, chosen)
 
     async def delete_panel(self, story: str, panel: str, owner: str = "", expected: int | None = None) -> list[str]:
         def delete() -> Deleted:
@@ -135,15 +138,15 @@ class StoryService:
             self._takes.files.discard(story, deleted.takes)
             return deleted
 
-        return (await asyncio.to_thread(delete)).jobs
+        return (await in_database_thread(delete)).jobs
 
     async def duplicate(
         self, story: str, panel: str, owner: str = "", request: RequestId | None = None
     ) -> tuple[Panel, bool]:
-        return await asyncio.to_thread(self._stories.duplicate, story, panel, owner, request)
+        return await in_database_thread(self._stories.duplicate, story, panel, owner, request)
 
     async def order(self, story: str, panels: list[str], owner: str = "", expected: int | None = None) -> Story:
-        return await asyncio.to_thread(self._stories.order, story, panels, owner, expected)
+        return await in_database_thread(self._stories.order, story, panels, owner, expected)
 
     async def plan(self, story: str, panels: list[str] | None, n: int, owner: str = "") -> list[PanelPlan]:
         def plan() -> list[PanelPlan]:
@@ -151,19 +154,19 @@ class StoryService:
             self._history.check_quota(owner)
             return plans
 
-        return await asyncio.to_thread(plan)
+        return await in_database_thread(plan)
 
     async def register_jobs(self, story: str, pending: list[PendingTake], owner: str = "") -> None:
-        await asyncio.to_thread(self._takes.register_jobs, story, pending, owner)
+        await in_database_thread(self._takes.register_jobs, story, pending, owner)
 
     async def unregister_jobs(self, keys: list[str], owner: str = "") -> None:
-        await asyncio.to_thread(self._takes.unregister_jobs, keys, owner)
+        await in_database_thread(self._takes.unregister_jobs, keys, owner)
 
     async def record_errors(self, story: str, errors: dict[str, dict[str, Any]], owner: str = "") -> None:
-        await asyncio.to_thread(self._takes.record_errors, story, errors, owner)
+        await in_database_thread(self._takes.record_errors, story, errors, owner)
 
     async def jobs_of(self, story: str, panel: str, owner: str = "") -> list[str]:
-        return await asyncio.to_thread(self._takes.jobs_of, story, panel, owner)
+        return await in_database_thread(self._takes.jobs_of, story, panel, owner)
 
     async def find_response(self, request: RequestId, owner: str = "") -> Any | None:
         """See `components.stories.stored_responses.find_response`."""
@@ -172,7 +175,7 @@ class StoryService:
             with self._engine.connect() as connection:
                 return find_response(connection, owner, request)
 
-        return await asyncio.to_thread(read)
+        return await in_database_thread(read)
 
     async def store_response(self, request: RequestId, answer: Any, owner: str = "") -> None:
         def store() -> None:
@@ -182,38 +185,38 @@ class StoryService:
             except sa.exc.IntegrityError:  # a concurrent request with the same key
                 log.debug("a response to this idempotency key is stored already")
 
-        await asyncio.to_thread(store)
+        await in_database_thread(store)
 
     async def watch(self, story: str, cursor: StoryCursor, wait_s: float, owner: str = "") -> StoryNews | None:
-        return await poll(partial(self._stories.news, story, cursor, owner), wait_s, self._jobs.tick_s)
+        return await self._watcher.watch(story, cursor, partial(self._stories.news, story, cursor, owner), wait_s)
 
     async def picture(self, story: str, take: str, owner: str = "") -> bytes:
         def read() -> bytes:
             self._takes.get(story, take, owner)
             return self._takes.files.picture(story, take)
 
-        return await asyncio.to_thread(read)
+        return await in_database_thread(read)
 
     async def mask(self, story: str, take: str, index: int, owner: str = "") -> bytes:
         def read() -> bytes:
             self._takes.get(story, take, owner)
             return self._takes.files.mask(story, take, index)
 
-        return await asyncio.to_thread(read)
+        return await in_database_thread(read)
 
     async def thumbnail(self, story: str, take: str, size: int, owner: str = "") -> bytes:
         def read() -> bytes:
             self._takes.get(story, take, owner)
             return self._takes.files.thumbnail(story, take, size)
 
-        return await asyncio.to_thread(read)
+        return await in_database_thread(read)
 
     async def delete_take(self, story: str, take: str, owner: str = "") -> None:
         def delete() -> None:
             self._stories.delete_take(story, take, owner)
             self._takes.files.discard(story, [take])
 
-        await asyncio.to_thread(delete)
+        await in_database_thread(delete)
 
     async def export(self, story: str, kind: str, pages: PagesLayout | None = None, owner: str = "") -> bytes:
         """A story as a file.
@@ -252,27 +255,27 @@ class StoryService:
                 return import_once()  # a concurrent request with the same key
             return self._stories.get(story, owner), notes, True
 
-        return await asyncio.to_thread(import_once)
+        return await in_database_thread(import_once)
 
     async def check_quota(self, owner: str = "") -> None:
-        await asyncio.to_thread(self._history.check_quota, owner)
+        await in_database_thread(self._history.check_quota, owner)
 
     async def save_generations(self, images: list[NewGeneration], owner: str = "") -> list[str]:
-        return await asyncio.to_thread(self._history.save, images, owner)
+        return await in_database_thread(self._history.save, images, owner)
 
     async def history(
         self, limit: int, after: str | None, owner: str = "", character: str | None = None, story: str | None = None
     ) -> list[Generation]:
-        return await asyncio.to_thread(self._history.page, limit, after, owner, character, story)
+        return await in_database_thread(self._history.page, limit, after, owner, character, story)
 
     async def generation_picture(self, identifier: str, owner: str = "") -> bytes:
-        return await asyncio.to_thread(self._history.picture, identifier, owner)
+        return await in_database_thread(self._history.picture, identifier, owner)
 
     async def generation_thumbnail(self, identifier: str, size: int, owner: str = "") -> bytes:
-        return await asyncio.to_thread(self._history.thumbnail, identifier, size, owner)
+        return await in_database_thread(self._history.thumbnail, identifier, size, owner)
 
     async def delete_generation(self, identifier: str, owner: str = "") -> None:
-        await asyncio.to_thread(self._history.delete, identifier, owner)
+        await in_database_thread(self._history.delete, identifier, owner)
 
     def _sweep(self) -> bool:
         self._takes.sweep()

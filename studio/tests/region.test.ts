@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { boxBetween, boxOfAlpha, moveBox, resizeBox } from '../src/lib/region';
+import { boxAround, boxBetween, middleBox, moveBox, resizeBox, stateBox } from '../src/lib/region';
 
 const size = { width: 100, height: 80 };
 
@@ -24,12 +24,23 @@ describe('a box', () => {
     expect(resizeBox([10, 10, 30, 30], -99, 999, size)).toEqual([10, 10, 14, 80]);
   });
 
-  it('holds all that is opaque', () => {
-    const alpha = new Uint8ClampedArray(100 * 80);
-    expect(boxOfAlpha(alpha, size)).toBeNull();
-    alpha[12 * 100 + 40] = 255;
-    alpha[30 * 100 + 7] = 200;
-    alpha[79 * 100 + 99] = 100;
-    expect(boxOfAlpha(alpha, size)).toEqual([7, 12, 41, 31]);
+  it('is stated in numbers, within the picture', () => {
+    expect(stateBox([10, 10, 30, 30], { left: 40 }, size)).toEqual([40, 10, 60, 30]);
+    expect(stateBox([10, 10, 30, 30], { top: 900 }, size)).toEqual([10, 60, 30, 80]);
+    expect(stateBox([10, 10, 30, 30], { width: 50, height: 1 }, size)).toEqual([10, 10, 60, 14]);
+    expect(stateBox(middleBox(size), { left: 0, top: 0, width: 999, height: 999 }, size)).toEqual([0, 0, 100, 80]);
+  });
+
+  it('begins in the middle', () => {
+    expect(middleBox(size)).toEqual([25, 20, 75, 60]);
+    expect(middleBox({ width: 65, height: 9 })).toEqual([16, 2, 49, 7]);
+  });
+
+  it('holds all that is painted', () => {
+    const pixels = new Uint8Array(100 * 80);
+    expect(boxAround(pixels, size)).toBeNull();
+    pixels[12 * 100 + 40] = 1;
+    pixels[30 * 100 + 7] = 1;
+    expect(boxAround(pixels, size)).toEqual([7, 12, 41, 31]);
   });
 });

@@ -5,7 +5,7 @@ import { disputed, newest } from '../src/api/merging';
 import type { Panel, Story } from '../src/api/stories';
 import { en } from '../src/i18n/en';
 import { zh } from '../src/i18n/zh';
-import { EventParser } from '../src/lib/sse';
+import { EventParser, serverEvents } from '../src/lib/sse';
 
 describe('events', () => {
   it('come in pieces that end anywhere', () => {
@@ -19,6 +19,19 @@ describe('events', () => {
         { event: 'deleted', data: 'x', id: null },
       ]);
     }
+  });
+
+  it('of a body end with it', async () => {
+    const bytes = new TextEncoder().encode('event: panel\ndata: 字\n\nevent: cut');
+    const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
+      start(controller) {
+        for (const byte of bytes) controller.enqueue(Uint8Array.of(byte));
+        controller.close();
+      },
+    });
+    const found = [];
+    for await (const event of serverEvents(body)) found.push(event);
+    expect(found).toEqual([{ event: 'panel', data: '字', id: null }]);
   });
 });
 

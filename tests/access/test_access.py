@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from components.access import key as keys
 from components.access.key import KeyLimits, Scope, is_key, key_id, new_key
-from components.access.limits import DAY_S, RateLimiter, TokenBucket, UsageLedger
+from components.access.limits import DAY_S, UsageLedger
 from components.access.store import TABLES, KeyStore
 from components.database import open_database
 from components.errors import ConfigError, NotFoundError
@@ -129,43 +129,6 @@ def test_a_scope_of_a_later_release_gives_nothing_here(local: sa.Engine) -> None
 
 
 # Limits
-
-
-@settings(deadline=None)
-@given(
-    per_minute=st.integers(1, 600),
-    pauses=st.lists(st.floats(0, 30, allow_nan=False), min_size=1, max_size=60),
-)
-def test_a_bucket_never_gives_more_than_its_rate_allows(per_minute: int, pauses: list[float]) -> None:
-    bucket, now, given_out = TokenBucket(per_minute / 60, per_minute), 0.0, 0
-    for pause in pauses:
-        now += pause
-        wait_s = bucket.acquire(now)
-        if wait_s:
-            assert TokenBucket.acquire(bucket, now) > 0, "refused again as long as it has not waited"
-        else:
-            given_out += 1
-        assert given_out <= per_minute + now * per_minute / 60 + 1e-6
-
-
-@settings(deadline=None)
-@given(per_minute=st.integers(1, 600), late=st.floats(1e-3, 1e3))
-def test_what_a_bucket_says_of_the_wait_is_true(per_minute: int, late: float) -> None:
-    bucket = TokenBucket(per_minute / 60, per_minute)
-    assert [bucket.acquire(0) for _ in range(per_minute)] == [0] * per_minute
-    wait_s = bucket.acquire(0)
-    assert wait_s == pytest.approx(60 / per_minute)
-    assert bucket.acquire(wait_s * 0.9) > 0
-    assert bucket.acquire(wait_s + late) == 0
-
-
-def test_rates_are_counted_key_by_key() -> None:
-    clock = StillClock()
-    rates = RateLimiter(clock)
-    assert [bool(rates.acquire("a", 2)) for _ in range(3)] == [False, False, True]
-    assert rates.acquire("b", 2) == 0
-    clock.now += 30
-    assert rates.acquire("a", 2) == 0 and rates.acquire("a", 2) > 0
 
 
 def test_what_is_spent_is_bounded_and_comes_back(engine: sa.Engine) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from components.access.limits import RateLimiter
 from components.access.usage import Usage, UsageEntry, UsageStore
 from components.database import open_database
 from components.jobs.queue import JobQueue
@@ -69,10 +68,3 @@ def test_a_job_of_an_earlier_release_is_counted_by_its_images(engine: sa.Engine,
     lease = queue.claim()
     assert lease is not None and queue.finish(lease, b"")
     assert [entry.used for entry in UsageStore(engine).days(1, "")] == [Usage(0, 0, 2)]
-
-
-def test_a_changed_limit_counts_at_once() -> None:
-    rates = RateLimiter(clock=lambda: 0.0)
-    assert rates.acquire("a", 1) == 0 and rates.acquire("a", 1) > 0
-    assert rates.acquire("a", 10) == 0
-    assert rates.state("a", 10).remaining == 9 and rates.state("a", 10).reset_s == pytest.approx(6)

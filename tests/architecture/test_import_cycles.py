@@ -61,6 +61,7 @@ ORDER = {
     "deploy": [
         "interfaces",
         "background",
+        "watcher",
         "carried_context",
         "handles",
         "status",

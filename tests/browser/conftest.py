@@ -44,3 +44,10 @@ def painted(tmp_path: Path) -> Iterator[str]:
     """The URL of a service that paints in place of drawing."""
     with running(configured(tmp_path / "store", "sampling.steps=3")) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """As `painted`, one for all tests of a file: they have stories of their own there."""
+    with running(configured(tmp_path_factory.mktemp("shared"), "sampling.steps=3")) as url:
+        yield url

@@ -1,18 +1,29 @@
 """Screenshots of every screen into ``docs/images/studio``: ``python -m tests.browser.screenshots``.
 
-``--all`` makes them in both languages, both themes and at both widths, into a directory of its own.
+``--all`` makes them in both languages, both themes and at both widths, too, into a directory of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Browser
 
 from tests.browser.needs import missing
-from tests.browser.screens import SCREENS, Language, Theme, browser, make_example, opened, settle
+from tests.browser.screens import (
+    LANGUAGES,
+    SCREENS,
+    THEMES,
+    WIDTHS,
+    Language,
+    Theme,
+    browser,
+    make_example,
+    opened,
+)
 from tests.browser.service import configured, miniature
 
 PLACE = Path("docs/images/studio")
@@ -36,19 +47,13 @@ def shoot(chromium: Browser, url: str, everything: Path | None) -> None:
     variants: list[tuple[Path, Language, Theme, int]] = [(PLACE, "en", "light", 1440)]
     if everything is not None:
         everything.mkdir(parents=True, exist_ok=True)
-        variants += [
-            (everything, "en", "dark", 1440),
-            (everything, "zh", "light", 1440),
-            (everything, "en", "light", 360),
-            (everything, "zh", "dark", 360),
-        ]
+        variants += [(everything, *each) for each in itertools.product(LANGUAGES, THEMES, WIDTHS)]
     for place, language, theme, width in variants:
         with opened(chromium, url, language=language, theme=theme, width=width) as page:
             for screen in SCREENS:
                 screen.show(page, url, known)
-                settle(page)
                 name = screen.name if place is PLACE else f"{screen.name}-{language}-{theme}-{width}"
-                page.screenshot(path=place / f"{name}.png", full_page=screen.name != "panel")
+                page.screenshot(path=place / f"{name}.png", full_page=not screen.dialog)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from components.config import PACKAGE_ROOT
-from tests.browser.screens import SCREENS, Language, Theme, make_example, opened
+from tests.browser.screens import LANGUAGES, SCREENS, THEMES, WIDTHS, Language, Theme, make_example, opened
 from tests.browser.service import configured
 from tests.fakes.service_process import running
 
@@ -20,7 +20,7 @@ AXE = PACKAGE_ROOT / "studio/node_modules/axe-core/axe.min.js"
 _QUICK = {("en", "light", 1440), ("zh", "dark", 360)}
 VARIANTS = [
     pytest.param(*variant, marks=() if variant in _QUICK else pytest.mark.slow)
-    for variant in itertools.product(("en", "zh"), ("light", "dark"), (360, 1440))
+    for variant in itertools.product(LANGUAGES, THEMES, WIDTHS)
 ]
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
+import s3fs  # type: ignore[import-untyped]
 
+from components import object_store
 from components.config.section import Place
 from components.jobs.job import JobNotFoundError
 from components.jobs.result_files import ResultFiles
-from components.object_store import LocalObjectStore, below, open_object_store
+from components.object_store import LocalObjectStore, StoreUnavailableError, below, open_object_store
 from tests.fixtures import character_stores
+from tests.fixtures.tcp_proxy import TcpProxy
 
 
 @pytest.fixture(params=["directory", "memory", "s3"])
@@ -46,6 +51,32 @@ def test_what_is_written_is_read_listed_dated_and_gone(place: Place) -> None:
     objects.clear("nothing")
     assert sorted(objects.names()) == ["ab/1", "b"]
     assert open_object_store(place).read("b") == b"three", "another process finds it"
+
+
+def test_a_black_holed_store_is_an_error_in_time(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of listings and ages, too, which no library's own error leaves."""
+    at = urlsplit(os.environ["AWS_ENDPOINT_URL"])
+    limits = {"connect_timeout": 1, "read_timeout": 1, "retries": {"max_attempts": 0}}
+    monkeypatch.setitem(object_store._TIME_LIMITS, "s3", {"config_kwargs": limits})
+    monkeypatch.setattr(object_store, "_WRITE_S", 2)
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    with TcpProxy(str(at.hostname), at.port or 80) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+        objects = open_object_store(f"{s3_bucket}/store")
+        objects.write("a/1", b"one")
+        calls = [
+            lambda: objects.read("a/1"),
+            lambda: objects.write("a/2", b"two"),
+            objects.names,
+            lambda: objects.age_s("a/1"),
+        ]
+        with proxy.black_hole():
+            for call in calls:
+                began = time.monotonic()
+                with pytest.raises(StoreUnavailableError):
+                    call()
+                assert time.monotonic() - began < 10
+        assert objects.read("a/1") == b"one"
 
 
 def test_objects_of_another_process_are_seen_at_once(s3_bucket: str) -> None:

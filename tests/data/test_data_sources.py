@@ -568,6 +568,8 @@ def test_hostile_members_are_passed_over(tmp_path: Path) -> None:
     source = read_source(DataConfig(format="webdataset", source=tmp_path))
     assert [r["subject"]["id"] for r in source.rows] == ["x.tar!c.png"]
     assert source.store.read(source.rows[0]["subject"]["image"]) == b"mine"
+    passed = source.passed_over["members of archives with other endings"]
+    assert passed.count == 7 and "x.tar: README" in passed.names, "all but the folder"
 
 
 @pytest.mark.parametrize("name", ["/etc/cat.png", "../cat.png", "x/../../cat.png"])

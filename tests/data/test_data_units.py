@@ -363,6 +363,19 @@ def test_shards_without_duplicates_are_the_same_files(tmp_path: Path) -> None:
     assert made.references == {"reference": "int32", "id": "string", "deep": "halffloat[2, 2]"}
 
 
+def test_unconfirmed_words_are_counted_without_duplicates(tmp_path: Path) -> None:
+    parts = FinishedUnits(tmp_path / "parts")
+    rows = [a_record_row("a"), a_record_row("b", word_from="caption", picture_hash="ff" * 32)]
+    twin = a_record_row("c", word_from="caption", picture_hash="ff" * 31 + "fe", image="c.png")
+    record = keep(parts, "k", *rows, twin)
+    sources = {"a": "A", "b": "B", "c": "C"}
+    for keep_duplicates, count in ((False, 1), (True, 2)):
+        out = tmp_path / f"out {count}"
+        made = assemble(parts, [record], sources, out, keep_duplicates=keep_duplicates)
+        assert list(made.notes.values()) == [count]
+    assert assemble(parts, [], {}, tmp_path / "none", keep_duplicates=True).notes == {}
+
+
 def test_later_near_duplicates_are_left_out_across_units_and_splits(tmp_path: Path) -> None:
     parts = FinishedUnits(tmp_path / "parts")
     first = keep(parts, "k", a_record_row("b"), a_record_row("c", picture_hash="0f" * 32), split="validation")

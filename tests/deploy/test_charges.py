@@ -20,6 +20,7 @@ from components.config import Config, load_config
 from components.content import ContentError
 from components.database import open_database
 from components.jobs.store import JobStore
+from components.object_store import StoreUnavailableError
 from deploy.api import quotas
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
@@ -151,11 +152,13 @@ def test_what_fails_is_refunded_unless_the_policy_refuses_it(
 
 def test_candidates_that_cannot_be_stored_are_refunded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(*_: Any) -> None:
-        raise OSError("no space left")
+        raise StoreUnavailableError("no space left")
 
     monkeypatch.setattr(CharacterService, "save_candidates", full)
     with serving(tmp_path) as service:
-        assert service.client.post("/v1/characters/candidates", json=PICTURE | {"n": 1}).status_code == 500
+        answer = service.client.post("/v1/characters/candidates", json=PICTURE | {"n": 1})
+        assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0
+        assert error(answer)["code"] == "unavailable" and "the store" in error(answer)["message"]
         assert service.spent() == 0
 
 

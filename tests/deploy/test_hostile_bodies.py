@@ -26,12 +26,12 @@ JSON = "application/json"
 FORM = 'multipart/form-data; boundary="b"'
 
 TEXT_ROUTES = [
-    ("POST", "/v1/images/generations"),
-    ("POST", "/v1/jobs"),
     ("POST", "/v1/characters/candidates"),
     ("PATCH", "/v1/characters/char-0"),
 ]
 LARGE_ROUTES = [
+    ("POST", "/v1/images/generations"),
+    ("POST", "/v1/jobs"),
     ("POST", "/v1/characters"),
     ("POST", "/v1/characters/char-0/pictures"),
     ("POST", "/v1/stories"),
@@ -149,23 +149,23 @@ def test_no_form_holds_up_the_event_loop(tmp_path: Path, name: str) -> None:
 def test_a_body_of_another_kind_is_limited_too(tmp_path: Path) -> None:
     kinds = ("text/plain", "application/x-www-form-urlencoded", "", "application/vnd.api+json")
     body = HOSTILE_JSON["unknown keys"]
-    paths = [path for method, path in (*TEXT_ROUTES, *FORM_ROUTES) if method == "POST"]
+    paths = [path for method, path in (*TEXT_ROUTES, *LARGE_ROUTES[:2], *FORM_ROUTES) if method == "POST"]
     requests = [("unknown keys", "POST", path, kind, body) for kind in kinds for path in paths]
     refused_quickly(asyncio.run(lags(tmp_path, requests)))
 
 
 @pytest.mark.parametrize(("number", "param"), [(1000, "prompt"), (10_000, "prompt")])
-def test_mentions_beyond_the_limit_are_not_looked_up(
+def test_the_cast_of_many_mentions_is_read_once(
     tmp_path: Path, number: int, param: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_up: list[str] = []
-    find = CharacterService.find
+    cast = CharacterService.cast
 
-    async def watched_find(self: CharacterService, name: str, owner: str = "") -> Any:
-        looked_up.append(name)
-        return await find(self, name, owner)
+    async def watched_cast(self: CharacterService, owner: str = "") -> Any:
+        looked_up.append(owner)
+        return await cast(self, owner)
 
-    monkeypatch.setattr(CharacterService, "find", watched_find)
+    monkeypatch.setattr(CharacterService, "cast", watched_cast)
     prompt = " ".join(f"@{index:x}" for index in range(number))
 
     async def ask() -> tuple[int, Any]:
@@ -177,7 +177,8 @@ def test_mentions_beyond_the_limit_are_not_looked_up(
             return answer.status_code, answer.json()["error"]
 
     status, error = asyncio.run(ask())
-    assert (status, error["param"]) == (400, param) and looked_up == []
+    assert (status, error["param"]) == (400, param)
+    assert looked_up == ([""] if number == 1000 else []), "a prompt that is too long is refused first"
 
 
 def test_one_unknown_field_of_many_is_named(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ SIZE = (64, 48)
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return load_config("tiny", [f"serving.store={tmp_path}/characters"])
+    named = "model.loras={flat: flat.safetensors, ink: ink.safetensors}"
+    return load_config("tiny", [f"serving.store={tmp_path}/characters", named])
 
 
 @pytest.fixture
@@ -46,11 +47,13 @@ def panel(size: tuple[int, int] = SIZE) -> bytes:
     return buffer.getvalue()
 
 
-def hole(size: tuple[int, int] = SIZE, transparent: bool = True) -> bytes:
+def hole(
+    size: tuple[int, int] = SIZE, transparent: bool = True, where: tuple[int, int, int, int] = (8, 8, 40, 24)
+) -> bytes:
     """As an image editor saves it: opaque but for a part."""
     mask = Image.new("RGBA", size, "white")
     if transparent:
-        mask.paste((0, 0, 0, 0), (8, 8, 40, 24))
+        mask.paste((0, 0, 0, 0), where)
     buffer = io.BytesIO()
     mask.save(buffer, "PNG")
     return buffer.getvalue()
@@ -110,8 +113,8 @@ def test_loras_are_named_with_weights(client: TestClient, pipeline: FakePipeline
     assert pipeline.loras == [(("flat", -0.5), ("ink", 1.0)), (("ink", 1.0),)]
     unknown = generate(client, "a robot", loras=[{"name": "oil"}])
     told = error(unknown)
-    assert unknown.status_code == 400 and told["param"] == "loras" and "'oil'" in told["message"]
-    assert "flat, ink" in told["message"]
+    assert unknown.status_code == 400 and told["param"] == "loras[0].name" and told["code"] == "invalid_order"
+    assert "choose from: flat, ink" in told["message"]
     twice = generate(client, "a robot", loras=[{"name": "ink"}, {"name": "ink"}])
     assert twice.status_code == 400 and "once" in error(twice)["message"]
 
@@ -122,6 +125,7 @@ def test_loras_are_named_with_weights(client: TestClient, pipeline: FakePipeline
         ({"mask": hole(transparent=False)}, "mask", "invalid_region", "nothing is transparent"),
         ({"mask": hole((64, 64))}, "mask", "invalid_region", "64x48"),
         ({"mask": b"no picture"}, "mask", "invalid_region", "send a PNG"),
+        ({"mask": hole(where=(1, 1, 8, 8))}, "mask", "invalid_region", "covers no latent; mark a larger part"),
         ({"redraw_strength": 0}, "redraw_strength", None, "greater than 0"),
         ({"redraw_strength": 0.1}, "redraw_strength", "too_small", "of 5 steps none is made"),
         ({"mask": hole(), "image": b"no picture"}, "image", "invalid_picture", "image: "),

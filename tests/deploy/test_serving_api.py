@@ -311,6 +311,7 @@ def test_health_models_and_unknown_paths(client: TestClient) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/v1/models").json()["data"] == [
         {"id": "realcustom-tiny", "object": "model", "owned_by": "realcustom", "version": "7", "versions": []}
+        | {"loras": [], "controls": []}
     ]
     assert client.get("/openapi.json").status_code == 200
     assert error(client.get(f"/{SECRET}"))["type"] == "invalid_request_error"

@@ -16,13 +16,13 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from components.characters.mention_syntax import read_mentions, replace_mentions
 from components.config import Config, load_config
 from components.errors import ConfigError
 from components.model.official import official_scheduler
 from components.model.schedulers import SAMPLERS
 from components.provenance.image_files import MACHINE_MADE, NAMESPACE, ModelName
 from components.provenance.manifests import picture_writer
-from components.stories.mention_syntax import find_mentions, replace_mentions
 from deploy.api.images.schema import ImageRequest
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
@@ -280,6 +280,47 @@ def test_an_option_that_the_model_lacks_is_refused_by_name(client: TestClient, p
     assert refused.status_code == 400 and error(refused)["param"] == "clip_skip"
 
 
+def test_what_was_done_with_a_prompt_is_noted(client: TestClient) -> None:
+    long = "a robot on the beach " + "very " * 30
+    assert generate(client, long).json()["notes"] == ["prompt: its end was not read"]
+    assert generate(client, long, prompt_weighting=True).json()["notes"] == ["prompt: it was read in 2 chunks"]
+    assert generate(client, "a robot").json()["notes"] == []
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_a_prompt_that_the_model_cannot_read_is_refused_with_its_remedy(
+    client: TestClient, pipeline: FakePipeline, field: str
+) -> None:
+    for text, quoted in (
+        ("海滩上的机器人", "海滩上的机器人"),
+        ("робот on the beach", "робот"),
+        ("a hat 在海滩上", "在海滩上"),
+    ):
+        for answer in (generate(client, **{"prompt": "a robot", field: text}), edit(client, **{field: text})):
+            assert answer.status_code == 400 and error(answer)["code"] == "prompt_not_readable"
+            assert (
+                error(answer)["param"] == field and f"not “{quoted}”: write it in English" in error(answer)["message"]
+            )
+    assert pipeline.calls == []
+
+
+def test_a_characters_word_is_no_part_of_what_is_read(client: TestClient, pipeline: FakePipeline) -> None:
+    create(client, name="小明")
+    refused = generate(client, "@小明在海滩上")
+    assert refused.status_code == 400 and error(refused)["code"] == "prompt_not_readable"
+    assert pipeline.calls == []
+    noted = generate(client, "@小明 on the beach of the town 東京 at night")
+    assert noted.status_code == 200 and "not “東京”" in noted.json()["notes"][0]
+
+
+def test_a_model_with_other_text_encoders_reads_any_script(config: Config, pipeline: FakePipeline) -> None:
+    other = service(
+        load_config("tiny", [f"serving.store={config.serving.store}", "serving.prompt_scripts=any"]), pipeline
+    )
+    answer = generate(other, "海滩上的机器人")
+    assert answer.status_code == 200 and answer.json()["notes"] == []
+
+
 # --- mentions
 
 
@@ -294,11 +335,12 @@ def test_an_option_that_the_model_lacks_is_refused_by_name(client: TestClient, p
         ('@"unfinished', []),
         ('@"@ROB', ["ROB"]),
         ('@"a@"ROB" @"x@home.org"', ["x@home.org"]),
+        ("@O'Hara and @O’Hara's hat", ["O'Hara", "O’Hara"]),
         ("@“Ada Lovelace”, @„Ada“, @«Ada», @「李雷」, @‘Rob’", ["Ada Lovelace", "Ada", "Ada", "李雷", "Rob"]),
     ],
 )
 def test_mentions_are_found(prompt: str, names: list[str]) -> None:
-    found = find_mentions(prompt)
+    found = read_mentions(prompt).mentions
     assert [mention.name for mention in found] == names
     assert [prompt[mention.start] for mention in found] == ["@"] * len(names)
     again = replace_mentions(prompt, found, [prompt[m.start : m.end] for m in found])
@@ -307,10 +349,12 @@ def test_mentions_are_found(prompt: str, names: list[str]) -> None:
 
 @pytest.mark.parametrize("prompt", ["＠rob", "＠“rob”", "看，＠rob"])
 def test_a_full_width_at_is_read(prompt: str) -> None:
-    assert [mention.name for mention in find_mentions(prompt)] == ["rob"]
+    assert [mention.name for mention in read_mentions(prompt).mentions] == ["rob"]
 
 
-@pytest.mark.parametrize("prompt", ['@"unfinished', "a cat @“unfinished", "@! hello", "@()", "＠…"])
+@pytest.mark.parametrize(
+    "prompt", ['@"unfinished', "a cat @“unfinished", "@! hello", "@()", "＠…", '@"@ROB㐀', "a robot@home", "@@rob"]
+)
 def test_an_at_that_names_nobody_is_refused(client: TestClient, prompt: str) -> None:
     refused = generate(client, prompt)
     assert refused.status_code == 400 and error(refused)["code"] == "mention_unknown"
@@ -330,6 +374,44 @@ def test_a_mentioned_character_is_drawn_under_its_word(client: TestClient) -> No
     assert body["data"][0]["revised_prompt"] == "photo of robot and woman and robot again"
     drawn = picture(body["data"][0]["b64_json"])
     assert drawn.getpixel((24, 32)) == (255, 0, 0) and drawn.getpixel((40, 32)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "drawn"),
+    [
+        ("@Ada Lovelace in a hat", "woman in a hat"),
+        ("@Ada in a hat", "cat in a hat"),
+        ("@o’hara and his hat", "man and his hat"),
+        ("@‘O’Hara’ in a hat", "man in a hat"),
+        ("look at a red hat on＠小明在 there", "look at a red hat on boy 在 there"),
+        ("a hat for@Ada", "a hat for cat"),
+        ("@Adam", None),
+        ("@Ada@home", None),
+    ],
+)
+def test_a_mention_is_the_longest_name_that_the_owner_has(client: TestClient, prompt: str, drawn: str | None) -> None:
+    names = {"Ada": "cat", "Ada Lovelace": "woman", "O'Hara": "man", "小明": "boy"}
+    for name, word in names.items():
+        create(client, name=name, target_word=word)
+    answer = generate(client, prompt)
+    if drawn is None:
+        assert answer.status_code == 400 and error(answer)["code"] == "mention_unknown"
+    else:
+        assert answer.json()["data"][0]["revised_prompt"] == drawn
+
+
+def test_mentions_outside_of_the_prompt_are_refused(client: TestClient) -> None:
+    create(client)
+    for negative in ("@rob", "blurred @“rob"):
+        refused = generate(client, negative_prompt=negative)
+        assert (refused.status_code, error(refused)["param"]) == (400, "negative_prompt")
+        assert error(refused)["code"] == "mention_unknown"
+
+
+def test_an_edit_that_draws_nobody_else_refuses_mentions(client: TestClient) -> None:
+    create(client)
+    found = [error(edit(client, prompt=prompt)) for prompt in ("a robot and @rob", "a robot and @nobody", '@"robot')]
+    assert [each["code"] for each in found] == ["invalid_order", "mention_unknown", "mention_unknown"]
 
 
 def test_a_chosen_character_that_is_mentioned_too_is_there_once(client: TestClient) -> None:
@@ -533,6 +615,7 @@ def test_names_are_an_owners_own(config: Config) -> None:
         for owner, name in (("ada", "Zoë"), ("bob", "Zoë"), ("ada", "other")):
             await characters.create(name, "", "robot", [photograph()], [], owner)
         names = ("zoë", "ZOE\u0308", "zoe", "Zoë ")
-        return [[c.owner for c in await characters.find(name, "ada")] for name in names]
+        cast = await characters.cast("ada")
+        return [[member.name for member in cast.named(name)] for name in names]
 
-    assert asyncio.run(found()) == [["ada"], ["ada"], [], []]
+    assert asyncio.run(found()) == [["Zoë"], ["Zoë"], [], ["Zoë"]]

@@ -20,6 +20,7 @@ from components.engine.budget import measure_budget
 from components.engine.engine import Engine
 from components.engine.policy import has_room
 from components.engine.request import ClosedError, ExcessError, FullError, Phase, Request
+from components.engine.stats import Stats
 from components.engine.warmup import warm_up
 from components.errors import ConfigError
 from components.jobs.job import JobProgress
@@ -107,6 +108,16 @@ def test_the_backlog_is_about_as_long_as_it_takes(engine: Engine) -> None:
 
 
 # A stuck pipeline
+
+
+def test_a_step_that_is_expected_to_be_slow_does_not_hang() -> None:
+    def stats(silent_s: float, expected_s: float) -> Stats:
+        return Stats(0, 1, 0, 0, 0, 1, 0.0, 0.0, 1, 0.0, 1, {}, silent_s, expected_s)
+
+    check_progress([stats(100, 0), stats(150, 5)], 120)
+    for stuck in (stats(121, 0), stats(171, 5)):
+        with pytest.raises(UnhealthyError, match="no progress"):
+            check_progress([stats(1, 0), stuck], 120)
 
 
 def test_a_pipeline_that_does_not_come_back_is_noticed_and_given_up() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from components.characters.character import Reference
@@ -21,6 +23,8 @@ from components.engine.request import Request
 from components.engine.warmup import warm_up
 from components.errors import WordError
 from components.jobs.job import Preview
+from components.model.control import Control
+from components.model.miniature import MiniatureLayout
 from components.model.naming import WordNamer
 from components.model.pipeline import RealCustomPipeline
 from components.pictures import to_png
@@ -29,6 +33,9 @@ from deploy.generator.service import GenerationService
 from deploy.interfaces.protocols import SubjectSource
 from deploy.interfaces.requests import GenerationRequest, RequestedSubject, UploadedSubject
 from deploy.interfaces.results import GenerationResult
+from tests.deploy.test_serving_api import client_of, generate
+from tests.fixtures.random_adapters import random_adapter_pipeline
+from tests.fixtures.random_controls import random_controls
 from tests.fixtures.tolerances import LEVEL
 
 
@@ -117,3 +124,33 @@ def test_a_subject_that_is_only_shown_is_named_and_drawn(reference: Reference) -
     given = replace(request, prompt=result.prompt, subjects=(replace(request.subjects[0], word=word),))
     assert asyncio.run(service.generate(given)).images[0].image == result.images[0].image
     assert service.close(10)
+
+
+@pytest.mark.parametrize("name", ["pose", "sketch"])
+def test_a_control_over_http_is_that_of_the_pipeline(miniature: MiniatureLayout, tmp_path: Path, name: str) -> None:
+    controls = [f"model.controls.{each}={path}" for each, path in random_controls(miniature, tmp_path).items()]
+    pipeline = random_adapter_pipeline(miniature, *controls)
+    config = load_config("tiny", [f"serving.store={tmp_path}/characters", *controls])
+    characters = CharacterService(config)
+    service = GenerationService(pipeline, characters)
+    noise = Image.fromarray(np.random.default_rng(5).integers(0, 256, (96, 160, 3), dtype=np.uint8))
+    sent = {"name": name, "image": base64.b64encode(to_png(noise)).decode(), "scale": 0.6, "start": 0.25, "end": 1}
+    sampled = {"size": "96x64", "steps": 4, "guidance_scale": 3.5, "seed": 4}
+    client = client_of(config, characters, service)
+    made = []
+    for control in (sent, None):
+        answer = generate(client, "a red cat", **sampled, control=control)
+        assert answer.status_code == 200, answer.text
+        made.append(pixels(base64.b64decode(answer.json()["data"][0]["b64_json"])))
+    assert service.close(60)
+    expected = pipeline(
+        "a red cat",
+        num_inference_steps=4,
+        guidance_scale=3.5,
+        height=64,
+        width=96,
+        generator=torch.Generator().manual_seed(4),
+        control=Control(name, noise, 0.6, 0.25, 1.0),
+    ).images[0]
+    assert np.abs(made[0] - np.asarray(expected, np.int16)).max() <= LEVEL
+    assert np.abs(made[0] - made[1]).max() > LEVEL, "it acts"

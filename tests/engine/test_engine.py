@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from components.engine.engine import Engine
 from components.engine.future import ImageFuture
@@ -23,7 +25,7 @@ BUDGET = 4 * 64 * 64
 class CountingState:
     def __init__(self, prompt: str, total: int, seed: int) -> None:
         self.prompt, self.total, self.seed, self.step = prompt, total, seed, 0
-        self.latents = torch.zeros(1, 4, 8, 8)
+        self.latents, self.mask_history = torch.zeros(1, 4, 8, 8), list[Tensor]()
 
     @property
     def done(self) -> bool:
@@ -288,6 +290,26 @@ def test_other_calls_run_beside_the_steps(engine: Engine, pipeline: CountingPipe
     assert engine.beside(lambda a, b: a + b, 2, 3).result(10) == 5
     pipeline.let.release(3)
     assert value(future) == 3
+
+
+def test_pictures_are_decoded_after_the_work_that_their_own_thread_asked_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str, float]] = []
+
+    class Recording:
+        def mark(self, latents: Tensor) -> str:
+            seen.append(("mark", threading.current_thread().name, float(latents.max())))
+            return "here"
+
+        @contextmanager
+        def after(self, mark: str, tensors: list[Tensor]) -> Iterator[None]:
+            seen.append((f"after {mark}", threading.current_thread().name, float(tensors[0].max())))
+            yield
+
+    monkeypatch.setattr(engine, "_decoding", Recording())
+    assert value(engine.submit(asked("a", steps=3, seed=2))) == 6
+    assert seen == [("mark", "engine", 6.0), ("after here", "decoder_0", 6.0)]
 
 
 def test_an_error_of_the_engine_itself_ends_all_requests(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,13 +108,24 @@ def test_spaced_noise_levels_are_refused_where_they_have_no_end(name: str) -> No
         new_scheduler(name, _OWN["zero_snr"]())
 
 
+@pytest.fixture(scope="module")
+def stock(miniature: Any) -> StableDiffusionXLPipeline:
+    """Diffusers' own pipeline of the miniature base; tests give it a scheduler."""
+    return StableDiffusionXLPipeline.from_pretrained(miniature.base)
+
+
+@pytest.fixture(scope="module")
+def stock_settings(stock: StableDiffusionXLPipeline) -> Any:
+    """The configuration of the base's own scheduler."""
+    return stock.scheduler.config
+
+
 @pytest.mark.parametrize("name", _DIFFUSERS)
 def test_without_a_subject_it_equals_diffusers_own_pipeline(
-    pipeline: RealCustomPipeline, miniature: Any, name: str
+    pipeline: RealCustomPipeline, stock: StableDiffusionXLPipeline, stock_settings: Any, name: str
 ) -> None:
-    stock = StableDiffusionXLPipeline.from_pretrained(miniature.base)
     kind, settings = _DIFFUSERS[name]
-    stock.scheduler = kind.from_config(stock.scheduler.config, **settings)
+    stock.scheduler = kind.from_config(stock_settings, **settings)
     asked: dict[str, Any] = {"num_inference_steps": 3, "height": 64, "width": 64, "output_type": "latent"}
     expected = stock(
         "a cat", negative_prompt="", guidance_scale=3.5, generator=torch.Generator().manual_seed(1), **asked
@@ -138,7 +149,7 @@ def test_every_sampler_gives_the_same_alone_and_in_a_batch_of_all(
                 subjects=(subjects.cat,),
                 scheduler=new_scheduler(name, pipeline.scheduler),
             )
-            for seed, (name, steps) in enumerate((name, steps) for name in SAMPLERS for steps in (1, 2, 5))
+            for seed, (name, steps) in enumerate((name, steps) for name in SAMPLERS for steps in (1, 4))
         ]
 
     batched = drawn(pipeline, requests(), [seed % 3 for seed in range(len(requests()))])

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from components.config import Config
 from components.errors import ArtifactError, ConfigError, RegistryError, WordError
+from components.model.control import Control
 from components.model.generation_request import GenerationRequest
 from components.model.naming import Naming
+from components.model.redraw import EmptyMaskError
 
 READ_WORDS = 20
 ENDLESS = float("inf")
@@ -33,7 +35,7 @@ class FakeState:
 
     def __init__(self, output: SimpleNamespace, total: int, step_s: float) -> None:
         self.output, self.total, self.step_s = output, total, step_s
-        self.step, self.latents = 0, torch.zeros(1, 4, 8, 8)
+        self.step, self.latents, self.mask_history = 0, torch.zeros(1, 4, 8, 8), list[Tensor]()
 
     @property
     def done(self) -> bool:
@@ -46,6 +48,15 @@ class FakeState:
         self.step += 1
 
 
+class FakePromptReader:
+    """Reads `READ_WORDS` at a time."""
+
+    def notes(self, prompt: str, negative_prompt: str, prompt_weighting: bool) -> list[str]:
+        chunks = -(-len(prompt.split()) // READ_WORDS)
+        how = f"it was read in {chunks} chunks" if prompt_weighting else "its end was not read"
+        return [f"prompt: {how}"] if chunks > 1 else []
+
+
 class FakePipeline:
     """Fills the image with a random colour of the seed, and its middle with the mean colour of the subject.
 
@@ -54,6 +65,7 @@ class FakePipeline:
 
     reference_size = 32
     lora_names = ("flat", "ink")
+    control_names = ("depth", "pose")
 
     def __init__(self, token_identity: str = "fake-1") -> None:
         self._token_identity = token_identity
@@ -67,6 +79,8 @@ class FakePipeline:
         self.scheduler = DDIMScheduler()
         #: The LoRAs of each request.
         self.loras: list[Any] = []
+        #: The control of each request that has one; its picture is seen in the image's first 8x8 pixels.
+        self.controls: list[Control] = []
         #: The strength of each redrawing.
         self.strengths: list[float] = []
 
@@ -87,6 +101,9 @@ class FakePipeline:
         face = torch.tensor([box is not None for box in boxes])
         return face if face.any() else None
 
+    def prompt_reader(self) -> FakePromptReader:
+        return FakePromptReader()
+
     def begin(self, request: GenerationRequest) -> FakeState:
         self.schedulers.append(request.scheduler)
         self.requests.append(request)
@@ -104,10 +121,16 @@ class FakePipeline:
             middle = np.array_split(np.arange(width // 4, width - width // 4), len(own))
             for subject, columns in zip(own, middle, strict=True):
                 image[height // 4 : -height // 4, columns] = (subject.tokens * subject.gain[:, None]).mean(0).numpy()
+        if request.control is not None:
+            self.controls.append(request.control)
+            assert request.control.image.size == (width, height)
+            image[:8, :8] = np.array(request.control.image)[:8, :8]
         if isinstance(request.image, Image.Image):
             self.strengths.append(request.strength)
             assert request.image.size == (width, height)
             inside = np.array(request.mask_image or Image.new("L", (width, height), 255)) > 127
+            if not inside[::8, ::8].any():
+                raise EmptyMaskError("mask_image: it covers no latent; mark a larger part of the picture")
             image = np.where(inside[..., None], image, np.array(request.image))
         masks = [[Image.new("L", (width, height), 255)] * len(own)] if own else None
         output = SimpleNamespace(images=[Image.fromarray(image)], masks=masks)

@@ -57,6 +57,15 @@ def test_a_job_from_its_submission_to_its_sweep(stores: JobStores, tmp_path: Pat
         stores.store.get(job)
 
 
+def test_what_is_shown_of_a_job_is_read_without_its_input(stores: JobStores) -> None:
+    job, statements = stores.submit(key="once"), list[str]()
+    sa.event.listen(stores.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    assert stores.store.get(job).id == job and [each.id for each in stores.store.page()] == [job]
+    assert stores.store.update_since(job, 0) is not None
+    assert stores.store.known(replace(NEW, key="once")) is not None
+    assert len(statements) >= 4 and not any("payload" in statement for statement in statements)
+
+
 def test_a_lease_that_ran_out_is_another_workers(stores: JobStores, tmp_path: Path) -> None:
     job = stores.submit()
     late = stores.queue.claim()

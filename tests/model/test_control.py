@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    ControlNetModel,
-    StableDiffusionXLAdapterPipeline,
-    StableDiffusionXLControlNetPipeline,
-    T2IAdapter,
-    UNet2DConditionModel,
-)
+from diffusers import StableDiffusionXLAdapterPipeline, StableDiffusionXLControlNetPipeline, T2IAdapter
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from components.engine.engine import Engine
 from components.engine.request import Request
-from components.errors import ArtifactError
+from components.errors import ArtifactError, ConfigError
 from components.model.control import Control
 from components.model.pipeline import RealCustomPipeline
 from components.model.subjects import Subject
 from tests.fixtures.random_adapters import random_adapter_pipeline
+from tests.fixtures.random_controls import random_controls
 from tests.fixtures.tolerances import LEVEL, drawing_error
 
 PROMPT = "a red cat on the beach"
@@ -33,26 +27,7 @@ PROMPT = "a red cat on the beach"
 
 @pytest.fixture(scope="module")
 def paths(miniature, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:  # type: ignore[no-untyped-def]
-    """A ControlNet of the miniature's U-Net whose zero convolutions are random, and a T2I-Adapter of its widths."""
-    folder = tmp_path_factory.mktemp("controls")
-    unet = UNet2DConditionModel.from_pretrained(str(miniature.base), subfolder="unet")
-    factor = 2 ** (len(_vae_config(miniature.base)["block_out_channels"]) - 1)
-    torch.manual_seed(3)
-    hint = (8, 16, 16)[: int(np.log2(factor)) + 1]
-    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=hint)
-    for name, parameter in net.named_parameters():
-        if name.startswith(("controlnet_down_blocks", "controlnet_mid_block", "controlnet_cond_embedding.conv_out")):
-            nn.init.normal_(parameter, std=0.1)
-    net.save_pretrained(folder / "pose")
-    widths = list(unet.config.block_out_channels)
-    adapter = T2IAdapter(channels=widths, num_res_blocks=1, downscale_factor=factor, adapter_type="full_adapter")
-    adapter.save_pretrained(folder / "sketch")
-    return {"pose": str(folder / "pose"), "sketch": str(folder / "sketch")}
-
-
-def _vae_config(base: Any) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((Path(base) / "vae" / "config.json").read_text())
-    return config
+    return random_controls(miniature, tmp_path_factory.mktemp("controls"))
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +137,12 @@ def test_what_cannot_control_is_told(pipeline: RealCustomPipeline, tmp_path: Pat
         pipeline.load_controls({"odd": str(tmp_path)})
     with pytest.raises(ArtifactError, match=r"model\.controls\.absent cannot be loaded"):
         pipeline.load_controls({"absent": str(tmp_path / "absent")})
+
+
+def test_a_size_that_an_adapter_does_not_take_is_told(pipeline: RealCustomPipeline, tmp_path: Path) -> None:
+    widths = list(pipeline.unet.config.block_out_channels)
+    T2IAdapter(channels=widths, num_res_blocks=1, downscale_factor=16).save_pretrained(tmp_path)
+    pipeline.load_controls({"coarse": str(tmp_path)})
+    assert pipeline.control_names == ("pose", "sketch", "coarse")
+    with pytest.raises(ConfigError, match="size: the control 'coarse' takes sides that are multiples of 16"):
+        pipeline(PROMPT, height=72, width=64, num_inference_steps=1, control=Control("coarse", picture()))

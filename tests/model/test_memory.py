@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,34 @@ def built(miniature: Any, *settings: str) -> RealCustomPipeline:
 @pytest.fixture(scope="module")
 def plain(miniature: Any) -> RealCustomPipeline:
     return built(miniature)
+
+
+def mapped_files() -> list[tuple[range, str]]:
+    """The files that are mapped into this process's memory, by address."""
+    found = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, *_, name = line.split()
+        if name.endswith(".safetensors"):
+            first, last = (int(address, 16) for address in addresses.split("-"))
+            found.append((range(first, last), name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux lists what is mapped")
+def test_weights_of_the_same_precision_stay_in_their_files(miniature: Any) -> None:
+    """Their memory is read from the file when it is needed; weights of another precision are a copy."""
+    same, other = built(miniature), built(miniature, "model.dtype=float16")
+
+    def in_files(pipeline: RealCustomPipeline) -> dict[str, float]:
+        files, shares = mapped_files(), {}
+        for name in ("unet", "text_encoder", "vision_encoder"):
+            weights = list(getattr(pipeline, name).parameters())
+            held = sum(w.nbytes for w in weights if any(w.data_ptr() in addresses for addresses, _ in files))
+            shares[name] = held / sum(w.nbytes for w in weights)
+        return shares
+
+    assert all(share > 0.95 for share in in_files(same).values()), in_files(same)
+    assert not any(in_files(other).values()), in_files(other)
 
 
 def overflow_in_half(pipeline: Any) -> None:

@@ -11,6 +11,7 @@ import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, StableDiffusionXLPipeline
 from PIL import Image
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from components.config import Config, GuidanceConfig
 from components.errors import ArtifactError, WordError
@@ -20,8 +21,9 @@ from components.model.generation_request import GenerationRequest
 from components.model.influence_mask import multiply_self_attention, normalize
 from components.model.official import CONDITIONING, OfficialScheduler
 from components.model.pipeline import RealCustomPipeline
-from components.model.subjects import Subject
-from components.model.text import encode_prompts
+from components.model.prompt_conditioning import PromptConditioning, RecordedMaps
+from components.model.subjects import Subject, SubjectBatch
+from components.model.text import TextFeatures, encode_prompts
 from components.model.vision import merge_views, split_views
 from tests.fixtures.random_adapters import random_adapter_pipeline
 from tests.fixtures.tolerances import additions, attends_in_bf16, bound, distance, drawing_error, outputs
@@ -175,6 +177,34 @@ def test_two_subjects_share_no_position(pipeline: RealCustomPipeline, cat: Subje
     assert ((history > 0).sum((0, 1, 3, 4)) > 0).all()
 
 
+class _Additions(TorchDispatchMode):
+    """The indices of every `index_add`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.indices: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket is torch.ops.aten.index_add:
+            self.indices.append(args[2])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("scope", [0.3, 1.0])
+def test_no_addition_of_subjects_names_a_position_twice(
+    pipeline: RealCustomPipeline, cat: Subject, scope: float
+) -> None:
+    """A GPU makes such additions in any order, and rounds them differently from call to call."""
+    robot = Subject(pipeline.encode_subject([Image.new("RGB", (128, 128), "blue")]), "robot")
+    with _Additions() as additions:
+        both = pipeline("a robot and a cat", [robot, cat], mask_scope=scope, generator=seed(), **SHORT).images
+    assert additions.indices and all(len(index.unique()) == len(index) for index in additions.indices)
+    with _Additions() as alone:
+        one = pipeline("a robot and a cat", robot, mask_scope=scope, generator=seed(), **SHORT).images
+    assert len(additions.indices) == 2 * len(alone.indices)
+    assert (both - one).abs().max() > 0.01
+
+
 def test_strengths_scale_each_group_by_itself(pipeline: RealCustomPipeline, cat: Subject) -> None:
     def draw(**strengths: float) -> Tensor:
         face = torch.arange(len(cat.tokens)) < 32
@@ -238,6 +268,25 @@ def test_refining_equals_the_product_with_the_self_attention_maps() -> None:
     allowed = bound(torch.float32, 12 * 4, float((product.amax() / spread).max())) + 1e-6 / float(spread.min())
     assert allowed < 1e-3
     assert (normalize(multiply_self_attention(quantity, [(q, k)]), "min_max_norm") - stretched).abs().max() < allowed
+
+
+def test_masks_of_max_norm_are_shares_of_the_largest_product_with_the_self_attention() -> None:
+    """The mean of the layers' maps is multiplied by the self-attention map, then divided by the largest value."""
+    torch.manual_seed(0)
+    guidance = GuidanceConfig(norm="max_norm", self_attention=True, scope=1.0, binary=False)
+    text = TextFeatures(torch.zeros(2, 5, 8), torch.zeros(2, 4))
+    subject = SubjectBatch([torch.zeros(3, 8)] * 2, torch.ones(2, 5), torch.ones(2), None, None)
+    conditioning = PromptConditioning(text, torch.zeros(2, 6), (6, 8), 1.0, [subject], guidance=guidance)
+    maps = [torch.rand(2, 1, 3, 4) for _ in range(2)]
+    q, k = torch.randn(2, 4, 12, 8), torch.randn(2, 4, 12, 8)
+    conditioning.recorded = RecordedMaps(maps, [(q, k)])
+    conditioning.update_masks()
+    shares = (q @ k.transpose(-1, -2) / 8**0.5).softmax(-1).mean(1)
+    product = torch.einsum("bij,bj->bi", shares, (sum(maps) / 2).flatten(1)).view(2, 1, 3, 4)
+    expected = product / product.amax((-2, -1), True)
+    assert conditioning.masks is not None
+    torch.testing.assert_close(conditioning.masks, expected, rtol=0, atol=1e-4)
+    assert float(expected.min()) > 0.1, "the smallest share is not stretched to 0"
 
 
 def test_arguments_that_do_not_fit_are_refused(pipeline: RealCustomPipeline, cat: Subject) -> None:

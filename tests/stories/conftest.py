@@ -18,10 +18,14 @@ from tests.fixtures.job_stores import database
 
 __all__ = ["database"]
 
+#: Those of the fake pipeline.
+LORAS = "model.loras={flat: flat.safetensors, ink: ink.safetensors}"
+CONTROLS = "model.controls={pose: controls/pose}"
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return load_config("tiny", [f"serving.store={tmp_path}/store", "sampling.steps=3", *QUICK])
+    return load_config("tiny", [f"serving.store={tmp_path}/store", "sampling.steps=3", LORAS, CONTROLS, *QUICK])
 
 
 @pytest.fixture

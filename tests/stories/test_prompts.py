@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.stories.cast import Cast, CastMember
+from components.characters.cast import Cast, CastMember
 from components.stories.panel_plan import generation_digest, plan_panel
 from components.stories.prompts import (
     StoredMention,
@@ -14,12 +17,13 @@ from components.stories.prompts import (
     prompt_from_json,
     prompt_to_json,
     render_prompt,
+    unread_mention,
     update_names,
 )
 from components.stories.script import split_script
 from components.stories.story import PanelCharacter
 
-NAMES = ["Rob", "Ada Lovelace", "小明", "Zoë", "R2-D2", 'the "Rock"', "robo"]
+NAMES = ["Rob", "Ada Lovelace", "小明", "Zoë", "R2-D2", 'the "Rock"', "robo", "Ada", "O'Hara", "철수", "Rob runs", "★"]
 
 
 def cast_of(*names: str) -> Cast:
@@ -30,7 +34,10 @@ CAST = cast_of(*NAMES)
 MENTIONED = [f"@{name}" if " " not in name else f'@"{name}"' for name in NAMES if '"' not in name]
 PIECES = st.one_of(
     st.text(max_size=8),
-    st.sampled_from([*MENTIONED, "@nobody", '@"', "@", '"', "-", " ", "'s", "a@b.org", "在海滩上", "@rob", "x"]),
+    st.sampled_from([*MENTIONED, *(f"@{name}" for name in NAMES), "@nobody", "@o’hara", "@'ada'", "@‘ada’", "@“ada"]),
+    st.sampled_from(
+        ['@"', "@", "＠", '"', "”", "’", "-", " ", "'s", "a@b.org", "a@b", "在海滩上", "runs", "x", "\u0301"]
+    ),
 )
 
 
@@ -46,6 +53,12 @@ def test_a_prompt_comes_back_as_it_was_kept(text: str) -> None:
     meant = [part.character for part in kept if isinstance(part, StoredMention)]
     assert [part.character for part in again if isinstance(part, StoredMention)] == meant
     assert parse_prompt(shown, CAST, kept) == parse_prompt(shown, CAST)
+    # Nothing that looks like a mention is drawn as text: it is a mention, or the reason why the panel is not drawn.
+    at = unread_mention(kept, CAST)
+    found = [match.start() for match in re.finditer(r"[@＠](?=\S)", shown)]
+    inside = [range(m.start, m.end) for m in mentions]
+    loose = [at for at in found if not any(at in span for span in inside) and not re.match(r"@b\.org", shown[at:])]
+    assert at == (loose[0] if loose else None) or re.search(r"[@＠][A-Za-z0-9-]+\.", shown) is not None
 
 
 @settings(max_examples=200, deadline=None)
@@ -68,6 +81,52 @@ def test_a_name_in_a_script_without_spaces_ends_where_a_known_name_does() -> Non
     shown, mentions = render_prompt(kept, CAST)
     assert shown == '@"小明"在海滩上, @小红不在' and shown[mentions[0].start : mentions[0].end] == '@"小明"'
     assert expand_mentions(kept[:2], lambda _: "boy") == "boy 在海滩上, "
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "rest"),
+    [
+        ("@O'Hara waves", "O'Hara", " waves"),
+        ("@o’hara’s hat", "o’hara", "’s hat"),
+        ("@‘O’Hara’ waves", "O’Hara", " waves"),
+        ("@Ada Lovelace waves", "Ada Lovelace", " waves"),
+        ("@ada  waves", "ada", "  waves"),
+        ("@the “Rock” waves", "the “Rock”", " waves"),
+        ('@“Ada Lovelace" waves', "Ada Lovelace", " waves"),
+        ("＠철수가 달린다", "철수", "가 달린다"),
+        ("@★!", "★", "!"),
+    ],
+)
+def test_a_mention_is_the_longest_name_of_the_cast(text: str, name: str, rest: str) -> None:
+    kept = parse_prompt(text, CAST)
+    assert [part.name if isinstance(part, StoredMention) else part for part in kept] == [name, rest]
+    assert isinstance(kept[0], StoredMention) and kept[0].character is not None
+
+
+def test_a_name_that_is_created_later_does_not_swallow_what_follows() -> None:
+    kept = parse_prompt("@Rob runs", cast_of("Rob"))
+    later = cast_of("Rob", "Rob runs")
+    shown, _ = render_prompt(kept, later)
+    assert shown == '@"Rob" runs' and parse_prompt(shown, later) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "place"), [('@"@ROB㐀', 1), ('@"unfinished', 1), ("a @! there", 3), ("robot@home", 6), ("@@rob", 1)]
+)
+def test_a_panel_with_an_at_that_names_nobody_is_not_drawn(text: str, place: int) -> None:
+    prompt = parse_prompt(text, CAST)
+    plan = plan_panel("panel", prompt, [], "auto", True, "", (None,), CAST)
+    assert plan.error is not None and plan.error["code"] == "mention_unknown"
+    assert plan.error["message"].startswith(f"prompt: the @ at character {place} names nobody")
+    assert plan_panel("panel", prompt, [], "auto", False, "", (None,), CAST).error is None, "without characters"
+
+
+@pytest.mark.parametrize(
+    ("style", "refused"), [("ink by @Ada", True), ("@", False), ("ink@home", True), ("ink", False)]
+)
+def test_a_style_mentions_nobody(style: str, refused: bool) -> None:
+    error = plan_panel("panel", ("a robot",), [], "auto", True, style, (None,), CAST).error
+    assert (error is not None and error["param"] == "style") is refused
 
 
 def test_two_of_one_name_mean_what_they_meant() -> None:

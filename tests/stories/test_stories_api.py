@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
+from components.pictures import to_png
 from tests.fixtures.error_envelope import error
 from tests.stories.conftest import character, create, draw, drawn, picture, read
 
@@ -117,6 +120,77 @@ def test_a_panel_is_sampled_as_it_says(client: httpx.Client) -> None:
     client.patch(panel_path(story), json={"steps": 1000})
     skipped = draw(client, story["id"])["skipped"]
     assert skipped[0]["reason"].startswith("steps: at most")
+
+
+def test_a_panel_has_loras_and_its_takes_keep_them(client: httpx.Client) -> None:
+    story = create(client, "a quiet night")
+    assert story["panels"][0]["loras"] == []
+    draw(client, story["id"])
+    first = drawn(client, story["id"])["panels"][0]["takes"][0]
+    assert first["settings"]["loras"] == []
+
+    wanted = [{"name": "ink", "weight": 0.5}, {"name": "flat", "weight": -1.0}]
+    changed = client.patch(panel_path(story), json={"loras": wanted}).json()
+    assert changed["loras"] == wanted and changed["dirty"]
+    draw(client, story["id"])
+    panel = drawn(client, story["id"])["panels"][0]
+    assert panel["takes"][0]["settings"]["loras"] == wanted and not panel["dirty"]
+    redrawn = client.post(f"/v1/stories/{story['id']}/takes/{panel['takes'][0]['id']}/redraw", json={})
+    assert redrawn.status_code == 202, redrawn.text
+    assert drawn(client, story["id"])["panels"][0]["takes"][0]["settings"]["loras"] == wanted
+
+    copy = client.post(f"{panel_path(story)}/duplicate").json()
+    assert copy["loras"] == wanted
+    back = client.patch(panel_path(story), json={"loras": [], "chosen": first["id"]}).json()
+    assert back["loras"] == [] and not back["dirty"], "the default has the digest that it had before"
+
+    twice = client.patch(panel_path(story), json={"loras": [{"name": "ink"}, {"name": "ink"}]})
+    assert twice.status_code == 400 and error(twice)["param"] == "loras"
+    assert client.patch(panel_path(story), json={"loras": [{"name": "oil"}]}).status_code == 200
+    skipped = draw(client, story["id"], panels=[story["panels"][0]["id"]])["skipped"]
+    assert "choose from: flat, ink" in skipped[0]["reason"]
+    assert read(client, story["id"])["panels"][0]["error"]["param"] == "loras[0].name"
+
+
+def test_a_picture_guides_one_panel(client: httpx.Client) -> None:
+    story = create(client, "a quiet night\na loud day")
+    one, other = (panel["id"] for panel in story["panels"])
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    pose = base64.b64encode(to_png(Image.fromarray(noise))).decode()
+    given = {"name": "pose", "image": pose, "scale": 0.5, "start": 0.1, "end": 1}
+    assert len(draw(client, story["id"], panels=[one], n=2, control=given)["data"]) == 2
+    panel = drawn(client, story["id"])["panels"][0]
+    assert not panel["dirty"] and len(panel["takes"]) == 2
+    for take in panel["takes"]:
+        assert take["settings"]["control"] == {name: given[name] for name in ("name", "scale", "start", "end")}
+        with Image.open(io.BytesIO(client.get(take["picture"]).content)) as shown:
+            assert (np.array(shown.convert("RGB"))[:8, :8] == noise[:8, :8]).all()
+    exported = client.get(f"/v1/stories/{story['id']}/export", params={"format": "story"}).content
+    brought = client.post("/v1/stories/import", files={"file": ("a.zip", exported)}).json()
+    assert brought["panels"][0]["takes"][0]["settings"] == panel["takes"][0]["settings"]
+
+    for wrong, param in (
+        ({"control": given}, "control"),
+        ({"control": given, "panels": [one, other]}, "control"),
+        ({"control": given | {"name": "oil"}, "panels": [other]}, "control.name"),
+        ({"control": given | {"image": "aaaa"}, "panels": [other]}, "control.image"),
+    ):
+        refused = client.post(f"/v1/stories/{story['id']}/draw", json=wrong)
+        told = error(refused)
+        assert refused.status_code == 400 and told["param"] == param, told
+    assert (
+        read(client, story["id"])["panels"][1]["error"] is None and not drawn(client, story["id"])["panels"][1]["takes"]
+    )
+
+
+def test_panels_of_one_request_may_differ_in_what_they_set(client: httpx.Client) -> None:
+    given: list[dict[str, Any]] = [{"prompt": "a"}, {"prompt": "b", "steps": 2, "loras": [{"name": "ink"}]}, {}]
+    for panels in (given, given[::-1]):
+        story = create(client)["id"]
+        answer = client.post(f"/v1/stories/{story}/panels", json={"panels": panels})
+        assert answer.status_code == 201, answer.text
+        found = [(panel["prompt"], panel["steps"], len(panel["loras"])) for panel in answer.json()["data"]]
+        assert sorted(found) == [("", None, 0), ("a", None, 0), ("b", 2, 1)]
 
 
 def test_a_locked_seed_is_drawn_again_and_a_free_one_is_not(client: httpx.Client) -> None:

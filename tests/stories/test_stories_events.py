@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -83,22 +84,27 @@ def test_a_deleted_story_ends_its_stream(client: httpx.Client) -> None:
     assert list(told)[-1][:2] == ("deleted", {"id": story["id"], "object": "story.deleted", "deleted": True})
 
 
-def test_a_stream_asks_once_a_tick_whatever_the_number_of_panels(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_streams_together_ask_once_a_tick(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     story = create(client, "\n".join(f"night {index}" for index in range(40)))
-    asked: list[str] = []
-    original = StoryStore.news
+    asked: Counter[str] = Counter()
+    read, poll = StoryStore.news, StoryStore.cursors
 
-    def news(self: StoryStore, story: str, *arguments: Any) -> Any:
-        asked.append(story)
-        return original(self, story, *arguments)
+    def news(self: StoryStore, *arguments: Any) -> Any:
+        asked["news"] += 1
+        return read(self, *arguments)
+
+    def cursors(self: StoryStore, *arguments: Any) -> Any:
+        asked["cursors"] += 1
+        return poll(self, *arguments)
 
     monkeypatch.setattr(StoryStore, "news", news)
-    told = events(client, story["id"], str(story["event"]))
+    monkeypatch.setattr(StoryStore, "cursors", cursors)
+    streams = [events(client, story["id"], str(story["event"])) for _ in range(5)]
     draw(client, story["id"], panels=[story["panels"][0]["id"]])
-    assert next(told).data["id"] == story["panels"][0]["id"]
+    assert all(next(told).data["id"] == story["panels"][0]["id"] for told in streams)
     drawn(client, story["id"])
-    before = len(asked)
+    threading.Event().wait(0.5)
+    before = asked.copy()
     threading.Event().wait(1.0)
-    assert len(asked) - before <= 25, "a tick is 0.05 s"
+    assert 1 <= asked["cursors"] - before["cursors"] <= 25, "a tick is 0.05 s"
+    assert asked["news"] - before["news"] <= 5, "nothing has changed"

@@ -27,7 +27,7 @@ from components.stories.export.story_text import shorten, wrap_text
 from components.stories.story import Balloon
 from tests.fakes.service_process import QUICK, running
 from tests.fixtures.error_envelope import error
-from tests.stories.conftest import character, create, draw, drawn
+from tests.stories.conftest import LORAS, character, create, draw, drawn
 
 BALLOON = {"text": "Where is the sea?", "x": 0.7, "y": 0.2, "tail_x": 0.4, "tail_y": 0.6}
 
@@ -138,7 +138,7 @@ def test_a_story_without_pictures_is_no_book(client: httpx.Client) -> None:
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[httpx.Client]:
     """Another installation."""
-    config = load_config("tiny", [f"serving.store={tmp_path}/elsewhere", "sampling.steps=3", *QUICK])
+    config = load_config("tiny", [f"serving.store={tmp_path}/elsewhere", "sampling.steps=3", LORAS, *QUICK])
     with running(config) as url, httpx.Client(base_url=url, timeout=30) as client:
         yield client
 
@@ -147,7 +147,7 @@ def without_ids(story: dict[str, Any]) -> dict[str, Any]:
     """What is the same in another installation."""
     kept = {name: story[name] for name in ("title", "style", "language", "pages")}
     same = ("prompt", "caption", "size", "seed", "seed_locked", "hidden", "balloons", "with_characters", "dirty")
-    same += ("sampler", "steps", "guidance_scale")
+    same += ("sampler", "steps", "guidance_scale", "loras")
     taken = ("width", "height", "seed", "model", "model_version", "settings")
     kept["panels"] = [
         {name: panel[name] for name in same}
@@ -162,7 +162,9 @@ def test_a_story_opens_in_another_installation(
     client: httpx.Client, elsewhere: httpx.Client, book: dict[str, Any]
 ) -> None:
     first = book["panels"][0]["id"]
-    client.patch(f"/v1/stories/{book['id']}/panels/{first}", json={"sampler": "heun", "steps": 4})
+    client.patch(
+        f"/v1/stories/{book['id']}/panels/{first}", json={"sampler": "heun", "steps": 4, "loras": [{"name": "ink"}]}
+    )
     draw(client, book["id"], panels=[first])
     book = drawn(client, book["id"])
     data = export(client, book["id"], "story").content

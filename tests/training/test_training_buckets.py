@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray.data
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from hypothesis import given
@@ -23,7 +24,7 @@ from components.training.batches import draw_batches, part_steps, parts_in_order
 from components.training.bucket_order import bucket_at, positions
 from components.training.dataset_rows import Batch, find_rows, held_out_batches, row_ids
 from components.training.objective import SubjectDenoiser, diffusion_loss, draw_example
-from components.training.stored_references import Piece
+from components.training.partners import Piece
 from components.training.window_reader import PLACE, load_piece
 from tests.fixtures.prepared_dataset import write_prepared
 
@@ -76,6 +77,17 @@ def test_batches_of_a_dataset_have_one_shape_each(dataset: Path, ray_cluster: No
     assert sorted(number for batch in tall[:5] for number in batch) == list(range(40))
     wide = Counter(number for batch in batches if batch["latents"].shape[2] == 12 for number in numbers(batch))
     assert set(wide) == set(range(6)) and max(wide.values()) - min(wide.values()) <= 1  # fewer rows than a batch
+
+
+def test_a_worker_has_one_pipeline_over_all_buckets(
+    dataset: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, from_items = [], ray.data.from_items
+    monkeypatch.setattr(ray.data, "from_items", lambda items, **more: made.append(items) or from_items(items, **more))
+    batches = [batch["latents"].shape[2] for batch in read_batches(dataset, SETTINGS)]
+    assert set(batches) == {12, 20}, "rows of both buckets"
+    (items,) = made
+    assert {item["bucket"] for item in items} == {"48x80", "80x48"}
 
 
 def test_a_row_is_found_again_by_its_place(dataset: Path, ray_cluster: None) -> None:

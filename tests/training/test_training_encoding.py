@@ -8,19 +8,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.checkpoint import step_generator
 from components.config import Config, CurriculumConfig
+from components.data.manifest import UNCONDITIONAL, load_manifest
 from components.data.prepare import prepare
+from components.model.adapter import RealCustomAdapter
 from components.model.face_tokens import face_tokens
+from components.model.unconditional_inputs import UnconditionalInputs
+from components.model.vision import VisionEncoder, encoder_channels, encoder_identity
 from components.training.batches import draw_batches
 from components.training.curriculum import PoseRange, pose_range
 from components.training.dataset_rows import Batch, find_rows, read_all
 from components.training.encoding import StepEncoder, move, sample_transforms, transformed_faces
+from components.training.input_checks import check_compatibility
 from components.training.learner import Learner
 from components.training.reference_stage import ReferenceEncoders
+from components.training.unconditional import black_features, encode_unconditional, provide_unconditional
 from components.world.write import write_world
 from tests.fakes.tracker import RecordingTracker
 from tests.fixtures.tolerances import bound, stored_in_half
@@ -156,6 +163,62 @@ def test_moved_references_are_other_features(datasets: dict[str, Config]) -> Non
     start, end = (learner.example(rows, moved.training, p, step_generator(0, 0)) for p in (0.0, 1.0))
     assert torch.equal(start.latents, end.latents)
     assert not torch.allclose(start.reference.deep, end.reference.deep)
+
+
+@pytest.mark.parametrize("blocks", [{"siglip_block": 0}, {"siglip_shallow": (0,), "dinov2_shallow": (0,)}])
+def test_black_features_are_those_of_the_encoders_that_train(
+    datasets: dict[str, Config], tmp_path: Path, blocks: dict[str, object]
+) -> None:
+    """The dataset's own are used with its encoders alone: one of pixels may be trained on with others."""
+    config = datasets["latents"]
+    manifest, file = load_manifest(config.training.dataset), tmp_path / "unconditional.safetensors"
+    provide_unconditional(config, manifest, file)
+    assert file.read_bytes() == (config.training.dataset / UNCONDITIONAL).read_bytes()
+    file.unlink()
+    other = config.model_copy(update={"vision": config.vision.model_copy(update=blocks)})
+    check_compatibility(other, manifest)
+    provide_unconditional(other, manifest, file)
+    found, expected = UnconditionalInputs.read(file), encode_unconditional(other)
+    tensors = [[*vars(each.vision).values(), each.text_tokens, each.text_pooled] for each in (found, expected)]
+    torch.testing.assert_close(*tensors)
+    stored = UnconditionalInputs.read(config.training.dataset / UNCONDITIONAL)
+    assert len(found.vision.shallow) == len(other.vision.siglip_shallow)
+    assert torch.equal(found.vision.deep, stored.vision.deep) == ("siglip_shallow" in blocks)
+    assert torch.equal(found.text_tokens, stored.text_tokens)
+
+
+@pytest.mark.slow
+def test_an_adapter_of_another_kind_goes_on_over_pixels_to_its_end(datasets: dict[str, Config], tmp_path: Path) -> None:
+    """Its own configuration decides, not `adapter`; the encoders give blocks that the preparation did not ask for."""
+    from components.training.launch import train
+
+    config = datasets["latents"]
+    blocks = config.vision.model_copy(update={"siglip_shallow": (0,), "dinov2_shallow": (0,)})
+    identity = encoder_identity(config.model, blocks)
+    unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet")
+    kind = config.adapter.model_copy(update={"projector": "shallow"})
+    start = RealCustomAdapter.for_unet(unet, encoder_channels(config.model), kind, identity)
+    start.save_pretrained(tmp_path / "start")
+    training = config.training.model_copy(
+        update={"output": tmp_path / "training", "checkpoint_every": 2, "sample_every": 0, "bf16": False}
+    )
+    model = config.model.model_copy(update={"adapter": str(tmp_path / "start")})
+    assert config.adapter.projector != "shallow"
+    tracker = RecordingTracker(tmp_path / "calls.jsonl")
+    trained = train(config.model_copy(update={"training": training, "model": model, "vision": blocks}), tracker)
+
+    ended = RealCustomAdapter.from_pretrained(trained.adapter)
+    assert (ended.projector_config, ended.encoder_identity) == (start.projector_config, identity)
+    moved = [name for name, value in ended.state_dict().items() if not torch.equal(value, start.state_dict()[name])]
+    assert any(name.startswith("projector.min_attention2") for name in moved)
+    vision = VisionEncoder.load(config.model, blocks)
+    with torch.no_grad():
+        black = ended(black_features(vision)).flatten(0, 1)
+    stored = ended.no_subject_tokens(identity)
+    assert stored is not None
+    torch.testing.assert_close(stored, black)
+    assert not {"log_artifact"} & set(tracker.names()), "without `training.sample_every` no grid is drawn"
+    assert not list(training.output.glob("*.samples"))
 
 
 def first(rows: Batch, count: int) -> Batch:

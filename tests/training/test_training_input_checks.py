@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.config import ConditioningConfig, Config
-from components.data.manifest import Manifest
+from components.data.manifest import MANIFEST, Manifest
 from components.data.stage_versions import base_identity
 from components.errors import ArtifactError, ConfigError, DataError
 from components.model.adapter import RealCustomAdapter
@@ -28,7 +28,7 @@ def prepared(config: Config) -> Config:
 @pytest.fixture
 def manifest(prepared: Config) -> Manifest:
     """That of a dataset which the test's encoders made."""
-    written = Manifest.model_validate_json((Path(prepared.training.dataset) / "manifest.json").read_bytes())
+    written = Manifest.model_validate_json((Path(prepared.training.dataset) / MANIFEST).read_bytes())
     encoders = {
         "base": base_identity(prepared.model.base),
         "vision": encoder_identity(prepared.model, prepared.vision),
@@ -50,6 +50,14 @@ def test_how_a_training_is_computed_is_not_in_its_fingerprint(prepared: Config) 
         {"workers": 1, "accumulation": 4, "min_workers": 1},
         {"sharding": "fsdp", "gradient_checkpointing": True, "cpus_per_worker": 8, "use_gpu": True},
         {"checkpoint_every": 7, "checkpoints_kept": 9, "sample_every": 0, "sample_columns": 2},
+        {
+            "encoders": 3,
+            "encoder_cpus": 2.0,
+            "encoder_gpus": 0.5,
+            "ingest_gb": 1.5,
+            "sample_references": Path("photos"),
+        },
+        {"resize_every_s": 7.0, "max_failures": 9, "sample_references": Path("photos")},
     ):
         assert changed(config, **how) == same, how
     for what in (
@@ -66,6 +74,16 @@ def test_how_a_training_is_computed_is_not_in_its_fingerprint(prepared: Config) 
         assert changed(config, **what) != same, what
     half = config.model_copy(update={"model": config.model.model_copy(update={"dtype": "bfloat16"})})
     assert training_fingerprint(half) != same
+
+
+def test_encoders_are_in_the_fingerprint_of_a_training_that_encodes(prepared: Config, manifest: Manifest) -> None:
+    """Where features are stored, the fingerprint of the dataset holds their encoders."""
+    vision = prepared.vision.model_copy(update={"siglip_block": prepared.vision.siglip_block - 1})
+    other = prepared.model_copy(update={"vision": vision})
+    assert training_fingerprint(prepared) == training_fingerprint(other)
+    pixels = manifest.model_copy(update={"columns": {"cutout": "uint8[64, 64, 3]"}})
+    (prepared.training.dataset / MANIFEST).write_text(pixels.model_dump_json())
+    assert training_fingerprint(prepared) != training_fingerprint(other)
 
 
 def test_the_run_of_an_earlier_release_goes_on(prepared: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +112,16 @@ def test_a_dataset_of_other_encoders_is_refused(prepared: Config, manifest: Mani
     wider = pixels.model_copy(update={"config": {"vision": {"view_size": 384}}})
     with pytest.raises(DataError, match=r"vision\.view_size=384, not 64"):
         check_compatibility(prepared, wider)
+
+
+@pytest.mark.parametrize("moves", [{"rotation": 20.0}, {"scale": 0.2, "shift": 0.1}])
+def test_stored_features_cannot_be_moved(prepared: Config, manifest: Manifest, moves: dict[str, float]) -> None:
+    curriculum = prepared.training.curriculum.model_copy(update=moves)
+    moving = prepared.model_copy(update={"training": prepared.training.model_copy(update={"curriculum": curriculum})})
+    named = " and ".join(rf"training\.curriculum\.{name}" for name in moves)
+    with pytest.raises(ConfigError, match=rf"^{named} cannot move .* set {named} to 0, or .* data\.encode=latents"):
+        check_compatibility(moving, manifest)
+    check_compatibility(moving, manifest.model_copy(update={"columns": {"cutout": "uint8[64, 64, 3]"}}))
 
 
 def test_the_adapter_that_goes_on_decides(prepared: Config, manifest: Manifest, tmp_path: Path) -> None:

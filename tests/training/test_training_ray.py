@@ -15,6 +15,8 @@ from components.registry import tracking
 from components.registry.tracker import MlflowTracker
 from components.training.launch import train
 from components.world.write import write_world
+from tests.fakes.tracker import RecordingTracker
+from tests.fixtures.dreambench import COLORS, write_dreambench
 
 
 def small_world(config: Config) -> Config:
@@ -45,6 +47,31 @@ def test_a_prepared_world_becomes_an_adapter(config: Config, ray_cluster: None) 
     assert [m.step for m in store.get_metric_history(trained.run_id, "loss")] == [4]
     assert run.data.params["training.steps"] == "4"
     assert [a.path for a in store.list_artifacts(trained.run_id, "samples")] == ["samples/step_000004.png"]
+
+
+@pytest.mark.slow
+def test_a_shallow_adapter_is_prepared_for_trained_and_shown(config: Config, tmp_path: Path, ray_cluster: None) -> None:
+    """Its blocks are columns of the dataset. Sample grids show subjects of a folder of photographs."""
+    small = small_world(config)
+    folder = write_dreambench(tmp_path / "dreambench", ("cat", "robot"))
+    small = small.model_copy(
+        update={
+            "vision": small.vision.model_copy(update={"siglip_shallow": (0, 1), "dinov2_shallow": (0, 1)}),
+            "adapter": small.adapter.model_copy(update={"projector": "shallow"}),
+            "training": small.training.model_copy(update={"sample_references": folder, "sample_columns": 2}),
+        }
+    )
+    write_world(small.world, seed=1)
+    assert "shallow" in prepare(small).manifest.columns
+    tracker = RecordingTracker(tmp_path / "calls.jsonl")
+    trained = train(small, tracker)
+    adapter = RealCustomAdapter.from_pretrained(trained.adapter)
+    assert adapter.projector_config.projector == "shallow" and adapter.token_sets == 2
+    assert any(layer.to_v_vision.weight.any() for layer in adapter.layers.values())
+    (grid,) = small.training.output.glob("*.samples/*.png")
+    with Image.open(grid) as image:
+        references = [image.getpixel((image.width * (2 * column + 1) // 4, image.height // 8)) for column in (0, 1)]
+    assert references == [COLORS[0], COLORS[1]]
 
 
 @pytest.mark.slow

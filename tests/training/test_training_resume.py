@@ -136,8 +136,9 @@ def _train_and_save(rank: int, world: int, config: Config, out: str) -> None:
     advance(learner, config, range(start, STEPS), range(rank, config.training.lanes, world))
     validation = validation_loss(learner, config.training.dataset)
     learner.save(Path(out, "state"), STEPS, write=rank == 0)
-    average = learner.shared.whole_average()
-    if rank == 0:
+    average = learner.shared.whole_average(keep=rank == 0)
+    assert (average is None) == (rank > 0)
+    if average is not None:
         average.save_pretrained(Path(out, "average"))
         Path(out, "validation").write_text(repr(validation))
 

@@ -10,19 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from components.config import Config, TrainingConfig
 from components.errors import ArtifactError, DataError
-from components.model.vision import VisionFeatures
+from components.model.vision import VisionEncoder, VisionFeatures
 from components.training.batches import read_window
 from components.training.dataset_rows import find_rows, held_out_batches
 from components.training.interruptions import Interruption, Interruptions
 from components.training.learner import Learner, StepResult
+from components.training.partners import Partners, Piece
 from components.training.recent_steps import RecentSteps
 from components.training.row_order import OrderedRow, RowOrder
 from components.training.sample_cases import sample_cases
-from components.training.stored_references import Partners, Piece
 from components.training.window_reader import BucketRows, load_piece, load_rows, read_windows
+from tests.fixtures.dreambench import write_dreambench
 from tests.fixtures.prepared_dataset import write_prepared
 
 CPU = torch.device("cpu")
@@ -266,3 +268,18 @@ def test_sample_grids_show_subjects_of_the_validation_split_first(config: Config
     cases = sample_cases(settings(config, sample_columns=4), refuse)  # type: ignore[arg-type]
     assert [case.prompt for case in cases] == ["a cat 0", "a cat 2", "a red cat", "a red cat"]
     assert {case.word for case in cases} == {"cat"}
+
+
+def test_sample_grids_show_the_subjects_of_a_dreambench_folder(config: Config, tmp_path: Path) -> None:
+    """One photograph of each, with the prompts in turn; the dataset is not looked at."""
+    folder = write_dreambench(tmp_path / "dreambench", ("cup", "rex", "tin"))
+    vision = VisionEncoder.load(config.model, config.vision)
+    chosen = settings(config, sample_references=folder, sample_columns=2)
+    cases = sample_cases(chosen, lambda: vision)
+    assert [(case.prompt, case.word) for case in cases] == [("a cup on the beach", "cup"), ("a red rex", "rex")]
+    for case, color in zip(cases, ((200, 0, 0), (0, 200, 0)), strict=True):
+        assert isinstance(case.shown, Image.Image) and case.shown.getpixel((64, 64)) == color
+        torch.testing.assert_close(case.features.deep, vision.encode_images([case.shown]).deep)
+    missing = settings(config, sample_references=tmp_path)
+    with pytest.raises(DataError, match=r"^training\.sample_references: "):
+        sample_cases(missing, lambda: vision)

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AcceptedRow:
-    """A row of the dataset; ``word_from`` says whether its word was given, taken from its group, or detected."""
+    """A row of the dataset; ``word_from`` is the origin of its word, see `components.data.schema`."""
 
     id: str
     caption: str

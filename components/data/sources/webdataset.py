@@ -18,6 +18,7 @@ from components.errors import DataError
 _NAME = re.compile(r"(?P<key>(?:.*/)?[^./]+)\.(?P<ending>[^/]+)", re.DOTALL)
 #: Maximum size of a text member in bytes.
 _MOST_TEXT = 1_000_000
+_OTHERS = "members of archives with other endings"
 
 
 class _Member(NamedTuple):
@@ -40,25 +41,31 @@ def read_webdataset(store: SourceFiles, file: str | None, columns: Columns) -> I
     yield from other_files(store, file, files)
     for name in files:
         members: list[_Member] = []
+        others: list[str] = []
         fault = ""
         try:
             with store.open(name) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-                for one in _members(name, archive, {"txt", "json", "cls", *columns.values()}):
+                for one in _members(name, archive, {"txt", "json", "cls", *columns.values()}, others):
                     members.append(one)
         except (OSError, tarfile.TarError, DataError) as error:
             fault = f"{name} cannot be read as an uncompressed tar: {error}"
         held = {one.value.name: one.value for one in members if isinstance(one.value, ContainedPicture)}
         for key, sample in groupby(members, key=lambda one: one.key):
             yield _record(name, key, list(sample), held, columns)
+        for other in others:
+            yield Record(f"{name}: {other}", None, passed_over=_OTHERS)
         if fault:  # what stands before the damage is read
             yield Record(f"{name} (its rest)" if members else name, None, fault=fault)
 
 
-def _members(file: str, archive: tarfile.TarFile, texts: set[str]) -> Iterator[_Member]:
-    """Pictures, and texts with these extensions, in order. Folders, links, devices and other files are ignored."""
+def _members(file: str, archive: tarfile.TarFile, texts: set[str], others: list[str]) -> Iterator[_Member]:
+    """Pictures, and texts with these extensions, in order. Names of other files, links and devices go to ``others``."""
     for info in archive:
         named = _NAME.fullmatch(info.name)
+        if info.isdir():
+            continue
         if not info.isreg() or info.issparse() or named is None:
+            others.append(info.name)
             continue
         if info.name.startswith("/") or ".." in info.name.split("/"):
             yield _Member(info.name, "", None, f"the name of the member {info.name!r} leaves the archive")
@@ -69,6 +76,8 @@ def _members(file: str, archive: tarfile.TarFile, texts: set[str]) -> Iterator[_
             yield _Member(key, ending, ContainedPicture(member(file, span), f"{file}!{info.name}"))
         elif ending in texts:
             yield _text(archive, info, key, ending)
+        else:
+            others.append(info.name)
 
 
 def _text(archive: tarfile.TarFile, info: tarfile.TarInfo, key: str, ending: str) -> _Member:

@@ -94,6 +94,22 @@ class ArchivedRedraw(_Part):
     strength: float = Field(gt=0, le=1)
 
 
+class ArchivedLora(_Part):
+    name: str = Field(min_length=1, max_length=64)
+    weight: float = Field(1, ge=-4, le=4)
+
+
+#: Imported ones need not be loaded here.
+Loras = Annotated[list[ArchivedLora], Field(max_length=4)]
+
+
+class ArchivedControl(_Part):
+    name: str = Field(min_length=1, max_length=64)
+    scale: float = Field(ge=0, le=2)
+    start: float = Field(ge=0, le=1)
+    end: float = Field(ge=0, le=1)
+
+
 class ArchivedSettings(_Part):
     prompt: str = Field(max_length=8000)
     revised_prompt: str = Field(max_length=8000)
@@ -103,6 +119,8 @@ class ArchivedSettings(_Part):
     steps: int = Field(ge=0, le=100_000)
     guidance_scale: float = Field(ge=0, le=1000)
     scheduler: str | None = Field(None, max_length=64)
+    loras: Loras = []
+    control: ArchivedControl | None = None
     redraw: ArchivedRedraw | None = None
 
 
@@ -132,6 +150,7 @@ class ArchivedPanel(_Part):
     sampler: str | None = Field(None, max_length=64)
     steps: int | None = Field(None, ge=1, le=100_000)
     guidance_scale: float | None = Field(None, ge=1, le=1000)
+    loras: Loras = []
     chosen: Reference | None = None
     #: Oldest first.
     takes: list[ArchivedTake] = Field([], max_length=10_000)

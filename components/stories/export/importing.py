@@ -12,19 +12,26 @@ from PIL import Image
 
 from components.access.limits import RequestId
 from components.characters.advice import advise
+from components.characters.cast import Cast, CastMember, read_cast
 from components.characters.character import MAX_PICTURES, Reference
 from components.characters.store import CharacterStore
 from components.characters.tables import new_id
 from components.config import StoriesConfig
 from components.data.decode import decode_mask, decode_picture
 from components.errors import DataError
-from components.stories.cast import Cast, CastMember, read_cast
 from components.stories.export.archive import ArchivedCharacter, ArchivedPanel, ArchivedTake, StoryArchive
 from components.stories.panel_plan import generation_digest
 from components.stories.prompts import StoredMention, StoredPrompt, prompt_to_json
 from components.stories.rows import to_json
 from components.stories.stored_responses import store_response
-from components.stories.story import Balloon, PagesLayout, PanelCharacter, PanelSampling, StoryLimitError
+from components.stories.story import (
+    Balloon,
+    PagesLayout,
+    PanelCharacter,
+    PanelLora,
+    PanelSampling,
+    StoryLimitError,
+)
 from components.stories.tables import panels, stories, takes
 from components.stories.take_files import TakeFiles
 
@@ -159,13 +166,14 @@ class StoryImporter:
             row = {"id": new_id("panel"), "story": story, "position": position, "revision": 1, "changed": 1}
             prompt, strengths = _prompt(panel, known), _strengths(panel, known)
             settings = (strengths, panel.size, panel.with_characters, manifest.style, cast)
-            sampling = PanelSampling(panel.sampler, panel.steps, panel.guidance_scale)
+            loras = tuple(PanelLora(**each.model_dump()) for each in panel.loras)
+            sampling = PanelSampling(panel.sampler, panel.steps, panel.guidance_scale, loras)
             digest = generation_digest(prompt, *settings, sampling)
             imported = self._takes(archive, panel, f"panel {position + 1}", story, notes)
             chosen = next((row["id"] for row, take in imported if take.id == panel.chosen), None)
             same = ("caption", "size", "seed", "seed_locked", "hidden", "with_characters")
             row |= {name: getattr(panel, name) for name in same}
-            row |= asdict(sampling)
+            row |= asdict(sampling) | {"loras": to_json(loras)}
             row |= {"prompt": prompt_to_json(prompt), "characters": to_json(strengths), "error": None}
             row |= {"balloons": to_json([Balloon(**each.model_dump()) for each in panel.balloons])}
             row |= {"chosen": chosen, "chosen_at": now}

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from components.characters.cast import Cast, read_cast
 from components.characters.character import Reference
 from components.characters.store import CharacterStore
 from components.errors import NotFoundError
 from components.pictures import to_png
-from components.stories.cast import Cast, read_cast
 from components.stories.export.archive import (
     ArchivedBalloon,
     ArchivedCharacter,
+    ArchivedLora,
     ArchivedMention,
     ArchivedPages,
     ArchivedPanel,
@@ -128,6 +129,7 @@ def _panel(row: sa.RowMapping, digest: str, takes: Sequence[tuple[ArchivedTake, 
         prompt=[part if isinstance(part, str) else _mention(part, cast) for part in stored_prompt(row)],
         characters=[ArchivedStrengths(**each) for each in row["characters"]],
         balloons=[ArchivedBalloon(**each) for each in row["balloons"]],
+        loras=[ArchivedLora(**each) for each in row["loras"] or ()],
         takes=[take.model_copy(update={"current": own == digest}) for take, own in takes],
     )
 

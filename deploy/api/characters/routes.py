@@ -33,6 +33,7 @@ from deploy.api.images.schema import ImageRequest, stated_regions
 from deploy.api.large_responses import json_response
 from deploy.api.quotas import CurrentCaller
 from deploy.api.repeated_requests import IdempotencyHeader, repeatable
+from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import StatedRegion
 from deploy.interfaces.responses import to_base64
@@ -50,7 +51,9 @@ def _request_body(body: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def character_routes(config: Config, model: str, characters: Characters, generator: Generator) -> APIRouter:
+def character_routes(
+    config: Config, model: str, characters: Characters, generator: Generator, time_limits: TimeLimits
+) -> APIRouter:
     """The routes of characters; ``generator`` generates candidates."""
     router = APIRouter(prefix="/v1/characters")
 
@@ -77,6 +80,7 @@ def character_routes(config: Config, model: str, characters: Characters, generat
     ) -> Response:
         order, repeat = repeatable("candidates", ImageRequest(**body.model_dump()), idempotency_key, caller.owner)
         request = await resolve_request(order, config, model, characters, caller.owner)
+        await time_limits.check(request)
         async with await caller.charge(request, repeat) as charge:
             result = await generator.generate(request)
             images = [generated.image for generated in result.images]

@@ -16,13 +16,15 @@ from components.errors import WordError
 from components.model.prompt_weights import holds_word
 from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
+from deploy.api.images.control_request import with_control
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.redraw_request import redraw_request, uploaded_subject
-from deploy.api.images.request_conversion import build_request, check_model
+from deploy.api.images.request_conversion import build_request, check_model, resolve_subjects
 from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema, stated_regions
 from deploy.api.quotas import CurrentCaller
 from deploy.api.repeated_requests import IdempotencyHeader, repeatable
 from deploy.api.stories.history_recorder import Keep, record_history
+from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.responses import ImageResponse
@@ -34,7 +36,12 @@ _NO_WORD = "target_word: the prompt must contain it as a whole word, within what
 
 
 def edit_routes(
-    config: Config, model: str, characters: Characters, generator: Generator, stories: Stories
+    config: Config,
+    model: str,
+    characters: Characters,
+    generator: Generator,
+    stories: Stories,
+    time_limits: TimeLimits,
 ) -> APIRouter:
     """The route of images with an uploaded subject."""
     router = APIRouter(prefix="/v1/images")
@@ -53,15 +60,18 @@ def edit_routes(
         body, repeat = repeatable("edits", await _read_form(http), idempotency_key, caller.owner)
         source = record_history(generator, stories, keep, body.prompt, model)
         if body.redraws:
-            request = await redraw_request(body, config, model, characters, caller.owner)
+            request = await redraw_request(body, config, model, characters, caller.owner, time_limits)
             async with await caller.charge(request, repeat) as charge:
+                request = await with_control(request, body.control, characters)
                 context = RequestContext(body, request, charge, http, started)
                 return await execute(context, "image_edit", model, source)
-        request = _check_request(body, config, model, caller.owner)
+        request = await _check_request(body, config, model, characters, caller.owner)
+        await time_limits.check(request)
         try:
             async with await caller.charge(request, repeat) as charge:
                 regions = stated_regions(body.boxes, body.masks)
                 request = replace(request, subjects=(await uploaded_subject(body, body.image, regions, characters),))
+                request = await with_control(request, body.control, characters)
                 context = RequestContext(body, request, charge, http, started)
                 return await execute(context, "image_edit", model, source)
         except WordError:
@@ -70,14 +80,17 @@ def edit_routes(
     return router
 
 
-def _check_request(body: EditRequest, config: Config, model: str, owner: str) -> GenerationRequest:
+async def _check_request(
+    body: EditRequest, config: Config, model: str, characters: Characters, owner: str
+) -> GenerationRequest:
     """The request without its subject.
 
     Raises:
-        ApiError: a field exceeds its limit, or the prompt does not contain the word.
+        ApiError: a field exceeds its limit, the prompt does not contain the word, or it has characters.
     """
     check_model(body, model)
-    if body.characters:
+    _, subjects = await resolve_subjects(body, characters, owner)
+    if subjects:
         remedy = "only an image that is redrawn has characters: send mask or redraw_strength, or use generations"
         raise ApiError(400, f"characters: {remedy}", "characters", "invalid_order")
     word = body.target_word or ""
@@ -91,6 +104,6 @@ async def _read_form(http: Request) -> EditRequest:
     if kind != "multipart/form-data":
         raise ApiError(400, "send multipart/form-data with the pictures as files", code="content_type")
     max_fields = len(EditRequest.model_fields) + 2 * MAX_REFERENCES
-    async with http.form(max_files=2 * MAX_REFERENCES + 2, max_fields=max_fields) as form:
+    async with http.form(max_files=2 * MAX_REFERENCES + 3, max_fields=max_fields) as form:
         fields = {"image": []} | await read_fields(form, ["image"], ["boxes", "masks"])
         return EditRequest.model_validate(fields)

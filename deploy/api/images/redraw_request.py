@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from components.config import Config
 from components.errors import DataError
@@ -10,6 +11,7 @@ from components.model.words import find_word
 from deploy.api.error_responses import ApiError
 from deploy.api.images.request_conversion import build_request, check_model, resolve_subjects
 from deploy.api.images.schema import EditRequest, stated_regions
+from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.errors import StatedRegionError
 from deploy.interfaces.protocols import Characters
 from deploy.interfaces.requests import (
@@ -25,12 +27,13 @@ DEFAULT_STRENGTH = 0.8
 
 
 async def redraw_request(
-    body: EditRequest, config: Config, model: str, characters: Characters, owner: str
+    body: EditRequest, config: Config, model: str, characters: Characters, owner: str, time_limits: TimeLimits
 ) -> GenerationRequest:
     """The request to redraw the first image, with the subject of the other images and with characters.
 
     Raises:
         ApiError: a field exceeds its limit or does not fit the others, or an image cannot be read.
+        BeyondTimeLimitError: it would take longer than it may.
         StatedRegionError: the mask does not fit its image.
         WordError: the prompt does not contain a subject's word.
     """
@@ -40,7 +43,7 @@ async def redraw_request(
         given = "target_word" if body.target_word else "boxes" if body.boxes else "masks"
         message = f"{given}: it belongs to the images after the first one, which is redrawn: send one of the subject"
         raise ApiError(400, message, given, "invalid_order")
-    prompt, subjects = await resolve_subjects(body.prompt, body.characters, characters, owner)
+    prompt, subjects = await resolve_subjects(body, characters, owner)
     if references and body.target_word and not find_word(prompt, body.target_word):
         message = "target_word: the prompt must contain it as a whole word, within what the model reads"
         raise ApiError(400, message, "target_word", "target_word_not_in_prompt")
@@ -51,13 +54,15 @@ async def redraw_request(
     mask = None
     if body.mask is not None:
         mask = await characters.read_redraw_mask(body.mask, (picture.width, picture.height), "mask")
-    if references:
-        regions = stated_regions(body.boxes[1:], body.masks[1:])
-        subjects = [*subjects, await uploaded_subject(body, references, regions, characters)]
     body = body.model_copy(update={"size": redraw_size(body.size, picture, config)})
     strength = DEFAULT_STRENGTH if body.redraw_strength is None else body.redraw_strength
     redraw = RequestedRedraw(strength, mask, picture.png)
-    return checked_strength(build_request(body, config, prompt, subjects, owner, redraw), "redraw_strength")
+    request = checked_strength(build_request(body, config, prompt, subjects, owner, redraw), "redraw_strength")
+    await time_limits.check(request)
+    if not references:
+        return request
+    regions = stated_regions(body.boxes[1:], body.masks[1:])
+    return replace(request, subjects=(*subjects, await uploaded_subject(body, references, regions, characters)))
 
 
 def redraw_size(size: str, picture: UploadedPicture, config: Config) -> str:

@@ -9,16 +9,17 @@ import json
 from itertools import zip_longest
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from components.data.schema import Box
 from components.model.schedulers import NAMES
+from deploy.api.images.control_request import OneControl, with_control_image
+from deploy.api.images.lora_choices import Loras
 from deploy.api.schema import StrictRequest, decode_boxes, decode_json, decode_masks
 from deploy.interfaces.requests import StatedRegion
 
 MAX_CHARACTERS = 4
 MAX_IMAGES = 10
-MAX_LORAS = 4
 #: Seeds are below this; those of a request's further images count up from its own, and begin again at 0.
 SEEDS = 2**32
 MAX_PARTIAL_IMAGES = 3
@@ -89,19 +90,6 @@ class CharacterChoice(StrictRequest):
     body_strength: float = Field(1, ge=0, le=2)
 
 
-class LoraChoice(StrictRequest):
-    """A LoRA that the service has loaded (``model.loras``)."""
-
-    name: str = Field(min_length=1, max_length=64)
-    weight: float = Field(1, ge=-4, le=4)
-
-
-def _distinct_names(loras: list[LoraChoice]) -> list[LoraChoice]:
-    if len({lora.name for lora in loras}) < len(loras):
-        raise ValueError("name each LoRA once")
-    return loras
-
-
 class BaseImageRequest(StrictRequest):
     """The fields that all requests for images have. A null stands for the default."""
 
@@ -151,10 +139,8 @@ class BaseImageRequest(StrictRequest):
     negative_target_size: Sides | None = None
     mask_scope: float | None = Field(None, gt=0, le=1)
     return_masks: bool = False
-    #: In a form, a JSON list.
-    loras: Annotated[
-        list[LoraChoice], BeforeValidator(decode_json), AfterValidator(_distinct_names), Field(max_length=MAX_LORAS)
-    ] = []
+    loras: Loras = []
+    control: OneControl = None
 
     @model_validator(mode="before")
     @classmethod
@@ -214,10 +200,17 @@ class EditRequest(BaseImageRequest):
     redraw_strength: float | None = Field(None, gt=0, le=1)
     #: Characters of an image that is redrawn, as in ``POST /v1/images/generations``; in a form, a JSON list.
     characters: Annotated[list[CharacterChoice], BeforeValidator(decode_json)] = Field([], max_length=MAX_CHARACTERS)
+    #: The picture of ``control``, which is JSON with ``name``, ``scale``, ``start`` and ``end``.
+    control_image: bytes | None = None
     # Accepted, without effect
     input_fidelity: Literal["low", "high"] | None = None
     # Refused
     markup: Unsupported = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _control_of_form(cls, sent: Any) -> Any:
+        return with_control_image(sent)
 
     @property
     def redraws(self) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
+from components.database import UNAVAILABLE
 from components.jobs.job import Job, JobNotFoundError, Preview
 from deploy.api.jobs.schema import DeletedJobResponse, PreviewEvent
 from deploy.api.sse import KEEPALIVE_S
@@ -19,7 +20,7 @@ from deploy.interfaces.errors import UnavailableError
 from deploy.interfaces.protocols import Jobs
 from deploy.interfaces.responses import JobResponse, to_base64
 
-#: Seconds between attempts while the jobs deployment is unavailable.
+#: Seconds between attempts while the jobs deployment or the database is unavailable.
 _RETRY_S = 0.5
 
 
@@ -34,7 +35,7 @@ async def job_events(
         except JobNotFoundError:
             yield format_sse_event(event="deleted", data_str=DeletedJobResponse(id=identifier).model_dump_json())
             return
-        except UnavailableError:  # the jobs deployment is restarting; the job is in the database
+        except (UnavailableError, *UNAVAILABLE):  # the deployment is restarting, or the database; the job is in it
             await asyncio.sleep(_RETRY_S)
             news = None
         if news is None:

@@ -15,6 +15,7 @@ from components.fingerprint import fingerprint
 from components.jobs.job import Job, NewJob, State
 from components.jobs.store import ID
 from components.logs import amend, log_context
+from deploy.api.images.control_request import with_control
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.jobs.events import job_events
 from deploy.api.jobs.schema import DeletedJobResponse, JobPage, JobRequest
@@ -54,7 +55,8 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs, t
                 return answer(response, existing, False)
         request = await resolve_request(body, config, model, characters, caller.owner)
         request = replace(request, timeout_s=limits.timeout_s)
-        await time_limits.check(request, limits.timeout_s)
+        await time_limits.check(request)
+        request = await with_control(request, body.control, characters)
         new = NewJob(
             payload=JobPayload(request.without_revisions(), body.return_masks, body.partial_images, model).to_json(),
             digest=digest,

@@ -34,6 +34,7 @@ def operation_routes(
         security: dependencies that document the key of the routes that need one.
     """
     router = APIRouter()
+    model = model.model_copy(update={"loras": list(config.model.loras), "controls": list(config.model.controls)})
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -62,7 +63,7 @@ def operation_routes(
 
     @router.get("/v1/models", dependencies=security)
     async def list_models() -> ModelPage:
-        """The served model and its loaded versions."""
+        """The served model with its loaded versions, and the LoRAs and controls that requests may name."""
         return ModelPage(data=[served_model(model, await read_reports(status))])
 
     return router

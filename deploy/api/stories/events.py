@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Iterator
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
 
+from components.database import UNAVAILABLE
 from components.stories.story import StoryCursor, StoryNews, StoryNotFoundError
 from deploy.api.sse import KEEPALIVE_S
 from deploy.api.stories.schema import DeletedStoryResponse, PanelResponse, StoryEvent, StoryPreviewEvent, StorySummary
@@ -20,7 +21,7 @@ from deploy.interfaces.errors import UnavailableError
 from deploy.interfaces.responses import to_base64
 from deploy.interfaces.stories import Stories
 
-#: Seconds between attempts while the stories deployment is unavailable.
+#: Seconds between attempts while the stories deployment or the database is unavailable.
 _RETRY_S = 0.5
 
 
@@ -37,7 +38,7 @@ async def story_events(
             deleted = DeletedStoryResponse(id=story, object="story.deleted")
             yield format_sse_event(event="deleted", data_str=deleted.model_dump_json())
             return
-        except UnavailableError:
+        except (UnavailableError, *UNAVAILABLE):
             await asyncio.sleep(_RETRY_S)
             news = None
         if news is None:

@@ -75,7 +75,18 @@ class HistoryRecorder:
             "steps": request.steps,
             "guidance_scale": request.guidance_scale,
             "scheduler": request.scheduler,
+            **model_settings(request),
         }
+
+
+def model_settings(request: GenerationRequest) -> dict[str, Any]:
+    """``loras`` and ``control`` of the settings that are stored with an image; nothing without any."""
+    settings: dict[str, Any] = {}
+    if request.loras:
+        settings["loras"] = [{"name": name, "weight": weight} for name, weight in request.loras]
+    if (control := request.control) is not None:
+        settings["control"] = {name: getattr(control, name) for name in ("name", "scale", "start", "end")}
+    return settings
 
 
 def record_history(generator: Generator, stories: Stories, keep: str | None, prompt: str, model: str) -> Generator:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from components.access.limits import RequestId
+from components.characters.cast import Cast, CastMember
+from components.characters.mention_syntax import replace_mentions
 from components.config import Config
+from components.content import ContentError
 from components.errors import RealCustomError
 from components.fingerprint import fingerprint
 from components.jobs.job import NewJob, QueueBusyError, QueueFullError
@@ -20,14 +24,18 @@ from components.stories.panel_plan import PanelPlan
 from components.stories.story import Take
 from components.stories.takes import COLLECTOR, PendingTake
 from deploy.api.error_responses import ApiError
+from deploy.api.images.control_request import ControlChoice, with_control
 from deploy.api.images.redraw_request import checked_strength, redraw_size
 from deploy.api.images.request_conversion import build_request
 from deploy.api.images.schema import SEEDS, ImageRequest
 from deploy.api.jobs.routes import submit_job
+from deploy.api.mentions import find_mentioned, find_mentions
 from deploy.api.quotas import Caller
+from deploy.api.stories.history_recorder import model_settings
 from deploy.api.stories.schema import DrawnPanel, DrawRequest, DrawResponse, RedrawRequest, SkippedPanel
+from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.errors import BusyError, describe_error
-from deploy.interfaces.protocols import Jobs
+from deploy.interfaces.protocols import Characters, Jobs
 from deploy.interfaces.requests import (
     GenerationRequest,
     JobPayload,
@@ -61,8 +69,18 @@ class PanelJobSubmitter:
         model: name of the served model.
     """
 
-    def __init__(self, config: Config, model: str, stories: Stories, jobs: Jobs) -> None:
-        self._config, self._model, self._stories, self._jobs = config, model, stories, jobs
+    def __init__(
+        self,
+        config: Config,
+        model: str,
+        characters: Characters,
+        stories: Stories,
+        jobs: Jobs,
+        time_limits: TimeLimits,
+    ) -> None:
+        self._config, self._model = config, model
+        self._characters, self._stories, self._jobs = characters, stories, jobs
+        self._time_limits = time_limits
 
     async def submit(self, story: str, wanted: DrawRequest, caller: Caller, key: RequestId | None) -> DrawResponse:
         """Submit jobs for the panels; a panel that cannot be generated is skipped, and the reason stored as its error.
@@ -70,7 +88,11 @@ class PanelJobSubmitter:
         Raises:
             ApiError, QueueFullError, QueueBusyError: the first job is refused. If a later one is refused, it and the
                 rest are skipped.
+            ApiError, UnsupportedRequestError, ContentError: the control cannot be used.
         """
+        if wanted.control is not None and len(wanted.panels or ()) != 1:
+            message = "control: a picture guides one panel: give its id alone in panels"
+            raise ApiError(400, message, "control", "invalid_order")
         submissions: list[_Submission] = []
         errors: dict[str, dict[str, Any]] = {}
         skipped: list[SkippedPanel] = []
@@ -80,9 +102,11 @@ class PanelJobSubmitter:
                 skipped.append(SkippedPanel(panel=plan.panel, reason="it is being drawn already"))
                 continue
             try:
-                submissions += self._submissions(story, plan, batch, now, caller)
+                submissions += await self._submissions(story, plan, batch, now, caller, wanted.control)
             except (ApiError, RealCustomError, ValidationError) as error:
                 errors[plan.panel] = _error_values(error)
+                if isinstance(error, ContentError) or str(errors[plan.panel]["param"]).startswith("control"):
+                    raise  # the control of this request is at fault, not the panel
             if plan.error is not None:
                 errors[plan.panel] = plan.error
         skipped += [SkippedPanel(panel=panel, reason=error["message"]) for panel, error in errors.items()]
@@ -118,11 +142,12 @@ class PanelJobSubmitter:
         """Submit jobs that redraw ``take``, or its part under ``mask`` (a PNG, white there), with its own settings.
 
         Raises:
+            BeyondTimeLimitError: it would take longer than a job may.
             ApiError, QueueFullError, QueueBusyError, StoryLimitError: the first job is refused.
         """
         await self._stories.check_quota(caller.owner)
         settings = take.settings
-        prompt = wanted.prompt or settings["revised_prompt"]
+        prompt = settings["revised_prompt"] if wanted.prompt is None else _redraw_prompt(wanted.prompt, settings)
         subjects = [
             RequestedSubject(each["id"], each["target_word"], *(each[name] for name in _STRENGTHS))
             for each in settings["characters"]
@@ -138,11 +163,13 @@ class PanelJobSubmitter:
                 steps=settings["steps"],
                 guidance_scale=settings["guidance_scale"],
                 scheduler=settings["scheduler"],
+                loras=settings.get("loras", []),
                 seed=None if wanted.seed is None else (wanted.seed + variation) % SEEDS,
             )
             redraw = RequestedRedraw(wanted.strength, mask, take=StoredTake(story, take.id))
             request = build_request(body, self._config, prompt, subjects, caller.owner, redraw)
             request = replace(checked_strength(request, "strength"), timeout_s=self._config.serving.jobs.timeout_s)
+            await self._time_limits.check(request)
             own: dict[str, Any] = {"redraw": {"take": take.id, "strength": wanted.strength}}
             if wanted.prompt is not None:
                 own |= {"prompt": prompt, "revised_prompt": prompt}
@@ -164,7 +191,9 @@ class PanelJobSubmitter:
             collector=COLLECTOR,
         )
 
-    def _submissions(self, story: str, plan: PanelPlan, batch: str, now: float, caller: Caller) -> list[_Submission]:
+    async def _submissions(
+        self, story: str, plan: PanelPlan, batch: str, now: float, caller: Caller, control: ControlChoice | None
+    ) -> list[_Submission]:
         """The jobs of one panel; empty if its plan has an error."""
         if plan.error is not None:
             return []
@@ -174,9 +203,11 @@ class PanelJobSubmitter:
         ]
         submissions = []
         for variation, seed in enumerate(plan.seeds):
-            body = ImageRequest(prompt=plan.prompt, size=plan.size, seed=seed, **asdict(plan.sampling))
+            body = ImageRequest(prompt=plan.prompt, size=plan.size, seed=seed, control=control, **asdict(plan.sampling))
             request = build_request(body, self._config, plan.prompt, subjects, caller.owner)
+            request = await with_control(request, control, self._characters)
             request = replace(request, timeout_s=self._config.serving.jobs.timeout_s)
+            await self._time_limits.check(request)
             key = f"story/{story}/{batch}/{plan.panel}/{variation}"
             pending = PendingTake(key, plan.panel, now, variation, _settings(plan, request), plan.digest)
             submissions.append(_Submission(pending, request, self._job(pending, request, bool(subjects), caller.owner)))
@@ -204,7 +235,19 @@ def _settings(plan: PanelPlan, request: GenerationRequest) -> dict[str, Any]:
         "steps": request.steps,
         "guidance_scale": request.guidance_scale,
         "scheduler": request.scheduler,
+        **model_settings(request),
     }
+
+
+def _redraw_prompt(prompt: str, settings: Mapping[str, Any]) -> str:
+    """The prompt with words in place of the mentions of the take's characters.
+
+    Raises:
+        ApiError: an ``@`` names none of them.
+    """
+    shown = Cast(CastMember(each["id"], each["name"], each["target_word"], 0) for each in settings["characters"])
+    mentions = find_mentions(prompt, shown)
+    return replace_mentions(prompt, mentions, [find_mentioned(mention, shown).word for mention in mentions])
 
 
 def _error_values(error: Exception) -> dict[str, Any]:

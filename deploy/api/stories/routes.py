@@ -45,6 +45,7 @@ from deploy.api.stories.schema import (
     StorySummary,
     etag,
 )
+from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.protocols import Characters, Jobs
 from deploy.interfaces.stories import Stories
 from deploy.status.replica_status import ReplicaStatus, read_reports
@@ -75,7 +76,13 @@ _Story = Annotated[str | None, Query(pattern=r"^story-[0-9a-f]{28}$")]
 
 
 def story_routes(
-    config: Config, model: ModelResponse, characters: Characters, stories: Stories, jobs: Jobs, status: ReplicaStatus
+    config: Config,
+    model: ModelResponse,
+    characters: Characters,
+    stories: Stories,
+    jobs: Jobs,
+    status: ReplicaStatus,
+    time_limits: TimeLimits,
 ) -> APIRouter:
     """The routes under ``/v1/stories``."""
     router = APIRouter(prefix="/v1/stories")
@@ -146,7 +153,7 @@ def story_routes(
 
     _add_file_routes(router, model, stories, status)
     _add_panel_routes(router, stories, jobs)
-    submitter = PanelJobSubmitter(config, model.id, stories, jobs)
+    submitter = PanelJobSubmitter(config, model.id, characters, stories, jobs, time_limits)
     _add_draw_routes(router, submitter, stories, jobs)
     _add_take_routes(router, stories, characters, submitter)
     return router

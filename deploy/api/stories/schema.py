@@ -10,16 +10,20 @@ from components.jobs.job import State
 from components.model.schedulers import NAMES
 from components.stories.script import split_script
 from components.stories.story import (
+    SAMPLING,
     Balloon,
     PagesLayout,
     Panel,
     PanelCharacter,
+    PanelLora,
     PanelValues,
     PromptMention,
     Story,
     StoryValues,
     Take,
 )
+from deploy.api.images.control_request import OneControl
+from deploy.api.images.lora_choices import LoraChoice, Loras
 from deploy.api.schema import StrictRequest, decode_base64
 
 MAX_PANELS_A_REQUEST = 500
@@ -112,10 +116,11 @@ class PanelFields(StrictRequest):
     hidden: bool = False
     balloons: list[BalloonField] = Field([], max_length=20)
     with_characters: bool = True
-    #: By default the service's: ``sampler``, ``steps`` and ``guidance_scale`` of requests for images.
+    #: As in requests for images; by default the service's.
     sampler: Literal[NAMES] | None = None  # type: ignore[valid-type]
     steps: int | None = Field(None, ge=1, le=1000)
     guidance_scale: float | None = Field(None, ge=1, le=30)
+    loras: Loras = []
 
     def values(self) -> PanelValues:
         """The fields that the client has sent."""
@@ -124,6 +129,8 @@ class PanelFields(StrictRequest):
         }
         if "characters" in given:
             given["characters"] = [PanelCharacter(**each.model_dump()) for each in self.characters]
+        if "loras" in given:
+            given["loras"] = [PanelLora(**each.model_dump()) for each in self.loras]
         if "balloons" in given:
             given["balloons"] = [Balloon(**each.model_dump()) for each in self.balloons]
         return PanelValues(**given)  # type: ignore[typeddict-item]
@@ -163,6 +170,8 @@ class DrawRequest(StrictRequest):
     ) = None
     #: Variations of each panel.
     n: int = Field(1, ge=1, le=MAX_VARIATIONS)
+    #: As in requests for images, of one panel in ``panels``. It is not stored with the panel.
+    control: OneControl = None
 
 
 class RedrawRequest(StrictRequest):
@@ -186,6 +195,13 @@ class TakeRedraw(BaseModel):
     strength: float
 
 
+class TakeControl(BaseModel):
+    name: str
+    scale: float
+    start: float
+    end: float
+
+
 class TakeCharacter(BaseModel):
     id: str
     name: str
@@ -206,6 +222,9 @@ class TakeSettings(BaseModel):
     steps: int
     guidance_scale: float
     scheduler: str | None
+    loras: list[LoraChoice] = []
+    #: Of a take whose composition a picture has guided; the picture is not kept.
+    control: TakeControl | None = None
     #: Of a take that was redrawn from another one.
     redraw: TakeRedraw | None = None
 
@@ -289,6 +308,7 @@ class PanelResponse(BaseModel):
     sampler: str | None
     steps: int | None
     guidance_scale: float | None
+    loras: list[LoraChoice]
     #: The take that is shown.
     chosen: str | None
     #: Newest first.
@@ -308,7 +328,8 @@ class PanelResponse(BaseModel):
         job = panel.job
         return cls(
             **{name: getattr(panel, name) for name in (*same, "chosen", "dirty")},
-            **vars(panel.sampling),
+            **{name: getattr(panel.sampling, name) for name in SAMPLING},
+            loras=[LoraChoice(**vars(lora)) for lora in panel.sampling.loras],
             mentions=[MentionResponse.of(mention) for mention in panel.mentions],
             characters=[PanelCharacterField(**vars(character)) for character in panel.characters],
             balloons=[BalloonField(**vars(balloon)) for balloon in panel.balloons],

@@ -21,8 +21,8 @@ export function createCharacter(
   return call<Character>('POST', '/v1/characters', { body });
 }
 
-export function drawCandidates(prompt: string, n: number): Promise<Candidates> {
-  return data<Candidates>(client.POST('/v1/characters/candidates', { body: { prompt, n } }));
+export function drawCandidates(prompt: string, n: number, signal?: AbortSignal): Promise<Candidates> {
+  return data<Candidates>(client.POST('/v1/characters/candidates', { body: { prompt, n }, ...(signal && { signal }) }));
 }
 
 export function changeCharacter(id: string, body: Partial<CharacterFields>): Promise<Character> {

@@ -1,6 +1,6 @@
 /** The event stream of a story, read with the key in the header; it comes back by itself where it was left. */
 import type { QueryClient } from '@tanstack/react-query';
-import { EventParser, type ServerEvent } from '../lib/sse';
+import { serverEvents, type ServerEvent } from '../lib/sse';
 import { send } from './http';
 import { inOrder, withPanel } from './merging';
 import { asProblem } from './problem';
@@ -30,15 +30,10 @@ export async function follow(
     try {
       const response: Response = await send(path, { headers: { 'Last-Event-ID': last }, signal });
       if (response.status === 204) return;
-      const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-      const parser = new EventParser();
-      for (;;) {
-        const piece = await reader?.read();
-        if (!piece || piece.done) break;
-        for (const event of parser.push(piece.value)) {
-          last = event.id ?? last;
-          onEvent(event);
-        }
+      if (!response.body) return;
+      for await (const event of serverEvents(response.body)) {
+        last = event.id ?? last;
+        onEvent(event);
       }
     } catch (error) {
       if (signal.aborted) return;

@@ -1,26 +1,42 @@
 /** Requests to the service, with the key in the header, that wait while the service asks them to. */
-import { authorization, keyRefused, keyStore } from './key';
+import { authorization, keyRefused, keyStore, untilKey } from './key';
+import { noteLimits } from './limits';
 import { Problem, problemOf } from './problem';
 import { connected, lose, untilConnected, waitFor } from './waiting';
 
 /** Refusals that ask for more patience than this are told at once. */
 const LONGEST_WAIT_S = 300;
 const REPEATABLE = new Set(['GET', 'HEAD', 'PUT', 'PATCH', 'DELETE']);
+const SAFE = new Set(['GET', 'HEAD']);
 
-/** `fetch` that throws a `Problem` for what is refused; the answer is a success. */
+/**
+ * `fetch` that throws a `Problem` for what is refused; the answer is a success.
+ *
+ * A change that is refused for its key has done nothing: it waits for another key, so that nothing typed is lost.
+ */
 export async function send(input: Request | string, init?: RequestInit): Promise<Response> {
   const request = new Request(input, init);
-  for (const [name, value] of Object.entries(authorization())) request.headers.set(name, value);
   const repeatable = REPEATABLE.has(request.method) || request.headers.has('Idempotency-Key');
   for (;;) {
+    const key = keyStore.get();
+    request.headers.delete('Authorization');
+    for (const [name, value] of Object.entries(authorization())) request.headers.set(name, value);
     const response = await attempt(request.clone(), repeatable);
     if (!response) {
       await untilConnected(request.signal);
       continue;
     }
+    if (key === keyStore.get()) noteLimits(response.headers);
     if (response.ok) return response;
     const problem = await problemOf(response);
-    if (problem.status === 401) keyRefused.set(keyStore.get() ? 'unknown' : 'missing');
+    if (problem.status === 401) {
+      if (keyStore.get() !== key) continue; // another one was given meanwhile
+      keyRefused.set(key ? 'unknown' : 'missing');
+      if (!SAFE.has(request.method)) {
+        await untilKey(request.signal);
+        continue;
+      }
+    }
     if (!mayWait(problem, response)) throw problem;
     await waitFor(Math.max(1, problem.retryAfter ?? 5), problem, request.signal);
   }

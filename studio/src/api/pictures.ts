@@ -104,10 +104,6 @@ export async function fetchPicture(path: string): Promise<Blob> {
   return (await send(path)).blob();
 }
 
-export function base64ToBlob(encoded: string, type = 'image/png'): Blob {
-  return new Blob([Uint8Array.from(atob(encoded), (character) => character.charCodeAt(0))], { type });
-}
-
 /** The blob: URL of bytes at hand, revoked when they change. */
 export function useBlobUrl(blob: Blob | null): string | null {
   const [made, setMade] = useState<{ blob: Blob; url: string } | null>(null);

@@ -26,18 +26,25 @@ interface Envelope {
 }
 
 export async function problemOf(response: Response): Promise<Problem> {
-  let envelope: Envelope = {};
+  let envelope: unknown = {};
   try {
-    envelope = (await response.json()) as Envelope;
+    envelope = await response.json();
   } catch {
     // Something in front of the service has answered.
   }
-  const { message, code, param } = envelope.error ?? {};
   const after = Number(response.headers.get('Retry-After') ?? NaN);
-  const retryAfter = Number.isFinite(after) ? after : null;
-  return new Problem(message ?? response.statusText, response.status, code ?? null, param ?? null, retryAfter);
+  return problemIn(envelope, response.status, response.statusText, Number.isFinite(after) ? after : null);
+}
+
+/** The problem that the service tells in an answer, or in an event of one that has begun. */
+export function problemIn(envelope: unknown, status: number, text = '', retryAfter: number | null = null): Problem {
+  const { message, code, param } = (envelope as Envelope | null)?.error ?? {};
+  return new Problem(message ?? text, status, code ?? null, param ?? null, retryAfter);
 }
 
 export function asProblem(error: unknown): Problem {
   return error instanceof Problem ? error : new Problem(error instanceof Error ? error.message : String(error), 0);
 }
+
+/** Whether a request has ended because the person has stopped it. */
+export const isStopped = (error: unknown): boolean => error instanceof DOMException && error.name === 'AbortError';

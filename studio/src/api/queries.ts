@@ -5,7 +5,7 @@ import { client, data, type Character, type CharacterPage, type ModelPage } from
 import { applyStoryEvent, follow, type Preview } from './events';
 import { inOrder, newest, withPanel } from './merging';
 import { saveFields } from './saving';
-import { stories, type Panel, type PanelChange, type Story, type StoryChange, type StoryHead } from './stories';
+import { stories, type Panel, type PanelChange, type Redraw, type Story, type StoryChange, type StoryHead } from './stories';
 
 export const queryKeys = {
   characters: ['characters'] as const,
@@ -93,10 +93,24 @@ export const patchStory = (cache: QueryClient, id: string, change: (story: Story
   cache.setQueryData<Story>(queryKeys.story(id), (old) => old && change(old));
 };
 
+/** Until no change of this scope is on its way. */
+function untilSaved(cache: QueryClient, scope: string): Promise<void> {
+  const saved = (): boolean => cache.isMutating({ predicate: ({ options }) => options.scope?.id === scope }) === 0;
+  if (saved()) return Promise.resolve();
+  return new Promise((resolve) => {
+    const off = cache.getMutationCache().subscribe(() => {
+      if (!saved()) return;
+      off();
+      resolve();
+    });
+  });
+}
+
 /** What can be done to a story and its panels; each puts the answer into the cache. */
 export function useStoryActions(id: string) {
   const cache = useQueryClient();
   const reload = () => cache.invalidateQueries({ queryKey: queryKeys.story(id) });
+  const panelChanges = `panels of ${id}`;
 
   const changeStory = useMutation({
     scope: { id: `values of ${id}` },
@@ -114,7 +128,7 @@ export function useStoryActions(id: string) {
   });
 
   const changePanel = useMutation({
-    scope: { id: `panels of ${id}` }, // one after the other, each on what the last has made
+    scope: { id: panelChanges }, // one after the other, each on what the last has made
     mutationFn: ({ base, change }: { base: Panel; change: PanelChange }) =>
       saveFields<Panel, PanelChange>({
         base,
@@ -164,18 +178,26 @@ export function useStoryActions(id: string) {
   });
 
   const draw = useMutation({
-    mutationFn: ({ panels, n }: { panels?: string[]; n?: number }) => stories.draw(id, panels, n),
+    mutationFn: async ({ panels, n }: { panels?: string[]; n?: number }) => {
+      await untilSaved(cache, panelChanges);
+      return stories.draw(id, panels, n);
+    },
     onSuccess: () => reload(),
   });
 
   const cancel = useMutation({ mutationFn: (panel: string) => stories.cancel(id, panel), onSettled: () => reload() });
+
+  const redraw = useMutation({
+    mutationFn: ({ take, body }: { take: string; body: Redraw }) => stories.redraw(id, take, body),
+    onSuccess: () => reload(),
+  });
 
   const removeTake = useMutation({
     mutationFn: (take: string) => stories.removeTake(id, take),
     onSuccess: () => reload(),
   });
 
-  return { changeStory, changePanel, addPanels, removePanel, duplicatePanel, order, draw, cancel, removeTake };
+  return { changeStory, changePanel, addPanels, removePanel, duplicatePanel, order, draw, cancel, redraw, removeTake };
 }
 
 export type StoryActions = ReturnType<typeof useStoryActions>;

@@ -567,7 +567,7 @@ export interface paths {
         };
         /**
          * List Models
-         * @description The served model and its loaded versions.
+         * @description The served model with its loaded versions, and the LoRAs and controls that requests may name.
          */
         get: operations["list_models_v1_models_get"];
         put?: never;
@@ -1170,6 +1170,31 @@ export interface components {
             usage?: components["schemas"]["Usage"];
         };
         /**
+         * ControlChoice
+         * @description A ControlNet or T2I-Adapter that the service has loaded (``model.controls``), and the picture that it follows.
+         */
+        ControlChoice: {
+            /**
+             * End
+             * @default 1
+             */
+            end?: number;
+            /** Image */
+            image: string;
+            /** Name */
+            name: string;
+            /**
+             * Scale
+             * @default 1
+             */
+            scale?: number;
+            /**
+             * Start
+             * @default 0
+             */
+            start?: number;
+        };
+        /**
          * DayUsage
          * @description What was used on a day (UTC).
          */
@@ -1258,6 +1283,7 @@ export interface components {
          * @description ``POST /v1/stories/<id>/draw``.
          */
         DrawRequest: {
+            control?: components["schemas"]["ControlChoice"] | null;
             /**
              * N
              * @default 1
@@ -1402,6 +1428,7 @@ export interface components {
             clip_skip?: number | null;
             /** Complexity */
             complexity?: ("low" | "medium" | "high") | null;
+            control?: components["schemas"]["ControlChoice"] | null;
             /** Crops Coords Top Left */
             crops_coords_top_left?: [
                 number,
@@ -1668,6 +1695,7 @@ export interface components {
             clip_skip?: number | null;
             /** Complexity */
             complexity?: ("low" | "medium" | "high") | null;
+            control?: components["schemas"]["ControlChoice"] | null;
             /** Crops Coords Top Left */
             crops_coords_top_left?: [
                 number,
@@ -1932,8 +1960,18 @@ export interface components {
          * @description A served model.
          */
         ModelResponse: {
+            /**
+             * Controls
+             * @default []
+             */
+            controls?: string[];
             /** Id */
             id: string;
+            /**
+             * Loras
+             * @default []
+             */
+            loras?: string[];
             /**
              * Object
              * @default model
@@ -2105,6 +2143,11 @@ export interface components {
              */
             hidden?: boolean;
             /**
+             * Loras
+             * @default []
+             */
+            loras?: components["schemas"]["LoraChoice"][];
+            /**
              * Prompt
              * @default
              */
@@ -2191,6 +2234,11 @@ export interface components {
              */
             hidden?: boolean;
             /**
+             * Loras
+             * @default []
+             */
+            loras?: components["schemas"]["LoraChoice"][];
+            /**
              * Prompt
              * @default
              */
@@ -2264,6 +2312,8 @@ export interface components {
             /** Id */
             id: string;
             job: components["schemas"]["PanelJobResponse"] | null;
+            /** Loras */
+            loras: components["schemas"]["LoraChoice"][];
             /** Mentions */
             mentions: components["schemas"]["MentionResponse"][];
             /**
@@ -2609,6 +2659,17 @@ export interface components {
             /** Target Word */
             target_word: string;
         };
+        /** TakeControl */
+        TakeControl: {
+            /** End */
+            end: number;
+            /** Name */
+            name: string;
+            /** Scale */
+            scale: number;
+            /** Start */
+            start: number;
+        };
         /** TakeRedraw */
         TakeRedraw: {
             /** Strength */
@@ -2650,8 +2711,14 @@ export interface components {
         TakeSettings: {
             /** Characters */
             characters: components["schemas"]["TakeCharacter"][];
+            control?: components["schemas"]["TakeControl"] | null;
             /** Guidance Scale */
             guidance_scale: number;
+            /**
+             * Loras
+             * @default []
+             */
+            loras?: components["schemas"]["LoraChoice"][];
             /** Negative Prompt */
             negative_prompt: string;
             /** Prompt */
@@ -5499,6 +5566,9 @@ export interface operations {
                     clip_skip?: number | null;
                     /** Complexity */
                     complexity?: ("low" | "medium" | "high") | null;
+                    control?: components["schemas"]["ControlChoice"] | null;
+                    /** Control Image */
+                    control_image?: string | null;
                     /** Crops Coords Top Left */
                     crops_coords_top_left?: [
                         number,

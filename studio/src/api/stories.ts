@@ -9,6 +9,7 @@ export type Take = Schemas['TakeResponse'];
 export type Panel = Omit<Schemas['PanelResponse'], 'characters'> & { characters: PanelCharacter[] };
 export type Story = Omit<Schemas['StoryResponse'], 'panels'> & { panels: Panel[] };
 export type StoryHead = Omit<Story, 'panels'>;
+export type Redraw = Required<Schemas['RedrawRequest']>;
 export type StoryChange = Partial<Pick<Story, 'title' | 'style' | 'language' | 'pages'>>;
 export type PanelChange = Partial<
   Pick<
@@ -26,6 +27,7 @@ export type PanelChange = Partial<
     | 'sampler'
     | 'steps'
     | 'guidance_scale'
+    | 'loras'
   >
 >;
 
@@ -61,6 +63,11 @@ export const stories = {
       headers: idempotencyKey(),
     }),
   cancel: (id: string, panel: string) => call<unknown>('DELETE', `${panelPath(id, panel)}/job`),
+  redraw: (id: string, take: string, body: Redraw) =>
+    call<Schemas['DrawResponse']>('POST', `${path(id)}/takes/${encodeURIComponent(take)}/redraw`, {
+      body,
+      headers: idempotencyKey(),
+    }),
   removeTake: (id: string, take: string) =>
     call<unknown>('DELETE', `${path(id)}/takes/${encodeURIComponent(take)}`),
   importFile: (file: File) => {

@@ -2,13 +2,16 @@
 import { Button, Collapse, Group, NumberInput, Select, Stack } from '@mantine/core';
 import { useId, useState, type ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
+import type { Lora } from '../lib/loras';
 import { asSampler, SAMPLERS, type Sampler } from '../lib/samplers';
+import { Loras } from './Loras';
 
 /** Null stands for what the service does by itself. */
 export interface Sampling {
   sampler: Sampler | null;
   steps: number | null;
   guidance_scale: number | null;
+  loras: Lora[];
 }
 
 const LIMITS = { steps: [1, 1000], guidance_scale: [1, 30] } as const;
@@ -23,9 +26,9 @@ interface AdvancedProps {
 
 export function Advanced({ values, onChange, about, children }: AdvancedProps) {
   const { t } = useTranslation();
-  const { sampler, steps, guidance_scale } = values;
-  const problems = [about('sampler'), about('steps'), about('guidance_scale')];
-  const stated = sampler !== null || steps !== null || guidance_scale !== null;
+  const { sampler, steps, guidance_scale, loras } = values;
+  const problems = [about('sampler'), about('steps'), about('guidance_scale'), about('loras')];
+  const stated = sampler !== null || steps !== null || guidance_scale !== null || loras.length > 0;
   const [wanted, setWanted] = useState<boolean | null>(null);
   // What differs from the usual, or is refused, is not hidden.
   const opened = problems.some(Boolean) || (wanted ?? stated);
@@ -64,6 +67,7 @@ export function Advanced({ values, onChange, about, children }: AdvancedProps) {
               onChange={(value) => onChange({ guidance_scale: value })}
             />
           </Group>
+          <Loras chosen={loras} onChange={(chosen) => onChange({ loras: chosen })} problem={problems[3]} />
           {children}
         </Stack>
       </Collapse>

@@ -29,6 +29,7 @@ const PATHS = {
   stop: 'M7 7h10v10H7z',
   bubble: 'M4 5h16v11H11l-5 4v-4H4z',
   cloudOff: 'M3 3l18 18M7 8.500A4.500 4.500 0 0 0 7.500 18H17M9.500 5.800A6 6 0 0 1 17.700 10a4 4 0 0 1 2.700 6.300',
+  swap: 'M4 8h15M15 4l4 4-4 4M20 16H5M9 12l-4 4 4 4',
   undo: 'M8 5L4 9l4 4M4 9h10a5.500 5.500 0 0 1 0 11h-3',
   page: 'M6 3h8l4 4v14H6zM14 3v4h4',
 } as const;

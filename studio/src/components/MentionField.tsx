@@ -2,7 +2,7 @@
 import { useId, useLayoutEffect, useRef, useState, type ClipboardEvent, type KeyboardEvent, type RefObject } from 'react';
 import { useTranslation } from 'react-i18next';
 import { thumbnailOf, type Character } from '../api/client';
-import { folded, mentionOf, openMention, pieces } from '../lib/mentions';
+import { folded, mentionOf, nameKey, openMention, pieces } from '../lib/mentions';
 import { Picture } from './Picture';
 import classes from './MentionField.module.css';
 
@@ -156,7 +156,7 @@ export function MentionField(props: MentionFieldProps) {
 
 function MirrorPiece({ text, name, cast }: { text: string; name: string | null; cast: readonly Character[] }) {
   if (name === null) return <>{text}</>;
-  const member = cast.find((each) => folded(each.name) === folded(name));
+  const member = cast.find((each) => nameKey(each.name) === nameKey(name));
   return member ? (
     <mark className={classes.mention} data-hue={hueOf(member.id, cast)}>
       {text}
@@ -173,7 +173,7 @@ export function PromptText({ text, cast }: { text: string; cast: readonly Charac
       {pieces(text, cast.map((each) => each.name)).map((piece, place) => {
         const name = piece.mention?.name;
         if (name === undefined) return <span key={place}>{piece.text}</span>;
-        const member = cast.find((each) => folded(each.name) === folded(name));
+        const member = cast.find((each) => nameKey(each.name) === nameKey(name));
         return (
           <span key={place} className={member ? classes.mention : classes.unknown} data-hue={member && hueOf(member.id, cast)}>
             {name}

@@ -3,9 +3,12 @@ import { ActionIcon, Button, Group, Modal, Stack, Text } from '@mantine/core';
 import { useNetwork } from '@mantine/hooks';
 import { useEffect, useState } from 'react';
 import { useTranslation } from 'react-i18next';
+import { limits } from '../api/limits';
 import { conflict } from '../api/saving';
 import { connected, waits } from '../api/waiting';
 import { en } from '../i18n/en';
+import { timeOf } from '../lib/amounts';
+import { nearness, percentOf } from '../lib/limits';
 import { useStore } from '../lib/store';
 import { dismiss, toasts } from '../lib/toasts';
 import { Icon } from './Icon';
@@ -24,6 +27,40 @@ export function Banners() {
         </div>
       )}
       <Waiting />
+      <NearTheEnd />
+    </div>
+  );
+}
+
+const HOUR_MS = 3_600_000;
+
+/** Little is left of what the key may draw today, or nothing. */
+function NearTheEnd() {
+  const { t, i18n } = useTranslation();
+  const { drawing } = useStore(limits);
+  const [dismissed, setDismissed] = useState<string | null>(null);
+  const [now, setNow] = useState(Date.now);
+  const resets = drawing?.resets ?? null;
+  useEffect(() => {
+    if (resets === null) return;
+    const timer = setTimeout(() => setNow(Date.now()), Math.max(0, resets - Date.now()));
+    return () => clearTimeout(timer);
+  }, [resets]);
+  const near = nearness(drawing, now);
+  const told = drawing && `${near} ${Math.round(drawing.resets / HOUR_MS)}`;
+  if (!drawing || !near || dismissed === told) return null;
+  const time = timeOf(drawing.resets, i18n.language);
+  return (
+    <div className={classes.banner}>
+      <Icon name="alert" />
+      <Text size="sm">
+        {near === 'out'
+          ? t('quota.out', { time })
+          : t('quota.low', { percent: percentOf(drawing.left, drawing.limit), time })}
+      </Text>
+      <ActionIcon variant="subtle" color="gray" aria-label={t('common.dismiss')} onClick={() => setDismissed(told)}>
+        <Icon name="close" size={16} />
+      </ActionIcon>
     </div>
   );
 }

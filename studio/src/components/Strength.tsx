@@ -16,6 +16,12 @@ interface StrengthProps {
 export function Strength({ label, part, value, disabled = false, onChange }: StrengthProps) {
   const { t } = useTranslation();
   const [moved, setMoved] = useState(value);
+  const [known, setKnown] = useState(value);
+  // The slider stays the same element, so that the keyboard stays on it while its value is saved.
+  if (known !== value) {
+    setKnown(value);
+    setMoved(value);
+  }
   return (
     <div className={classes.strength}>
       <Text size="sm" c="dimmed">

@@ -1,5 +1,5 @@
 /** Small parts that many screens use. */
-import { Alert, Button, Group, Modal, Stack, Text, Title } from '@mantine/core';
+import { Alert, Button, Group, Modal, Paper, Stack, Text, Title } from '@mantine/core';
 import { useEffect, type ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
 import { createStore, useStore } from '../lib/store';
@@ -13,6 +13,17 @@ export function ScreenTitle({ children, actions }: { children: ReactNode; action
       <Title order={1}>{children}</Title>
       {actions && <Group gap="xs">{actions}</Group>}
     </Group>
+  );
+}
+
+export function Section({ title, children }: { title: string; children: ReactNode }) {
+  return (
+    <Paper withBorder radius="lg" p="lg" component="section" aria-label={title}>
+      <Title order={2} size="h3" mb="sm">
+        {title}
+      </Title>
+      {children}
+    </Paper>
   );
 }
 
@@ -95,8 +106,8 @@ export function useAbove(opened: boolean): void {
   }, [opened]);
 }
 
-/** Whether no dialog is open above. */
-export const useOnTop = (): boolean => useStore(above) === 0;
+/** Whether no dialog is open above this one, which is open above `below` others. */
+export const useOnTop = (below = 0): boolean => useStore(above) <= below;
 
 export function ConfirmDialog() {
   const { t } = useTranslation();

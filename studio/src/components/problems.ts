@@ -3,6 +3,7 @@ import type { TFunction } from 'i18next';
 import { useTranslation } from 'react-i18next';
 import { asProblem, type Problem } from '../api/problem';
 import { en } from '../i18n/en';
+import { timeOf } from '../lib/amounts';
 
 type Known = keyof typeof en.problem;
 
@@ -12,9 +13,7 @@ const isKnown = (code: string): code is Known => Object.hasOwn(en.problem, code)
 export function sentence(t: TFunction, language: string, error: unknown): string {
   const problem = asProblem(error);
   if (problem.code === 'insufficient_quota') {
-    const when = new Date(Date.now() + (problem.retryAfter ?? 0) * 1000);
-    const time = when.toLocaleString(language, { weekday: 'short', hour: '2-digit', minute: '2-digit' });
-    return t('problem.insufficient_quota', { time });
+    return t('problem.insufficient_quota', { time: timeOf(Date.now() + (problem.retryAfter ?? 0) * 1000, language) });
   }
   if (problem.code && isKnown(problem.code)) return t(`problem.${problem.code}`, { message: plain(problem) });
   if (problem.status === 0) return t('problem.no_connection');

@@ -8,3 +8,8 @@ export function sizeOf(bytes: number, language: string): string {
   const options = { style: 'unit', unit: UNITS[power], unitDisplay: power ? 'short' : 'long', maximumFractionDigits: 1 } as const;
   return new Intl.NumberFormat(language, options).format(bytes / 1000 ** power);
 }
+
+/** A moment within the next days, such as "Tue 02:00"; milliseconds since 1970. */
+export function timeOf(moment: number, language: string): string {
+  return new Date(moment).toLocaleString(language, { weekday: 'short', hour: '2-digit', minute: '2-digit' });
+}

@@ -36,12 +36,26 @@ export function resizeBox([left, top, right, bottom]: Box, across: number, down:
   ];
 }
 
-/** The box of all pixels that are not transparent; null where there is none. `alpha` has a value a pixel. */
-export function boxOfAlpha(alpha: Uint8ClampedArray, size: Size): Box | null {
+/** The box with one of its sides or its place stated, as far as the picture goes. */
+export function stateBox(box: Box, change: { left?: number; top?: number; width?: number; height?: number }, size: Size): Box {
+  const [left, top] = box;
+  const moved = moveBox(box, (change.left ?? left) - left, (change.top ?? top) - top, size);
+  const [width, height] = [moved[2] - moved[0], moved[3] - moved[1]];
+  return resizeBox(moved, (change.width ?? width) - width, (change.height ?? height) - height, size);
+}
+
+/** The box in the middle of a picture, half as wide and high. */
+export function middleBox({ width, height }: Size): Box {
+  const [left, top] = [Math.floor(width / 4), Math.floor(height / 4)];
+  return [left, top, width - left, height - top];
+}
+
+/** The box of all pixels that are not 0; null where there is none. `pixels` are row by row. */
+export function boxAround(pixels: Uint8Array, size: Size): Box | null {
   let [left, top, right, bottom] = [size.width, size.height, 0, 0];
   for (let y = 0; y < size.height; y++) {
     for (let x = 0; x < size.width; x++) {
-      if ((alpha[y * size.width + x] ?? 0) < 128) continue;
+      if (!pixels[y * size.width + x]) continue;
       left = Math.min(left, x);
       right = Math.max(right, x + 1);
       top = Math.min(top, y);

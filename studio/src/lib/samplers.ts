@@ -34,3 +34,6 @@ export const SAMPLERS = Object.entries(NAMES).map(([value, label]) => ({ value, 
 /** A sampler by its name; null for a name that this studio does not know. */
 export const asSampler = (name: string | null | undefined): Sampler | null =>
   name != null && Object.hasOwn(NAMES, name) ? (name as Sampler) : null;
+
+/** A sampler as it is shown; a name that this studio does not know stays as it is. */
+export const samplerLabel = (name: string): string => asSampler(name) ? NAMES[name as Sampler] : name;

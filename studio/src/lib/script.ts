@@ -1,5 +1,5 @@
 /** Scripts: a line a panel, and what is wrong with a line before it is drawn. */
-import { findMentions, folded } from './mentions';
+import { findMentions, folded, nameKey, readMentions } from './mentions';
 
 /** The most characters that one picture can have. */
 export const MAX_CHARACTERS = 4;
@@ -37,7 +37,7 @@ const namesOf = (cast: readonly CastMember[]): string[] => cast.map((each) => ea
 export function mentioned<T extends CastMember>(prompt: string, cast: readonly T[]): T[] {
   const found = new Map<string, T>();
   for (const mention of findMentions(prompt, namesOf(cast))) {
-    const member = cast.find((each) => folded(each.name) === folded(mention.name));
+    const member = cast.find((each) => nameKey(each.name) === nameKey(mention.name));
     if (member) found.set(member.id, member);
   }
   return [...found.values()];
@@ -46,12 +46,14 @@ export function mentioned<T extends CastMember>(prompt: string, cast: readonly T
 /** What a reader of the script has to be told about a line, the gravest first. */
 export function warningsOf(prompt: string, cast: readonly CastMember[]): Warning[] {
   const warnings: Warning[] = [];
-  const names = new Map(findMentions(prompt, namesOf(cast)).map((mention) => [folded(mention.name), mention.name]));
+  const { mentions, unread: at } = readMentions(prompt, namesOf(cast));
+  const names = new Map(mentions.map((mention) => [nameKey(mention.name), mention.name]));
   for (const [key, name] of names) {
-    const members = cast.filter((each) => folded(each.name) === key);
+    const members = cast.filter((each) => nameKey(each.name) === key);
     if (members.length === 0) warnings.push({ kind: 'unknown', name });
     if (members.length > 1) warnings.push({ kind: 'ambiguous', name });
   }
+  if (at !== null) warnings.push({ kind: 'unknown', name: /^\S+/u.exec(prompt.slice(at))?.[0] ?? '@' });
   const members = mentioned(prompt, cast);
   const words = groupByWord(members);
   for (const sharing of words.values()) {

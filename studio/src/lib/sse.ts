@@ -39,3 +39,18 @@ function parseBlock(block: string): ServerEvent | null {
   }
   return data.length || event !== 'message' ? { event, data: data.join('\n'), id } : null;
 }
+
+/** The events of a response body, until it ends. */
+export async function* serverEvents(body: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<ServerEvent> {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const parser = new EventParser();
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      yield* parser.push(value);
+    }
+  } finally {
+    void reader.cancel().catch(() => undefined);
+  }
+}

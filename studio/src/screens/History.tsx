@@ -12,8 +12,12 @@ import { confirm, Empty, ProblemNote, ScreenTitle } from '../components/bits';
 import { Icon } from '../components/Icon';
 import { Picture } from '../components/Picture';
 import { fileName, save } from '../lib/files';
+import { lorasText } from '../lib/loras';
+import { recallOf } from '../lib/recall';
+import { samplerLabel } from '../lib/samplers';
 import { toast } from '../lib/toasts';
 import { offered } from './character/offered';
+import { recalled } from './onePicture/recalled';
 import classes from './History.module.css';
 
 export default function History() {
@@ -161,6 +165,9 @@ function Details({ picture, titleOf, onClose }: DetailsProps) {
         [t('history.size'), `${picture.width} × ${picture.height}`],
         [t('history.steps'), settings?.steps],
         [t('history.guidance'), settings?.guidance_scale],
+        [t('advanced.sampler'), settings && (settings.scheduler ? samplerLabel(settings.scheduler) : t('advanced.usual'))],
+        [t('advanced.loras'), lorasText(settings?.loras ?? [])],
+        [t('picture.negative'), settings?.negative_prompt],
         [t('history.model'), `${picture.model} ${picture.model_version}`],
         [
           t('history.drawnAt'),
@@ -196,6 +203,16 @@ function Details({ picture, titleOf, onClose }: DetailsProps) {
             </dl>
             <ProblemNote error={remove.error ?? fetching.error} />
             <Group gap="xs">
+              <Button
+                size="xs"
+                leftSection={<Icon name="undo" size={16} />}
+                onClick={() => {
+                  recalled.set(recallOf(picture));
+                  go('/picture');
+                }}
+              >
+                {t('panel.recall')}
+              </Button>
               {picture.story && (
                 <Button size="xs" variant="default" onClick={() => go(`/stories/${picture.story}/board${picture.panel ? `/${picture.panel}` : ''}`)}>
                   {t('history.toStory')}

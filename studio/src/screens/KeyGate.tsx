@@ -1,9 +1,9 @@
 /** What is shown in place of a screen while the service wants a key. */
 import { Button, Paper, PasswordInput, Stack, Text, Title } from '@mantine/core';
 import { useQueryClient } from '@tanstack/react-query';
-import { useState, type FormEvent } from 'react';
+import { useEffect, useState, type FormEvent } from 'react';
 import { useTranslation } from 'react-i18next';
-import { keyRefused, setKey } from '../api/key';
+import { held, keyRefused, setKey } from '../api/key';
 import { forgetPictures } from '../api/pictures';
 import { useStore } from '../lib/store';
 
@@ -11,8 +11,15 @@ export function KeyGate({ onKey }: { onKey: () => void }) {
   const { t } = useTranslation();
   const cache = useQueryClient();
   const refused = useStore(keyRefused);
+  const changes = useStore(held);
   const [text, setText] = useState('');
   const [shape, setShape] = useState(false);
+  useEffect(() => {
+    if (changes === 0) return;
+    const warn = (event: BeforeUnloadEvent): void => event.preventDefault();
+    window.addEventListener('beforeunload', warn);
+    return () => window.removeEventListener('beforeunload', warn);
+  }, [changes]);
   const submit = (event: FormEvent): void => {
     event.preventDefault();
     setShape(!text.trim().startsWith('rc-'));
@@ -30,6 +37,7 @@ export function KeyGate({ onKey }: { onKey: () => void }) {
         <Text size="sm" c="dimmed">
           {t('keyGate.text')}
         </Text>
+        {changes > 0 && <Text size="sm">{t('keyGate.held')}</Text>}
         <PasswordInput
           label={t('keyGate.label')}
           placeholder={t('keyGate.placeholder')}

@@ -1,22 +1,25 @@
-/** One picture: a subject dropped, a prompt, and a picture of it. */
+/** One picture: a subject dropped, or characters of a picture drawn before; a prompt; and a picture of it. */
 import { Button, Group, NumberInput, Stack, Text, Textarea, TextInput } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
-import { useRef, useState, type FormEvent } from 'react';
+import { useEffect, useRef, useState, type FormEvent } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Link, useLocation } from 'wouter';
-import type { ImageResponse } from '../api/client';
-import { call } from '../api/http';
-import { base64ToBlob } from '../api/pictures';
+import { drawPicture, type Drawn, type Look } from '../api/drawing';
+import { isStopped } from '../api/problem';
 import { queryKeys } from '../api/queries';
 import { Advanced, type Sampling } from '../components/Advanced';
 import { ProblemNote, ScreenTitle } from '../components/bits';
 import { Icon } from '../components/Icon';
 import { BlobPicture } from '../components/Picture';
-import { PictureDrop } from '../components/PictureDrop';
 import { Strength } from '../components/Strength';
 import { useFieldProblem } from '../components/problems';
+import { base64ToBlob } from '../lib/base64';
 import { fileName, save } from '../lib/files';
+import type { RecalledCharacter } from '../lib/recall';
 import { offered } from './character/offered';
+import { Making } from './onePicture/Making';
+import { recalled } from './onePicture/recalled';
+import { Characters, Dropped } from './onePicture/Subject';
 import classes from './OnePicture.module.css';
 
 interface Round {
@@ -27,63 +30,85 @@ interface Round {
   seed: number;
 }
 
-const USUAL: Sampling = { sampler: null, steps: null, guidance_scale: null };
+const USUAL: Sampling = { sampler: null, steps: null, guidance_scale: null, loras: [] };
+/** The fields at which a problem is told. */
+const FIELDS = [
+  ...['prompt', 'negative_prompt', 'target_word', 'characters', 'image', 'pictures'],
+  ...['seed', 'size', 'sampler', 'steps', 'guidance_scale', 'loras'],
+];
 const MAX_SEED = 4294967295;
 const SIZE = /^[1-9]\d{1,4}x[1-9]\d{1,4}$/;
+
+type Value = string | number | null;
+
+/** The values that are given; the service does without the others as usual. */
+function given(values: Record<string, Value>): Record<string, string | number> {
+  const entries = Object.entries(values).filter((entry): entry is [string, string | number] => entry[1] !== null && entry[1] !== '');
+  return Object.fromEntries(entries);
+}
 
 export default function OnePicture() {
   const { t } = useTranslation();
   const [, go] = useLocation();
   const cache = useQueryClient();
+  const [start] = useState(recalled.get);
+  useEffect(() => recalled.set(null), []);
   const [source, setSource] = useState<Blob | null>(null);
-  const [prompt, setPrompt] = useState('');
+  const [characters, setCharacters] = useState<RecalledCharacter[] | null>(start?.characters ?? null);
+  const [prompt, setPrompt] = useState(start?.prompt ?? '');
+  const [negative, setNegative] = useState(start?.negative_prompt ?? '');
   const [word, setWord] = useState('');
   const [strength, setStrength] = useState(1);
-  const [sampling, setSampling] = useState(USUAL);
-  const [seed, setSeed] = useState<string | number>('');
-  const [size, setSize] = useState('');
-  const [refused, setRefused] = useState<string | null>(null);
+  const [sampling, setSampling] = useState<Sampling>(start ?? USUAL);
+  const [seed, setSeed] = useState<string | number>(start?.seed ?? '');
+  const [size, setSize] = useState(start?.size ?? '');
   const [checked, setChecked] = useState(false);
   const [rounds, setRounds] = useState<Round[]>([]);
   const [shown, setShown] = useState<number | null>(null);
+  const [look, setLook] = useState<Look | null>(null);
   const controller = useRef<AbortController | null>(null);
   const draw = useMutation({
-    mutationFn: async (picture: Blob) => {
+    mutationFn: (): Promise<Drawn> => {
+      setLook(null);
       controller.current = new AbortController();
-      const form = new FormData();
-      form.append('image', picture, 'picture');
-      form.set('prompt', prompt.trim());
-      form.set('strength', String(strength));
-      if (word.trim()) form.set('target_word', word.trim());
-      for (const [name, value] of Object.entries({ ...sampling, seed, size })) {
-        if (value !== null && value !== '') form.set(name, String(value));
-      }
       const { signal } = controller.current;
-      return call<ImageResponse>('POST', '/v1/images/edits', { form, signal, headers: { 'X-Keep': 'history' } });
+      const { sampler, steps, guidance_scale, loras } = sampling;
+      const numbers = { steps, guidance_scale, seed: seed === '' ? null : Number(seed) };
+      const fields = given({ ...numbers, prompt: prompt.trim(), negative_prompt: negative.trim(), sampler, size });
+      if (characters || !source) {
+        return drawPicture('/v1/images/generations', { ...fields, loras, characters: characters ?? [] }, setLook, signal);
+      }
+      const form = new FormData();
+      form.append('image', source, 'picture');
+      if (loras.length) form.set('loras', JSON.stringify(loras));
+      const all = { ...fields, strength, ...given({ target_word: word.trim() }) };
+      for (const [name, value] of Object.entries(all)) form.set(name, String(value));
+      return drawPicture('/v1/images/edits', form, setLook, signal);
     },
     onSuccess: (answer) => {
-      const [first] = answer.data;
-      if (!first) return;
       const id = rounds.length + 1;
       const found = answer.target_words[0] ?? word;
-      setRounds([{ id, picture: base64ToBlob(first.b64_json), prompt: prompt.trim(), word: found, seed: answer.seed }, ...rounds]);
+      const picture = base64ToBlob(answer.b64_json);
+      setRounds([{ id, picture, prompt: prompt.trim(), word: found, seed: answer.seed }, ...rounds]);
       setShown(id);
       void cache.invalidateQueries({ queryKey: queryKeys.history });
     },
   });
-  const stopped = draw.error instanceof DOMException && draw.error.name === 'AbortError';
-  const error = stopped ? null : draw.error;
+  const error = isStopped(draw.error) ? null : draw.error;
   const about = useFieldProblem(error);
-  const placed = about('prompt', 'target_word', 'characters', 'image', 'pictures', 'seed', 'size', 'sampler', 'steps', 'guidance_scale');
+  const placed = about(...FIELDS);
   const sizeGood = size === '' || SIZE.test(size);
   const seedGood = seed === '' || (Number.isInteger(Number(seed)) && Number(seed) >= 0 && Number(seed) <= MAX_SEED);
   const current = rounds.find((round) => round.id === shown) ?? null;
   const submit = (event: FormEvent): void => {
     event.preventDefault();
     setChecked(true);
-    if (source && prompt.trim() && sizeGood && seedGood) draw.mutate(source);
+    if ((characters || source) && prompt.trim() && sizeGood && seedGood) draw.mutate();
   };
-  const pictureProblem = refused ?? about('image', 'pictures') ?? (checked && !source ? t('picture.pictureMissing') : undefined);
+  const goOn = (picture: Blob): void => {
+    setCharacters(null);
+    setSource(picture);
+  };
   return (
     <>
       <ScreenTitle>{t('picture.title')}</ScreenTitle>
@@ -93,27 +118,15 @@ export default function OnePicture() {
       <div className={classes.columns}>
         <form onSubmit={submit} noValidate>
           <Stack gap="md">
-            {source ? (
-              <div className={classes.source}>
-                <BlobPicture blob={source} alt={t('character.original')} className={classes.sourcePicture} />
-                <Button variant="default" size="xs" onClick={() => setSource(null)}>
-                  {t('common.remove')}
-                </Button>
-              </div>
+            {characters ? (
+              <Characters characters={characters} problem={about('characters', 'target_word')} onChange={setCharacters} />
             ) : (
-              <PictureDrop
-                title={t('picture.drop')}
-                onPictures={([picture]) => {
-                  setRefused(null);
-                  setSource(picture ?? null);
-                }}
-                onRefused={setRefused}
+              <Dropped
+                picture={source}
+                again={start?.characters === null}
+                problem={about('image', 'pictures') ?? (checked && !source ? t('picture.pictureMissing') : undefined)}
+                onChange={setSource}
               />
-            )}
-            {pictureProblem && (
-              <Text size="sm" c="var(--mantine-color-error)" role="alert">
-                {pictureProblem}
-              </Text>
             )}
             <Textarea
               label={t('picture.prompt')}
@@ -125,21 +138,25 @@ export default function OnePicture() {
               error={about('prompt') ?? (checked && !prompt.trim() ? t('picture.promptMissing') : undefined)}
               onChange={(event) => setPrompt(event.currentTarget.value)}
             />
-            <TextInput
-              label={t('picture.word')}
-              description={current && !word ? t('picture.wordFound', { word: current.word }) : t('picture.wordAuto')}
-              placeholder={current?.word}
-              value={word}
-              maxLength={64}
-              error={about('target_word', 'characters')}
-              onChange={(event) => setWord(event.currentTarget.value)}
-            />
-            <Strength
-              label={t('picture.strength')}
-              part={t('picture.strength')}
-              value={strength}
-              onChange={setStrength}
-            />
+            {!characters && (
+              <>
+                <TextInput
+                  label={t('picture.word')}
+                  description={current && !word ? t('picture.wordFound', { word: current.word }) : t('picture.wordAuto')}
+                  placeholder={current?.word}
+                  value={word}
+                  maxLength={64}
+                  error={about('target_word', 'characters')}
+                  onChange={(event) => setWord(event.currentTarget.value)}
+                />
+                <Strength
+                  label={t('picture.strength')}
+                  part={t('picture.strength')}
+                  value={strength}
+                  onChange={setStrength}
+                />
+              </>
+            )}
             <Advanced values={sampling} onChange={(change) => setSampling({ ...sampling, ...change })} about={about}>
               <Group grow align="flex-start" gap="md">
                 <NumberInput
@@ -163,6 +180,14 @@ export default function OnePicture() {
                   onChange={(event) => setSize(event.currentTarget.value.trim().toLowerCase().replace('×', 'x'))}
                 />
               </Group>
+              <TextInput
+                label={t('picture.negative')}
+                description={t('picture.negativeHint')}
+                value={negative}
+                maxLength={4000}
+                error={about('negative_prompt')}
+                onChange={(event) => setNegative(event.currentTarget.value)}
+              />
             </Advanced>
             {!placed && <ProblemNote error={error} />}
             <Group gap="xs">
@@ -178,7 +203,9 @@ export default function OnePicture() {
           </Stack>
         </form>
         <section aria-label={t('picture.result')} className={classes.result}>
-          {current ? (
+          {draw.isPending ? (
+            <Making look={look} steps={sampling.steps} />
+          ) : current ? (
             <>
               <BlobPicture blob={current.picture} alt={current.prompt} />
               <Group gap="xs">
@@ -202,7 +229,7 @@ export default function OnePicture() {
                 >
                   {t('picture.makeCharacter')}
                 </Button>
-                <Button variant="default" leftSection={<Icon name="redraw" />} onClick={() => setSource(current.picture)}>
+                <Button variant="default" leftSection={<Icon name="redraw" />} onClick={() => goOn(current.picture)}>
                   {t('picture.useAsReference')}
                 </Button>
                 <Button
@@ -215,7 +242,7 @@ export default function OnePicture() {
               </Group>
             </>
           ) : (
-            <div className={classes.blank}>{draw.isPending ? t('picture.drawing') : t('picture.resultEmpty')}</div>
+            <div className={classes.blank}>{t('picture.resultEmpty')}</div>
           )}
           {rounds.length > 1 && (
             <div>

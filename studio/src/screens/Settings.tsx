@@ -1,18 +1,16 @@
 /** The key, the language, the appearance, and what is left of the quota. */
-import { Button, Group, Paper, PasswordInput, SegmentedControl, Stack, Text, Title, useMantineColorScheme } from '@mantine/core';
+import { Button, Group, PasswordInput, SegmentedControl, Stack, Text, useMantineColorScheme } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
-import { useState, type FormEvent, type ReactNode } from 'react';
+import { useState, type FormEvent } from 'react';
 import { useTranslation } from 'react-i18next';
 import { keyRefused, keyStore, setKey } from '../api/key';
 import { forgetPictures } from '../api/pictures';
-import { asProblem } from '../api/problem';
 import { modelsQuery } from '../api/queries';
-import { usage } from '../api/stories';
-import { ProblemNote, ScreenTitle } from '../components/bits';
+import { ScreenTitle, Section } from '../components/bits';
 import { LANGUAGES, speak, type Language } from '../i18n';
-import { sizeOf } from '../lib/amounts';
 import { useStore } from '../lib/store';
 import { toast } from '../lib/toasts';
+import { Quota } from './Quota';
 
 export default function Settings() {
   const { t, i18n } = useTranslation();
@@ -56,17 +54,6 @@ export default function Settings() {
         )}
       </Stack>
     </>
-  );
-}
-
-function Section({ title, children }: { title: string; children: ReactNode }) {
-  return (
-    <Paper withBorder radius="lg" p="lg" component="section" aria-label={title}>
-      <Title order={2} size="h3" mb="sm">
-        {title}
-      </Title>
-      {children}
-    </Paper>
   );
 }
 
@@ -123,36 +110,5 @@ function KeyForm({ needless }: { needless: boolean }) {
         </Group>
       </Stack>
     </form>
-  );
-}
-
-/** What was drawn today (UTC), and what is stored; nothing where the service does not tell. */
-function Quota() {
-  const { t, i18n } = useTranslation();
-  const query = useQuery({ queryKey: ['usage'], queryFn: ({ signal }) => usage(signal) });
-  if (query.error && asProblem(query.error).status !== 404) {
-    return <ProblemNote error={query.error} onRetry={() => void query.refetch()} />;
-  }
-  if (!query.data) return null;
-  const { data, storage } = query.data;
-  const today = new Date().toISOString().slice(0, 10);
-  const images = data.filter((day) => day.date === today).reduce((sum, day) => sum + day.images, 0);
-  const rows = [
-    [t('settings.drawnToday'), images.toLocaleString(i18n.language)],
-    [t('settings.stored'), sizeOf(storage.bytes, i18n.language)],
-  ] as const;
-  return (
-    <Section title={t('settings.usage')}>
-      <Stack gap="sm">
-        {rows.map(([name, amount]) => (
-          <Group key={name} justify="space-between">
-            <Text size="sm">{name}</Text>
-            <Text size="sm" c="dimmed">
-              {amount}
-            </Text>
-          </Group>
-        ))}
-      </Stack>
-    </Section>
   );
 }

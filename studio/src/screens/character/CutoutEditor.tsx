@@ -1,22 +1,43 @@
 /** Correct where the subject of a picture is: by a box, or by a brush. */
-import { Alert, Button, Group, Modal, SegmentedControl, Slider, Stack, Text } from '@mantine/core';
+import { Alert, Button, Group, Modal, SegmentedControl, Stack, Text } from '@mantine/core';
 import { useMediaQuery } from '@mantine/hooks';
 import { useMutation } from '@tanstack/react-query';
-import { useEffect, useRef, useState, type KeyboardEvent, type PointerEvent } from 'react';
+import { useEffect, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { changeRegion } from '../../api/characters';
 import type { Character, CharacterPicture } from '../../api/client';
+import { useAdvice } from '../../components/advice';
 import { ProblemNote } from '../../components/bits';
 import { Icon } from '../../components/Icon';
+import { loadMask, loadPicture, maskFile, type Shades } from '../../components/paint/maskCanvas';
+import { PaintColumns, PaintStage, type PaintTool } from '../../components/paint/PaintStage';
+import { BrushWidth, PaintUndo, usePaintKeys } from '../../components/paint/PaintTools';
 import { Picture } from '../../components/Picture';
-import { boxBetween, moveBox, resizeBox, type Box } from '../../lib/region';
-import { loadPicture, maskFile, paint, showRegion, subjectBox, withMask, type Region } from './regionCanvas';
+import { brushWidths, continued, startPainting, stroke, undone, type Painting, type Point, type Rgba } from '../../lib/painting';
+import { boxAround, type Box, type Size } from '../../lib/region';
 import shared from './Character.module.css';
 import classes from './CutoutEditor.module.css';
 
-type Tool = 'box' | 'add' | 'erase';
-type Point = [number, number];
-const ARROWS: Record<string, Point> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+/** Longer side, in pixels, at which a mask is painted. */
+const WORKING_SIDE = 1024;
+/** The picture is pale where the subject is not. */
+const SHADES: Shades = { inside: [0, 0, 0, 0], outside: [255, 255, 255, 209] };
+/** The service takes masks that are white on the subject. */
+const [SUBJECT, BACKGROUND]: [Rgba, Rgba] = [
+  [255, 255, 255, 255],
+  [0, 0, 0, 255],
+];
+
+function workingSize({ width, height }: Size): Size {
+  const scale = Math.min(1, WORKING_SIDE / Math.max(width, height));
+  return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
+}
+
+/** The subject's box, in pixels of the picture. */
+function subjectBox({ mask }: Painting, picture: Size): Box | null {
+  const box = boxAround(mask.pixels, mask);
+  return box && (box.map((value) => Math.round((value * picture.width) / mask.width)) as unknown as Box);
+}
 
 interface EditorProps {
   character: Character;
@@ -53,41 +74,38 @@ interface ToolsProps extends Omit<EditorProps, 'place'> {
 
 function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
   const { t } = useTranslation();
-  const [tool, setTool] = useState<Tool>('box');
-  const [width, setWidth] = useState(6);
-  const [region, setRegion] = useState<Region | null>(null);
+  const [tool, setTool] = useState<PaintTool>('box');
+  const [original, setOriginal] = useState<ImageBitmap | null>(null);
+  const [painting, setPainting] = useState<Painting | null>(null);
+  const [chosenWidth, setWidth] = useState<number | null>(null);
   const [failed, setFailed] = useState(false);
   const [box, setBox] = useState<Box | null>(null);
-  const [painted, setPainted] = useState(false);
-  const canvas = useRef<HTMLCanvasElement>(null);
-  const from = useRef<Point | null>(null);
   /** The mask that is shown; painting waits for the one of this picture. */
   const [proposed, setProposed] = useState<string | null>(null);
   const ready = proposed === picture.mask;
   /** A box that was drawn stays until it is used: the proposal that comes late does not take its place. */
   const drawn = useRef(false);
+  const working = workingSize(original ?? { width: 1, height: 1 });
+  const widths = brushWidths(working);
+  const brush = { value: chosenWidth ?? widths.usual, widths, onChange: setWidth };
 
   useEffect(() => {
     let current = true;
     const load = async (): Promise<void> => {
       const plain = await loadPicture(picture.original);
       if (!current) return;
-      setRegion((before) => before ?? plain);
-      const loaded = await withMask(plain, picture.mask);
+      setOriginal((before) => before ?? plain);
+      const loaded = startPainting(await loadMask(picture.mask, workingSize(plain)));
       if (!current) return;
-      setRegion(loaded);
+      setPainting(loaded);
       setProposed(picture.mask);
-      setPainted(false);
-      if (!drawn.current) setBox(subjectBox(loaded));
+      if (!drawn.current) setBox(subjectBox(loaded, plain));
     };
     load().catch(() => current && setFailed(true));
     return () => {
       current = false;
     };
   }, [picture.original, picture.mask]);
-  useEffect(() => {
-    if (canvas.current && region) showRegion(canvas.current, region);
-  }, [region]);
 
   const change = useMutation({
     mutationFn: (stated: { box?: Box; mask?: Blob }) => changeRegion(character.id, picture.id, stated),
@@ -96,90 +114,51 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
       onChange(changed);
     },
   });
-  const save = useMutation({ mutationFn: maskFile, onSuccess: (mask) => change.mutate({ mask }) });
+  const save = useMutation({
+    mutationFn: ({ mask, size }: { mask: Painting['mask']; size: Size }) => maskFile(mask, SUBJECT, BACKGROUND, size),
+    onSuccess: (mask) => change.mutate({ mask }),
+  });
   const busy = change.isPending || save.isPending;
+  const painted = ready && painting !== null && painting.past.length > 0;
+  const undo = (): void => {
+    if (!busy) setPainting((before) => before && undone(before));
+  };
+  usePaintKeys(brush, undo);
 
-  const pointOf = (event: PointerEvent<HTMLCanvasElement>): Point => {
-    const shown = event.currentTarget.getBoundingClientRect();
-    const factor = event.currentTarget.width / shown.width;
-    return [(event.clientX - shown.left) * factor, (event.clientY - shown.top) * factor];
-  };
-  const draw = (to: Point): void => {
-    if (!region || !from.current) return;
-    if (tool === 'box') {
-      const [one, other] = [from.current, to].map(([x, y]): Point => [x / region.scale, y / region.scale]);
-      if (one && other) setBox(boxBetween(one, other, region.size));
-      return;
-    }
-    const side = Math.max(region.mask.width, region.mask.height);
-    paint(region, from.current, to, (width / 100) * side, tool === 'erase');
-    from.current = to;
-    setPainted(true);
-    if (canvas.current) showRegion(canvas.current, region);
-  };
-  const press = (event: PointerEvent<HTMLCanvasElement>): void => {
-    if (busy || event.button !== 0 || (tool !== 'box' && !ready)) return;
-    drawn.current ||= tool === 'box';
-    event.currentTarget.setPointerCapture(event.pointerId);
-    from.current = pointOf(event);
-    if (tool !== 'box') draw(from.current);
-  };
-  const release = (): void => {
-    if (!from.current) return;
-    from.current = null;
-    if (tool === 'box' && box) change.mutate({ box });
-  };
-  const keyed = (event: KeyboardEvent): void => {
-    const by = ARROWS[event.key];
-    if (!by || !box || !region) return;
-    event.preventDefault();
+  const paint = (from: Point, to: Point, erase: boolean, begins: boolean): void =>
+    setPainting((before) => before && continued(before, stroke(before.mask, from, to, brush.value, erase), begins));
+  const set = (stated: Box, dragged: boolean): void => {
     drawn.current = true;
-    const step = Math.max(1, Math.round(Math.max(region.size.width, region.size.height) / 100));
-    setBox((event.shiftKey ? resizeBox : moveBox)(box, by[0] * step, by[1] * step, region.size));
+    setBox(stated);
+    if (dragged) change.mutate({ box: stated });
   };
-  const percent = (value: number, of: number): string => `${(100 * value) / of}%`;
+  const say = useAdvice();
   const advice = picture.advice?.sentences ?? [];
+  const stage = (
+    <>
+      <PaintStage
+        picture={original}
+        working={working}
+        mask={painting?.mask ?? null}
+        shades={SHADES}
+        tool={tool}
+        brush={brush.value}
+        box={box}
+        label={t('cutout.canvas', { number })}
+        boxLabel={t('cutout.boxLabel')}
+        busy={busy || (tool !== 'box' && !ready)}
+        onStroke={paint}
+        onBox={set}
+      />
+      {failed && <Alert color="red">{t('problem.unknown')}</Alert>}
+    </>
+  );
   return (
-    <div className={classes.columns}>
-      <div>
-        <div
-          className={classes.stage}
-          data-busy={busy || undefined}
-          data-small={(region && Math.max(region.size.width, region.size.height) <= 256) || undefined}
-          style={{ width: region ? `min(100%, calc(70vh * ${region.size.width / region.size.height}))` : '100%' }}
-        >
-          <canvas
-            ref={canvas}
-            className={classes.canvas}
-            role="img"
-            aria-label={t('cutout.canvas', { number })}
-            onPointerDown={press}
-            onPointerMove={(event) => from.current && draw(pointOf(event))}
-            onPointerUp={release}
-            onPointerCancel={release}
-          />
-          {tool === 'box' && box && region && (
-            <div
-              className={classes.box}
-              role="application"
-              tabIndex={0}
-              aria-label={t('cutout.boxLabel')}
-              onKeyDown={keyed}
-              style={{
-                left: percent(box[0], region.size.width),
-                top: percent(box[1], region.size.height),
-                width: percent(box[2] - box[0], region.size.width),
-                height: percent(box[3] - box[1], region.size.height),
-              }}
-            />
-          )}
-        </div>
-        {failed && <Alert color="red">{t('problem.unknown')}</Alert>}
-      </div>
+    <PaintColumns stage={stage}>
       <Stack gap="md">
         <SegmentedControl
           fullWidth
-          aria-label={t('cutout.tool')}
+          aria-label={t('paint.tool')}
           value={tool}
           onChange={setTool}
           data={[
@@ -197,20 +176,13 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
           </Button>
         ) : (
           <>
-            <div>
-              <Text size="sm" fw={500} id="brush-size">
-                {t('cutout.brush')}
-              </Text>
-              <Slider
-                min={1}
-                max={20}
-                value={width}
-                onChange={setWidth}
-                label={null}
-                thumbProps={{ 'aria-labelledby': 'brush-size' }}
-              />
-            </div>
-            <Button disabled={!painted || !ready} loading={busy} onClick={() => region && save.mutate(region)}>
+            <BrushWidth {...brush} />
+            <PaintUndo disabled={!painted || busy} onUndo={undo} />
+            <Button
+              disabled={!painted}
+              loading={busy}
+              onClick={() => painting && original && save.mutate({ mask: painting.mask, size: original })}
+            >
               {t('cutout.applyMask')}
             </Button>
           </>
@@ -221,7 +193,7 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
         </figure>
         {advice.map((each) => (
           <Text key={each} size="sm" c="dimmed">
-            {each}
+            {say(each)}
           </Text>
         ))}
         <ProblemNote error={change.error ?? save.error} />
@@ -234,6 +206,6 @@ function Editor({ character, picture, number, onChange, onClose }: ToolsProps) {
           </Button>
         </Group>
       </Stack>
-    </div>
+    </PaintColumns>
   );
 }

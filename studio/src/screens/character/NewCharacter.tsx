@@ -13,7 +13,9 @@ import {
   type CharacterFields as Fields,
 } from '../../api/characters';
 import type { Candidates, Character } from '../../api/client';
+import { isStopped } from '../../api/problem';
 import { queryKeys, useCast } from '../../api/queries';
+import { useAdvice } from '../../components/advice';
 import { confirm, ProblemNote, ScreenTitle } from '../../components/bits';
 import { Icon } from '../../components/Icon';
 import { Base64Picture } from '../../components/Picture';
@@ -212,6 +214,7 @@ export function changesOf(character: Character, fields: Fields): Partial<Fields>
 
 function FromPrompt({ cast }: { cast: readonly Character[] }) {
   const { t } = useTranslation();
+  const advice = useAdvice();
   const [, go] = useLocation();
   const cache = useQueryClient();
   const [prompt, setPrompt] = useState('');
@@ -219,7 +222,14 @@ function FromPrompt({ cast }: { cast: readonly Character[] }) {
   const [choice, setChoice] = useState(0);
   const [checked, setChecked] = useState(false);
   const [fields, setFields] = useState<Fields>(EMPTY);
-  const draw = useMutation<Candidates>({ mutationFn: () => drawCandidates(prompt.trim(), 4), onSuccess: () => setChoice(0) });
+  const controller = useRef<AbortController | null>(null);
+  const draw = useMutation<Candidates>({
+    mutationFn: () => {
+      controller.current = new AbortController();
+      return drawCandidates(prompt.trim(), 4, controller.current.signal);
+    },
+    onSuccess: () => setChoice(0),
+  });
   const create = useMutation({
     mutationFn: (candidates: Candidates) =>
       createCharacter({
@@ -246,7 +256,8 @@ function FromPrompt({ cast }: { cast: readonly Character[] }) {
       create.mutate(draw.data, { onSuccess: () => go('/cast') });
     }
   };
-  const about = useFieldProblem(draw.error);
+  const error = isStopped(draw.error) ? null : draw.error;
+  const about = useFieldProblem(error);
   const aboutNew = useFieldProblem(create.error);
   const candidates = draw.data;
   return (
@@ -263,11 +274,18 @@ function FromPrompt({ cast }: { cast: readonly Character[] }) {
             error={missing && !prompt.trim() ? t('character.promptMissing') : about('prompt')}
             onChange={(event) => setPrompt(event.currentTarget.value)}
           />
-          <Button type="submit" mt="sm" loading={draw.isPending} leftSection={<Icon name="sparkles" />}>
-            {t(candidates ? 'character.drawMore' : 'character.drawCandidates')}
-          </Button>
+          <Group gap="xs" mt="sm">
+            <Button type="submit" loading={draw.isPending} leftSection={<Icon name="sparkles" />}>
+              {t(candidates ? 'character.drawMore' : 'character.drawCandidates')}
+            </Button>
+            {draw.isPending && (
+              <Button variant="default" onClick={() => controller.current?.abort()}>
+                {t('picture.stop')}
+              </Button>
+            )}
+          </Group>
         </form>
-        {!about('prompt') && <ProblemNote error={draw.error} />}
+        {!about('prompt') && <ProblemNote error={error} />}
         {candidates && (
           <fieldset className={classes.candidates} aria-label={t('character.candidates')}>
             {candidates.data.map((each, place) => (
@@ -275,7 +293,7 @@ function FromPrompt({ cast }: { cast: readonly Character[] }) {
                 <input type="radio" name="candidate" checked={choice === place} onChange={() => setChoice(place)} />
                 <Base64Picture encoded={each.b64_json} alt={t('character.candidate', { number: place + 1 })} />
                 {each.advice.sentences.length > 0 && (
-                  <span className={classes.candidateText}>{each.advice.sentences.join(' ')}</span>
+                  <span className={classes.candidateText}>{each.advice.sentences.map(advice).join(' ')}</span>
                 )}
               </label>
             ))}

@@ -6,6 +6,7 @@ import { useTranslation } from 'react-i18next';
 import { addPictures, removePicture } from '../../api/characters';
 import type { Character, CharacterPicture } from '../../api/client';
 import { queryKeys } from '../../api/queries';
+import { useAdvice } from '../../components/advice';
 import { ProblemNote } from '../../components/bits';
 import { Icon } from '../../components/Icon';
 import { onDemand } from '../../components/onDemand';
@@ -85,12 +86,13 @@ interface PictureCardProps {
 
 function PictureCard({ picture, number, last, onCorrect, onRemove }: PictureCardProps) {
   const { t } = useTranslation();
+  const advice = useAdvice();
   const sentences = picture.advice?.sentences ?? [];
   return (
     <div className={classes.card}>
       <div className={classes.pair}>
         <figure className={classes.figure}>
-          <Picture path={picture.original} alt={t('character.originalAlt', { number })} eager />
+          <Picture path={picture.original} alt={t('character.originalAlt', { number })} marked={picture.face} eager />
           <figcaption>{t('character.original')}</figcaption>
         </figure>
         <figure className={classes.figure}>
@@ -108,9 +110,12 @@ function PictureCard({ picture, number, last, onCorrect, onRemove }: PictureCard
           sentences.map((each) => (
             <p key={each}>
               <Icon name="alert" size={16} />
-              <span>{each}</span>
+              <span>{advice(each)}</span>
             </p>
           ))
+        )}
+        {(picture.face || picture.advice?.face_found === false) && (
+          <p className={classes.face}>{t(picture.face ? 'character.face' : 'character.noFace')}</p>
         )}
         <div className={classes.actions}>
           <Button

@@ -16,6 +16,7 @@ import { memo, useMemo, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Link, useLocation } from 'wouter';
 import type { Character } from '../../api/client';
+import { useFollowQueue } from '../../api/jobs';
 import { useCast, type StoryActions } from '../../api/queries';
 import type { Panel } from '../../api/stories';
 import { Empty, ProblemNote } from '../../components/bits';
@@ -50,6 +51,7 @@ export function Board({ story, actions, panel: opened }: ViewProps & { panel: st
   const changed = story.panels.filter((panel) => panel.dirty && !panel.hidden && !isDrawing(panel)).length;
 
   const drawing = story.panels.filter(isDrawing).length;
+  useFollowQueue(story.panels.some((panel) => stateOf(panel) === 'queued'));
   const rendered = useGradually(shown.length);
   if (story.panels.length === 0) {
     return (
@@ -105,6 +107,15 @@ export function Board({ story, actions, panel: opened }: ViewProps & { panel: st
                 ? t('board.drawing', { count: drawing })
                 : t('board.allDrawn')}
           </Button>
+          {drawing > 1 && (
+            <Button
+              variant="subtle"
+              leftSection={<Icon name="stop" />}
+              onClick={() => story.panels.filter(isDrawing).forEach((panel) => actions.cancel.mutate(panel.id))}
+            >
+              {t('board.stopAll')}
+            </Button>
+          )}
           {hidden > 0 && (
             <Checkbox
               checked={withHidden}
@@ -190,11 +201,8 @@ const Card = memo(function Card({ panel, number, story, cast, actions }: CardPro
       data-dragging={isDragging || undefined}
       data-hidden={panel.hidden || undefined}
     >
-      <Link
-        href={`/stories/${story}/board/${panel.id}`}
-        className={classes.open}
-        aria-label={t('board.open', { number })}
-      >
+      <Link href={`/stories/${story}/board/${panel.id}`} className={classes.open}>
+        <span className="visually-hidden">{t('board.open', { number })}</span>
         <PanelPicture panel={panel} number={number} take={chosenTake(panel)} />
       </Link>
       <div className={classes.text}>

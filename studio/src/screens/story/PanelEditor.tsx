@@ -1,29 +1,33 @@
 /** One panel, large: its picture and takes on one side, all that shapes it on the other. */
-import { ActionIcon, Button, Collapse, Group, Modal, NumberInput, SegmentedControl, Select, Stack, Switch, Text, Textarea, TextInput, Tooltip } from '@mantine/core';
+import { ActionIcon, Button, Collapse, Group, Modal, NumberInput, SegmentedControl, Select, Stack, Text, Textarea, TextInput, Tooltip } from '@mantine/core';
 import { useMediaQuery } from '@mantine/hooks';
 import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { useLocation } from 'wouter';
-import { thumbnailOf, type Character } from '../../api/client';
+import type { Character } from '../../api/client';
 import { Problem } from '../../api/problem';
 import type { StoryActions } from '../../api/queries';
-import type { Panel, PanelCharacter, PanelChange, Story, Take } from '../../api/stories';
+import type { Panel, PanelChange, Story, Take } from '../../api/stories';
 import { Advanced } from '../../components/Advanced';
 import { confirm, ProblemNote, useAbove, useOnTop } from '../../components/bits';
 import { Icon } from '../../components/Icon';
 import { MentionField } from '../../components/MentionField';
+import { onDemand } from '../../components/onDemand';
 import { Picture } from '../../components/Picture';
-import { Strength } from '../../components/Strength';
 import { useFieldProblem } from '../../components/problems';
-import { asSampler, SAMPLERS } from '../../lib/samplers';
+import { lorasText } from '../../lib/loras';
+import { asSampler, samplerLabel } from '../../lib/samplers';
 import { mentioned, warningsOf } from '../../lib/script';
 import { toast } from '../../lib/toasts';
 import { PanelMenu } from './PanelMenu';
 import { PanelPicture } from './PanelPicture';
 import { chosenTake, isDrawing } from './panelState';
+import { Strengths } from './Strengths';
 import { useDraft } from './useDraft';
 import { Warnings } from './Warnings';
 import classes from './PanelEditor.module.css';
+
+const RedrawTake = onDemand(() => import('./RedrawTake'), true);
 
 interface EditorProps {
   story: Story;
@@ -85,6 +89,7 @@ function Looks({ style, panel, number, actions }: { style: string; panel: Panel;
   const [looked, setLooked] = useState<string | null>(null);
   const [mask, setMask] = useState<string>('');
   const [comparing, setComparing] = useState(false);
+  const [redrawn, setRedrawn] = useState<Take | null>(null);
   const take = panel.takes.find((each) => each.id === looked) ?? chosenTake(panel);
   const masks = take?.masks ?? [];
   const people = take?.settings.characters ?? [];
@@ -144,7 +149,25 @@ function Looks({ style, panel, number, actions }: { style: string; panel: Panel;
           ))}
         </ul>
       )}
-      {take && <TakeActions style={style} panel={panel} take={take} actions={actions} onChoose={() => choose(take)} />}
+      {take && (
+        <TakeActions
+          style={style}
+          panel={panel}
+          take={take}
+          actions={actions}
+          onChoose={() => choose(take)}
+          onRedraw={() => setRedrawn(take)}
+        />
+      )}
+      {redrawn && (
+        <RedrawTake
+          take={redrawn}
+          number={panel.takes.length - panel.takes.findIndex((each) => each.id === redrawn.id)}
+          actions={actions}
+          onClose={() => setRedrawn(null)}
+          onStarted={() => setLooked(null)}
+        />
+      )}
       <Compare panel={panel} number={number} opened={comparing} onClose={() => setComparing(false)} onChoose={choose} />
     </div>
   );
@@ -156,6 +179,7 @@ interface TakeActionsProps {
   take: Take;
   actions: StoryActions;
   onChoose: () => void;
+  onRedraw: () => void;
 }
 
 /** A take's prompt has the story's style at its end, which a panel's has not. */
@@ -163,7 +187,7 @@ function withoutStyle(prompt: string, style: string): string {
   return style && prompt.endsWith(`, ${style}`) ? prompt.slice(0, -style.length - 2) : prompt;
 }
 
-function TakeActions({ style, panel, take, actions, onChoose }: TakeActionsProps) {
+function TakeActions({ style, panel, take, actions, onChoose, onRedraw }: TakeActionsProps) {
   const { t, i18n } = useTranslation();
   const [details, setDetails] = useState(false);
   const recall = (): void => {
@@ -183,11 +207,12 @@ function TakeActions({ style, panel, take, actions, onChoose }: TakeActionsProps
       sampler: asSampler(settings.scheduler),
       steps: settings.steps,
       guidance_scale: settings.guidance_scale,
+      loras: settings.loras ?? [],
     };
-    const { prompt, size, seed: before, seed_locked, sampler, steps, guidance_scale } = panel;
+    const { prompt, size, seed: before, seed_locked, sampler, steps, guidance_scale, loras } = panel;
     const back: PanelChange = {
       ...{ prompt, size, characters: panel.characters, seed: before, seed_locked },
-      ...{ sampler, steps, guidance_scale },
+      ...{ sampler, steps, guidance_scale, loras },
     };
     actions.changePanel.mutate(
       { base: panel, change },
@@ -201,6 +226,7 @@ function TakeActions({ style, panel, take, actions, onChoose }: TakeActionsProps
     const texts = { title: t('panel.deleteTakeTitle'), text: t('panel.deleteTakeText'), action: t('common.delete') };
     if (await confirm(texts)) actions.removeTake.mutate(take.id);
   };
+  const loras = lorasText(take.settings.loras ?? []);
   const drawn = new Date(take.created * 1000).toLocaleString(i18n.language, { dateStyle: 'medium', timeStyle: 'short' });
   return (
     <Stack gap="xs">
@@ -210,6 +236,16 @@ function TakeActions({ style, panel, take, actions, onChoose }: TakeActionsProps
             {t('panel.choose')}
           </Button>
         )}
+        <Button
+          size="xs"
+          variant="default"
+          leftSection={<Icon name="edit" size={16} />}
+          disabled={isDrawing(panel)}
+          onPointerEnter={() => void RedrawTake.preload().catch(() => undefined)}
+          onClick={onRedraw}
+        >
+          {t('redraw.open')}
+        </Button>
         <Button size="xs" variant="default" leftSection={<Icon name="undo" size={16} />} onClick={recall}>
           {t('panel.recall')}
         </Button>
@@ -247,7 +283,13 @@ function TakeActions({ style, panel, take, actions, onChoose }: TakeActionsProps
           {take.settings.scheduler && (
             <>
               <dt>{t('advanced.sampler')}</dt>
-              <dd>{SAMPLERS.find((each) => each.value === take.settings.scheduler)?.label ?? take.settings.scheduler}</dd>
+              <dd>{samplerLabel(take.settings.scheduler)}</dd>
+            </>
+          )}
+          {loras && (
+            <>
+              <dt>{t('advanced.loras')}</dt>
+              <dd>{loras}</dd>
             </>
           )}
           <dt>{t('history.drawnAt')}</dt>
@@ -318,7 +360,7 @@ function Shape({ panel, cast, actions }: { panel: Panel; cast: readonly Characte
   const failed = panel.error && new Problem(panel.error.message, 400, panel.error.code, panel.error.param);
   const problem = actions.draw.error ?? failed;
   const about = useFieldProblem(problem);
-  const placed = about('prompt', 'characters', 'size', 'seed', 'sampler', 'steps', 'guidance_scale');
+  const placed = about('prompt', 'characters', 'size', 'seed', 'sampler', 'steps', 'guidance_scale', 'loras');
   const members = mentioned(prompt.text, cast);
   const drawing = isDrawing(panel);
   const draw = async (n: number): Promise<void> => {
@@ -371,7 +413,7 @@ function Shape({ panel, cast, actions }: { panel: Panel; cast: readonly Characte
       <Seed key={`${panel.seed}-${panel.seed_locked}`} panel={panel} error={about('seed')} onChange={change} />
       <Size key={panel.size} panel={panel} error={about('size')} onChange={change} />
       <Advanced
-        values={{ sampler: asSampler(panel.sampler), steps: panel.steps, guidance_scale: panel.guidance_scale }}
+        values={{ ...panel, sampler: asSampler(panel.sampler) }}
         onChange={(values) => void change(values)}
         about={about}
       />
@@ -387,69 +429,6 @@ function Shape({ panel, cast, actions }: { panel: Panel; cast: readonly Characte
       />
       <ProblemNote error={caption.error} onRetry={() => void caption.flush()} />
     </Stack>
-  );
-}
-
-const PARTS = [
-  { key: 'face_strength', word: 'face' },
-  { key: 'body_strength', word: 'body' },
-  { key: 'strength', word: 'strength' },
-] as const;
-
-interface StrengthsProps {
-  panel: Panel;
-  members: Character[];
-  onChange: (change: PanelChange) => Promise<unknown>;
-}
-
-function Strengths({ panel, members, onChange }: StrengthsProps) {
-  const { t } = useTranslation();
-  const settingsOf = (id: string): PanelCharacter =>
-    panel.characters.find((each) => each.id === id) ?? { id, strength: 1, face_strength: 1, body_strength: 1 };
-  const set = (id: string, key: (typeof PARTS)[number]['key'], value: number): void => {
-    const others = panel.characters.filter((each) => each.id !== id && members.some((member) => member.id === each.id));
-    void onChange({ characters: [...others, { ...settingsOf(id), [key]: value }] });
-  };
-  return (
-    <section aria-label={t('panel.strengths')}>
-      <Text fw={600} mb="xs">
-        {t('panel.strengths')}
-      </Text>
-      {members.length === 0 ? (
-        <Text size="sm" c="dimmed">
-          {t('panel.strengthsEmpty')}
-        </Text>
-      ) : (
-        <Stack gap="md">
-          <Switch
-            label={t('panel.with')}
-            description={t('panel.withHint')}
-            checked={panel.with_characters}
-            onChange={(event) => void onChange({ with_characters: event.currentTarget.checked })}
-          />
-          {members.map((member) => (
-            <div key={member.id} className={classes.member}>
-              <Picture path={thumbnailOf(member)} alt="" plain className={classes.face} />
-              <Stack gap={4} className={classes.sliders}>
-                <Text fw={600} size="sm" className={classes.memberName}>
-                  {member.name}
-                </Text>
-                {PARTS.map(({ key, word }) => (
-                  <Strength
-                    key={`${key}-${settingsOf(member.id)[key]}`}
-                    label={t('panel.strengthOf', { part: t(`panel.${word}`), name: member.name })}
-                    part={t(`panel.${word}`)}
-                    value={settingsOf(member.id)[key]}
-                    disabled={!panel.with_characters}
-                    onChange={(value) => set(member.id, key, value)}
-                  />
-                ))}
-              </Stack>
-            </div>
-          ))}
-        </Stack>
-      )}
-    </section>
   );
 }
 

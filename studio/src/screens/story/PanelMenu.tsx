@@ -2,11 +2,15 @@
 import { ActionIcon, Menu } from '@mantine/core';
 import { useTranslation } from 'react-i18next';
 import { Link, useLocation } from 'wouter';
+import { fetchPicture } from '../../api/pictures';
 import type { StoryActions } from '../../api/queries';
 import type { Panel } from '../../api/stories';
 import { confirm } from '../../components/bits';
 import { Icon } from '../../components/Icon';
+import { useSentence } from '../../components/problems';
 import { toast } from '../../lib/toasts';
+import { offered } from '../character/offered';
+import { chosenTake } from './panelState';
 
 interface PanelMenuProps {
   panel: Panel;
@@ -18,6 +22,7 @@ interface PanelMenuProps {
 export function PanelMenu({ panel, number, story, actions }: PanelMenuProps) {
   const { t } = useTranslation();
   const [, go] = useLocation();
+  const say = useSentence();
   const remove = async (): Promise<void> => {
     const count = panel.takes.length;
     const texts = {
@@ -41,6 +46,16 @@ export function PanelMenu({ panel, number, story, actions }: PanelMenuProps) {
       },
     );
   };
+  const take = chosenTake(panel);
+  const makeCharacter = async (): Promise<void> => {
+    if (!take) return;
+    try {
+      offered.set(await fetchPicture(take.picture));
+      go('/cast/new');
+    } catch (error) {
+      toast(say(error), { tone: 'error' });
+    }
+  };
   return (
     <Menu>
       <Menu.Target>
@@ -61,6 +76,9 @@ export function PanelMenu({ panel, number, story, actions }: PanelMenuProps) {
         </Menu.Item>
         <Menu.Item leftSection={<Icon name="copy" />} onClick={() => actions.duplicatePanel.mutate(panel.id)}>
           {t('board.duplicate')}
+        </Menu.Item>
+        <Menu.Item leftSection={<Icon name="users" />} disabled={!take} onClick={() => void makeCharacter()}>
+          {t('picture.makeCharacter')}
         </Menu.Item>
         <Menu.Item leftSection={<Icon name={panel.hidden ? 'eye' : 'eyeOff'} />} onClick={() => hide(!panel.hidden)}>
           {t(panel.hidden ? 'board.show' : 'board.hide')}

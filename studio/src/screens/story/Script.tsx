@@ -14,6 +14,7 @@ import { useFieldProblem } from '../../components/problems';
 import { mentionOf } from '../../lib/mentions';
 import { splitScript, warningsOf } from '../../lib/script';
 import { toast } from '../../lib/toasts';
+import { RecastMenu } from './RecastMenu';
 import type { ViewProps } from './StoryScreen';
 import { useDraft } from './useDraft';
 import { Warnings } from './Warnings';
@@ -47,8 +48,8 @@ export default function Script({ story, actions }: ViewProps) {
     await actions.removePanel.mutateAsync(panel.id);
     setFocus(before ?? story.panels[place + 1]?.id ?? null);
     if (panel.takes.length === 0 && (panel.prompt || panel.caption)) {
-      const { prompt, caption, characters, size, seed, seed_locked, hidden, balloons, with_characters, sampler, steps, guidance_scale } = panel;
-      const again = { prompt, caption, characters, size, seed, seed_locked, hidden, balloons, with_characters, sampler, steps, guidance_scale };
+      const { prompt, caption, characters, size, seed, seed_locked, hidden, balloons, with_characters, sampler, steps, guidance_scale, loras } = panel;
+      const again = { prompt, caption, characters, size, seed, seed_locked, hidden, balloons, with_characters, sampler, steps, guidance_scale, loras };
       const undo = (): void => actions.addPanels.mutate({ prompts: [again], after: before ?? 'start' });
       toast(t('script.deleted', { number }), { undo });
     }
@@ -105,7 +106,7 @@ export default function Script({ story, actions }: ViewProps) {
           <ProblemNote error={actions.addPanels.error ?? actions.removePanel.error} />
         </Stack>
       </div>
-      <CastList cast={cast} onChoose={(character) => active.current?.insert(`${mentionOf(character.name)} `)} />
+      <CastList story={story} actions={actions} cast={cast} onChoose={(character) => active.current?.insert(`${mentionOf(character.name)} `)} />
     </div>
   );
 }
@@ -236,7 +237,12 @@ function Line({ panel, number, cast, actions, focused, activeRef, onFocused, onA
   );
 }
 
-function CastList({ cast, onChoose }: { cast: readonly Character[]; onChoose: (character: Character) => void }) {
+interface CastListProps extends ViewProps {
+  cast: readonly Character[];
+  onChoose: (character: Character) => void;
+}
+
+function CastList({ story, actions, cast, onChoose }: CastListProps) {
   const { t } = useTranslation();
   return (
     <aside className={classes.cast} aria-label={t('script.castTitle')}>
@@ -246,7 +252,7 @@ function CastList({ cast, onChoose }: { cast: readonly Character[]; onChoose: (c
       </Text>
       <ul className={classes.castList}>
         {cast.map((character) => (
-          <li key={character.id}>
+          <li key={character.id} className={classes.castRow}>
             <button
               type="button"
               className={classes.member}
@@ -260,6 +266,7 @@ function CastList({ cast, onChoose }: { cast: readonly Character[]; onChoose: (c
               </span>
               <span className={classes.memberWord}>{character.target_word}</span>
             </button>
+            <RecastMenu story={story} actions={actions} cast={cast} character={character} />
           </li>
         ))}
       </ul>

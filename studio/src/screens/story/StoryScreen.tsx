@@ -11,6 +11,7 @@ import { Icon } from '../../components/Icon';
 import { Loading } from '../../components/onDemand';
 import { Pages, Script } from '../screens';
 import { Board } from './Board';
+import { PartMissing } from './PartMissing';
 import classes from './StoryScreen.module.css';
 
 const VIEWS = ['script', 'board', 'pages'] as const;
@@ -57,6 +58,7 @@ export function StoryScreen({ id, view, panel }: { id: string; view: string; pan
           ))}
         </nav>
       </header>
+      <PartMissing panels={story.panels} />
       {view === 'script' && <Script story={story} actions={actions} />}
       {view === 'pages' && <Pages story={story} actions={actions} />}
       {view !== 'script' && view !== 'pages' && <Board story={story} actions={actions} panel={panel} />}

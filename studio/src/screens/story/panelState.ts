@@ -13,6 +13,12 @@ export function stateOf(panel: Panel): PanelState {
 
 export const isDrawing = (panel: Panel): boolean => ['queued', 'running'].includes(stateOf(panel));
 
+/** Whether something is to be drawn, and nothing of it has begun. */
+export function isWaiting(panels: readonly Panel[]): boolean {
+  const drawing = panels.filter(isDrawing);
+  return drawing.length > 0 && drawing.every((panel) => !panel.job?.step);
+}
+
 export function chosenTake(panel: Panel): Take | null {
   return panel.takes.find((take) => take.id === panel.chosen) ?? panel.takes[0] ?? null;
 }

@@ -18,29 +18,36 @@ export function useDraft<B>(value: string, base: B, save: (text: string, base: B
   const [draft, setDraft] = useState<Draft<B> | null>(null);
   const [error, setError] = useState<unknown>(null);
   const latest = useRef<Draft<B> | null>(null);
-  const saving = useRef(false);
+  /** The save under way, until it and those asked for meanwhile are over. */
+  const saving = useRef<Promise<void> | null>(null);
+  const again = useRef(false);
   const saver = useRef(save);
   useEffect(() => {
     saver.current = save;
   });
 
-  const flush = useCallback(async (): Promise<void> => {
-    const sent = latest.current;
-    if (!sent || saving.current) return;
-    saving.current = true;
-    try {
-      await saver.current(sent.text, sent.base);
-      setError(null);
-      if (latest.current === sent) {
-        latest.current = null;
-        setDraft(null);
+  const flush = useCallback((): Promise<void> => {
+    if (!latest.current) return Promise.resolve();
+    again.current = true;
+    const all = async (): Promise<void> => {
+      try {
+        while (again.current && latest.current) {
+          again.current = false;
+          const sent = latest.current;
+          await saver.current(sent.text, sent.base);
+          setError(null);
+          if (latest.current === sent) {
+            latest.current = null;
+            setDraft(null);
+          }
+        }
+      } catch (problem) {
+        setError(problem);
+      } finally {
+        saving.current = null;
       }
-    } catch (problem) {
-      setError(problem);
-      return;
-    } finally {
-      saving.current = false;
-    }
+    };
+    return (saving.current ??= all());
   }, []);
 
   const type = (text: string): void => {

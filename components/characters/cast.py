@@ -1,4 +1,4 @@
-"""The characters that an owner's stories can mention: ids, current names and target words."""
+"""The characters that an owner's prompts can mention: ids, current names and target words."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from components.characters.mention_names import KnownNames, name_key
+from components.characters.mention_syntax import mentionable
 from components.characters.tables import characters
-from components.model.words import folded
-from components.stories.mention_syntax import mentionable
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,14 @@ class CastMember:
 
 
 class Cast:
-    """All characters of an owner, by id and by name; names are compared without case."""
+    """All characters of an owner, by id and by name; names are compared by `name_key`."""
 
     def __init__(self, members: Iterable[CastMember] = ()) -> None:
         self._by_id = {member.id: member for member in members}
         self._by_name: dict[str, list[CastMember]] = {}
         for member in self._by_id.values():
-            self._by_name.setdefault(folded(mentionable(member.name)), []).append(member)
+            self._by_name.setdefault(name_key(mentionable(member.name)), []).append(member)
+        self.names = KnownNames(self._by_name)
 
     def get(self, identifier: str | None) -> CastMember | None:
         return None if identifier is None else self._by_id.get(identifier)
@@ -39,7 +40,7 @@ class Cast:
 
     def named(self, name: str) -> list[CastMember]:
         """All characters with this name."""
-        return self._by_name.get(folded(mentionable(name)), [])
+        return self._by_name.get(name_key(mentionable(name)), [])
 
     def unique(self, name: str) -> CastMember | None:
         """The character with this name; None if there is none or more than one."""
