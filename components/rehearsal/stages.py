@@ -28,7 +28,7 @@ from components.rehearsal.report import Value
 from components.rehearsal.settings import FULL, Places
 from components.rehearsal.written_inputs import VIEWS, captions, rows, write_dreambench, write_pictures, write_table
 from components.training.dataset_rows import split_pieces
-from components.training.stored_references import Partners
+from components.training.partners import Partners
 
 logger = logging.getLogger(__name__)
 #: Seconds that a command may take, and that the service may take to be ready.

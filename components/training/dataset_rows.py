@@ -17,8 +17,8 @@ from components.config import TrainingConfig
 from components.data.manifest import load_manifest, references_folder, shard_folder
 from components.data.plan import Split
 from components.errors import DataError
+from components.training.partners import Piece
 from components.training.row_order import RowOrder
-from components.training.stored_references import Piece
 from components.training.window_reader import BucketRows, load_piece
 
 #: Threads that read footers of files.

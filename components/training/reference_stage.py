@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from components.config import Config
 from components.progress import quiet_libraries
-from components.training.stored_references import Columns
+from components.training.partners import Columns
 from components.training.window_reader import LANE, STEP
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from components.training.partners import Columns, Partners, Piece, References, as_array, read_references
 from components.training.row_order import OrderedRow, RowOrder, Window
-from components.training.stored_references import Columns, Partners, Piece, References, as_array, read_references
 
 #: Columns that training reads of every prepared row.
 _ALWAYS = ("text_tokens", "text_pooled", "time_ids", "mask", "head")

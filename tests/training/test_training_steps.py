@@ -22,7 +22,6 @@ from components.training.learner import Learner, StepResult
 from components.training.recent_steps import RecentSteps
 from components.training.row_order import OrderedRow, RowOrder
 from components.training.sample_cases import sample_cases
-from components.training.stored_references import Partners, Piece
 from components.training.window_reader import BucketRows, load_piece, load_rows, read_windows
 from tests.fixtures.dreambench import write_dreambench
 from tests.fixtures.prepared_dataset import write_prepared
