@@ -19,6 +19,7 @@ from components.training.batches import read_window
 from components.training.dataset_rows import find_rows, held_out_batches
 from components.training.interruptions import Interruption, Interruptions
 from components.training.learner import Learner, StepResult
+from components.training.partners import Partners, Piece
 from components.training.recent_steps import RecentSteps
 from components.training.row_order import OrderedRow, RowOrder
 from components.training.sample_cases import sample_cases
