@@ -22,16 +22,19 @@ from components.data.rejects import Reject
 from components.data.removed_rows import RemovedRows
 
 _DUPLICATE = "near-duplicate of another picture"
+_UNCONFIRMED = "word: the caption's head noun, as the picture confirms no phrase of the caption"
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """The assembled dataset: rows of each split and bucket, types of columns of rows and references, rejected rows."""
+    """The assembled dataset: rows of each split and bucket, types of columns of rows and references, rejected rows, and
+    how many rows have each note."""
 
     buckets: dict[str, dict[str, int]]
     columns: dict[str, str]
     references: dict[str, str]
     rejects: list[Reject]
+    notes: dict[str, int]
 
 
 def assemble(
@@ -58,9 +61,11 @@ def assemble(
     rejects = [reject for record in records for reject in record.rejects]
     rejects += [Reject(name, sources[name], "duplicate", _DUPLICATE, first) for name, first in duplicated.items()]
     buckets = {split: dict(sorted(c.items())) for split, c in counts.items()}
+    unconfirmed = sum(row.word_from == "caption" and row.id not in duplicated for row in ordered)
     shards = {file.parent.name: file for file in sorted(directory.glob(f"{SHARDS}/split=*/bucket=*/*.parquet"))}
     references = list(islice(directory.glob(f"{REFERENCES}/split=*/*.parquet"), 1))  # all have the same columns
-    return Assembled(buckets, _columns(shards.values()), _columns(references), rejects)
+    notes = {_UNCONFIRMED: unconfirmed} if unconfirmed else {}
+    return Assembled(buckets, _columns(shards.values()), _columns(references), rejects, notes)
 
 
 def _place(

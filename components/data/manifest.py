@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import operator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.data.rejects import PassedOver
 from components.data.schema import READ_VERSIONS, SCHEMA_VERSION
@@ -40,6 +41,8 @@ class Manifest(BaseModel):
     reasons: dict[str, int]
     #: Files of the source that are no rows, by reason.
     passed_over: dict[str, PassedOver] = {}
+    #: Notes on rows that are part of the dataset -> rows. Left out if there are none: earlier releases do not know it.
+    notes: Annotated[dict[str, int], Field(exclude_if=operator.not_)] = {}
     #: Rows of each split, in ``shards/split=<name>``.
     splits: dict[str, int]
     #: Rows of each split's buckets, in ``bucket=<width>x<height>`` of the split's directory.

@@ -14,8 +14,9 @@ from components.model.words import find_word
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
-#: Origin of a row's word: its own field, another row of its group, or, later, detection in its picture.
-WordOrigin = Literal["given", "group", "detected"]
+#: Origin of a row's word: its own field, another row of its group, or, later, detection in its picture; where the
+#: picture confirms no phrase of the caption, the caption's head noun.
+WordOrigin = Literal["given", "group", "detected", "caption"]
 #: Maximum number of other pictures, which are tried in order until one is valid.
 _OTHERS = 3
 

@@ -8,7 +8,7 @@ view:
 id                    string             the picture's path in its source, ``#2`` … added for further captions of it
 group                 string             the subject; train and validation share no group
 caption, word         string             the prompt, cleaned, and the word in it that stands for the subject
-word_from             string             ``given`` with the row, shared by its ``group``, or ``detected`` in the picture
+word_from             string             ``given``, shared by its ``group``, ``detected``, or of the ``caption``
 source                string             where the picture comes from: the row's own note, else its path
 licence               string or null     the licence it may be used under
 picture_hash          string             256-bit perceptual hash of the whole picture, in hexadecimal digits

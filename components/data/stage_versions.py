@@ -31,6 +31,9 @@ STAGES: Mapping[str, int] = {
     # Which rows are near-duplicates of others (`duplicates`, `assemble`).
     "assemble": 1,
 }
+#: The version of what a row without a word gets where the picture confirms no phrase of its caption: 1 rejected the
+#: row, 2 takes the caption's head noun. Only such rows are prepared again.
+UNCONFIRMED_WORD = 2
 #: Releases without versions identified their stages by a hash of source files, which their datasets store.
 RELEASED: Mapping[str, Mapping[str, int]] = {
     # 0.1.0, commit 11882ae

@@ -14,10 +14,13 @@ from components.data.batch_cache import BatchCache, Failed
 from components.data.curate import Curated, Row
 from components.data.encode import Encoder, TextTokens, mask_shares
 from components.data.finished_units import REFERENCE_GROUP_BYTES, FinishedUnits, RowRecord, UnitRecord, write_shard
+from components.data.plan import WordOrigin
 from components.data.rejects import Reject
 from components.data.subject_image import PictureRejected
 from components.data.units import Unit
 from components.model.naming import WordNamer
+from components.model.phrases import head_noun
+from components.model.words import find_word
 
 T = TypeVar("T")
 
@@ -121,7 +124,7 @@ class _Encoding:
     def _row(self, row: Row, picture: Any, text: TextTokens) -> dict[str, Any]:
         view = self.curated.views[row.view]
         _usable(self._failed.get(row.cutout))
-        word = row.word or self._detect(row)
+        word, word_from = (row.word, row.word_from) if row.word else self._detect(row)
         shape = self.encoder.latent_size(view)
         self.kept.append(
             RowRecord(
@@ -131,11 +134,13 @@ class _Encoding:
                 size=view.size,
                 bucket=view.bucket.name,
                 word=word,
-                word_from=row.word_from,
+                word_from=word_from,
             )
         )
         return {
-            **{name: getattr(row, name) for name in ("id", "group", "caption", "word_from", "source", "licence")},
+            **{name: getattr(row, name) for name in ("id", "group", "caption")},
+            "word_from": word_from,
+            **{name: getattr(row, name) for name in ("source", "licence")},
             "word": word,
             "picture_hash": view.picture_hash,
             **picture._asdict(),
@@ -148,13 +153,16 @@ class _Encoding:
             "others": [at for at in row.others if at not in self._failed],
         }
 
-    def _detect(self, row: Row) -> str:
-        """Detect the phrase of the caption that names the subject of the cut-out."""
+    def _detect(self, row: Row) -> tuple[str, WordOrigin]:
+        """The phrase of the caption that names the subject of the cut-out, else the caption's head noun; its origin."""
         cutout = Image.fromarray(self.curated.cutouts[row.cutout].pixels)
         naming = self.namer().name(row.caption, [cutout])
-        if naming.how == "generated":
+        if naming.how == "detected":
+            return naming.word, "detected"
+        noun = head_noun(row.caption)
+        if noun is None or not find_word(row.caption, noun):
             raise PictureRejected("word", _NO_WORD)
-        return naming.word
+        return noun, "caption"
 
 
 def _usable(result: T | Failed) -> T:

@@ -189,12 +189,15 @@ class Namer:
         return Naming(found, 0.9, "detected" if found in prompt else "generated", prompt)
 
 
-def test_word_is_detected_or_the_row_is_left_out(encoder: Encoder, tmp_path: Path) -> None:
-    rows = [row("0", 0, 1, word=None), row("1", 1, 2, caption="on the beach", word=None), row("2", 2, 0, word="a cat")]
+def test_word_is_detected_or_the_head_noun_or_the_row_is_left_out(encoder: Encoder, tmp_path: Path) -> None:
+    rows = [
+        row("0", 0, 1, word=None),
+        row("1", 1, 2, caption="on the beach", word=None),
+        row("2", 2, 0, word="a cat"),
+        row("3", 0, 2, caption="a photo of a small Robot at night", word=None),
+    ]
     record, kept = prepare(encoder, CURATED._replace(rows=rows), tmp_path, namer=Namer)
-    assert {name: (r["word"], r["word_from"]) for name, r in kept.items()} == {
-        "0": ("cat", "detected"),
-        "2": ("a cat", "given"),
-    }
+    words = {"0": ("cat", "detected"), "2": ("a cat", "given"), "3": ("Robot", "caption")}
+    assert {name: (r["word"], r["word_from"]) for name, r in kept.items()} == words
     assert [(r.id, r.stage) for r in record.rejects] == [("1", "word")]
-    assert {r.id: (r.word, r.word_from) for r in record.rows} == {"0": ("cat", "detected"), "2": ("a cat", "given")}
+    assert {r.id: (r.word, r.word_from) for r in record.rows} == words

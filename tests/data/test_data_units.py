@@ -326,6 +326,17 @@ def test_half_written_shards_never_appear(tmp_path: Path) -> None:
     assert write_shard(tmp_path / "k.parquet", []) == 0 and list(tmp_path.iterdir()) == []
 
 
+def test_half_numbers_are_split_into_bytes_and_others_keep_dictionaries(tmp_path: Path) -> None:
+    pixels = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(4, dtype=np.uint8).reshape(1, 2, 2))
+    table = a_table("a").append_column("picture", pixels)
+    write_shard(tmp_path / "k.parquet", [table])
+    assert pq.read_table(tmp_path / "k.parquet").equals(table)
+    row_group = pq.read_metadata(tmp_path / "k.parquet").row_group(0)
+    encodings = {(c := row_group.column(at)).path_in_schema: set(c.encodings) for at in range(row_group.num_columns)}
+    assert "BYTE_STREAM_SPLIT" in encodings["latents.list.element"]
+    assert all("RLE_DICTIONARY" in encodings[path] for path in ("id", "picture.list.element"))
+
+
 def test_other_faults_of_the_disk_are_not_taken_for_a_full_one(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), report_full_disk(tmp_path):
         raise PermissionError(errno.EACCES, "denied")
@@ -361,6 +372,19 @@ def test_shards_without_duplicates_are_the_same_files(tmp_path: Path) -> None:
     (references,) = references_folder(tmp_path / "out", "train").iterdir()
     assert references.samefile(parts.references("k")) and references.name == shard.name
     assert made.references == {"reference": "int32", "id": "string", "deep": "halffloat[2, 2]"}
+
+
+def test_unconfirmed_words_are_counted_without_duplicates(tmp_path: Path) -> None:
+    parts = FinishedUnits(tmp_path / "parts")
+    rows = [a_record_row("a"), a_record_row("b", word_from="caption", picture_hash="ff" * 32)]
+    twin = a_record_row("c", word_from="caption", picture_hash="ff" * 31 + "fe", image="c.png")
+    record = keep(parts, "k", *rows, twin)
+    sources = {"a": "A", "b": "B", "c": "C"}
+    for keep_duplicates, count in ((False, 1), (True, 2)):
+        out = tmp_path / f"out {count}"
+        made = assemble(parts, [record], sources, out, keep_duplicates=keep_duplicates)
+        assert list(made.notes.values()) == [count]
+    assert assemble(parts, [], {}, tmp_path / "none", keep_duplicates=True).notes == {}
 
 
 def test_later_near_duplicates_are_left_out_across_units_and_splits(tmp_path: Path) -> None:
