@@ -24,6 +24,7 @@ import torch
 import typer
 
 from benchmarks.alternating import compare_at_full_size
+from components.config import load_config
 from components.errors import ConfigError
 from components.files import write_whole
 from components.progress import quiet_libraries
@@ -44,6 +45,7 @@ _FIGURES = (
     "train_peak_gb",
     "prepare_rows_per_min",
     "ready_s",
+    "new_character_s",
     "first_over_second",
     "partner_views",
     "resumed_equal",
@@ -73,6 +75,7 @@ def main(
     figures |= {name: compared[name] for name in ("ours_over_stock", "spread", "images_per_s")}
     sizes = {name: value for name, value in report.values.items() if name.startswith("row_mb.")}
     figures["row_mb"] = {name.removeprefix("row_mb."): value for name, value in sizes.items()}
+    figures["row_mb"] = figures["row_mb"] or {load_config(FULL).data.encode: report.values["row_mb"]}
     stages = {name: stage.model_dump() for name, stage in report.stages.items()}
     print(json.dumps(figures, indent=1))
     if as_json:

@@ -21,6 +21,7 @@ from components.characters.store import CharacterStore
 from components.config import Config
 from components.data.manifest import load_manifest
 from components.data.prepare import prepare
+from components.data.schema import SCHEMA_VERSION
 from components.database import open_database
 from components.jobs.job import State
 from components.jobs.queue import JobQueue
@@ -113,23 +114,15 @@ def test_decisions_are_read_and_gone_on_from(config: Config) -> None:
     assert (newest.version, newest.tags["fingerprint"]) == ("2", "seed-2")
 
 
-def test_a_prepared_dataset_is_up_to_date(config: Config) -> None:
+def test_a_dataset_is_prepared_anew(ray_cluster: None, release: Path, config: Config) -> None:
+    """Its rows hold two references each, while this release stores each reference once."""
+    before = read_all(config.training.dataset, "train")
     found = prepare(config)
-    assert found.reused
+    assert (found.reused, found.encoded, found.manifest.schema_version) == (False, 12, SCHEMA_VERSION)
     assert (found.manifest.rows_in, found.manifest.rows_out, found.manifest.rows_rejected) == (13, 12, 1)
-
-
-def test_finished_units_are_used_again(ray_cluster: None, release: Path, config: Config) -> None:
-    """The source has grown since: only its new row is worked on, and the dataset has the old shards' bytes."""
-    before = {file.name: file.read_bytes() for file in (release / "prepared" / "shards").rglob("*.parquet")}
-    pairs = release / "pictures" / "pairs.jsonl"
-    Image.new("RGB", (64, 64), "yellow").save(release / "pictures" / "images" / "new.png")
-    row = {"image": "images/new.png", "caption": "a cat", "word": "cat", "box": [8, 8, 40, 40], "group": "new"}
-    pairs.write_text(pairs.read_text() + json.dumps(row) + "\n")
-    found = prepare(config)
-    assert (found.reused, found.encoded) == (False, 1)
-    after = {file.name: file.read_bytes() for file in (release / "prepared" / "shards").rglob("*.parquet")}
-    assert before.items() < after.items() and len(after) == len(before) + 1
+    after = read_all(config.training.dataset, "train")
+    assert after.keys() == before.keys() and all(after[name].shape == before[name].shape for name in after)
+    assert prepare(config).reused
 
 
 def test_a_prepared_dataset_yields_its_rows(config: Config) -> None:

@@ -36,6 +36,8 @@ def counts(summary: Summary) -> Table:
     for split, rows in manifest.splits.items():
         table.add_row(split, f"{rows:,}")
     table.add_row("left out", f"{manifest.rows_rejected:,}")
+    for note, rows in manifest.notes.items():
+        table.add_row(f"note: {note}", f"{rows:,}")
     return table
 
 

@@ -58,7 +58,7 @@ def prepare_and_log(config: Config) -> Prepared:
 
 
 def summary(prepared: Prepared) -> Table:
-    """Numbers of rows of the source, of each split, and rejected, with the reasons."""
+    """Numbers of rows of the source, of each split, and rejected, with the reasons; notes, and files passed over."""
     manifest = prepared.manifest
     table = Table(show_header=False)
     table.add_row("rows in", str(manifest.rows_in))
@@ -69,6 +69,10 @@ def summary(prepared: Prepared) -> Table:
     table.add_row("left out", str(manifest.rows_rejected))
     for reason, rows in manifest.reasons.items():
         table.add_row(f"  {reason}", str(rows))
+    for note, rows in manifest.notes.items():
+        table.add_row(f"note: {note}", str(rows))
+    for reason, files in manifest.passed_over.items():
+        table.add_row(f"passed over: {reason}", f"{files.count} ({', '.join(files.names)})")
     if manifest.rows_rejected:
         table.caption = f"each is listed in {prepared.directory / REJECTS}"
     return table

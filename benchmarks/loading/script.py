@@ -35,6 +35,7 @@ class _Packed:
     rows: list[Row]
     views: list[TrainingView]
     boxes: list[Any]
+    cutout_ids: list[str]
     tensors: dict[str, Tensor]
 
 
@@ -71,17 +72,17 @@ def prepare_by_script(config: Config, directory: Path, processes: int) -> int:
 
 def _pack(batch: list[tuple[MarkedRow, Curated]]) -> _Packed:
     """Collate rows, without sharing values between them."""
-    rows, views, cutouts = [], [], []
+    rows: list[Row] = []
+    views: list[TrainingView] = []
+    cutouts: list[ReferenceCutOut] = []
+    ids: list[str] = []
     for _, curated in batch:
         for row in curated.rows:
-            moved = {
-                "view": row.view + len(views),
-                "cutout": row.cutout + len(cutouts),
-                "other_cutout": row.other_cutout + len(cutouts),
-            }
-            rows.append(row._replace(**moved))
+            others = tuple(at + len(cutouts) for at in row.others)
+            rows.append(row._replace(view=row.view + len(views), cutout=row.cutout + len(cutouts), others=others))
         views += curated.views
         cutouts += curated.cutouts
+        ids += curated.cutout_ids
     blank = np.zeros_like(views[0].mask)
     pixels = {
         "picture": [view.picture for view in views],
@@ -91,7 +92,7 @@ def _pack(batch: list[tuple[MarkedRow, Curated]]) -> _Packed:
     }
     bare = [view._replace(picture=None, mask=None, head=view.head is not None) for view in views]  # type: ignore[arg-type]
     tensors = {name: torch.from_numpy(np.stack(values)) for name, values in pixels.items()}
-    return _Packed([job for job, _ in batch], rows, bare, [cutout.face_box for cutout in cutouts], tensors)
+    return _Packed([job for job, _ in batch], rows, bare, [cutout.face_box for cutout in cutouts], ids, tensors)
 
 
 def _unpack(packed: _Packed) -> Curated:
@@ -103,7 +104,7 @@ def _unpack(packed: _Packed) -> Curated:
         for i, view in enumerate(packed.views)
     ]
     cutouts = [ReferenceCutOut(pixels, box) for pixels, box in zip(planes["cutout"], packed.boxes, strict=True)]
-    return Curated(packed.rows, views, cutouts, [])
+    return Curated(packed.rows, views, cutouts, [], packed.cutout_ids)
 
 
 def _no_namer() -> Any:

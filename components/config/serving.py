@@ -197,6 +197,9 @@ class ServingConfig(Section):
     find_words: bool = False
     """Detect the target word of characters that have neither word nor description (each replica of the characters
     loads SigLIP)."""
+    prompt_scripts: Literal["latin", "any"] = "latin"
+    """Scripts of prompts: ``latin`` refuses those that are largely in letters that SDXL's text encoders do not read,
+    such as Chinese ones; ``any`` is for base models with other text encoders."""
     max_upload_bytes: int = Field(10_000_000, ge=1)
     """Maximum size of a request body in bytes."""
     max_upload_pixels: int = Field(50_000_000, ge=1, le=178_956_970)

@@ -47,6 +47,7 @@ def curated_block(unit: Unit, curated: Curated) -> pa.Table:
         "views": [view._replace(picture=None, mask=None, head=None) for view in curated.views],  # type: ignore[arg-type]
         "face_boxes": [cutout.face_box for cutout in curated.cutouts],
         "rejects": curated.rejects,
+        "cutout_ids": curated.cutout_ids,
     }
     return _block(text, pictures)
 
@@ -70,10 +71,11 @@ def read_curated(block: pa.Table, row: int) -> tuple[Unit, Curated]:
     views = [_view(facts, pixels[3 * i : 3 * i + 3]) for i, facts in enumerate(text["views"])]
     cutouts = [_cutout(value, box) for value, box in zip(pixels[planes:], text["face_boxes"], strict=True)]
     return _unit(text["jobs"]), Curated(
-        [Row(*row) for row in text["rows"]],
+        [_row(row) for row in text["rows"]],
         views,
         cutouts,
         [Reject(*reject) for reject in text["rejects"]],
+        text["cutout_ids"],
     )
 
 
@@ -110,6 +112,11 @@ def _block(text: dict[str, Any], pictures: Sequence[Pixels | None]) -> pa.Table:
 
 def _unit(jobs: list[Any]) -> Unit:
     return Unit(tuple(MarkedRow(*job) for job in jobs))
+
+
+def _row(values: list[Any]) -> Row:
+    row = Row(*values)
+    return row._replace(others=tuple(row.others))
 
 
 def _packed(error: RealCustomError) -> list[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -25,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
-    """An accepted row. ``view``, ``cutout`` and ``other_cutout`` are indices into the lists of `Curated`."""
+    """An accepted row. ``view``, ``cutout`` and ``others`` are indices into the lists of `Curated`."""
 
     id: str
     group: str
@@ -38,8 +41,8 @@ class Row(NamedTuple):
     image: str
     view: int
     cutout: int
-    other_id: str
-    other_cutout: int
+    #: Cut-outs of other pictures of its subject.
+    others: tuple[int, ...]
 
 
 class Curated(NamedTuple):
@@ -49,6 +52,8 @@ class Curated(NamedTuple):
     views: list[TrainingView]
     cutouts: list[ReferenceCutOut]
     rejects: list[Reject]
+    #: The picture of each cut-out.
+    cutout_ids: list[str]
 
 
 def curate(jobs: list[PlannedRow], settings: CurateSettings) -> Curated:
@@ -66,14 +71,27 @@ def curate(jobs: list[PlannedRow], settings: CurateSettings) -> Curated:
             kept.append((job, cache.view(subject), cache.cutout(subject)))
         except PictureRejected as refused:
             rejects.append(Reject(subject["id"], job["row"]["source"], refused.stage, refused.reason))
+    groups: dict[str, dict[int, str]] = defaultdict(dict)
+    for job, _, cutout in kept:
+        groups[job["row"]["group"]][cutout] = job["row"]["subject"]["image"]
     # In a second pass, so that pictures of other rows are in the cache.
-    rows = [_row(job, view, cutout, cache.other(job["others"])) for job, view, cutout in kept]
-    return Curated(rows, cache.views, cache.cutouts, rejects)
+    rows = [_row(job, view, cutout, _others(job, groups[job["row"]["group"]], cache)) for job, view, cutout in kept]
+    return Curated(rows, cache.views, cache.cutouts, rejects, cache.cutout_ids)
 
 
-def _row(job: PlannedRow, view: int, cutout: int, other: tuple[str, int] | None) -> Row:
+def _others(job: PlannedRow, group: Mapping[int, str], cache: _PictureCache) -> tuple[int, ...]:
+    """The cut-outs of other pictures of the row's subject.
+
+    Args:
+        group: cut-out -> picture of the accepted rows of its group.
+    """
+    own = job["row"]["subject"]["image"]
+    members = tuple(cutout for cutout, image in group.items() if image != own)
+    return members if members and job["whole_group"] else cache.others(job["others"])
+
+
+def _row(job: PlannedRow, view: int, cutout: int, others: tuple[int, ...]) -> Row:
     row, subject = job["row"], job["row"]["subject"]
-    other_id, other_cutout = other or (subject["id"], cutout)
     return Row(
         id=subject["id"],
         group=row["group"],
@@ -85,8 +103,7 @@ def _row(job: PlannedRow, view: int, cutout: int, other: tuple[str, int] | None)
         image=subject["image"],
         view=view,
         cutout=cutout,
-        other_id=other_id,
-        other_cutout=other_cutout,
+        others=others,
     )
 
 
@@ -101,6 +118,7 @@ class _PictureCache:
     settings: CurateSettings
     views: list[TrainingView] = field(default_factory=list)
     cutouts: list[ReferenceCutOut] = field(default_factory=list)
+    cutout_ids: list[str] = field(default_factory=list)
     _view_of: dict[_SubjectKey, int] = field(default_factory=dict)
     _cutout_of: dict[_SubjectKey, int | PictureRejected] = field(default_factory=dict)
 
@@ -123,14 +141,14 @@ class _PictureCache:
             raise made
         return made
 
-    def other(self, others: list[AnnotatedSubject]) -> tuple[str, int] | None:
-        """The id of the first valid one of ``others``, and the index of its cut-out."""
-        for subject in others:
-            try:
-                return subject["id"], self.cutout(subject)
-            except PictureRejected:
-                continue
-        return None
+    def others(self, subjects: list[AnnotatedSubject]) -> tuple[int, ...]:
+        """The indices of the cut-outs of ``subjects``: the first valid one, and those that are known already."""
+        found: list[int] = []
+        for subject in subjects:
+            if not found or _subject_key(subject) in self._cutout_of:
+                with suppress(PictureRejected):
+                    found.append(self.cutout(subject))
+        return tuple(found)
 
     def _make(self, subject: AnnotatedSubject, key: _SubjectKey, wanted: bool) -> None:
         """Make the cut-out of ``subject``, and its training image if ``wanted``."""
@@ -150,6 +168,7 @@ class _PictureCache:
             raise fault from error
         self._cutout_of[key] = len(self.cutouts)
         self.cutouts.append(cutout)
+        self.cutout_ids.append(subject["id"])
         if view is not None:
             self._view_of[key] = len(self.views)
             self.views.append(view)

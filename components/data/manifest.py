@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import operator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.data.rejects import PassedOver
-from components.data.schema import SCHEMA_VERSION
+from components.data.schema import READ_VERSIONS, SCHEMA_VERSION
 from components.errors import DataError
 
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 SHARDS = "shards"
+REFERENCES = "references"
 #: What stands for no reference and no caption (`components.model.unconditional_inputs`).
 UNCONDITIONAL = "unconditional.safetensors"
 _BUCKET = "bucket="
@@ -28,6 +30,8 @@ class Manifest(BaseModel):
     schema_version: int = SCHEMA_VERSION
     #: Column -> type; lengths that differ between buckets are ``*``. `components.data.schema` documents the columns.
     columns: dict[str, str]
+    #: The same of the references; empty in version 3, whose rows hold their references.
+    references: dict[str, str] = {}
     #: Fingerprint of the content of the source, the settings, the encoders and the stage versions.
     fingerprint: str
     rows_in: int
@@ -37,6 +41,8 @@ class Manifest(BaseModel):
     reasons: dict[str, int]
     #: Files of the source that are no rows, by reason.
     passed_over: dict[str, PassedOver] = {}
+    #: Notes on rows that are part of the dataset -> rows. Left out if there are none: earlier releases do not know it.
+    notes: Annotated[dict[str, int], Field(exclude_if=operator.not_)] = {}
     #: Rows of each split, in ``shards/split=<name>``.
     splits: dict[str, int]
     #: Rows of each split's buckets, in ``bucket=<width>x<height>`` of the split's directory.
@@ -50,6 +56,10 @@ class Manifest(BaseModel):
     #: Identity of the stage versions (`components.data.stage_versions`).
     code: str
     config: dict[str, Any]
+
+    def holds(self, column: str) -> bool:
+        """Whether rows or references have ``column``."""
+        return column in self.columns or column in self.references
 
 
 def load_manifest(directory: Path) -> Manifest:
@@ -65,9 +75,10 @@ def load_manifest(directory: Path) -> Manifest:
         raise DataError(f"{directory} is no prepared dataset (no {MANIFEST}): run `realcustom prepare` first") from None
     except (OSError, ValidationError):
         raise DataError(f"{file} cannot be read as a manifest: prepare the dataset again") from None
-    if manifest.schema_version != SCHEMA_VERSION:
+    if manifest.schema_version not in READ_VERSIONS:
         raise DataError(
-            f"{file} has schema version {manifest.schema_version}, this release reads {SCHEMA_VERSION}: "
+            f"{file} has schema version {manifest.schema_version}, this release reads "
+            f"{' and '.join(map(str, READ_VERSIONS))}: "
             "run `realcustom prepare` again"
         )
     return manifest
@@ -101,6 +112,11 @@ def bucket_shards(directory: Path, split: str) -> dict[str, Path]:
     """The directory of each bucket's parquet files, for buckets with rows of ``split``."""
     folders = sorted(shards(directory, split).glob(f"{_BUCKET}*"))
     return {folder.name.removeprefix(_BUCKET): folder for folder in folders}
+
+
+def references_folder(directory: Path, split: str) -> Path:
+    """The directory of a split's references: a file for all shards of the same name."""
+    return directory / REFERENCES / f"split={split}"
 
 
 def shard_folder(directory: Path, split: str, bucket: str) -> Path:

@@ -14,8 +14,9 @@ from components.model.words import find_word
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
-#: Origin of a row's word: its own field, another row of its group, or, later, detection in its picture.
-WordOrigin = Literal["given", "group", "detected"]
+#: Origin of a row's word: its own field, another row of its group, or, later, detection in its picture; where the
+#: picture confirms no phrase of the caption, the caption's head noun.
+WordOrigin = Literal["given", "group", "detected", "caption"]
 #: Maximum number of other pictures, which are tried in order until one is valid.
 _OTHERS = 3
 
@@ -23,13 +24,15 @@ _OTHERS = 3
 class PlannedRow(TypedDict):
     """A row to prepare, with a clean caption that contains its word; a word of None is detected later.
 
-    ``others`` are other pictures of its group as references, in order of preference.
+    ``others`` are other pictures of its subject as references, in order of preference. With ``whole_group`` all other
+    pictures of the group are references; else only pictures that its source names.
     """
 
     row: SourceRow
     split: Split
     word_from: WordOrigin
     others: list[AnnotatedSubject]
+    whole_group: bool
 
 
 class Plan(NamedTuple):
@@ -69,7 +72,15 @@ def plan_rows(rows: list[SourceRow], validation_share: float) -> Plan:
                 continue
             word, origin = _word(row["word"], caption, nouns)
             planned: SourceRow = {**row, "caption": caption, "word": word, "references": None}
-            jobs.append(PlannedRow(row=planned, split=split, word_from=origin, others=_others(row, members, subjects)))
+            jobs.append(
+                PlannedRow(
+                    row=planned,
+                    split=split,
+                    word_from=origin,
+                    others=_others(row, members, subjects),
+                    whole_group=_names_whole_group(row, members),
+                )
+            )
     return Plan(jobs, rejects)
 
 
@@ -92,6 +103,12 @@ def _word(given: str | None, caption: str, nouns: list[str]) -> tuple[str | None
         return given, "given"
     shared = next((noun for noun in nouns if find_word(caption, noun)), None)
     return shared, "group" if shared else "detected"
+
+
+def _names_whole_group(row: SourceRow, members: list[SourceRow]) -> bool:
+    """Whether the references of ``row`` are all other pictures of its group, named or by default."""
+    own, named = row["subject"]["image"], row["references"]
+    return named is None or {*named, own} == {own, *(member["subject"]["image"] for member in members)}
 
 
 def _others(row: SourceRow, members: list[SourceRow], known: dict[str, AnnotatedSubject]) -> list[AnnotatedSubject]:

@@ -22,7 +22,7 @@ from components.data.report.page import write_report
 from components.data.report.source_pictures import SourcePictures
 from components.data.schema import SCHEMA_VERSION
 from components.data.sources import Source, check_share, read_source
-from components.data.stage_versions import encoder_identities, stages_identity
+from components.data.stage_versions import UNCONFIRMED_WORD, encoder_identities, stages_identity
 from components.data.subject_image import CurateSettings
 from components.data.units import MarkedRow, Unit, addresses_of, cut_units, mark_rows
 from components.errors import DataError
@@ -133,7 +133,7 @@ def text_pooling(config: Config) -> TextPooling:
 
 def _naming_facts(naming: NamingConfig) -> list[object]:
     nouns = read_nouns(naming.nouns) if isinstance(naming.nouns, Path) else list(naming.nouns)
-    return [naming.model_dump(mode="json", exclude={"nouns"}), nouns]
+    return [naming.model_dump(mode="json", exclude={"nouns"}), nouns, UNCONFIRMED_WORD]
 
 
 def _publish(config: Config, work: Work, units: Sequence[Unit], parts: FinishedUnits) -> Manifest:
@@ -165,12 +165,14 @@ def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject],
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         columns=made.columns,
+        references=made.references,
         fingerprint=work.fingerprint,
         rows_in=len(work.source.rows) + len(work.source.rejects),
         rows_out=sum(splits.values()),
         rows_rejected=len(rejects),
         reasons=dict(Counter(f"{reject.stage}: {reject.reason}" for reject in rejects).most_common()),
         passed_over=work.source.passed_over,
+        notes=made.notes,
         splits=splits,
         buckets=made.buckets,
         units=units,

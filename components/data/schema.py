@@ -8,7 +8,7 @@ view:
 id                    string             the picture's path in its source, ``#2`` … added for further captions of it
 group                 string             the subject; train and validation share no group
 caption, word         string             the prompt, cleaned, and the word in it that stands for the subject
-word_from             string             ``given`` with the row, shared by its ``group``, or ``detected`` in the picture
+word_from             string             ``given``, shared by its ``group``, ``detected``, or of the ``caption``
 source                string             where the picture comes from: the row's own note, else its path
 licence               string or null     the licence it may be used under
 picture_hash          string             256-bit perceptual hash of the whole picture, in hexadecimal digits
@@ -20,15 +20,20 @@ text_pooled           float16 [p]        the second text encoder's pooled vector
 time_ids              float32 [6]        height, width of the original; top, left of the crop; height, width wanted
 mask                  float16 [h, w]     share of the subject in every latent position
 head                  float16 [h, w]     share of the subject's head; 0 without a head box
-deep                  float16 [n, d]     features of the row's own cut-out (`VisionFeatures`)
+reference             int32              the row's own cut-out, in the references of the shard's unit
+others                list of int32      those of other pictures of its subject; empty if there are none
+====================  =================  ===========================================================================
+
+Rows of a unit share a file of **references**, in which every cut-out is stored once, whichever rows, captions and
+buckets show it:
+
+====================  =================  ===========================================================================
+reference             int32              the number by which rows name it, ascending
+id                    string             the picture: the id of its first row, or the path of a picture that is no row
+deep                  float16 [n, d]     features of the cut-out (`VisionFeatures`)
 local                 float16 [4 n, d]
 face                  float16 [n]        1 on patches whose centre the head box holds (the face group); 0 without one
-other_id              string             the picture that the next three describe
-other_deep            float16 [n, d]     the same of another picture of the group; its own if there is no other
-other_local           float16 [4 n, d]
-other_face            float16 [n]
-shallow               float16 [k, n, d]  features at k earlier blocks, where ``vision.siglip_shallow`` names some;
-                                         ``other_shallow`` likewise
+shallow               float16 [k, n, d]  features at k earlier blocks, where ``vision.siglip_shallow`` names some
 ====================  =================  ===========================================================================
 
 With ``data.encode=latents`` pixels stand in place of features, with ``text`` also in place of latents, and training
@@ -36,8 +41,8 @@ encodes them:
 
 ====================  =================  ===========================================================================
 picture               uint8 [H, W, 3]    in place of latents (``text``)
-cutout                uint8 [r, r, 3]    in place of deep and local; ``other_cutout`` likewise
-face_box              float32 [4]        in place of face, in the cut-out's pixels; zeros without; ``other_face_box``
+cutout                uint8 [r, r, 3]    in place of deep and local
+face_box              float32 [4]        in place of face, in the cut-out's pixels; zeros without
 ====================  =================  ===========================================================================
 """
 
@@ -47,8 +52,10 @@ from typing import Annotated, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-#: Incremented when the columns above change, so that training rejects older datasets.
-SCHEMA_VERSION = 3
+#: Incremented when the columns above change.
+SCHEMA_VERSION = 4
+#: The versions that training reads. Rows of version 3 hold the features of two references each.
+READ_VERSIONS = (3, SCHEMA_VERSION)
 
 Box = tuple[int, int, int, int]
 

@@ -17,18 +17,23 @@ _PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 #: `tests/data/test_stage_versions.py` compares the output of each stage with that of its version.
 STAGES: Mapping[str, int] = {
     # The caption's clean form, the word, the split, and the other pictures of a row (`plan`, `captions`).
-    "plan": 1,
-    # Pixels: decoding, the subject's region, buckets and crops, cut-outs, face boxes, perceptual hashes (`curate`).
-    "curate": 1,
+    "plan": 2,
+    # Pixels: decoding, the subject's region, buckets and crops, cut-outs, face boxes, perceptual hashes; the cut-outs
+    # that a row may show (`curate`).
+    "curate": 2,
     # The phrases that may name a subject, and the choice among them (`components.model.naming`).
     "word": 1,
     # Latents, text tokens, reference features, masks and face groups at their resolution (`encode`).
     "encode": 1,
-    # Which rows become a unit's shards, with which columns (`unit_writer`); for the columns see also `SCHEMA_VERSION`.
-    "write": 1,
+    # Which rows become a unit's shards, with which columns and references (`unit_writer`); for the columns see also
+    # `SCHEMA_VERSION`.
+    "write": 2,
     # Which rows are near-duplicates of others (`duplicates`, `assemble`).
     "assemble": 1,
 }
+#: The version of what a row without a word gets where the picture confirms no phrase of its caption: 1 rejected the
+#: row, 2 takes the caption's head noun. Only such rows are prepared again.
+UNCONFIRMED_WORD = 2
 #: Releases without versions identified their stages by a hash of source files, which their datasets store.
 RELEASED: Mapping[str, Mapping[str, int]] = {
     # 0.1.0, commit 11882ae

@@ -41,6 +41,20 @@ _OTHERS = _listed(
     "big small little large huge tiny tall short long old new young",
     "beautiful cute pretty nice happy sad realistic detailed",
 )
+#: A word of a head noun phrase; one in ’s is a determiner: "the girl's dog".
+_LATIN = re.compile(r"[a-z\u00c0-\u024f\u1e00-\u1eff]")
+_HEAD_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+#: What ends a head noun phrase beside prepositions and participles: "a robot | with a red hat".
+_ENDS_HEAD = _listed(
+    "and or but while as that who which where when is are was were be been has have had does do can will",
+    "wears holds carries sits stands lies looks runs walks plays eats sleeps",
+)
+#: What a caption says of the picture before it says what it shows.
+_OF_A_PICTURE = re.compile(
+    r"^(?:[\w-]+\s+){0,4}?(?:photo(?:graph)?|picture|image|portrait|painting|drawing|sketch|illustration|rendering|shot|"
+    r"view|close-?up|closeup|snapshot)s?\s+of\s+",
+    re.IGNORECASE,
+)
 #: Spaces and punctuation around a text.
 _PUNCTUATION = re.compile(r"^[\s,.;:!?-]+|[\s,.;:!?-]+$")
 #: Starts of words that take "an".
@@ -63,6 +77,32 @@ def candidate_phrases(prompt: str) -> list[str]:
             pair = prompt[first.start : second.end]
             found.setdefault(pair.casefold(), pair)
     return list(found.values())
+
+
+def head_noun(text: str) -> str | None:
+    """The head noun of the first phrase of a caption or description; None if it begins with none.
+
+    That is the last word before the first preposition, participle, verb or punctuation mark, after "a photo of". Words
+    in other letters than Latin ones are none.
+
+    >>> head_noun("a small red robot with a hat"), head_noun("Close-up photo of a cat asleep"), head_noun("on a sofa")
+    ('robot', 'cat', None)
+    """
+    phrase = re.split(r"[,.;:!?()\n]", text.strip(), maxsplit=1)[0]
+    shown = _OF_A_PICTURE.sub("", phrase, count=1)
+    return _head(shown) or _head(phrase)
+
+
+def _head(phrase: str) -> str | None:
+    nouns: list[str] = []
+    for match in _HEAD_WORD.finditer(phrase):
+        word = match[0].lower()
+        is_participle = _is_participle(word)
+        if word in _ENDS_HEAD or word in _PREPOSITIONS or (nouns and is_participle):
+            break
+        if not is_participle and word not in _OTHERS and _LATIN.match(word):  # participle: "walking stick"
+            nouns.append(match[0])
+    return nouns[-1] if nouns else None
 
 
 def insert_noun(noun: str, prompt: str) -> str:

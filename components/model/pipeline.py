@@ -48,6 +48,7 @@ from components.model.memory import apply_memory_settings, unscaled_latents, upc
 from components.model.official import official_scheduler
 from components.model.preview import shrink
 from components.model.prompt_conditioning import PromptConditioning, mask_size
+from components.model.prompt_notes import PromptReader
 from components.model.redraw import LatentBlend, Pictures, Redraw, first_step, prepare_redraw, start_latents
 from components.model.request_text import encode_text, find_words, time_ids
 from components.model.schedulers import new_scheduler
@@ -420,6 +421,10 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         return output
 
     @torch.no_grad()
+    def prompt_reader(self) -> PromptReader:
+        """Tells users how their prompts are read."""
+        return PromptReader(self)
+
     def begin(self, request: GenerationRequest) -> DenoisingState:
         """Encode a request and sample its noise; the steps of a `denoiser` and `finish` do the rest.
 

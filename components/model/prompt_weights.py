@@ -57,6 +57,29 @@ def parse_weights(prompt: str) -> list[tuple[str, float]]:
     return [(_ESCAPED.sub(r"\1", text), weight) for text, weight in parts if text]
 
 
+def find_weights(prompt: str) -> list[tuple[str, float]]:
+    """The texts of ``prompt`` that have weights, and these as written.
+
+    >>> find_weights("a (red robot:9) at night")
+    [('red robot', 9.0)]
+    """
+    return [(_ESCAPED.sub(r"\1", match[1]), float(match[2])) for match in _WEIGHTED.finditer(prompt)]
+
+
+def split_chunks(
+    pipeline: StableDiffusionXLPipeline, tokenizer: CLIPTokenizer, prompt: str, prompt_weighting: bool
+) -> list[str]:
+    """The texts of the chunks of ``prompt``; without ``prompt_weighting``, what is read and what is beyond it."""
+    if prompt_weighting:
+        fragments = _converted(pipeline, prompt, tokenizer)
+        text, chunks = "".join(part for part, _ in fragments), _chunks(fragments, tokenizer)
+        return [text[chunk[0].span[0] : chunk[-1].span[1]] if chunk else "" for chunk in chunks]
+    text = pipeline.maybe_convert_prompt(prompt, tokenizer)
+    limit = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
+    tokens = _tokens([(text, 1.0)], tokenizer)
+    return [text] if len(tokens) <= limit else [text[: tokens[limit].span[0]], text[tokens[limit].span[0] :]]
+
+
 def plain_text(prompt: str) -> str:
     """``prompt`` without its weights.
 

@@ -27,7 +27,8 @@ def log_dataset(
     store: MlflowClient, run_id: str, directory: Path, manifest: Manifest, context: Literal["preparation", "training"]
 ) -> None:
     """Log the dataset in ``directory`` as an input of a run."""
-    columns = [{"name": name, "type": kind, "required": True} for name, kind in manifest.columns.items()]
+    described = {**manifest.columns, **{f"references.{name}": kind for name, kind in manifest.references.items()}}
+    columns = [{"name": name, "type": kind, "required": True} for name, kind in described.items()]
     profile = {"num_rows": manifest.rows_out, "rows_in": manifest.rows_in, "rows_rejected": manifest.rows_rejected}
     dataset = Dataset(
         name=directory.name,

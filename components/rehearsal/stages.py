@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from components.config import Config
-from components.data.manifest import load_manifest
+from components.data.manifest import REFERENCES, SHARDS, load_manifest
 from components.errors import RealCustomError
 from components.pretraining.random_sdxl import judge_parts, save_random_release, save_random_sdxl, sdxl_parts
 from components.rehearsal.head_node import HeadNode, free_port
@@ -28,7 +28,7 @@ from components.rehearsal.report import Value
 from components.rehearsal.settings import FULL, Places
 from components.rehearsal.written_inputs import VIEWS, captions, rows, write_dreambench, write_pictures, write_table
 from components.training.dataset_rows import split_pieces
-from components.training.window_reader import Partners
+from components.training.partners import Partners
 
 logger = logging.getLogger(__name__)
 #: Seconds that a command may take, and that the service may take to be ready.
@@ -81,9 +81,9 @@ def write_inputs(rehearsal: Rehearsal) -> Values:
 
 
 def convert(rehearsal: Rehearsal) -> Values:
-    """``realcustom convert`` of the random release."""
-    places = rehearsal.places
-    rehearsal.node.call("realcustom", "convert", "--from", places.release, "--to", places.adapter, timeout_s=_COMMAND_S)
+    """Convert the random release."""
+    release, adapter = (str(place.absolute()) for place in (rehearsal.places.release, rehearsal.places.adapter))
+    rehearsal.node.submit("workflows.convert", "--from", release, "--to", adapter, timeout_s=_COMMAND_S)
     return {}
 
 
@@ -263,7 +263,9 @@ def _sets(settings: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _shards_mb(dataset: Path) -> float:
-    return sum(file.stat().st_size for file in dataset.glob("shards/**/*.parquet")) / 1e6
+    """Megabytes of rows and references."""
+    files = (file for folder in (SHARDS, REFERENCES) for file in (dataset / folder).rglob("*.parquet"))
+    return sum(file.stat().st_size for file in files) / 1e6
 
 
 def _adapter(training: Path, name: str) -> Path:

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from components.config import TrainingConfig
-from components.data.manifest import load_manifest, shard_folder
+from components.data.manifest import load_manifest, references_folder, shard_folder
 from components.data.plan import Split
+from components.errors import DataError
+from components.training.partners import Piece
 from components.training.row_order import RowOrder
-from components.training.window_reader import BucketRows, Piece, load_piece
+from components.training.window_reader import BucketRows, load_piece
 
 #: Threads that read footers of files.
 _THREADS = 16
@@ -32,7 +34,7 @@ class Rows:
     pieces: dict[str, tuple[Piece, ...]]
     orders: dict[str, RowOrder]
     seed: int
-    #: Bytes of a row of every bucket in memory.
+    #: Bytes of a row of every bucket in memory, with two references.
     row_bytes: dict[str, int]
 
     @property
@@ -60,11 +62,11 @@ def find_rows(directory: Path, training: TrainingConfig) -> Rows:
     """The training rows of a prepared dataset in the order of ``training``.
 
     Raises:
-        DataError: ``directory`` is no prepared dataset.
+        DataError: ``directory`` is no prepared dataset, or lacks references.
     """
     root = directory.absolute()
     counts = load_manifest(root).buckets.get("train", {})
-    pieces = {name: _pieces(shard_folder(root, "train", name)) for name, number in sorted(counts.items()) if number}
+    pieces = {name: _pieces(root, "train", name) for name, number in sorted(counts.items()) if number}
     orders = {
         name: RowOrder(
             tuple(piece.rows for piece in found),
@@ -81,7 +83,7 @@ def find_rows(directory: Path, training: TrainingConfig) -> Rows:
 def read_all(directory: Path, split: str) -> Batch:
     """All rows of a split with a single bucket, in memory."""
     (bucket,) = load_manifest(directory).buckets[split]
-    pieces = [load_piece(piece) for piece in _pieces(shard_folder(directory, split, bucket))]
+    pieces = [load_piece(piece) for piece in _pieces(directory, split, bucket)]
     return {name: torch.from_numpy(np.concatenate([piece[name] for piece in pieces])) for name in pieces[0]}
 
 
@@ -120,7 +122,7 @@ def split_pieces(directory: Path, split: Split) -> Iterator[Piece]:
     """The pieces of a split, bucket by bucket."""
     for name, number in sorted(load_manifest(directory).buckets.get(split, {}).items()):
         if number:
-            yield from _pieces(shard_folder(directory, split, name))
+            yield from _pieces(directory, split, name)
 
 
 def row_ids(rows: Rows, bucket: str, places: list[int]) -> list[str]:
@@ -136,14 +138,26 @@ def row_ids(rows: Rows, bucket: str, places: list[int]) -> list[str]:
 
 
 def _row_bytes(piece: Piece) -> int:
-    described = pq.read_metadata(piece.file).row_group(piece.group)
+    own = _group_row_bytes(piece.file, piece.group)
+    return own if piece.references is None else own + 2 * _group_row_bytes(piece.references, 0)
+
+
+def _group_row_bytes(file: str, group: int) -> int:
+    described = pq.read_metadata(file).row_group(group)
     return int(described.total_byte_size // max(1, described.num_rows))
 
 
-def _pieces(folder: Path) -> tuple[Piece, ...]:
+def _pieces(directory: Path, split: str, bucket: str) -> tuple[Piece, ...]:
+    folder, references = shard_folder(directory, split, bucket), references_folder(directory, split)
+
     def of(file: Path) -> list[Piece]:
         footer = pq.read_metadata(file)
-        return [Piece(str(file), group, footer.row_group(group).num_rows) for group in range(footer.num_row_groups)]
+        of_unit = str(references / file.name) if "reference" in footer.schema.names else None
+        if of_unit and not Path(of_unit).is_file():
+            raise DataError(f"training.dataset: {of_unit} is missing: copy it too, or prepare the dataset again")
+        return [
+            Piece(str(file), group, footer.row_group(group).num_rows, of_unit) for group in range(footer.num_row_groups)
+        ]
 
     with ThreadPoolExecutor(_THREADS) as threads:
         return tuple(piece for found in threads.map(of, sorted(folder.glob("*.parquet"))) for piece in found)

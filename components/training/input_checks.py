@@ -51,7 +51,7 @@ def check_compatibility(config: Config, manifest: Manifest) -> None:
 
 def holds_pixels(manifest: Manifest) -> bool:
     """Whether references of the dataset are encoded in training."""
-    return "cutout" in manifest.columns
+    return manifest.holds("cutout")
 
 
 def _check_encoders(config: Config, manifest: Manifest, vision: str) -> None:
@@ -90,5 +90,5 @@ def _check_shallow(config: Config, manifest: Manifest) -> None:
             "adapter.projector=shallow reads features at earlier blocks: set vision.siglip_shallow and "
             "vision.dinov2_shallow (the authors': [7, 13, 19] and [4, 10, 16])"
         )
-    if not holds_pixels(manifest) and "shallow" not in manifest.columns:
+    if not holds_pixels(manifest) and not manifest.holds("shallow"):
         raise DataError("training.dataset holds no features at earlier blocks: prepare it again with these settings")

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from components.config import Config
 from components.progress import quiet_libraries
-from components.training.window_reader import LANE, STEP, Columns
+from components.training.partners import Columns
+from components.training.window_reader import LANE, STEP
 
 if TYPE_CHECKING:
     from components.training.encoding import StepEncoder

@@ -20,7 +20,8 @@ from components.data.subject_image import CurateSettings, PictureRejected, cut_r
 from components.errors import DataError
 from components.model.vision import VisionEncoder, VisionFeatures
 from components.training.dataset_rows import split_pieces
-from components.training.window_reader import Piece, load_piece
+from components.training.partners import Piece
+from components.training.window_reader import load_piece
 
 
 @dataclass(frozen=True)

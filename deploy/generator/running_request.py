@@ -27,6 +27,7 @@ class RunningRequest:
         images: resolves when all images are encoded.
         started, resolved: when the request arrived and when its subjects were resolved, by `time.monotonic`.
         version: the model version that generates it.
+        prompt_notes: on how the prompts are read.
     """
 
     request: GenerationRequest
@@ -36,6 +37,7 @@ class RunningRequest:
     started: float
     resolved: float
     version: str
+    prompt_notes: Sequence[str] = ()
 
     async def result(self) -> GenerationResult:
         """Wait for all images."""
@@ -43,7 +45,7 @@ class RunningRequest:
         draw_s = max(image.seconds for image in images)
         wait_s = time.monotonic() - self.resolved - draw_s
         timings = {"subject_s": self.resolved - self.started, "wait_s": wait_s, "draw_s": draw_s}
-        notes = [*self.request.notes, *_face_notes(self.request, self.subjects)]
+        notes = [*self.request.notes, *self.prompt_notes, *_face_notes(self.request, self.subjects)]
         return GenerationResult(images, timings, notes, self.subjects.prompt, self.subjects.words, self.version)
 
 

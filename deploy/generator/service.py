@@ -77,6 +77,12 @@ class GeneratorLimits:
     jobs_s: float = math.inf
 
 
+class PromptNotes(Protocol):
+    """The part of `components.model.prompt_notes.PromptReader` that a generator uses."""
+
+    def notes(self, prompt: str, negative_prompt: str, prompt_weighting: bool) -> list[str]: ...
+
+
 class Pipeline(engine.Pipeline, Encoder, Protocol):
     """The part of `components.model.pipeline.RealCustomPipeline` that a generator uses."""
 
@@ -94,6 +100,8 @@ class Pipeline(engine.Pipeline, Encoder, Protocol):
 
     @property
     def control_names(self) -> Sequence[str]: ...
+
+    def prompt_reader(self) -> PromptNotes: ...
 
 
 class GenerationService:
@@ -119,6 +127,7 @@ class GenerationService:
     ) -> None:
         self.speed = speed
         self.pipeline, self._limits = pipeline, limits
+        self._prompt_reader = pipeline.prompt_reader()
         self._write = write or PictureWriter()
         self._metrics, self._content = metrics or GeneratorMetrics(), content
         self._engine = Engine(
@@ -197,7 +206,8 @@ class GenerationService:
             images = asyncio.gather(*(self._finished_image(request, subjects, future) for future in futures))
             # Retrieve the exception even if the block ends before it is awaited, so that asyncio does not log it.
             images.add_done_callback(lambda done: done.cancelled() or done.exception())
-            yield RunningRequest(request, subjects, futures, images, started, resolved, self.version)
+            notes = await asyncio.to_thread(self._prompt_notes, request, subjects.prompt)
+            yield RunningRequest(request, subjects, futures, images, started, resolved, self.version, notes)
         except engine.ExcessError:
             message = "too many of your own images are waiting; try again later"
             raise OwnerLimitError(message, self._retry_after_s) from None
@@ -263,6 +273,10 @@ class GenerationService:
             )
             for seed in request.seeds
         ]
+
+    def _prompt_notes(self, request: GenerationRequest, prompt: str) -> list[str]:
+        weighting = bool(request.prompt_options.get("prompt_weighting"))
+        return self._prompt_reader.notes(prompt, request.negative_prompt, weighting)
 
     def _scheduler(self, name: str | None) -> Any:
         """A new scheduler; None makes the engine copy the pipeline's."""

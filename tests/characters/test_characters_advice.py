@@ -6,7 +6,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from components.characters.advice import advise, clutter, sharpness, subject_share
-from components.characters.target_word import head_noun, stated_word
+from components.characters.target_word import stated_word
+from components.model.phrases import head_noun
 
 
 def portrait(radius: int = 80, size: int = 256) -> tuple[Image.Image, Image.Image]:
@@ -67,6 +68,14 @@ def test_measures_move_the_right_way() -> None:
         ("a T-shirt", "T-shirt"),
         ("with a hat", None),
         ("", None),
+        ("Close-up photo of a running horse by the sea", "horse"),
+        ("a photo of", "photo"),
+        ("a walking stick", "stick"),
+        ("sitting on the sofa", None),
+        ("two cats that sleep", "cats"),
+        ("the girl's dog runs", "dog"),
+        ("a red one", None),
+        ("一只猫在海滩上", None),
     ],
 )
 def test_the_head_noun_of_a_description(description: str, noun: str | None) -> None:

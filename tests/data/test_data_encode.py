@@ -25,6 +25,7 @@ from components.model.face_tokens import face_tokens
 from components.model.miniature import MiniatureLayout
 from components.model.naming import Naming
 from components.model.text import encode_prompts
+from tests.fixtures.stored_rows import shard_rows
 from tests.fixtures.tolerances import stored_in_half
 
 SQUARE, WIDE = Bucket(64, 64), Bucket(96, 48)
@@ -57,9 +58,7 @@ def cutout(seed: int, face: tuple[float, float, float, float] | None = None) -> 
 
 
 def row(name: str, shown: int, other: int, caption: str = "a cat", word: str | None = "cat", **changes: Any) -> Row:
-    made = Row(
-        name, "g", caption, word, "given" if word else "detected", name, None, name, shown, shown, f"o{other}", other
-    )
+    made = Row(name, "g", caption, word, "given" if word else "detected", name, None, name, shown, shown, (other,))
     return made._replace(**changes)
 
 
@@ -69,6 +68,7 @@ CURATED = Curated(
     [view(SQUARE, 0, head=True), view(WIDE, 1), view(SQUARE, 2)],
     [cutout(0, (0, 16, 128, 48)), cutout(1), cutout(2)],
     [],
+    ["p0", "p1", "p2"],
 )
 
 
@@ -83,16 +83,9 @@ def prepare(
     folder.mkdir(exist_ok=True)
     jobs = tuple(MarkedRow(r.id, {"split": "train"}) for r in curated.rows)  # type: ignore[typeddict-item]
     record = prepare_unit(Unit(jobs), curated, FinishedUnits(folder), encoder, namer, batch_size)
-    rows = {}
+    parts, rows = FinishedUnits(folder), {}
     for bucket in record.files:
-        table = pq.read_table(FinishedUnits(folder).shard(record.key, bucket)).combine_chunks()
-        for place, text in enumerate(table.to_pylist()):
-            tensors = {
-                name: table[name].chunk(0).to_numpy_ndarray()[place]
-                for name in table.column_names
-                if hasattr(table[name].chunk(0), "to_numpy_ndarray")
-            }
-            rows[text["id"]] = text | tensors
+        rows |= {row["id"]: row for row in shard_rows(parts.shard(record.key, bucket), parts.references(record.key))}
     return record, rows
 
 
@@ -105,14 +98,17 @@ def test_rows_are_what_the_models_give(encoder: Encoder, tmp_path: Path) -> None
     torch.testing.assert_close(torch.tensor(rows["3"]["text_pooled"]).float(), text.pooled[0], **close)
     pictures = [Image.fromarray(c.pixels) for c in CURATED.cutouts]
     features = encoder.vision.encode_images(pictures)
-    torch.testing.assert_close(torch.tensor(rows["2"]["deep"]).float(), features.deep[2], **close)
-    torch.testing.assert_close(torch.tensor(rows["2"]["other_local"]).float(), features.local[0], **close)
+    torch.testing.assert_close(torch.tensor(rows["2"]["own"]["deep"]).float(), features.deep[2], **close)
+    torch.testing.assert_close(torch.tensor(rows["2"]["partners"][0]["local"]).float(), features.local[0], **close)
     assert rows["0"]["latents"].shape == (4, 16, 16) and rows["1"]["latents"].shape == (4, 12, 24)
     assert rows["1"]["time_ids"].tolist() == [100, 200, 0, 0, 48, 96]
     assert (rows["1"]["mask"] == 1).all() and not rows["1"]["head"].any() and (rows["0"]["head"] == 1).all()
     face = face_tokens((0, 16, 128, 48), 128, encoder.vision.grid).numpy()
-    assert np.array_equal(rows["0"]["face"], face) and np.array_equal(rows["2"]["other_face"], face)
-    assert not rows["1"]["face"].any()
+    assert np.array_equal(rows["0"]["own"]["face"], face) and np.array_equal(rows["2"]["partners"][0]["face"], face)
+    assert not rows["1"]["own"]["face"].any()
+    assert {name: (each["own"]["id"], each["partners"][0]["id"]) for name, each in rows.items()} == {
+        "0": ("p0", "p1"), "1": ("p1", "p2"), "2": ("p2", "p0"), "3": ("p1", "p2"),
+    }  # fmt: skip
     assert (rows["2"]["licence"], rows["0"]["licence"], rows["0"]["word_from"]) == ("CC0", None, "given")
 
 
@@ -129,11 +125,31 @@ def test_every_picture_caption_and_cut_out_is_encoded_once(
     assert max(size for seen in counts.values() for size in seen) <= 2
 
 
+def test_captions_and_partners_share_the_features_of_a_picture(encoder: Encoder, tmp_path: Path) -> None:
+    """Four rows, of which two are captions of one picture, and each with a partner: three references are stored."""
+    record, rows = prepare(encoder, CURATED, tmp_path)
+    parts = FinishedUnits(tmp_path)
+    stored = pq.read_table(parts.references(record.key))
+    assert stored["reference"].to_pylist() == [0, 1, 2] and rows["1"]["reference"] == rows["3"]["reference"]
+    features = sum(stored[name].nbytes for name in ("deep", "local", "face"))
+    of_rows = sum(pq.read_table(parts.shard(record.key, bucket)).nbytes for bucket in record.files)
+    paired = 2 * features * len(rows) / len(stored)  # a row's own and its partner's, as version 3 stored them
+    assert (of_rows + features) / (of_rows + paired) < 0.5
+
+
+def test_large_references_are_row_groups_of_their_own(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.data.unit_writer.REFERENCE_GROUP_BYTES", 1)
+    record, _ = prepare(encoder, CURATED, tmp_path)
+    assert pq.read_metadata(FinishedUnits(tmp_path).references(record.key)).num_row_groups == 3
+
+
 def test_same_unit_gives_the_same_bytes(encoder: Encoder, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         prepare(encoder, CURATED, tmp_path / folder)
     first, second = (sorted((tmp_path / folder).iterdir()) for folder in ("a", "b"))
-    assert [f.name for f in first] == [f.name for f in second] and len(first) == 3
+    assert [f.name for f in first] == [f.name for f in second] and len(first) == 4
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
 
 
@@ -160,8 +176,8 @@ def test_row_that_fails_costs_no_other(encoder: Encoder, tmp_path: Path, monkeyp
         ("2", "encode", "beyond half precision"),
     ]
     assert list(kept) == ["1", "3"]
-    # Their other view failed, so they are their own.
-    assert kept["1"]["other_id"] == "1" and np.array_equal(kept["1"]["other_deep"], kept["1"]["deep"])
+    # Their other view failed, so they have none.
+    assert kept["1"]["partners"] == [] and kept["1"]["own"]["id"] == "p1"
 
 
 class Namer:
@@ -173,12 +189,15 @@ class Namer:
         return Naming(found, 0.9, "detected" if found in prompt else "generated", prompt)
 
 
-def test_word_is_detected_or_the_row_is_left_out(encoder: Encoder, tmp_path: Path) -> None:
-    rows = [row("0", 0, 1, word=None), row("1", 1, 2, caption="on the beach", word=None), row("2", 2, 0, word="a cat")]
+def test_word_is_detected_or_the_head_noun_or_the_row_is_left_out(encoder: Encoder, tmp_path: Path) -> None:
+    rows = [
+        row("0", 0, 1, word=None),
+        row("1", 1, 2, caption="on the beach", word=None),
+        row("2", 2, 0, word="a cat"),
+        row("3", 0, 2, caption="a photo of a small Robot at night", word=None),
+    ]
     record, kept = prepare(encoder, CURATED._replace(rows=rows), tmp_path, namer=Namer)
-    assert {name: (r["word"], r["word_from"]) for name, r in kept.items()} == {
-        "0": ("cat", "detected"),
-        "2": ("a cat", "given"),
-    }
+    words = {"0": ("cat", "detected"), "2": ("a cat", "given"), "3": ("Robot", "caption")}
+    assert {name: (r["word"], r["word_from"]) for name, r in kept.items()} == words
     assert [(r.id, r.stage) for r in record.rejects] == [("1", "word")]
-    assert {r.id: (r.word, r.word_from) for r in record.rows} == {"0": ("cat", "detected"), "2": ("a cat", "given")}
+    assert {r.id: (r.word, r.word_from) for r in record.rows} == words

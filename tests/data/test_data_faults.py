@@ -101,17 +101,18 @@ def test_sources_that_cannot_be_read_are_listed(undisturbed: Prepared) -> None:
 
 
 def test_half_finished_work_is_resumed_by_unit(undisturbed: Prepared, overrides: list[str], tmp_path: Path) -> None:
-    """Of the finished units one lost its record, one its shard, and one was cut short."""
+    """Of the finished units one lost its record, one its shard, one was cut short, and one lost its references."""
     parts = parts_of(tmp_path / "prepared")
     shutil.copytree(parts_of(undisturbed.directory).directory, parts.directory)
     records = sorted(parts.finished().values(), key=lambda record: record.key)
     parts.record(records[0].key).unlink()
     parts.shard(records[1].key, "192x192").unlink()
     os.truncate(parts.shard(records[2].key, "192x192"), 1000)
+    parts.references(records[3].key).unlink()
     (parts.directory / f".{records[3].key}.192x192.parquet.1.partial").write_bytes(b"half")
-    kept = {name: when for name, when in written(parts).items() if name.split(".")[0] in {r.key for r in records[3:]}}
+    kept = {name: when for name, when in written(parts).items() if name.split(".")[0] in {r.key for r in records[4:]}}
     again = prepare(into(overrides, tmp_path / "prepared"))
-    assert again.encoded == sum(len(record.marks) for record in records[:3])
+    assert again.encoded == sum(len(record.marks) for record in records[:4])
     assert kept.items() <= written(parts).items() and not list(parts.directory.glob(".*"))
     check(again.directory, undisturbed)
 

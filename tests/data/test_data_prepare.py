@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from components.config import Config, load_config
-from components.data.manifest import Manifest, bucket_shards, load_manifest, shards
+from components.data.manifest import Manifest, bucket_shards, load_manifest, references_folder, shards
 from components.data.plan import split_of
 from components.data.prepare import Prepared, plan_work, prepare
 from components.data.rejects import REJECTS
@@ -22,6 +22,7 @@ from components.data.sources import read_source
 from components.errors import ArtifactError, DataError
 from components.model.miniature import MiniatureLayout
 from components.world.write import write_world
+from tests.fixtures.stored_rows import dataset_rows
 
 DREAMBENCH = Path(__file__).parents[3] / "shared" / "dreambench" / "dataset"
 
@@ -64,21 +65,23 @@ def prepared(poisoned: Config, ray_cluster: None) -> Prepared:
     return prepare(poisoned)
 
 
-def read(directory: Path, *columns: str) -> list[dict[str, Any]]:
-    """Prepared rows, tensors as arrays."""
-    table = pq.read_table(directory / "shards", columns=list(columns) or None).combine_chunks()
-    tensors = {
-        n: c.chunk(0).to_numpy_ndarray()
-        for n, c in zip(table.column_names, table.columns, strict=True)
-        if hasattr(c.chunk(0), "to_numpy_ndarray")
-    }
-    rows = table.drop_columns(list(tensors)).to_pylist()
-    return [row | {name: tensor[i] for name, tensor in tensors.items()} for i, row in enumerate(rows)]
-
-
 @pytest.fixture(scope="module")
 def rows(prepared: Prepared) -> list[dict[str, Any]]:
-    return read(prepared.directory)
+    return dataset_rows(prepared.directory)
+
+
+def same(a: Any, b: Any) -> None:
+    """Two stored rows, or what they hold."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for name, value in a.items():
+            same(value, b[name])
+    elif isinstance(a, list):
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            same(one, other)
+    else:
+        assert np.array_equal(a, b)
 
 
 def test_rows_are_conserved(prepared: Prepared, rows: list[dict[str, Any]]) -> None:
@@ -104,22 +107,25 @@ def test_every_row_left_out_is_listed_with_stage_and_reason(prepared: Prepared, 
     assert prepared.manifest.reasons == dict(Counter(f"{r['stage']}: {r['reason']}" for r in rejects.values()))
 
 
+def shapes(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: (value.shape, value.dtype.name) for name, value in row.items() if isinstance(value, np.ndarray)}
+
+
 def test_rows_have_the_documented_shapes(rows: list[dict[str, Any]]) -> None:
-    shapes = {name: (value.shape, value.dtype.name) for name, value in rows[0].items() if isinstance(value, np.ndarray)}
-    assert shapes == {
+    assert shapes(rows[0]) == {
         "latents": ((4, 16, 16), "float16"),
         "text_tokens": ((32, 128), "float16"),
         "text_pooled": ((64,), "float16"),
         "time_ids": ((6,), "float32"),
         "mask": ((16, 16), "float16"),
         "head": ((16, 16), "float16"),
+    }
+    reference = {
         "deep": ((64, 192), "float16"),
         "local": ((256, 192), "float16"),
         "face": ((64,), "float16"),
-        "other_deep": ((64, 192), "float16"),
-        "other_local": ((256, 192), "float16"),
-        "other_face": ((64,), "float16"),
     }
+    assert all(shapes(each) == reference for row in rows for each in (row["own"], *row["partners"]))
     for row in rows:
         assert 0 < row["mask"].mean() < 1 and row["mask"].max() <= 1
         assert row["word"] in row["caption"] and len(row["picture_hash"]) == 64
@@ -128,7 +134,9 @@ def test_rows_have_the_documented_shapes(rows: list[dict[str, Any]]) -> None:
 
 def test_manifest_states_the_columns(prepared: Prepared, rows: list[dict[str, Any]]) -> None:
     columns = prepared.manifest.columns
-    assert columns.keys() | {"split", "bucket"} == rows[0].keys()
+    assert columns.keys() | {"split", "bucket", "own", "partners"} == rows[0].keys()
+    assert prepared.manifest.references.keys() == rows[0]["own"].keys()
+    assert prepared.manifest.references["local"] == "halffloat[256, 192]"
     assert (columns["caption"], columns["latents"], columns["time_ids"]) == (
         "string",
         "halffloat[4, 16, 16]",
@@ -141,9 +149,9 @@ def test_face_columns_follow_the_head_boxes_of_the_source(poisoned: Config, rows
     headed = {row["image"]: row["head_box"] is not None for row in map(json.loads, lines)}
     assert {True, False} == {headed[row["id"]] for row in rows}
     for row in rows:
-        assert row["face"].any() == row["head"].any() == headed[row["id"]]
-        assert row["other_face"].any() == headed[row["other_id"]]
-        assert set(np.unique(row["face"])) <= {0.0, 1.0} and not row["face"].all()
+        assert row["own"]["face"].any() == row["head"].any() == headed[row["id"]]
+        assert all(each["face"].any() == headed[each["id"]] for each in row["partners"])
+        assert set(np.unique(row["own"]["face"])) <= {0.0, 1.0} and not row["own"]["face"].all()
         assert (row["head"] <= row["mask"]).all()
 
 
@@ -153,15 +161,20 @@ def test_splits_share_no_group(rows: list[dict[str, Any]]) -> None:
     assert all(split_of(r["group"], 0.3) == r["split"] for r in rows)
 
 
-def test_other_view_is_another_picture_of_the_same_subject(rows: list[dict[str, Any]]) -> None:
-    by_id = {row["id"]: row for row in rows}
+def test_partners_are_all_other_pictures_of_the_subject_and_stored_once(
+    prepared: Prepared, rows: list[dict[str, Any]]
+) -> None:
+    subjects: dict[str, set[str]] = {}
     for row in rows:
-        assert row["other_id"] != row["id"]
-        if other := by_id.get(row["other_id"]):  # the one with the wrong word is a reference all the same
-            assert other["group"] == row["group"]
-            assert np.array_equal(row["other_deep"], other["deep"])
-            assert np.array_equal(row["other_local"], other["local"])
-            assert np.array_equal(row["other_face"], other["face"])
+        subjects.setdefault(row["group"], set()).add(row["id"])
+        assert row["own"]["id"] == row["id"]
+    for row in rows:
+        shown = {each["id"] for each in row["partners"]}
+        # The one with the wrong word is a reference all the same, where there is no other.
+        assert shown == subjects[row["group"]] - {row["id"]} or shown == {"images/00002-2.png"}
+    files = sorted(references_folder(prepared.directory, "train").glob("*.parquet"))
+    names = [name for file in files for name in pq.read_table(file, partitioning=None)["id"].to_pylist()]
+    assert len(names) == len(set(names)), "a picture's features are stored once"
 
 
 def test_shards_are_as_long_as_asked(prepared: Prepared) -> None:
@@ -237,10 +250,10 @@ def test_new_rows_are_encoded_and_no_others(
     assert not grown.reused and grown.encoded == 3
     assert grown.manifest.rows_in == 34 and grown.manifest.rows_out == 30
     assert before.items() <= states(tmp_path / "prepared.parts").items()
-    after = {row["id"]: row for row in read(grown.directory)}
+    after = {row["id"]: row for row in dataset_rows(grown.directory)}
     assert after.keys() == {row["id"] for row in rows} | {"new-0.png", "new-1.png", "new-2.png"}
     for row in rows:
-        assert all(np.array_equal(after[row["id"]][name], value) for name, value in row.items())
+        same(after[row["id"]], row)
 
     file.write_text("\n".join(lines[:-1]))
     shrunk = prepare(config)
@@ -329,7 +342,7 @@ def test_dataset_of_another_schema_is_prepared_anew(
 def test_every_photograph_is_kept_or_listed(miniature: MiniatureLayout, tmp_path: Path, ray_cluster: None) -> None:
     config = configure(miniature, tmp_path, "data.format=dreambench", f"data.source={DREAMBENCH}")
     directory = prepare(config).directory
-    kept = {row["id"] for row in read(directory, "id")}
+    kept = {row["id"] for row in dataset_rows(directory)}
     rejects = pq.read_table(directory / REJECTS).to_pylist()
     listed = {row["id"] for row in rejects}
     assert kept | listed == {str(p.relative_to(DREAMBENCH)) for p in DREAMBENCH.glob("*/*.jpg")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -15,6 +16,8 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from components.data.aspect_buckets import Bucket
+from components.data.manifest import MANIFEST, load_manifest
+from components.data.prepare import Prepared
 from components.data.report.drawing import extent, outline, thumbnail
 from components.data.report.page import REPORT, RowPictures, write_report
 from components.data.report.source_pictures import SourcePictures
@@ -25,6 +28,7 @@ from components.data.subject_image import CurateSettings
 from components.errors import DataError
 from tests.fixtures.prepared_dataset import write_prepared
 from workflows.cli import app
+from workflows.prepare import summary
 
 HOSTILE = "<script>alert('x')</script> a red cat \"&\" <img src=x onerror=alert(1)>"
 
@@ -85,6 +89,20 @@ def test_page_states_the_numbers_of_the_manifest(tmp_path: Path) -> None:
         assert said in page.text
     assert page.count("mark") == ROWS // 2 + 3  # every sample's word; the small bucket has three rows
     assert "twin" in page.text and "64x64-1.png" in page.text
+
+
+def test_notes_and_what_was_passed_over_are_counted_and_named(tmp_path: Path) -> None:
+    texts = rows(3, caption="a robot at night", word="robot", word_from="caption")
+    manifest = write_prepared(tmp_path, {("train", "64x64"): texts}, [])
+    assert "notes" not in manifest.model_dump(mode="json"), "an earlier release reads it"
+    noted = {"notes": {"word: unconfirmed": 3}, "passed_over": {"hidden files": {"count": 2, "names": [".a", ".b"]}}}
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest.model_dump(mode="json") | noted))
+    page = Page(write_report(tmp_path, Noise(), "robots"))
+    for said in ("word: unconfirmed", "hidden files: .a, .b", "word unconfirmed"):
+        assert said in page.text
+    assert summary(Prepared(tmp_path, load_manifest(tmp_path), False, 3)).row_count == 6
+    told = CliRunner().invoke(app, ["inspect", str(tmp_path)], env={"COLUMNS": "200"}).output
+    assert "note: word: unconfirmed" in told
 
 
 def test_nothing_is_loaded_and_nothing_can_run(tmp_path: Path) -> None:
@@ -175,13 +193,14 @@ def test_word_is_marked_where_the_model_finds_it(caption: str, word: str, pieces
     assert marked(caption, word) == pieces
 
 
-@pytest.mark.parametrize("broken", ["shard", "rejects", "gone"])
+@pytest.mark.parametrize("broken", ["shard", "references", "rejects", "gone"])
 def test_a_damaged_dataset_is_said_to_be_one(tmp_path: Path, broken: str) -> None:
     write_prepared(tmp_path, {("train", "64x64"): 3})
     if broken == "gone":
         (tmp_path / "rejects.parquet").unlink()
     else:
-        file = next(tmp_path.rglob("0.parquet")) if broken == "shard" else tmp_path / "rejects.parquet"
+        folder = {"shard": "shards", "references": "references", "rejects": ""}[broken]
+        file = next((tmp_path / folder).rglob("*.parquet" if folder else "rejects.parquet"))
         file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(DataError, match="is damaged"):
         summarize(tmp_path)

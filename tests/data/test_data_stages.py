@@ -324,8 +324,8 @@ def test_curated_rows_point_at_their_pixels(settings: CurateSettings) -> None:
         assert view.size == (160, 120) and view.time_ids == (120, 160, 0, 5, 32, 32)
         assert len(bytes.fromhex(view.picture_hash)) == 32
         assert cutout.pixels.shape == (48, 48, 3) and cutout.face_box is None
-    assert [row.other_id for row in made.rows] == ["b.png", "a.png"]
-    assert made.rows[0].other_cutout == made.rows[1].cutout
+    assert [row.others for row in made.rows] == [(made.rows[1].cutout,), (made.rows[0].cutout,)]
+    assert [made.cutout_ids[row.cutout] for row in made.rows] == ["a.png", "b.png"]
 
 
 def test_pictures_take_the_bucket_of_their_shape(settings: CurateSettings) -> None:
@@ -407,7 +407,7 @@ def test_head_box_travels_to_target_and_cut_out(settings: CurateSettings) -> Non
     seen = Image.fromarray(((cutout.pixels[..., 1] > 150) & (cutout.pixels[..., 0] < 100)).astype(np.uint8) * 255)
     assert cutout.face_box is not None
     assert np.abs(np.subtract(cutout.face_box, seen.getbbox())).max() <= 1.5
-    assert made.rows[1].other_cutout == made.rows[0].cutout
+    assert made.rows[1].others == (made.rows[0].cutout,)
     assert made.views[1].head is None and made.cutouts[made.rows[1].cutout].face_box is None
 
 
@@ -422,19 +422,47 @@ def test_faces_are_found_where_none_is_given(settings: CurateSettings, monkeypat
 def test_other_view_skips_pictures_that_cannot_be_read(settings: CurateSettings) -> None:
     save(settings, a=disc(), b=b"no picture", c=noise())
     made = curated([a_row("a.png"), a_row("b.png"), a_row("c.png")], settings)
-    assert {row.id: row.other_id for row in made.rows} == {"a.png": "c.png", "c.png": "a.png"}
+    assert shown(made) == {"a.png": ["c.png"], "c.png": ["a.png"]}
 
 
-def test_picture_without_company_is_its_own_other_view(settings: CurateSettings) -> None:
+def test_picture_without_company_has_no_other_view(settings: CurateSettings) -> None:
     save(settings, a=disc())
     (row,) = curated([a_row("a.png")], settings).rows
-    assert (row.other_id, row.other_cutout) == ("a.png", row.cutout)
+    assert row.others == ()
+
+
+def test_all_other_pictures_of_the_group_are_other_views(settings: CurateSettings) -> None:
+    """Also where the source names all of them; further captions and other subjects of a picture are none."""
+    names = [f"{name}.png" for name in "abcdef"]
+    save(settings, **{name[0]: noise() if name == "f.png" else disc() for name in names})
+    caption, place = a_row("a.png#2", image="a.png"), a_row("a.png#3", image="a.png", box=(10, 10, 90, 90))
+    named = {**a_row("b.png"), "references": [name for name in names if name != "b.png"]}
+    made = curated([a_row("a.png"), caption, place, named, *(a_row(name) for name in names[2:])], settings)
+    found = shown(made)
+    assert found["a.png"] == found["a.png#2"] == found["a.png#3"] == names[1:]
+    assert found["b.png"] == ["a.png", "a.png#3", *names[2:]]
+    assert made.rows[0].cutout == made.rows[1].cutout != made.rows[2].cutout
+
+
+def test_only_named_references_are_other_views(settings: CurateSettings) -> None:
+    """Of pictures that are no rows one is cut out for a row; those that are known already cost nothing."""
+    save(settings, a=disc(), b=disc(), c=noise(), extra=noise(), more=disc())
+    rows = [{**a_row("a.png"), "references": ["c.png"]}, a_row("b.png"), a_row("c.png")]
+    assert shown(curated(rows, settings))["a.png"] == ["c.png"]
+    rows[0]["references"] = ["extra.png", "more.png", "c.png"]
+    found = shown(curated(rows, settings))["a.png"]
+    assert "c.png" in found and len(found) <= 2
+
+
+def shown(made: Curated) -> dict[str, list[str]]:
+    """By row the pictures of its other views."""
+    return {row.id: [made.cutout_ids[at] for at in row.others] for row in made.rows}
 
 
 def test_reference_that_is_no_row_is_cut_out_too(settings: CurateSettings) -> None:
     save(settings, a=disc(), extra=noise())
     made = curated([{**a_row("a.png"), "references": ["extra.png"]}], settings)
-    assert made.rows[0].other_id == "extra.png" and len(made.views) == 1 and len(made.cutouts) == 2
+    assert shown(made) == {"a.png": ["extra.png"]} and len(made.views) == 1 and len(made.cutouts) == 2
 
 
 def test_each_picture_is_read_once(settings: CurateSettings, monkeypatch: pytest.MonkeyPatch) -> None:

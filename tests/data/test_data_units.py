@@ -33,7 +33,7 @@ from components.data.blocks import (
 from components.data.crash_screening import screen
 from components.data.curate import Curated, Row
 from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, report_full_disk, write_shard
-from components.data.manifest import bucket_shards
+from components.data.manifest import bucket_shards, references_folder
 from components.data.plan import PlannedRow, plan_rows
 from components.data.ray_stages import curate_units
 from components.data.rejects import Reject
@@ -42,6 +42,7 @@ from components.data.source_files import SourceFiles
 from components.data.subject_image import CurateSettings, ReferenceCutOut, TrainingView
 from components.data.units import MarkedRow, Unit, cut_units, mark_rows
 from components.errors import ArtifactError, ConfigError, DataError
+from tests.fixtures.stored_rows import dataset_rows
 
 
 def source_row(name: str, group: str, word: str | None = "cat") -> SourceRow:
@@ -163,7 +164,7 @@ def a_record_row(name: str, **changes: object) -> RowRecord:
 
 
 def a_row(name: str, view: int, cutout: int, other: int) -> Row:
-    return Row(name, "g", "a cat", None, "detected", name, None, name, view, cutout, "other", other)
+    return Row(name, "g", "a cat", None, "detected", name, None, name, view, cutout, (other,))
 
 
 def test_units_travel_unchanged() -> None:
@@ -180,10 +181,12 @@ def test_curated_units_travel_unchanged_and_without_copies() -> None:
         [a_view(16, 24, head=True), a_view(32, 16, head=False)],
         [ReferenceCutOut(square, (1.0, 2.0, 3.0, 4.0)), ReferenceCutOut(255 - square, None)],
         [Reject("c", "c", "decode", "damaged")],
+        ["a", "b"],
     )
     block = curated_block(unit, made)
     back, curated = read_curated(block, 0)
     assert back == unit and curated.rows == made.rows and curated.rejects == made.rejects
+    assert curated.cutout_ids == made.cutout_ids
     for got, wanted in zip(curated.views, made.views, strict=True):
         assert got[:4] == wanted[:4]
         assert np.array_equal(got.picture, wanted.picture) and np.array_equal(got.mask, wanted.mask)
@@ -195,7 +198,7 @@ def test_curated_units_travel_unchanged_and_without_copies() -> None:
 
 def test_unit_without_a_usable_row_travels_too() -> None:
     unit = Unit(tuple(marked(plan([source_row("a", "g")]))))
-    made = Curated([], [], [], [Reject("a", "a", "decode", "damaged")])
+    made = Curated([], [], [], [Reject("a", "a", "decode", "damaged")], [])
     assert read_curated(curated_block(unit, made), 0) == (unit, made)
 
 
@@ -262,19 +265,32 @@ def test_broken_device_costs_no_row() -> None:
 # -- finished units
 
 
-def a_table(*ids: str) -> pa.Table:
-    tensor = np.arange(4 * len(ids), dtype=np.float16).reshape(-1, 2, 2)
-    return pa.table({"id": list(ids), "latents": pa.FixedShapeTensorArray.from_numpy_ndarray(tensor)})
+def tensors(rows: int) -> pa.Array:
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(4 * rows, dtype=np.float16).reshape(-1, 2, 2))
+
+
+def a_table(name: str, number: int = 0, others: Sequence[int] = ()) -> pa.Table:
+    numbers = {"reference": pa.array([number], pa.int32()), "others": pa.array([list(others)], pa.list_(pa.int32()))}
+    return pa.table({"id": [name], "latents": tensors(1)} | numbers)
 
 
 def keep(parts: FinishedUnits, key: str, *rows: RowRecord, split: str = "train") -> UnitRecord:
-    """Write a finished unit."""
+    """Write a finished unit; a row shows the pictures of all others."""
     parts.directory.mkdir(exist_ok=True)
-    files = {}
+    files, pictures = {}, list(dict.fromkeys(row.image for row in rows))
     for bucket in {row.bucket for row in rows}:
-        tables = [a_table(row.id) for row in rows if row.bucket == bucket]
+        tables = []
+        for row in rows:
+            if row.bucket == bucket:
+                own = pictures.index(row.image)
+                tables.append(a_table(row.id, own, [at for at in range(len(pictures)) if at != own]))
         files[bucket] = write_shard(parts.shard(key, bucket), tables)
-    record = UnitRecord(key=key, split=split, marks=[r.id for r in rows], rows=list(rows), rejects=[], files=files)  # type: ignore[arg-type]
+    numbers = {"reference": pa.array(range(len(pictures)), pa.int32()), "id": pictures}
+    references = write_shard(parts.references(key), [pa.table(numbers | {"deep": tensors(len(pictures))})])
+    record = UnitRecord(
+        key=key, split=split, marks=[r.id for r in rows], rows=list(rows), rejects=[], files=files,
+        references=references,
+    )  # type: ignore[arg-type]  # fmt: skip
     parts.finish(record)
     return record
 
@@ -289,6 +305,10 @@ def test_unit_is_finished_when_its_record_and_all_its_shards_are_there(tmp_path:
     assert parts.find("k") is None
     shard.write_bytes(whole)
     assert parts.find("k") == record
+    references = parts.references("k").read_bytes()
+    parts.references("k").write_bytes(references[:-1])
+    assert parts.find("k") is None
+    parts.references("k").write_bytes(references)
     shard.unlink()
     assert parts.finished() == {}
     parts.record("j").write_text("{")
@@ -306,6 +326,17 @@ def test_half_written_shards_never_appear(tmp_path: Path) -> None:
     assert write_shard(tmp_path / "k.parquet", []) == 0 and list(tmp_path.iterdir()) == []
 
 
+def test_half_numbers_are_split_into_bytes_and_others_keep_dictionaries(tmp_path: Path) -> None:
+    pixels = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(4, dtype=np.uint8).reshape(1, 2, 2))
+    table = a_table("a").append_column("picture", pixels)
+    write_shard(tmp_path / "k.parquet", [table])
+    assert pq.read_table(tmp_path / "k.parquet").equals(table)
+    row_group = pq.read_metadata(tmp_path / "k.parquet").row_group(0)
+    encodings = {(c := row_group.column(at)).path_in_schema: set(c.encodings) for at in range(row_group.num_columns)}
+    assert "BYTE_STREAM_SPLIT" in encodings["latents.list.element"]
+    assert all("RLE_DICTIONARY" in encodings[path] for path in ("id", "picture.list.element"))
+
+
 def test_other_faults_of_the_disk_are_not_taken_for_a_full_one(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), report_full_disk(tmp_path):
         raise PermissionError(errno.EACCES, "denied")
@@ -320,7 +351,9 @@ def test_sweeping_keeps_what_is_used(tmp_path: Path) -> None:
     parts.forget_unfinished()
     assert parts.begin("k") == 0
     parts.sweep({"k"})
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["k.8x8.parquet", "k.json", "k.tries"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "k.8x8.parquet", "k.json", "k.references.parquet", "k.tries",
+    ]  # fmt: skip
 
 
 # -- the dataset
@@ -333,7 +366,25 @@ def test_shards_without_duplicates_are_the_same_files(tmp_path: Path) -> None:
     (shard,) = bucket_shards(tmp_path / "out", "train")["8x8"].iterdir()
     assert shard.samefile(parts.shard("k", "8x8"))
     assert made.buckets == {"train": {"8x8": 2}, "validation": {}} and not made.rejects
-    assert made.columns == {"id": "string", "latents": "halffloat[2, 2]"}
+    assert made.columns == {
+        "id": "string", "latents": "halffloat[2, 2]", "reference": "int32", "others": "list<element: int32>",
+    }  # fmt: skip
+    (references,) = references_folder(tmp_path / "out", "train").iterdir()
+    assert references.samefile(parts.references("k")) and references.name == shard.name
+    assert made.references == {"reference": "int32", "id": "string", "deep": "halffloat[2, 2]"}
+
+
+def test_unconfirmed_words_are_counted_without_duplicates(tmp_path: Path) -> None:
+    parts = FinishedUnits(tmp_path / "parts")
+    rows = [a_record_row("a"), a_record_row("b", word_from="caption", picture_hash="ff" * 32)]
+    twin = a_record_row("c", word_from="caption", picture_hash="ff" * 31 + "fe", image="c.png")
+    record = keep(parts, "k", *rows, twin)
+    sources = {"a": "A", "b": "B", "c": "C"}
+    for keep_duplicates, count in ((False, 1), (True, 2)):
+        out = tmp_path / f"out {count}"
+        made = assemble(parts, [record], sources, out, keep_duplicates=keep_duplicates)
+        assert list(made.notes.values()) == [count]
+    assert assemble(parts, [], {}, tmp_path / "none", keep_duplicates=True).notes == {}
 
 
 def test_later_near_duplicates_are_left_out_across_units_and_splits(tmp_path: Path) -> None:
@@ -354,6 +405,25 @@ def test_later_near_duplicates_are_left_out_across_units_and_splits(tmp_path: Pa
     assert kept["validation"]["latents"].combine_chunks().to_numpy_ndarray().tolist() == [[[0, 1], [2, 3]]]
     both = assemble(parts, [first, second], sources, tmp_path / "all", keep_duplicates=True)
     assert not both.rejects and both.buckets == {"train": {"8x8": 2}, "validation": {"8x8": 2}}
+
+
+def test_near_duplicates_are_other_views_only_where_there_is_no_other(tmp_path: Path) -> None:
+    """Of a, b and c in one unit b is a near-duplicate of a, in another bucket; e of d, its only partner."""
+    parts = FinishedUnits(tmp_path / "parts")
+    far = [a_record_row("a"), a_record_row("b", bucket="8x16"), a_record_row("c", picture_hash="0f" * 32)]
+    near = [a_record_row("d", picture_hash="f0" * 32), a_record_row("e", picture_hash="f0" * 32)]
+    records = [keep(parts, "k", *far), keep(parts, "l", *near)]
+    sources = {name: name for name in "abcde"}
+    made = assemble(parts, records, sources, tmp_path / "out", keep_duplicates=False)
+    assert made.buckets["train"] == {"8x8": 3}
+    found = {row["id"]: row for row in dataset_rows(tmp_path / "out")}
+    assert {name: [each["id"] for each in row["partners"]] for name, row in found.items()} == {
+        "a": ["c"], "c": ["a"], "d": ["e"],
+    }  # fmt: skip
+    assert {name: row["own"]["id"] for name, row in found.items()} == {"a": "a", "c": "c", "d": "d"}
+    assert found["c"]["own"]["deep"].tolist() == [[8, 9], [10, 11]]
+    stored = pq.read_table(references_folder(tmp_path / "out", "train"), partitioning=None)
+    assert sorted(stored["id"].to_pylist()) == ["a", "c", "d", "e"], "what no row shows is not stored"
 
 
 def test_unit_of_duplicates_alone_leaves_no_shard(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_every_sampler_gives_the_same_alone_and_in_a_batch_of_all(
                 subjects=(subjects.cat,),
                 scheduler=new_scheduler(name, pipeline.scheduler),
             )
-            for seed, (name, steps) in enumerate((name, steps) for name in SAMPLERS for steps in (1, 2, 5))
+            for seed, (name, steps) in enumerate((name, steps) for name in SAMPLERS for steps in (1, 4))
         ]
 
     batched = drawn(pipeline, requests(), [seed % 3 for seed in range(len(requests()))])

@@ -48,6 +48,15 @@ class FakeState:
         self.step += 1
 
 
+class FakePromptReader:
+    """Reads `READ_WORDS` at a time."""
+
+    def notes(self, prompt: str, negative_prompt: str, prompt_weighting: bool) -> list[str]:
+        chunks = -(-len(prompt.split()) // READ_WORDS)
+        how = f"it was read in {chunks} chunks" if prompt_weighting else "its end was not read"
+        return [f"prompt: {how}"] if chunks > 1 else []
+
+
 class FakePipeline:
     """Fills the image with a random colour of the seed, and its middle with the mean colour of the subject.
 
@@ -91,6 +100,9 @@ class FakePipeline:
     def face_group(self, boxes: list[Any]) -> Tensor | None:
         face = torch.tensor([box is not None for box in boxes])
         return face if face.any() else None
+
+    def prompt_reader(self) -> FakePromptReader:
+        return FakePromptReader()
 
     def begin(self, request: GenerationRequest) -> FakeState:
         self.schedulers.append(request.scheduler)

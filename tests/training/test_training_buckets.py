@@ -24,7 +24,8 @@ from components.training.batches import draw_batches, part_steps, parts_in_order
 from components.training.bucket_order import bucket_at, positions
 from components.training.dataset_rows import Batch, find_rows, held_out_batches, row_ids
 from components.training.objective import SubjectDenoiser, diffusion_loss, draw_example
-from components.training.window_reader import PLACE, Piece, load_piece
+from components.training.partners import Piece
+from components.training.window_reader import PLACE, load_piece
 from tests.fixtures.prepared_dataset import write_prepared
 
 ROWS = {"48x80": 30, "64x64": 60, "80x48": 10}

@@ -51,7 +51,7 @@ def prepared(config: Config) -> Config:
     write_prepared(
         Path(config.training.dataset),
         {("train", "64x64"): 16, ("validation", "64x64"): 4},
-        shapes=shapes | {f"other_{name}": shape for name, shape in shapes.items()},
+        references=shapes,
     )
     return config
 

@@ -39,7 +39,7 @@ def prepared(config: Config) -> Config:
     write_prepared(
         Path(config.training.dataset),
         {("train", "64x64"): 40, ("validation", "64x64"): 7},
-        shapes=shapes | {f"other_{name}": shape for name, shape in shapes.items()},
+        references=shapes,
     )
     return config
 

@@ -19,10 +19,11 @@ from components.training.batches import read_window
 from components.training.dataset_rows import find_rows, held_out_batches
 from components.training.interruptions import Interruption, Interruptions
 from components.training.learner import Learner, StepResult
+from components.training.partners import Partners, Piece
 from components.training.recent_steps import RecentSteps
-from components.training.row_order import RowOrder
+from components.training.row_order import OrderedRow, RowOrder
 from components.training.sample_cases import sample_cases
-from components.training.window_reader import BucketRows, Partners, Piece, load_piece, read_windows
+from components.training.window_reader import BucketRows, load_piece, load_rows, read_windows
 from tests.fixtures.dreambench import write_dreambench
 from tests.fixtures.prepared_dataset import write_prepared
 
@@ -91,7 +92,7 @@ def write_rows(config: Config, more: dict[str, tuple[int, ...]] | None = None) -
     write_prepared(
         Path(config.training.dataset),
         {("train", "64x64"): 16, ("validation", "64x64"): 20},
-        shapes=shapes | {f"other_{name}": shape for name, shape in shapes.items()},
+        references=shapes,
     )
 
 
@@ -151,46 +152,107 @@ def test_workers_read_only_the_validation_rows_that_they_score(config: Config, m
         assert torch.equal(batch["latents"], whole[index][1]["latents"])
 
 
-def test_every_other_picture_of_a_subject_is_its_partner_in_turn(tmp_path: Path) -> None:
-    ids = ["a1", "a2", "a3", "a4", "a1#2", "b1", "b2", "c1", "c2"]
-    texts = {
-        "id": ids,
-        "group": [name[0] for name in ids],
-        # The other view of c2 is of another row group, since its source names it.
-        "other_id": ["a2", "a1", "a4", "a3", "a3", "b2", "b1", "c1", "c9"],
-    }
-    values = {name: pa.array(np.arange(9.0) + 100 * (name == "other_deep")) for name in ("deep", "other_deep")}
-    columns = {name: pa.FixedShapeTensorArray.from_numpy_ndarray(np.asarray(v)[:, None]) for name, v in values.items()}
-    shape = {name: columns["deep"] for name in ("text_tokens", "text_pooled", "time_ids", "mask", "head", "latents")}
-    more = {name: columns["deep"] for name in ("local", "face", "other_local", "other_face")}
-    pq.write_table(pa.table(texts | columns | shape | more), tmp_path / "shard.parquet")
-    piece = Piece(str(tmp_path / "shard.parquet"), 0, 9)
-    partners = Partners.read(piece)
-    shown = [{partners.of(row, epoch) for epoch in range(8)} for row in range(9)]
-    assert shown == [{1, 2, 3}, {0, 2, 3, 4}, {0, 1, 3, 4}, {0, 1, 2, 4}, {1, 2, 3}, {6}, {5}, {None}, {None}]
+#: Rows of version 3 in a row group: of each its group, and the picture that is stored as its other view.
+PAIRED = {
+    "id": ["a1", "a2", "a3", "a4", "a1#2", "b1", "b2", "c1", "c2"],
+    # The other view of c2 is of another row group, since its source names it.
+    "other_id": ["a2", "a1", "a4", "a3", "a3", "b2", "b1", "c1", "c9"],
+}
+SHOWN = [{1, 2, 3}, {0, 2, 3, 4}, {0, 1, 3, 4}, {0, 1, 2, 4}, {1, 2, 3}, {6}, {5}, {-8}, {-9}]
 
-    order = RowOrder((9,), 3, 1, 0, 9)
-    batches = [
-        columns
-        for step in range(9)
-        for columns in read_windows(
-            {
-                "bucket": ["x"],
-                "start": [step],
-                "stop": [step + 1],
-                "first": [step],
-                "last": [step + 1],
-                "steps": [[step]],
-            },  # type: ignore[dict-item]
-            {"x": BucketRows((piece,), order)},
-            (0,),
-        )
-    ]
-    seen: dict[int, set[float]] = {}
-    for batch in batches:
-        for own, other in zip(batch["deep"][:, 0], batch["other_deep"][:, 0], strict=True):
-            seen.setdefault(int(own), set()).add(float(other))
-    assert seen[0] == {1.0, 2.0, 3.0} and seen[5] == {6.0} and seen[8] == {108.0}
+
+def column(*values: float) -> pa.FixedShapeTensorArray:
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.array(values)[:, None])
+
+
+def paired_rows(file: Path) -> Piece:
+    """Rows of version 3; ``deep`` of a reference is 0 to 8 for a row's own, 100 more for its stored other one."""
+    own = column(*range(9))
+    names = ("text_tokens", "text_pooled", "time_ids", "mask", "head", "latents", "deep", "local", "face")
+    others = {name: column(*range(100, 109)) for name in ("other_deep", "other_local", "other_face")}
+    texts = PAIRED | {"group": [name[0] for name in PAIRED["id"]]}
+    pq.write_table(pa.table(texts | dict.fromkeys(names, own) | others), file)
+    return Piece(str(file), 0, 9, None)
+
+
+def rows_with_references(folder: Path) -> tuple[Piece, ...]:
+    """The same rows as `paired_rows` in two buckets, each picture with one reference, as ``deep`` of its first row."""
+    numbers = {"a1": 0, "a2": 1, "a3": 2, "a4": 3, "b1": 5, "b2": 6, "c1": 7, "c2": 8, "c9": 108}
+    references = {"reference": pa.array(numbers.values(), pa.int32()), "id": list(numbers)}
+    features = dict.fromkeys(("deep", "local", "face"), column(*numbers.values()))
+    pq.write_table(pa.table(references | features), folder / "references.parquet", row_group_size=2)
+    others = {
+        name: [other for other in numbers if other[0] == name[0] and other not in (name, "c9")] for name in numbers
+    } | {"c1": [], "c2": ["c9"]}
+    pieces = []
+    for bucket, ids in (("x", ["a1", "a3", "a1#2", "b1", "c1"]), ("y", ["a2", "a4", "b2", "c2"])):
+        pictures = [name.partition("#")[0] for name in ids]
+        places = column(*(PAIRED["id"].index(name) for name in ids))
+        rows = dict.fromkeys(("text_tokens", "text_pooled", "time_ids", "mask", "head", "latents"), places) | {
+            "id": ids,
+            "reference": pa.array([numbers[name] for name in pictures], pa.int32()),
+            "others": pa.array([[numbers[other] for other in others[name]] for name in pictures]),
+        }
+        pq.write_table(pa.table(rows), folder / f"{bucket}.parquet")
+        pieces.append(Piece(str(folder / f"{bucket}.parquet"), 0, len(ids), str(folder / "references.parquet")))
+    return tuple(pieces)
+
+
+def seen(*pieces: Piece) -> tuple[dict[float, set[float]], dict[float, set[float]]]:
+    """By row of `PAIRED`, its own references and the other ones that training sees in nine epochs, by ``deep``."""
+    own: dict[float, set[float]] = {}
+    other: dict[float, set[float]] = {}
+    order = RowOrder(tuple(piece.rows for piece in pieces), 3, 1, 0, 9)
+    for step in range(27):
+        steps = {"start": [step], "stop": [step + 1], "first": [step], "last": [step + 1], "steps": [[step]]}
+        work = {"bucket": ["x"], **steps}
+        for batch in read_windows(work, {"x": BucketRows(pieces, order)}, (0,)):  # type: ignore[arg-type]
+            assert np.array_equal(batch["deep"], batch["local"])
+            for row, mine, others in zip(batch["latents"], batch["deep"], batch["other_deep"], strict=True):
+                own.setdefault(row.item(), set()).add(mine.item())
+                other.setdefault(row.item(), set()).add(others.item())
+    return own, other
+
+
+def test_rows_of_version_3_are_shown_with_each_picture_of_their_row_group(tmp_path: Path) -> None:
+    piece = paired_rows(tmp_path / "shard.parquet")
+    partners = Partners.read(piece)
+    assert [{partners.of(row, epoch) for epoch in range(8)} for row in range(9)] == SHOWN
+    own, other = seen(piece)
+    assert own == {float(row): {float(row)} for row in range(9)}
+    stored = [{at if at >= 0 else 99 - at for at in shown} for shown in SHOWN]
+    assert other == {float(row): set(map(float, shown)) for row, shown in enumerate(stored)}
+
+
+def test_training_sees_the_same_references_as_with_version_3(tmp_path: Path) -> None:
+    """Across buckets too, and a caption shares the reference of its picture: row 4 is another caption of row 0."""
+    own, other = seen(*rows_with_references(tmp_path))
+    before = seen(paired_rows(tmp_path / "paired.parquet"))
+    same = {4.0: 0.0, 107.0: 7.0}  # a reference that was stored twice
+    for now, then in ((own, before[0]), (other, before[1])):
+        assert now == {row: {same.get(at, at) for at in shown} for row, shown in then.items()}
+
+
+def test_a_dataset_without_its_references_is_refused(tmp_path: Path) -> None:
+    write_prepared(tmp_path, {("train", "64x64"): 3})
+    next((tmp_path / "references").rglob("*.parquet")).unlink()
+    with pytest.raises(DataError, match=r"references.* is missing: copy it too"):
+        find_rows(tmp_path, TrainingConfig())
+
+
+def test_of_references_only_those_shown_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    piece, _ = rows_with_references(tmp_path)
+    read: list[int] = []
+    one = pq.ParquetFile.read_row_group
+
+    def count(self: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
+        read.append(group) if "deep" in columns else None
+        return one(self, group, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", count)
+    order = OrderedRow(0, 3, 0)  # b1, which is shown with b2: both in the third row group
+    row = load_rows({piece: [order]})[piece].row(order)
+    assert (row["deep"].item(), row["other_deep"].item()) == (5, 6) and read == [2]
 
 
 def test_sample_grids_show_subjects_of_the_validation_split_first(config: Config) -> None:

@@ -89,8 +89,7 @@ async def _check_request(
         ApiError: a field exceeds its limit, the prompt does not contain the word, or it has characters.
     """
     check_model(body, model)
-    _, subjects = await resolve_subjects(body, characters, owner)
-    if subjects:
+    if body.characters or (await resolve_subjects(body, characters, owner))[1]:
         remedy = "only an image that is redrawn has characters: send mask or redraw_strength, or use generations"
         raise ApiError(400, f"characters: {remedy}", "characters", "invalid_order")
     word = body.target_word or ""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from components.config import Config
 from components.errors import ConfigError, NotFoundError, WordError
+from components.model.prompt_notes import find_unread
 from components.model.prompt_weights import holds_word
 from components.model.schedulers import check_steps
 from components.provenance.image_files import Output
@@ -16,6 +17,9 @@ from deploy.api.mentions import refuse_mentions, resolve_mentions
 from deploy.interfaces.loaded_names import check_control, check_loras
 from deploy.interfaces.protocols import Characters
 from deploy.interfaces.requests import GenerationRequest, RequestedRedraw, RequestedSubject
+
+#: Share of letters that the model does not read from which a prompt is refused.
+_MOST_UNREAD = 0.2
 
 
 async def resolve_request(
@@ -71,7 +75,7 @@ def build_request(
     The control is left out, see `deploy.api.images.control_request.with_control`.
 
     Raises:
-        ApiError: a field exceeds its limit.
+        ApiError: a field exceeds its limit, or the model does not read the prompt's script.
         UnsupportedRequestError: a LoRA or control is not loaded.
     """
     check_loras((lora.name for lora in body.loras), config.model.loras)
@@ -84,6 +88,9 @@ def build_request(
         check_steps(sampler, steps)
     except ConfigError as error:
         raise ApiError(400, str(error), "steps", "too_large") from None
+    words = [subject.word for subject in subjects if subject.word]
+    unread = [*_unread_notes(prompt, "prompt", words, config)]
+    unread += _unread_notes(body.negative_prompt, "negative_prompt", [], config)
     width, height = _parse_size(body.size, config)
     seed = secrets.randbelow(SEEDS) if body.seed is None else body.seed
     return GenerationRequest(
@@ -100,7 +107,7 @@ def build_request(
         scheduler=sampler,
         prompt_options=body.prompt_options,
         output=Output(body.output_format, body.output_compression),
-        notes=(*body.notes(), *_shared_word_notes(subjects)),
+        notes=(*body.notes(), *unread, *_shared_word_notes(subjects)),
         redraw=redraw,
         loras=tuple((lora.name, lora.weight) for lora in body.loras),
     )
@@ -114,6 +121,22 @@ async def _subject(choice: CharacterChoice, index: int, characters: Characters, 
     word = choice.target_word or character.target_word
     strengths = choice.strength, choice.face_strength, choice.body_strength
     return RequestedSubject(character.id, word, *strengths, revision=character.revision)
+
+
+def _unread_notes(text: str, field: str, words: Sequence[str], config: Config) -> list[str]:
+    """A note on what the text encoders do not read.
+
+    Raises:
+        ApiError: that is much of the text.
+    """
+    unread = None if config.serving.prompt_scripts == "any" else find_unread(text, words)
+    if unread is None:
+        return []
+    if unread.share < _MOST_UNREAD:
+        return [f"{field}: the model reads Latin letters, and not “{unread.text}”, which has hardly any effect"]
+    remedy = "write it in English; characters may be mentioned by names of any script"
+    message = f"{field}: the model reads English, and not “{unread.text}”: {remedy}"
+    raise ApiError(400, message, field, "prompt_not_readable")
 
 
 def _shared_word_notes(subjects: Sequence[RequestedSubject]) -> list[str]:
