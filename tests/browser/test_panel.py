@@ -90,6 +90,9 @@ def test_a_panel_becomes_a_character(chromium: Browser, painted: str) -> None:
         expect(page.locator("main ol [data-state=done]")).to_have_count(1)
         page.get_by_role("button", name="Actions for panel 1").click()
         page.get_by_role("menuitem", name="Make it a character").click()
+        # This service finds no words, and the prompt is no description.
+        page.get_by_role("textbox", name="Word").fill("robot")
+        page.get_by_role("button", name="Try again").click()
         expect(page.get_by_alt_text("Cut-out of picture 1")).to_be_visible()
         expect(page.get_by_role("button", name="Create the character")).to_be_visible()
 

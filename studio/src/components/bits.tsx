@@ -1,5 +1,5 @@
 /** Small parts that many screens use. */
-import { Alert, Button, Group, Modal, Paper, Stack, Text, Title } from '@mantine/core';
+import { Alert, Button, Group, getDefaultZIndex, Modal, Paper, Stack, Text, Title } from '@mantine/core';
 import { useEffect, type ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
 import { createStore, useStore } from '../lib/store';
@@ -118,6 +118,7 @@ export function ConfirmDialog() {
       opened={asked !== null}
       onClose={() => asked?.answer(false)}
       title={asked?.title}
+      zIndex={getDefaultZIndex('modal') + 1} // above the dialog that asks, whichever was mounted first
       closeButtonProps={{ 'aria-label': t('common.close') }}
     >
       <Stack gap="lg">
