@@ -90,6 +90,9 @@ def test_a_panel_becomes_a_character(chromium: Browser, painted: str) -> None:
         expect(page.locator("main ol [data-state=done]")).to_have_count(1)
         page.get_by_role("button", name="Actions for panel 1").click()
         page.get_by_role("menuitem", name="Make it a character").click()
+        # This service finds no words by itself.
+        page.get_by_label("Word").fill("robot")
+        page.get_by_role("button", name="Try again").click()
         expect(page.get_by_alt_text("Cut-out of picture 1")).to_be_visible()
         expect(page.get_by_role("button", name="Create the character")).to_be_visible()
 
@@ -112,7 +115,8 @@ def test_a_panel_is_drawn_with_a_lora(chromium: Browser, tmp_path: Path) -> None
         with opened(chromium, url, f"/stories/{story}/board/{panel}") as page:
             page.get_by_role("button", name="Advanced").click()
             expect(page.get_by_role("checkbox", name="flat")).not_to_be_checked()
-            page.get_by_role("checkbox", name="ink").check()
+            page.get_by_role("checkbox", name="ink").click()
+            expect(page.get_by_role("checkbox", name="ink")).to_be_checked()
             weight = page.get_by_role("textbox", name="Weight of ink")
             weight.fill("0.5")
             weight.press("Enter")
