@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components.cut_outs import clip_mask
-from components.data.background import subject_evidence
+from components.data.boundary_connectivity import subject_evidence
 from components.data.decode import Decoded
 from components.data.schema import Box
 from components.errors import ConfigError
