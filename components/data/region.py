@@ -12,16 +12,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components.cut_outs import clip_mask
+from components.data.boundary_connectivity import subject_evidence
 from components.data.decode import Decoded
 from components.data.schema import Box
 from components.errors import ConfigError
 
-#: Width of the border that is background when no box is given, as a share of the picture's sides.
+#: Width of the border in which a subject that is not cut off does not lie, as a share of the picture's sides.
 BORDER = 0.04
+#: A subject that the border cuts off meets this share of the border, this share of a side, and less of both sides.
+_CUT_OFF, _CUT_SIDE, _BOTH_SIDES = (0.02, 0.45), 0.05, 0.4
 #: Plausible shares of a region in the box; beyond them the whole box is used.
 PLAUSIBLE = (0.02, 0.98)
-#: Separate parts smaller than this share of the largest one are removed as noise.
-_SPECK = 0.1
+#: Separate parts smaller than this share of the largest one are removed as noise, and parts at the border that are
+#: farther from it, as a share of the longer side, as other things.
+_SPECK, _APART = 0.1, 0.05
+#: Holes smaller than this share of the subject are filled, larger ones if their colour (CIELAB) is farther than this
+#: from all of the background's.
+_PINHOLE, _HOLE_COLOR = 0.02, 12.0
+#: Mean change of colour (CIELAB) across the subject's outline below which it cannot be told from the background.
+_OUTLINE = 4.0
 #: Longer side in pixels at which GrabCut runs, and its iterations.
 _WORKING_SIDE = 160
 _ROUNDS = 3
@@ -87,14 +96,17 @@ def _rembg_session() -> Any:
 def subject_mask(picture: Image.Image, box: Box | None = None) -> Image.Image:
     """Mask of the subject (L, 255 on it) in an RGB ``picture``, inside ``box`` if one is given.
 
-    If the region found is not plausible, the mask is the whole box (or picture). Deterministic.
+    Without a box the subject may be cut off by the border. If no plausible region stands out, the mask is the whole box
+    (or picture). Deterministic.
     """
     scale = min(1.0, _WORKING_SIDE / max(picture.size))
     small = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
-    area = _scaled(box, scale, small.size) if box else _without_border(small.size)
-    region = _without_specks(_grab_cut(np.asarray(small), area))
+    pixels = np.asarray(small)
+    area = _scaled(box, scale, small.size) if box else (0, 0, *small.size)
+    lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    region = _cut(pixels, lab, _box_labels(pixels, area)) if box else _unframed(pixels, lab)
     share = region.sum() / max(1, (area[2] - area[0]) * (area[3] - area[1]))
-    if not PLAUSIBLE[0] <= share <= PLAUSIBLE[1]:
+    if not PLAUSIBLE[0] <= share <= PLAUSIBLE[1] or (box is None and _outline_contrast(region, lab) < _OUTLINE):
         whole = Image.new("L", picture.size)
         whole.paste(255, box or (0, 0, *picture.size))
         return whole
@@ -106,13 +118,48 @@ def _binary(value: int) -> int:
     return 255 if value > 127 else 0
 
 
-def _grab_cut(pixels: NDArray[np.uint8], area: Box) -> NDArray[np.bool_]:
-    """Foreground pixels in ``area`` by GrabCut; none if nothing lies outside of it."""
+def _unframed(pixels: NDArray[np.uint8], lab: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The subject of a picture without a box: one that the border cuts off, or else one inside the border."""
+    if min(lab.shape[:2]) < 2:
+        return np.zeros(lab.shape[:2], bool)
+    free = _cut(pixels, lab, _labels(lab))
+    return free if _is_cut_off(free) else _cut(pixels, lab, _box_labels(pixels, _without_border(pixels.shape)))
+
+
+def _is_cut_off(region: NDArray[np.bool_]) -> bool:
+    """Whether the border cuts off the subject. What meets the top alone or beside a side, or much of both sides, is
+    background that was found by mistake."""
+    sides = region[0], region[-1], region[:, 0], region[:, -1]
+    share = float(np.concatenate(sides).mean())
+    top, bottom, left, right = (float(side.mean()) for side in sides)
+    is_above = top > _CUT_SIDE and (bottom <= _CUT_SIDE or max(left, right) > _CUT_SIDE)
+    return _CUT_OFF[0] < share < _CUT_OFF[1] and min(left, right) < _BOTH_SIDES and not is_above
+
+
+def _cut(pixels: NDArray[np.uint8], lab: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return _filled(_without_specks(_grab_cut(pixels, labels)), lab)
+
+
+def _box_labels(pixels: NDArray[np.uint8], area: Box) -> NDArray[np.uint8]:
+    """GrabCut's labels: background outside of ``area``."""
     labels = np.full(pixels.shape[:2], cv2.GC_BGD, np.uint8)
     x0, y0, x1, y1 = area
     labels[y0:y1, x0:x1] = cv2.GC_PR_FGD
-    if (labels == cv2.GC_BGD).all() or (labels == cv2.GC_PR_FGD).all():
+    return labels
+
+
+def _labels(lab: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """GrabCut's labels: probably the subject where the evidence of it is above Otsu's threshold."""
+    levels = np.round(255 * subject_evidence(lab)).astype(np.uint8)
+    threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return np.where(levels > threshold, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+
+
+def _grab_cut(pixels: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Foreground pixels by GrabCut; none if ``labels`` has no foreground or no background."""
+    if np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).all() or np.isin(labels, (cv2.GC_BGD, cv2.GC_PR_BGD)).all():
         return np.zeros(pixels.shape[:2], bool)
+    labels = labels.copy()
     cv2.setNumThreads(1)
     cv2.setRNGSeed(0)
     models = np.zeros((1, 65)), np.zeros((1, 65))
@@ -126,11 +173,46 @@ def _grab_cut(pixels: NDArray[np.uint8], area: Box) -> NDArray[np.bool_]:
 
 def _without_specks(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     count, parts, facts, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
-    sizes = facts[1:, cv2.CC_STAT_AREA]
     if count < 3:
         return region
-    kept = 1 + np.flatnonzero(sizes >= _SPECK * sizes.max())
-    return np.isin(parts, kept)
+    sizes = facts[1:, cv2.CC_STAT_AREA]
+    main = 1 + int(sizes.argmax())
+    far = cv2.distanceTransform((parts != main).astype(np.uint8), cv2.DIST_L2, 3) > _APART * max(region.shape)
+    kept = [part for part in range(1, count) if sizes[part - 1] >= _SPECK * sizes[main - 1]]
+    others = [
+        part for part in kept if part != main and _meets_border(facts[part], region.shape) and far[parts == part].all()
+    ]
+    return np.isin(parts, list(set(kept) - set(others)))
+
+
+def _meets_border(part: NDArray[np.int32], shape: tuple[int, ...]) -> bool:
+    """Whether a part with these statistics touches the picture's border."""
+    left, top, width, height = part[:4]
+    return bool(left == 0 or top == 0 or left + width == shape[1] or top + height == shape[0])
+
+
+def _filled(region: NDArray[np.bool_], lab: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """``region`` without the holes that are small, or of another colour than the background around the subject."""
+    count, parts, facts, _ = cv2.connectedComponentsWithStats((~region).astype(np.uint8), connectivity=4)
+    outside = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    around = lab[np.isin(parts, outside) & ~region]
+    filled = region.copy()
+    for hole in set(range(1, count)) - set(outside.tolist()):
+        inside = parts == hole
+        nearest = np.linalg.norm(around[:: max(1, len(around) // 500)] - np.median(lab[inside], axis=0), axis=1)
+        if facts[hole, cv2.CC_STAT_AREA] < _PINHOLE * region.sum() or nearest.min(initial=np.inf) > _HOLE_COLOR:
+            filled |= inside
+    return filled
+
+
+def _outline_contrast(region: NDArray[np.bool_], lab: NDArray[np.float32]) -> float:
+    """Mean change of colour across the outline of ``region``; 0 without an outline."""
+    smooth, changes = cv2.blur(lab, (3, 3)), []
+    for pixels, inside in ((smooth, region), (smooth.swapaxes(0, 1), region.T)):
+        change = np.linalg.norm(pixels[3:] - pixels[:-3], axis=-1)
+        changes.append(change[inside[1:-2] != inside[2:-1]])
+    found = np.concatenate(changes)
+    return float(found.mean()) if found.size else 0.0
 
 
 def _scaled(box: Box, scale: float, size: tuple[int, int]) -> Box:
@@ -139,6 +221,7 @@ def _scaled(box: Box, scale: float, size: tuple[int, int]) -> Box:
     return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
 
 
-def _without_border(size: tuple[int, int]) -> Box:
-    x, y = (max(1, round(BORDER * side)) for side in size)
-    return x, y, size[0] - x, size[1] - y
+def _without_border(shape: tuple[int, ...]) -> Box:
+    height, width = shape[:2]
+    x, y = max(1, round(BORDER * width)), max(1, round(BORDER * height))
+    return x, y, width - x, height - y

@@ -20,7 +20,7 @@ STAGES: Mapping[str, int] = {
     "plan": 2,
     # Pixels: decoding, the subject's region, buckets and crops, cut-outs, face boxes, perceptual hashes; the cut-outs
     # that a row may show (`curate`).
-    "curate": 2,
+    "curate": 3,
     # The phrases that may name a subject, and the choice among them (`components.model.naming`).
     "word": 1,
     # Latents, text tokens, reference features, masks and face groups at their resolution (`encode`).

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -89,6 +89,7 @@ def test_units_hold_whole_groups() -> None:
     assert [name for unit in names(units) for name in unit] == [row["subject"]["id"] for row in rows]
 
 
+@settings(deadline=None)
 @given(groups, st.integers(1, 5), st.floats(0, 1))
 def test_every_row_is_in_one_unit_of_its_split(rows: list[SourceRow], size: int, share: float) -> None:
     jobs = marked(plan(rows, share))
@@ -98,6 +99,7 @@ def test_every_row_is_in_one_unit_of_its_split(rows: list[SourceRow], size: int,
     assert max((len(unit.jobs) for unit in units), default=0) <= size
 
 
+@settings(deadline=None)
 @given(groups, groups, st.integers(0, 12), st.integers(1, 5), st.sets(st.integers(0, 20)))
 def test_finished_units_are_never_cut_again(
     rows: list[SourceRow], new: list[SourceRow], place: int, size: int, lost: set[int]
@@ -112,6 +114,7 @@ def test_finished_units_are_never_cut_again(
     assert sorted(mark for unit in after for mark in unit.marks) == sorted(job.mark for job in jobs)
 
 
+@settings(deadline=None)
 @given(groups, st.integers(1, 5), st.sets(st.integers(0, 20)))
 def test_interrupted_work_is_cut_as_it_was(rows: list[SourceRow], size: int, kept: set[int]) -> None:
     jobs = marked(plan(rows))

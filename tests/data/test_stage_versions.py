@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from components.config import Config
 from components.data.aspect_buckets import buckets
@@ -26,6 +26,7 @@ from components.data.encode import Encoder, PictureLatents, ReferenceFeatures, T
 from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord
 from components.data.plan import PlannedRow, plan_rows
 from components.data.prepare import plan_work
+from components.data.region import subject_mask
 from components.data.schema import AnnotatedSubject, SourceRow
 from components.data.source_files import SourceFiles
 from components.data.sources import read_source
@@ -47,7 +48,7 @@ __all__ = ["config", "release"]
 #: What each version of a stage gives, as a hash, the first version's first. After raising a version add its hash.
 GIVEN: dict[str, list[str]] = {
     "plan": ["3294b87c8365c918", "0da66c6603d90e60"],
-    "curate": ["f6cfc1e12da255f6", "e19f29450629a4c8"],
+    "curate": ["f6cfc1e12da255f6", "e19f29450629a4c8", "1e91fb64ae460a9b"],
     "word": ["153dcb574b1ec475"],
     "encode": ["a0a42c7b5e11950d"],
     "write": ["fce5f947d2c90913", "e32703ef71944910"],
@@ -126,6 +127,15 @@ def pixels(folder: Path) -> Any:
     return curate(jobs, settings)
 
 
+def curated(folder: Path) -> Any:
+    """Curation, and the mask of a subject that the border cuts off."""
+    bust = Image.new("RGB", (96, 96), "lightblue")
+    draw = ImageDraw.Draw(bust)
+    draw.rectangle((34, 16, 62, 44), fill="darkred")
+    draw.rectangle((16, 48, 80, 96), fill="darkred")
+    return [pixels(folder), np.asarray(subject_mask(bust))]
+
+
 def words(_: Path) -> Any:
     prompts = ["a red cat and two dogs on the beach", "Tom's coffee cup, running shoes", "an old oak tree's leaf", ""]
     nouns = ["cat", "dog", "coffee cup", "box", "leaf", "owl"]
@@ -199,7 +209,7 @@ def twins(_: Path) -> Any:
 
 
 STAGE: dict[str, Callable[[Path], Any]] = {
-    "plan": plan, "curate": pixels, "word": words, "encode": resolutions, "write": shards, "assemble": twins,
+    "plan": plan, "curate": curated, "word": words, "encode": resolutions, "write": shards, "assemble": twins,
 }  # fmt: skip
 
 

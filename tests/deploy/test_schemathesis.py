@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import io
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -11,6 +14,9 @@ import pytest
 import schemathesis
 from fastapi import FastAPI
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from PIL import Image, ImageDraw
 from schemathesis.config import SchemathesisConfig
 
 from components.access.key import KeyLimits, Scope
@@ -37,12 +43,69 @@ INTERFACE = schemathesis.openapi.from_asgi(
     create_app(load_config("tiny", SMALL), MODEL, NOBODY, NOBODY, NOBODY, NOBODY),
     config=SchemathesisConfig(seed=1),
 ).exclude(path="/readyz")  # whose 503 says that no replica has reported
-#: Operations that were asked for something that they gave.
+#: Operations that were asked for something that they gave, and those that were given pictures and took them.
 GOOD: set[str] = set()
+TOOK_PICTURES: set[str] = set()
+#: The id of a character, which the service has from the start.
+CHARACTER: list[str] = []
 #: How often each operation was called without a key; that is refused before anything of a request is read.
 REFUSED: Counter[str] = Counter()
 REFUSALS = 20
 PATIENT = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def picture(kind: str, mode: str = "RGB", size: tuple[int, int] = (48, 40)) -> bytes:
+    """A disc."""
+    image = Image.new(mode, size)
+    ImageDraw.Draw(image).ellipse((12, 8, 36, 32), fill="white" if mode.startswith("RGB") else 255)
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+PICTURES = [
+    *(picture("PNG"), picture("JPEG"), picture("WEBP"), picture("PNG", "RGBA"), picture("PNG", "L", (300, 40))),
+    *(picture("PNG", size=(1, 1)), picture("GIF", "P"), picture("PNG")[:90], b"no picture", b""),
+]
+#: Operations that take pictures: fields with which they succeed, and the field of the pictures.
+PICTURED: dict[str, tuple[dict[str, Any], str]] = {
+    "POST /v1/characters": ({"name": "Rob", "target_word": "robot"}, "pictures"),
+    "POST /v1/characters/{identifier}/pictures": ({}, "pictures"),
+    "POST /v1/images/edits": ({"prompt": "a robot at night", "target_word": "robot"}, "image"),
+}
+
+
+@INTERFACE.hook
+def before_generate_case(context: Any, strategy: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    """Put pictures among the examples: into what was generated, and into requests that succeed with sound ones."""
+    if context.operation.label not in PICTURED:
+        return strategy
+    fields, field = PICTURED[context.operation.label]
+    several = st.lists(st.sampled_from(PICTURES), min_size=1, max_size=3)
+    return st.one_of(
+        strategy,
+        st.builds(with_pictures, strategy, st.none(), st.just(field), several),
+        st.builds(with_pictures, strategy, st.just(fields), st.just(field), several),
+        st.builds(with_pictures, strategy, st.just(fields), st.just(field), st.just(PICTURES[:1])),
+    )
+
+
+def with_pictures(case: Any, fields: dict[str, Any] | None, field: str, pictures: list[bytes]) -> Any:
+    """``case`` with pictures, and with ``fields`` in place of its own."""
+    own = case.body if isinstance(case.body, dict) else {}
+    is_json = "json" in (case.media_type or "")
+    sent = [base64.b64encode(each).decode() for each in pictures] if is_json else pictures
+    case.body = {**(own if fields is None else fields), field: sent}
+    if "{identifier}" in case.operation.path and CHARACTER:
+        case.path_parameters = {**case.path_parameters, "identifier": CHARACTER[0]}
+    return case
+
+
+def sends_pictures(case: Any) -> bool:
+    _, field = PICTURED.get(case.operation.label, ({}, ""))
+    sent = case.body.get(field) if isinstance(case.body, dict) else None
+    known = {*PICTURES, *(base64.b64encode(each).decode() for each in PICTURES)}
+    return isinstance(sent, list) and any(isinstance(each, str | bytes) and each in known for each in sent)
 
 
 @dataclass
@@ -58,6 +121,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
     config = load_config("tiny", [f"serving.store={store}", "serving.access.keys=required", *SMALL])
     characters = CharacterService(config)
     generator = GenerationService(FakePipeline(), characters, namer=FakeNamer)
+    CHARACTER[:] = [asyncio.run(characters.create("Ada", "", "woman", PICTURES[:1], [], "ada")).id]
     app = create_app(config, MODEL, characters, generator, JobService(config, generator), StoryService(config))
     _, key = KeyStore(open_database(store, None)).create("ada", "test", [Scope.ADMIN], KeyLimits())
     return Service(app, {"Authorization": f"Bearer {key}"})
@@ -88,6 +152,7 @@ def test_good_requests_were_among_them() -> None:
     if not GOOD:
         pytest.skip("nothing was requested")
     assert {"POST /v1/images/generations", "POST /v1/jobs", "GET /v1/characters", "GET /v1/models"} <= GOOD
+    assert PICTURED.keys() == TOOK_PICTURES
 
 
 globals().update(operation_tests("no_request_of_many_makes_the_service_fail", 300, pytest.mark.slow))
@@ -104,5 +169,7 @@ def check(case: Any, service: Service) -> None:
     assert answer.status_code < 500, answer.text
     if answer.status_code < 400:
         GOOD.add(label)
+        if sends_pictures(case):
+            TOOK_PICTURES.add(label)
     else:
         error(answer)

@@ -40,6 +40,17 @@ def first_take(client: httpx.Client) -> tuple[str, dict[str, Any]]:
     return story, drawn(client, story)["panels"][0]["takes"][0]
 
 
+def test_a_new_prompt_mentions_the_takes_characters_only(client: httpx.Client) -> None:
+    story, old = first_take(client)
+    path = f"/v1/stories/{story}/takes/{old['id']}/redraw"
+    for prompt in ("@nobody at night", '@"unfinished'):
+        refused = client.post(path, json={"prompt": prompt})
+        assert refused.status_code == 400 and error(refused)["code"] == "mention_unknown"
+    assert client.post(path, json={"prompt": "@Rob at night"}).status_code == 202
+    takes = drawn(client, story)["panels"][0]["takes"]
+    assert sorted(take["settings"]["revised_prompt"] for take in takes)[0] == "robot at night"
+
+
 def test_a_part_of_a_take_is_redrawn_as_a_new_take(client: httpx.Client) -> None:
     story, old = first_take(client)
     mask = base64.b64encode(hole(old["width"], old["height"])).decode()

@@ -350,6 +350,21 @@ def test_what_cannot_be_drawn_says_so_at_its_panel(client: httpx.Client) -> None
     assert client.patch(panel_path(story, 1), json={"size": "auto"}).json()["error"] is None
 
 
+def test_a_panel_that_the_model_cannot_read_is_not_drawn(client: httpx.Client) -> None:
+    character(client, "小明")
+    story = create(client, '@小明在海滩上\n@小明 on the beach\nby @ noon\na hat for @"')
+    answer = draw(client, story["id"])
+    assert len(answer["data"]) == 2
+    panels = read(client, story["id"])["panels"]
+    assert [panel["error"] and panel["error"]["code"] for panel in panels] == [
+        "prompt_not_readable",
+        None,
+        None,
+        "mention_unknown",
+    ]
+    assert [mention["name"] for panel in panels for mention in panel["mentions"]] == ["小明", "小明"]
+
+
 def test_a_failed_drawing_says_why(client: httpx.Client) -> None:
     character(client, "Rob")
     story = create(client, "so many words that " + "nobody " * 20 + "sees @rob")

@@ -89,9 +89,12 @@ async def _check_request(
         ApiError: a field exceeds its limit, the prompt does not contain the word, or it has characters.
     """
     check_model(body, model)
-    if body.characters or (await resolve_subjects(body, characters, owner))[1]:
-        remedy = "only an image that is redrawn has characters: send mask or redraw_strength, or use generations"
+    remedy = "only an image that is redrawn has characters: send mask or redraw_strength, or use generations"
+    if body.characters:
         raise ApiError(400, f"characters: {remedy}", "characters", "invalid_order")
+    _, mentioned = await resolve_subjects(body, characters, owner)
+    if mentioned:
+        raise ApiError(400, f"prompt: {remedy}", "prompt", "invalid_order")
     word = body.target_word or ""
     if word and not holds_word(body.prompt, word):
         raise ApiError(400, _NO_WORD, "target_word", "target_word_not_in_prompt")
