@@ -133,6 +133,7 @@ def test_a_prepared_dataset_yields_its_rows(config: Config) -> None:
     assert find_rows(config.training.dataset, config.training).counts == {"32x32": 8}
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on(ray_cluster: None, release: Path, config: Config) -> None:
     (state,) = release.glob("training/*/checkpoint_2*")
     done = json.loads((state / "progress.json").read_text())["step"]

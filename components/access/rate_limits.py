@@ -106,11 +106,15 @@ class SharedRateLimiter:
             sqlalchemy.exc.SQLAlchemyError: none was counted.
         """
         decisions: dict[int, RateDecision] = {}
+        refused: dict[RateRequest, RateDecision] = {}
         with self._engine.begin() as connection:
             now = self._clock()
             # All processes lock the rows of keys in the same order.
             for index in sorted(range(len(requests)), key=lambda index: (requests[index].key, index)):
-                decisions[index] = _acquire(connection, requests[index], now)
+                request = requests[index]
+                decisions[index] = refused.get(request) or _acquire(connection, request, now)
+                if decisions[index].wait_s:  # and so is every further one
+                    refused[request] = decisions[index]
         return [decisions[index] for index in range(len(requests))]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from components.config import TrainingConfig
 from components.data.manifest import load_manifest, references_folder, shard_folder
 from components.data.plan import Split
+from components.errors import DataError
 from components.training.partners import Piece
 from components.training.row_order import RowOrder
 from components.training.window_reader import BucketRows, load_piece
@@ -61,7 +62,7 @@ def find_rows(directory: Path, training: TrainingConfig) -> Rows:
     """The training rows of a prepared dataset in the order of ``training``.
 
     Raises:
-        DataError: ``directory`` is no prepared dataset.
+        DataError: ``directory`` is no prepared dataset, or lacks references.
     """
     root = directory.absolute()
     counts = load_manifest(root).buckets.get("train", {})
@@ -152,6 +153,8 @@ def _pieces(directory: Path, split: str, bucket: str) -> tuple[Piece, ...]:
     def of(file: Path) -> list[Piece]:
         footer = pq.read_metadata(file)
         of_unit = str(references / file.name) if "reference" in footer.schema.names else None
+        if of_unit and not Path(of_unit).is_file():
+            raise DataError(f"training.dataset: {of_unit} is missing: copy it too, or prepare the dataset again")
         return [
             Piece(str(file), group, footer.row_group(group).num_rows, of_unit) for group in range(footer.num_row_groups)
         ]

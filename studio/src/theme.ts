@@ -27,6 +27,8 @@ export const theme = createTheme({
   respectReducedMotion: true,
   components: {
     Modal: { defaultProps: { centered: true, radius: 'lg', padding: 'lg' } },
+    // A header of a dialog is no landmark, and dialogs may lie over others.
+    ModalHeader: { defaultProps: { role: 'presentation' } },
     Tooltip: { defaultProps: { withArrow: true, openDelay: 400 } },
     Menu: { defaultProps: { radius: 'md', shadow: 'md', position: 'bottom-end' } },
   },

@@ -153,3 +153,11 @@ def test_a_batch_is_decided_in_its_order(engine: sa.Engine) -> None:
     decisions = SharedRateLimiter(engine, StillClock()).acquire_all(requests)
     assert [each.wait_s == 0 for each in decisions] == [True, True, True, True, False, False]
     assert [each.remaining for each in decisions] == [1, 1, 0, 0, 0, 0]
+
+
+def test_what_is_refused_in_a_batch_costs_nothing_more(engine: sa.Engine) -> None:
+    limiter, statements = SharedRateLimiter(engine, StillClock()), list[str]()
+    sa.event.listen(engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    decisions = limiter.acquire_all([RateRequest("a", 5)] * 1000)
+    assert sum(each.wait_s == 0 for each in decisions) == 5 and decisions[-1].remaining == 0
+    assert len(statements) < 20

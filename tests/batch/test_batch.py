@@ -298,6 +298,7 @@ def mixed(folder: Path) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_poisoned_rows_are_kept_with_their_reasons_and_resumed(tmp_path: Path, ray_cluster: None) -> None:
     table, output = mixed(tmp_path), tmp_path / "out"
     config = load_config("tiny", ["sampling.steps=2", f"serving.store={tmp_path}/store", "serving.pixel_budget=8192"])

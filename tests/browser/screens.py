@@ -100,10 +100,12 @@ class Screen:
     refused: bool = False
 
     def show(self, page: Page, url: str, known: dict[str, str]) -> None:
-        page.goto(f"{url}/studio/#{self.path.format(**known)}")
+        before, here = page.url, f"{url}/studio/#{self.path.format(**known)}"
         if self.refused:
             page.route("**/v1/**", _refuse_key)
-            page.reload()
+        page.goto(here)
+        if self.refused or here == before:
+            page.reload()  # what was opened there is closed again
         settle(page)
         if self.pressed:
             words = re.compile(f"^({'|'.join(self.pressed)})$")

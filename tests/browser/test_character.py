@@ -11,12 +11,12 @@ from playwright.sync_api import Browser, Route, expect
 from tests.browser.screens import opened
 
 
-def new_character(url: str, side: int = 256, name: str = "Bolt") -> str:
+def new_character(url: str, side: int = 256, name: str = "Bolt", faces: str = "") -> str:
     image = Image.new("RGB", (side, side), "white")
     ImageDraw.Draw(image).ellipse((side // 4, side // 4, 3 * side // 4, 3 * side // 4), fill="firebrick")
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    form = {"name": name, "target_word": "robot"}
+    form = {"name": name, "target_word": "robot"} | ({"faces": faces} if faces else {})
     answer = httpx.post(f"{url}/v1/characters", data=form, files={"pictures": ("a.png", buffer.getvalue())}, timeout=60)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
@@ -56,3 +56,19 @@ def test_advice_is_lines_on_a_phone(chromium: Browser, painted: str) -> None:
         expect(line).to_be_visible()
         box = line.bounding_box()
         assert box and box["width"] > 180, "as wide as the card, not beside its buttons"
+
+
+def test_a_face_is_framed_in_its_picture(chromium: Browser, painted: str) -> None:
+    character = new_character(painted, faces="[[64, 64, 192, 128]]")
+    with opened(chromium, painted, f"/cast/{character}") as page:
+        expect(page.get_by_text("Face found, in the frame")).to_be_visible()
+        picture = page.get_by_alt_text("Picture 1", exact=True)
+        whole, frame = picture.bounding_box(), picture.locator("xpath=..").locator("span span").bounding_box()
+        assert whole and frame
+        shares = [
+            (frame["x"] - whole["x"]) / whole["width"],
+            (frame["y"] - whole["y"]) / whole["height"],
+            frame["width"] / whole["width"],
+            frame["height"] / whole["height"],
+        ]
+        assert all(abs(share - wanted) < 0.02 for share, wanted in zip(shares, (0.25, 0.25, 0.5, 0.25), strict=True))

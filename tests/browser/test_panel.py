@@ -94,6 +94,16 @@ def test_a_panel_becomes_a_character(chromium: Browser, painted: str) -> None:
         expect(page.get_by_role("button", name="Create the character")).to_be_visible()
 
 
+def test_a_name_that_nobody_has_is_made_a_character(chromium: Browser, painted: str) -> None:
+    story = new_story(painted, '@"Ada L" at sea')
+    with opened(chromium, painted, f"/stories/{story}/script") as page:
+        page.get_by_role("link", name="Create “Ada L”").click()
+        page.get_by_text("From a prompt", exact=True).click()
+        page.get_by_label("What does it look like?").fill("a photo of a robot")
+        page.get_by_role("button", name="Draw four candidates").click()
+        expect(page.get_by_label("Name")).to_have_value("Ada L")
+
+
 def test_a_panel_is_drawn_with_a_lora(chromium: Browser, tmp_path: Path) -> None:
     loras = "model.loras={flat: flat.safetensors, ink: ink.safetensors}"
     with running(configured(tmp_path / "store", "sampling.steps=3", loras)) as url:

@@ -67,7 +67,12 @@ def editor(page: Page) -> Locator:
 def sent(page: Page) -> list[dict[str, Any]]:
     """The bodies of the requests to redraw from now on."""
     bodies: list[dict[str, Any]] = []
-    page.on("request", lambda each: bodies.append(each.post_data_json) if each.url.endswith("/redraw") else None)
+
+    def passed(route: Route) -> None:  # the browser tells the bodies of streams to those who hold requests only
+        bodies.append(route.request.post_data_json)
+        route.continue_()
+
+    page.route("**/redraw", passed)
     return bodies
 
 

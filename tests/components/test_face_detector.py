@@ -30,5 +30,5 @@ def test_the_face_of_a_portrait_is_found() -> None:
 
 def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "nudenet", None)
-    with pytest.raises(ConfigError, match=r"realcustom\[faces\]"):
+    with pytest.raises(ConfigError, match=r"'\.\[faces\]"):
         FaceDetector()

@@ -457,7 +457,7 @@ def test_where_a_network_finds_nothing_or_everything_the_whole_box_is_the_subjec
 
 def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rembg", None)
-    with pytest.raises(ConfigError, match=r"realcustom\[rembg\]"):
+    with pytest.raises(ConfigError, match=r"'\.\[rembg\]"):
         region_finder("rembg")
 
 

@@ -193,13 +193,14 @@ def test_word_is_marked_where_the_model_finds_it(caption: str, word: str, pieces
     assert marked(caption, word) == pieces
 
 
-@pytest.mark.parametrize("broken", ["shard", "rejects", "gone"])
+@pytest.mark.parametrize("broken", ["shard", "references", "rejects", "gone"])
 def test_a_damaged_dataset_is_said_to_be_one(tmp_path: Path, broken: str) -> None:
     write_prepared(tmp_path, {("train", "64x64"): 3})
     if broken == "gone":
         (tmp_path / "rejects.parquet").unlink()
     else:
-        file = next((tmp_path / "shards").rglob("*.parquet")) if broken == "shard" else tmp_path / "rejects.parquet"
+        folder = {"shard": "shards", "references": "references", "rejects": ""}[broken]
+        file = next((tmp_path / folder).rglob("*.parquet" if folder else "rejects.parquet"))
         file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(DataError, match="is damaged"):
         summarize(tmp_path)

@@ -329,6 +329,17 @@ def test_half_written_shards_never_appear(tmp_path: Path) -> None:
     assert write_shard(tmp_path / "k.parquet", []) == 0 and list(tmp_path.iterdir()) == []
 
 
+def test_half_numbers_are_split_into_bytes_and_others_keep_dictionaries(tmp_path: Path) -> None:
+    pixels = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(4, dtype=np.uint8).reshape(1, 2, 2))
+    table = a_table("a").append_column("picture", pixels)
+    write_shard(tmp_path / "k.parquet", [table])
+    assert pq.read_table(tmp_path / "k.parquet").equals(table)
+    row_group = pq.read_metadata(tmp_path / "k.parquet").row_group(0)
+    encodings = {(c := row_group.column(at)).path_in_schema: set(c.encodings) for at in range(row_group.num_columns)}
+    assert "BYTE_STREAM_SPLIT" in encodings["latents.list.element"]
+    assert all("RLE_DICTIONARY" in encodings[path] for path in ("id", "picture.list.element"))
+
+
 def test_other_faults_of_the_disk_are_not_taken_for_a_full_one(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), report_full_disk(tmp_path):
         raise PermissionError(errno.EACCES, "denied")

@@ -9,8 +9,6 @@ import hmac
 import io
 import json
 import logging
-import subprocess
-import sys
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from deploy.interfaces.errors import BusyError, UnavailableError
 from deploy.interfaces.results import GeneratedImage, GenerationResult
 from deploy.jobs.service import JobService
 from tests.deploy.test_serving_api import SECRET, error
+from tests.fakes.forked_services import ForkedServices
 from tests.fakes.pipeline import READ_WORDS
 from tests.fakes.service_process import QUICK, SHORT_LEASE, running
 from tests.fakes.webhook_receiver import Receiver
@@ -357,38 +356,20 @@ def test_a_service_that_closes_gives_its_jobs_back(tmp_path: Path) -> None:
 
 
 def test_jobs_outlive_the_death_of_everything(tmp_path: Path) -> None:
-    def start() -> tuple[subprocess.Popen[str], httpx.Client]:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.fakes.service_process",
-            str(tmp_path / "store"),
-            "serving.jobs.concurrency=2",
-            SHORT_LEASE,
-        ]
-        service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert service.stdout is not None
-        return service, httpx.Client(base_url=service.stdout.readline().strip(), timeout=60)
-
-    service, client = start()
-    try:
-        jobs = [submit(client, f"key-{i}", prompt="a sluggish robot", seed=i)["id"] for i in range(4)]
-        wait(client, jobs[0], "running")
-    finally:
-        service.kill()
-        service.communicate()
-        client.close()
-    service, client = start()
-    try:
-        assert [submit(client, f"key-{i}", prompt="a sluggish robot", seed=i)["id"] for i in range(4)] == jobs
-        ended = [wait(client, job, within_s=30) for job in jobs]
+    settings = [str(tmp_path / "store"), "serving.jobs.concurrency=2", SHORT_LEASE]
+    with ForkedServices() as services:
+        url, service = services.start(*settings)
+        with httpx.Client(base_url=url, timeout=60) as client:
+            jobs = [submit(client, f"key-{i}", prompt="a sluggish robot", seed=i)["id"] for i in range(4)]
+            wait(client, jobs[0], "running")
+            service.kill()
+        url, _ = services.start(*settings)
+        with httpx.Client(base_url=url, timeout=60) as client:
+            assert [submit(client, f"key-{i}", prompt="a sluggish robot", seed=i)["id"] for i in range(4)] == jobs
+            ended = [wait(client, job, within_s=30) for job in jobs]
         assert [job["status"] for job in ended] == ["done"] * 4
         assert ended[0]["attempts"] == 2 and {job["result"]["seed"] for job in ended} == {0, 1, 2, 3}
         assert len(results(tmp_path)) == 4, "one result a job"
-    finally:
-        service.kill()
-        service.communicate()
-        client.close()
 
 
 def test_jobs_in_either_database(tmp_path: Path, database: str) -> None:

@@ -536,7 +536,7 @@ def test_the_whole_service_with_the_real_detector(config: Config) -> None:
 
 def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "nudenet", None)
-    with pytest.raises(ConfigError, match=r"serving\.content.*realcustom\[content\]"):
+    with pytest.raises(ConfigError, match=r"serving\.content.*'\.\[content\]"):
         NudityCheck({"FACE_MALE": 0.5})
 
 

@@ -72,6 +72,21 @@ def test_any_generator_may_get_a_request() -> None:
     assert accepted(slow) and accepted(slow, None), "nothing is known"
 
 
+def test_limits_hold_while_no_generator_is_needed() -> None:
+    async def check() -> None:
+        now = 0.0
+        status = ReplicaStatus(keep_s=10, clock=lambda: now)
+        limits = TimeLimits(RecentReports(status, max_age_s=-1), SETTINGS)
+        await status.report(ReplicaReport("generator", "1", speed=SPEED))
+        await limits.check(REQUEST)
+        now = 20.0
+        assert await status.read() == []
+        with pytest.raises(BeyondTimeLimitError):
+            await limits.check(replace(REQUEST, steps=61))
+
+    asyncio.run(check())
+
+
 class CountingGenerator(GenerationService):
     """Counts the requests that reach it."""
 
@@ -131,7 +146,7 @@ def refused(response: httpx.Response, param: str, remedy: str) -> None:
 def test_every_route_refuses_before_it_charges_and_encodes(tmp_path: Path) -> None:
     with service(tmp_path) as tested:
         for path in (IMAGES, "/v1/characters/candidates"):
-            refused(tested.post(path, steps=90), "steps", "POST /v1/jobs takes it, for up to 200 s")
+            refused(tested.post(path, steps=90, n=1), "steps", "POST /v1/jobs takes it, for up to 200 s")
             refused(tested.post(path, steps=3, size="128x128"), "size", " with 3 steps would fit")
         refused(tested.post(IMAGES, steps=90, stream=True), "steps", "POST /v1/jobs takes it")
         for fields in ({"target_word": "robot"}, {"redraw_strength": 1.0}):

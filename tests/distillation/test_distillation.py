@@ -180,7 +180,7 @@ def test_diffusers_reads_the_file_and_computes_the_same(tmp_path: Path) -> None:
     torch.testing.assert_close(*pair)
 
 
-@pytest.mark.parametrize("target", ["end", "neighbour"])
+@pytest.mark.parametrize("target", ["end", pytest.param("neighbour", marks=pytest.mark.slow)])
 def test_a_killed_distillation_resumes_to_the_same_file(
     target: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

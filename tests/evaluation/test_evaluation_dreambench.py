@@ -315,6 +315,7 @@ def files_of(outcome: Outcome) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in kept}
 
 
+@pytest.mark.slow
 def test_the_whole_protocol_with_published_encoders(
     ray_cluster: None, config: Config, source: Path, published: tuple[Path, Path], adapter: Path
 ) -> None:

@@ -1,14 +1,9 @@
-"""The whole service in a process, without Ray: a gateway over fakes on a port of its own, with jobs that are worked on.
-
-``python -m tests.fakes.service_process <store> [key=value …]`` prints its URL and serves until it is killed, at
-``serving.port`` where that is given.
-"""
+"""The whole service in a process, without Ray: a gateway over fakes on a port of its own, whose jobs are worked on."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +89,7 @@ def running(config: Config, generator: Generator | None = None, status: ReplicaS
 
 
 def main(store: str, *overrides: str) -> None:
+    """Print the URL, and serve until this process is killed, at ``serving.port`` where that is given."""
     config = load_config("tiny", [f"serving.store={store}", "serving.port=0", *QUICK, *overrides])
     listening, server = _listen(config.serving.port)
     print(_url(listening), flush=True)
@@ -115,7 +111,3 @@ async def _nothing(*_: object) -> None:
 
 def _url(listening: socket.socket) -> str:
     return "http://{}:{}".format(*listening.getsockname())
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -305,6 +305,7 @@ def test_a_gateway_that_dies_after_it_submits_loses_no_take(shelf: Shelf) -> Non
     assert len(found.takes) == 1 and found.job is None and shelf.count(panel_jobs) == 0
 
 
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_a_killed_process_loses_and_doubles_nothing(tmp_path: Path, database: str) -> None:
     """Collectors in processes of their own, killed at any moment until all takes are there."""
     shelf = Shelf(tmp_path, database)

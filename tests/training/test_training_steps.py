@@ -233,6 +233,13 @@ def test_training_sees_the_same_references_as_with_version_3(tmp_path: Path) -> 
         assert now == {row: {same.get(at, at) for at in shown} for row, shown in then.items()}
 
 
+def test_a_dataset_without_its_references_is_refused(tmp_path: Path) -> None:
+    write_prepared(tmp_path, {("train", "64x64"): 3})
+    next((tmp_path / "references").rglob("*.parquet")).unlink()
+    with pytest.raises(DataError, match=r"references.* is missing: copy it too"):
+        find_rows(tmp_path, TrainingConfig())
+
+
 def test_of_references_only_those_shown_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     piece, _ = rows_with_references(tmp_path)
     read: list[int] = []

@@ -15,8 +15,9 @@ from typing import TypeVar
 
 import pyarrow.parquet as pq
 
-from components.data.manifest import SHARDS, Manifest, load_manifest
+from components.data.manifest import SHARDS, Manifest, load_manifest, references_folder
 from components.data.rejects import REJECTS
+from components.data.schema import SCHEMA_VERSION
 from components.errors import DataError
 from components.model.words import find_word
 
@@ -88,6 +89,8 @@ def summarize(directory: Path) -> Summary:
     manifest = load_manifest(directory)
     try:
         rows = _accepted_rows(directory / SHARDS)
+        if manifest.schema_version == SCHEMA_VERSION:
+            _check_references(directory)
         reasons, duplicates = _refused(directory / REJECTS, manifest.reasons)
     except (OSError, KeyError, ValueError) as error:  # Arrow's errors are OSError or ValueError
         raise DataError(f"{directory} is damaged ({error}): prepare the dataset again") from None
@@ -117,6 +120,18 @@ def _accepted_rows(shards: Path) -> list[AcceptedRow]:
     names = sorted(sorted(files, key=lambda name: (-len(files[name]), name))[:ROWS], key=_aspect)
     each = max(1, ROWS // max(1, len(names)))
     return [row for name in names for row in _few(_rows(files[name], name), each)]
+
+
+def _check_references(directory: Path) -> None:
+    """Read the footers of the references that belong to the shards.
+
+    Raises:
+        OSError: one is missing.
+        ValueError: one is damaged.
+    """
+    shards = (directory / SHARDS).glob("split=*/bucket=*/*.parquet")
+    for split, name in sorted({(file.parent.parent.name.removeprefix("split="), file.name) for file in shards}):
+        pq.read_metadata(references_folder(directory, split) / name)
 
 
 def _rows(files: Iterable[Path], bucket: str) -> Iterator[AcceptedRow]:

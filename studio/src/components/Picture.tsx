@@ -23,6 +23,8 @@ interface FrameProps {
   fill?: boolean;
   /** A mask by path: where it is light, the picture is tinted. */
   mask?: string | null;
+  /** A box to frame: left, top, right and bottom in pixels of the picture. */
+  marked?: readonly [number, number, number, number] | null;
 }
 
 export function Picture({ path, eager = false, ...frame }: FrameProps & { path: string | null; eager?: boolean }) {
@@ -57,7 +59,7 @@ interface ShownProps extends FrameProps {
   frameRef?: (element: HTMLElement | null) => void;
 }
 
-function Frame({ alt, ratio = 1, plain = false, fill = false, className, children, mask, url, failed, waiting, frameRef }: ShownProps) {
+function Frame({ alt, ratio = 1, plain = false, fill = false, className, children, mask, marked, url, failed, waiting, frameRef }: ShownProps) {
   const { t } = useTranslation();
   const { ref, width, height } = useElementSize();
   const merged = useMergedRef(ref, frameRef ?? null);
@@ -88,6 +90,11 @@ function Frame({ alt, ratio = 1, plain = false, fill = false, className, childre
         />
       )}
       {url && mask && size && <Mask path={mask} width={size.width} height={size.height} />}
+      {url && marked && natural && size && (
+        <span className={classes.marks} style={{ width: size.width, height: size.height }}>
+          <span className={classes.mark} style={placeOf(marked, natural)} />
+        </span>
+      )}
       {!url && waiting && !failed && <span className={classes.waiting} />}
       {failed && (
         <span className={classes.failed} role="img" aria-label={alt} title={t('problem.unknown')}>
@@ -97,6 +104,17 @@ function Frame({ alt, ratio = 1, plain = false, fill = false, className, childre
       {children}
     </div>
   );
+}
+
+/** Where a box is in a picture, in per cent of it. */
+function placeOf([left, top, right, bottom]: readonly [number, number, number, number], of: { width: number; height: number }) {
+  const percent = (value: number, side: number): string => `${(100 * value) / side}%`;
+  return {
+    left: percent(left, of.width),
+    top: percent(top, of.height),
+    width: percent(right - left, of.width),
+    height: percent(bottom - top, of.height),
+  };
 }
 
 function Mask({ path, width, height }: { path: string; width: number; height: number }) {

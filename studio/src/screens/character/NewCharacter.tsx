@@ -24,17 +24,18 @@ import { useFieldProblem } from '../../components/problems';
 import { mentionOf } from '../../lib/mentions';
 import { toast } from '../../lib/toasts';
 import { CharacterFields, nameTaken } from './CharacterFields';
-import { offered } from './offered';
+import { offered, wantedName } from './offered';
 import { MAX_PICTURES, PictureList } from './PictureList';
 import classes from './Character.module.css';
 
 type Source = 'pictures' | 'prompt';
-const EMPTY: Fields = { name: '', description: '', target_word: '' };
 
 export default function NewCharacter() {
   const { t } = useTranslation();
   const [source, setSource] = useState<Source>('pictures');
   const [draft, setDraft] = useState<string | null>(null);
+  const [name] = useState(wantedName.get);
+  useEffect(() => wantedName.set(''), []);
   const cast = useCast();
   const character = cast.find((each) => each.id === draft) ?? null;
   return (
@@ -53,11 +54,11 @@ export default function NewCharacter() {
         />
       )}
       {character ? (
-        <Draft character={character} cast={cast} />
+        <Draft character={character} cast={cast} name={name} />
       ) : source === 'pictures' ? (
         <FromPictures onDraft={(made) => setDraft(made.id)} />
       ) : (
-        <FromPrompt cast={cast} />
+        <FromPrompt cast={cast} name={name} />
       )}
     </>
   );
@@ -143,13 +144,13 @@ function FromPictures({ onDraft }: { onDraft: (character: Character) => void }) 
   );
 }
 
-function Draft({ character, cast }: { character: Character; cast: readonly Character[] }) {
+function Draft({ character, cast, name }: { character: Character; cast: readonly Character[]; name: string }) {
   const { t } = useTranslation();
   const [, go] = useLocation();
   const cache = useQueryClient();
   const [checked, setChecked] = useState(false);
   const [fields, setFields] = useState<Fields>({
-    name: '',
+    name,
     description: character.description,
     target_word: character.target_word,
   });
@@ -212,7 +213,7 @@ export function changesOf(character: Character, fields: Fields): Partial<Fields>
   return changes;
 }
 
-function FromPrompt({ cast }: { cast: readonly Character[] }) {
+function FromPrompt({ cast, name }: { cast: readonly Character[]; name: string }) {
   const { t } = useTranslation();
   const advice = useAdvice();
   const [, go] = useLocation();
@@ -221,7 +222,7 @@ function FromPrompt({ cast }: { cast: readonly Character[] }) {
   const [missing, setMissing] = useState(false);
   const [choice, setChoice] = useState(0);
   const [checked, setChecked] = useState(false);
-  const [fields, setFields] = useState<Fields>(EMPTY);
+  const [fields, setFields] = useState<Fields>({ name, description: '', target_word: '' });
   const controller = useRef<AbortController | null>(null);
   const draw = useMutation<Candidates>({
     mutationFn: () => {

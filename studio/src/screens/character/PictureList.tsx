@@ -92,7 +92,7 @@ function PictureCard({ picture, number, last, onCorrect, onRemove }: PictureCard
     <div className={classes.card}>
       <div className={classes.pair}>
         <figure className={classes.figure}>
-          <Picture path={picture.original} alt={t('character.originalAlt', { number })} eager />
+          <Picture path={picture.original} alt={t('character.originalAlt', { number })} marked={picture.face} eager />
           <figcaption>{t('character.original')}</figcaption>
         </figure>
         <figure className={classes.figure}>
@@ -113,6 +113,9 @@ function PictureCard({ picture, number, last, onCorrect, onRemove }: PictureCard
               <span>{advice(each)}</span>
             </p>
           ))
+        )}
+        {(picture.face || picture.advice?.face_found === false) && (
+          <p className={classes.face}>{t(picture.face ? 'character.face' : 'character.noFace')}</p>
         )}
         <div className={classes.actions}>
           <Button

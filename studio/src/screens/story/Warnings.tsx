@@ -1,6 +1,8 @@
 import { useTranslation } from 'react-i18next';
+import { Link } from 'wouter';
 import { Icon } from '../../components/Icon';
 import type { Warning } from '../../lib/script';
+import { wantedName } from '../character/offered';
 import classes from './Script.module.css';
 
 /** What is wrong with a line, as sentences under it. */
@@ -20,16 +22,32 @@ export function Warnings({ id, warnings, problem }: { id: string; warnings: Warn
         return t('script.warn.unread', { text: warning.text });
     }
   };
-  const sentences = [...(problem ? [problem] : []), ...warnings.map(text)];
-  if (sentences.length === 0) return null;
+  if (!problem && warnings.length === 0) return null;
   return (
     <ul className={classes.warnings} id={id}>
-      {sentences.map((sentence, place) => (
-        <li key={sentence} data-grave={place === 0 && problem ? true : warnings[place]?.kind !== 'unread' || undefined}>
+      {problem && (
+        <li data-grave>
           <Icon name="alert" size={16} />
-          <span>{sentence}</span>
+          <span>{problem}</span>
+        </li>
+      )}
+      {warnings.map((warning) => (
+        <li key={text(warning)} data-grave={warning.kind !== 'unread' || undefined}>
+          <Icon name="alert" size={16} />
+          <span>
+            {text(warning)} {warning.kind === 'unknown' && <Create name={warning.name} />}
+          </span>
         </li>
       ))}
     </ul>
+  );
+}
+
+function Create({ name }: { name: string }) {
+  const { t } = useTranslation();
+  return (
+    <Link href="/cast/new" className={classes.create} onClick={() => wantedName.set(name)}>
+      {t('script.createNamed', { name })}
+    </Link>
   );
 }
