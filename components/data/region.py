@@ -29,8 +29,9 @@ _SPECK, _APART = 0.1, 0.05
 #: Holes smaller than this share of the subject are filled, larger ones if their colour (CIELAB) is farther than this
 #: from all of the background's.
 _PINHOLE, _HOLE_COLOR = 0.02, 12.0
-#: Mean change of colour (CIELAB) across the subject's outline below which it cannot be told from the background.
-_OUTLINE = 4.0
+#: A subject cannot be told from the background if the mean change of colour (CIELAB) across its outline is smaller than
+#: this, and its median colour differs less than that from the background's, as it does however blurred the picture is.
+_OUTLINE, _COLOR = 4.0, 20.0
 #: Longer side in pixels at which GrabCut runs, and its iterations.
 _WORKING_SIDE = 160
 _ROUNDS = 3
@@ -106,7 +107,7 @@ def subject_mask(picture: Image.Image, box: Box | None = None) -> Image.Image:
     lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     region = _cut(pixels, lab, _box_labels(pixels, area)) if box else _unframed(pixels, lab)
     share = region.sum() / max(1, (area[2] - area[0]) * (area[3] - area[1]))
-    if not PLAUSIBLE[0] <= share <= PLAUSIBLE[1] or (box is None and _outline_contrast(region, lab) < _OUTLINE):
+    if not PLAUSIBLE[0] <= share <= PLAUSIBLE[1] or (box is None and not _stands_out(region, lab)):
         whole = Image.new("L", picture.size)
         whole.paste(255, box or (0, 0, *picture.size))
         return whole
@@ -203,6 +204,14 @@ def _filled(region: NDArray[np.bool_], lab: NDArray[np.float32]) -> NDArray[np.b
         if facts[hole, cv2.CC_STAT_AREA] < _PINHOLE * region.sum() or nearest.min(initial=np.inf) > _HOLE_COLOR:
             filled |= inside
     return filled
+
+
+def _stands_out(region: NDArray[np.bool_], lab: NDArray[np.float32]) -> bool:
+    """Whether the subject can be told from the background."""
+    if _outline_contrast(region, lab) >= _OUTLINE:
+        return True
+    medians = [np.median(lab[part], axis=0) for part in (region, ~region) if part.any()]
+    return len(medians) == 2 and bool(np.linalg.norm(medians[0] - medians[1]) >= _COLOR)
 
 
 def _outline_contrast(region: NDArray[np.bool_], lab: NDArray[np.float32]) -> float:

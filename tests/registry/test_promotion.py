@@ -248,6 +248,7 @@ def test_tags_stay_short_however_much_there_is_to_say() -> None:
     assert len(decision.facts()["gates"]) == 30
 
 
+@pytest.mark.slow
 def test_of_two_promotions_at_once_one_changes_the_champion_and_the_other_is_judged_against_it(
     store_config: Config, register: Callable[[], ModelVersion], tmp_path: Path
 ) -> None:
