@@ -12,12 +12,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -25,6 +23,7 @@ import psutil  # type: ignore[import-untyped]
 from components.config import PACKAGE_ROOT
 from components.errors import RealCustomError
 from components.rehearsal.process_memory import MARKER, marked_processes
+from components.sigterm import on_sigterm
 
 logger = logging.getLogger(__name__)
 _BIN = Path(sys.executable).parent
@@ -63,34 +62,35 @@ class HeadNode:
     def running(self) -> Iterator[None]:
         """Start the node; at the end, by SIGTERM too, every process of the rehearsal is gone."""
         folder = Path(tempfile.mkdtemp(prefix="rc-"))  # short: Ray's sockets lie below it
-        before = _exit_on_sigterm()
-        try:
-            options = {
-                "port": free_port(),
-                "dashboard-port": self._port,
-                "ray-client-server-port": free_port(),
-                "dashboard-agent-listen-port": free_port(),
-                "metrics-export-port": free_port(),
-                "dashboard-host": "127.0.0.1",
-                "num-cpus": self._cpus,
-                "num-gpus": self._gpus,
-                "temp-dir": folder / "ray",
-            }
-            with self._log.open("ab") as log:
-                subprocess.Popen(
-                    [_BIN / "ray", "start", "--head", "--block", *(f"--{name}={at}" for name, at in options.items())],
-                    cwd=folder,
-                    env=self._environment,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                )
-            self._wait()
-            yield
-        finally:
-            self._kill_all()
-            shutil.rmtree(folder, ignore_errors=True)
-            if before is not None:
-                signal.signal(signal.SIGTERM, before)
+        with on_sigterm(_exit):
+            try:
+                self._start(folder)
+                self._wait()
+                yield
+            finally:
+                self._kill_all()
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _start(self, folder: Path) -> None:
+        options = {
+            "port": free_port(),
+            "dashboard-port": self._port,
+            "ray-client-server-port": free_port(),
+            "dashboard-agent-listen-port": free_port(),
+            "metrics-export-port": free_port(),
+            "dashboard-host": "127.0.0.1",
+            "num-cpus": self._cpus,
+            "num-gpus": self._gpus,
+            "temp-dir": folder / "ray",
+        }
+        with self._log.open("ab") as log:
+            subprocess.Popen(
+                [_BIN / "ray", "start", "--head", "--block", *(f"--{name}={at}" for name, at in options.items())],
+                cwd=folder,
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     def call(self, *command: str | Path, timeout_s: float) -> str:
         """Run a program of this environment; returns what it wrote to stdout.
@@ -167,15 +167,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _exit_on_sigterm() -> Any:
-    """Raise SystemExit on SIGTERM, by which a process would end without cleaning up; returns the handler before.
-
-    None outside the main thread, where nothing is changed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def end(_signal: int, _frame: Any) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
-
-    return signal.signal(signal.SIGTERM, end)
+def _exit() -> None:
+    """End by an exception, so that what is running is cleaned up."""
+    raise SystemExit(128 + signal.SIGTERM)

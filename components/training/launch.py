@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from components.errors import DataError, RegistryError, TrainingError
 from components.model.adapter import RealCustomAdapter
 from components.model.unconditional_inputs import UnconditionalInputs
 from components.model.vision import encoder_identity
+from components.sigterm import on_sigterm
 from components.training.curriculum import draw_curriculum
 from components.training.dataset_rows import find_rows
 from components.training.input_checks import check_compatibility, holds_pixels
@@ -125,7 +125,7 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
     rows = find_rows(training.dataset, training)
     trainer = _trainer(config, WorkerTask(for_workers(config), rows, run_id, run_directory, tracker.factory))
     try:
-        with _followed(run_directory), _stopped_by_sigterm(run_directory):
+        with _followed(run_directory), on_sigterm(run_directory.stop.touch):  # the workers save and stop
             result = trainer.fit()
         best = _finish(config, run_directory, result.checkpoint)
     except BaseException:
@@ -170,23 +170,6 @@ def _followed(run_directory: RunDirectory) -> Iterator[None]:
     finally:
         finished.set()
         watcher.join()
-
-
-@contextmanager
-def _stopped_by_sigterm(run_directory: RunDirectory) -> Iterator[None]:
-    """On SIGTERM, which ends a submitted job, let the workers save and stop."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def request_stop(_signal: int, _frame: Any) -> None:
-        run_directory.stop.touch()
-
-    before = signal.signal(signal.SIGTERM, request_stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _finish(config: Config, run_directory: RunDirectory, checkpoint: ray.train.Checkpoint | None) -> Path | None:

@@ -95,7 +95,7 @@ class AuthenticationMiddleware:
         engine = open_service_database(config.serving)
         access = config.serving.access
         self._keys = KeyCache(KeyStore(engine), access.refresh_s, access.stale_s)
-        self._usage, self._rates = UsageLedger(engine), request_rates(config.serving)
+        self._usage, self._rates = UsageLedger(engine), request_rates(config.serving, engine)
         self._headers = RateLimitHeaders(self._usage)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

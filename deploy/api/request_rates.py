@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.access.rate_limits import RateDecision, RateLimiter, RateRequest, SharedRateLimiter
 from components.config import ServingConfig
-from components.database import open_service_database
 from deploy.background import in_database_thread
 
 log = logging.getLogger(__name__)
@@ -26,11 +26,15 @@ class RequestRates(Protocol):
     async def acquire(self, request: RateRequest) -> RateDecision: ...
 
 
-def request_rates(serving: ServingConfig) -> RequestRates:
-    """As ``serving.access.rate_limits`` has it; by default gateways count together if there may be several."""
+def request_rates(serving: ServingConfig, engine: sa.Engine) -> RequestRates:
+    """As ``serving.access.rate_limits`` has it; by default gateways count together if there may be several.
+
+    Args:
+        engine: of the service's database.
+    """
     place = serving.access.rate_limits or ("database" if serving.gateways.max > 1 else "gateway")
     own = OwnRates(RateLimiter())
-    return own if place == "gateway" else SharedRates(SharedRateLimiter(open_service_database(serving)), own)
+    return own if place == "gateway" else SharedRates(SharedRateLimiter(engine), own)
 
 
 class OwnRates:

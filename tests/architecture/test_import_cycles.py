@@ -22,6 +22,7 @@ ORDER = {
         "files",
         "terminal",
         "progress",
+        "sigterm",
         "logs",
         "fingerprint",
         "cut_outs",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import torch
 from torch import Tensor, nn
 
 from components.pretraining.loop import FitResult, Schedule, fit_until
+from components.sigterm import on_sigterm
 
 
 def training_device() -> torch.device:
@@ -20,17 +19,12 @@ def training_device() -> torch.device:
 
 
 class _Stop:
-    """True after ``deadline`` (seconds of `time.time`), or after SIGTERM."""
+    """True after ``deadline`` (seconds of `time.time`), or once it is asked for."""
 
     def __init__(self, deadline: float | None) -> None:
         self._deadline, self._asked = deadline, False
-        self._before = signal.signal(signal.SIGTERM, self._ask)
 
-    def release(self) -> None:
-        """Restore the previous handler of SIGTERM."""
-        signal.signal(signal.SIGTERM, self._before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
+    def ask(self) -> None:
         self._asked = True
 
     def __call__(self) -> bool:
@@ -56,7 +50,5 @@ def fit(
             show(averaged, step)
 
     stop = _Stop(deadline)
-    try:
+    with on_sigterm(stop.ask):
         return fit_until(module, loss_of, schedule, checkpoint, stop, after_step, report_every=25)
-    finally:
-        stop.release()

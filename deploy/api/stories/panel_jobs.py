@@ -201,12 +201,14 @@ class PanelJobSubmitter:
             RequestedSubject(each.id, each.word, each.strength, each.face_strength, each.body_strength)
             for each in plan.characters
         ]
-        submissions = []
-        for variation, seed in enumerate(plan.seeds):
+        requests = []
+        for seed in plan.seeds:
             body = ImageRequest(prompt=plan.prompt, size=plan.size, seed=seed, control=control, **asdict(plan.sampling))
-            request = build_request(body, self._config, plan.prompt, subjects, caller.owner)
-            request = await with_control(request, control, self._characters)
-            request = replace(request, timeout_s=self._config.serving.jobs.timeout_s)
+            requests.append(build_request(body, self._config, plan.prompt, subjects, caller.owner))
+        guide = (await with_control(requests[0], control, self._characters)).control  # all have one size
+        submissions = []
+        for variation, each in enumerate(requests):
+            request = replace(each, control=guide, timeout_s=self._config.serving.jobs.timeout_s)
             await self._time_limits.check(request)
             key = f"story/{story}/{batch}/{plan.panel}/{variation}"
             pending = PendingTake(key, plan.panel, now, variation, _settings(plan, request), plan.digest)
