@@ -83,17 +83,13 @@ def run_units(
 
 
 def _pool(encoders: int, gpus: int) -> ray.data.ActorPoolStrategy:
-    """At most ``encoders`` actors.
+    """At most ``encoders`` actors; there are more as soon as the cluster has grown.
 
-    On GPUs it begins with as many as there are GPUs now, and grows with the cluster. On CPUs one core is left to the
-    other stage.
+    It begins with as many as there are GPUs now; on CPUs one core is left to the other stage.
     """
     cluster = ray.cluster_resources()
-    if gpus:
-        begin = max(1, min(encoders, int(cluster.get("GPU", 0))))
-        return ray.data.ActorPoolStrategy(min_size=1, max_size=encoders, initial_size=begin)
-    size = max(1, min(encoders, int(cluster.get("CPU", 1)) - 1))
-    return ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
+    now = int(cluster.get("GPU", 0)) if gpus else int(cluster.get("CPU", 1)) - 1
+    return ray.data.ActorPoolStrategy(min_size=1, max_size=encoders, initial_size=max(1, min(encoders, now)))
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def tinted(dialog: Locator) -> int:
 
 
 def test_what_is_painted_becomes_a_new_take(chromium: Browser, painted: str) -> None:
-    path = drawn_story(painted, "a sluggish robot")
+    path = drawn_story(painted)
     story = path.split("/")[2]
     with opened(chromium, painted, path) as page:
         bodies = sent(page)
@@ -118,17 +118,16 @@ def test_what_is_painted_becomes_a_new_take(chromium: Browser, painted: str) -> 
         stroke(page, dialog, (12, 24), (40, 24))
         dialog.get_by_text("Erase", exact=True).click()
         stroke(page, dialog, (38, 24), (60, 24))
-        dialog.get_by_label("What it should show").fill("a sluggish robot with a hat")
+        dialog.get_by_label("What it should show").fill("a robot with a hat")
         dialog.get_by_role("textbox", name="Seed").fill("7")
         dialog.get_by_role("button", name="Redraw", exact=True).click()
         expect(dialog).to_have_count(0)
-        expect(page.get_by_text(re.compile(r"^(Step \d of 3|Waiting.*)$")).first).to_be_visible()
         new = page.get_by_role("button", name=re.compile("^Take 2, Chosen"))
         expect(new).to_have_attribute("aria-pressed", "true")
     (body,) = bodies
     assert {name: body[name] for name in ("strength", "prompt", "n", "seed")} == {
         "strength": 0.8,
-        "prompt": "a sluggish robot with a hat",
+        "prompt": "a robot with a hat",
         "n": 1,
         "seed": 7,
     }

@@ -338,8 +338,7 @@ def test_readiness_is_told_over_http_and_liveness_apart_from_it(tmp_path: Path) 
 
     async def ask() -> None:
         async with running_service(config) as service:
-            await asyncio.sleep(0.2)
-            assert (await service.client.get("/readyz")).json() == {"status": "ready"}
+            await service.until_answered("/readyz", {"status": "ready"})
             await service.status.report(ReplicaReport("jobs", "jobs-1", problem="the database does not answer"))
             service.status.report = _deaf  # type: ignore[method-assign]
             answer = await service.client.get("/readyz")

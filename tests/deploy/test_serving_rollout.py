@@ -291,6 +291,11 @@ def test_a_replica_with_a_stuck_engine_stays_unhealthy_and_takes_nothing_more() 
     asyncio.run(hang())
 
 
+async def first_model(service: RunningService) -> dict[str, Any]:
+    answer = await service.client.get("/v1/models")
+    return dict(answer.json()["data"][0])
+
+
 def test_a_share_of_requests_and_jobs_goes_to_the_challenger(tmp_path: Path) -> None:
     config = configured(tmp_path, "serving.rollout.canary=0.5", "serving.jobs.tick_s=0.02")
 
@@ -299,9 +304,9 @@ def test_a_share_of_requests_and_jobs_goes_to_the_challenger(tmp_path: Path) -> 
             point(config, champion=OLD, challenger=NEW)
             while len(service.generator.versions()) < 2:
                 await asyncio.sleep(0.01)
-            models = (await service.client.get("/v1/models")).json()["data"][0]
-            await asyncio.sleep(0.2)
-            models = (await service.client.get("/v1/models")).json()["data"][0]
+            async with asyncio.timeout(10):
+                while len((models := await first_model(service))["versions"]) < 2:
+                    await asyncio.sleep(0.01)
             assert models["version"] == OLD
             assert {(v["version"], v["role"]) for v in models["versions"]} == {(OLD, "champion"), (NEW, "challenger")}
             drawn = {seed: (await service.draw(seed=seed)).json()["model_version"] for seed in range(20)}

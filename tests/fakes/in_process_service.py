@@ -64,6 +64,12 @@ class RunningService:
             while not any(s.version == version and s.role == "champion" for s in self.generator.versions()):
                 await asyncio.sleep(0.01)
 
+    async def until_answered(self, path: str, answer: object, within_s: float = 10) -> None:
+        """Wait until ``GET path`` is answered by ``answer``; replicas report periodically."""
+        async with asyncio.timeout(within_s):
+            while (await self.client.get(path)).json() != answer:
+                await asyncio.sleep(0.01)
+
 
 @asynccontextmanager
 async def running_service(config: Config) -> AsyncIterator[RunningService]:
