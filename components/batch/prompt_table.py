@@ -99,7 +99,7 @@ def _values(store: SourceFiles, name: str) -> Iterator[Any]:
             return
         text = store.read(name).decode("utf-8-sig")
         if ending == "jsonl":
-            yield from (record.values for record in jsonl_records(text))
+            yield from (record.values for record in jsonl_records(io.StringIO(text, newline="")))
         else:
             yield from csv.DictReader(io.StringIO(text, newline=""))
     except (OSError, ValueError, csv.Error, pa.ArrowException, DataError) as error:

@@ -6,20 +6,23 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from components.data.duplicates import find_duplicates
-from components.data.finished_units import REFERENCE_GROUP_BYTES, FinishedUnits, RowRecord, UnitRecord, write_shard
+from components.data.duplicates import find_duplicates, hash_bits
+from components.data.finished_units import REFERENCE_GROUP_BYTES, FinishedUnits, UnitRecord, write_shard
 from components.data.manifest import REFERENCES, SHARDS, references_folder, shard_folder
 from components.data.plan import SPLITS
 from components.data.rejects import Reject
 from components.data.removed_rows import RemovedRows
+from components.data.row_index import RowIndex, digest
 
 _DUPLICATE = "near-duplicate of another picture"
 _UNCONFIRMED = "word: the caption's head noun, as the picture confirms no phrase of the caption"
@@ -38,34 +41,75 @@ class Assembled:
 
 
 def assemble(
-    parts: FinishedUnits,
-    records: Sequence[UnitRecord],
-    sources: Mapping[str, str],
-    directory: Path,
-    keep_duplicates: bool,
+    parts: FinishedUnits, keys: Sequence[str], index: RowIndex, directory: Path, keep_duplicates: bool
 ) -> Assembled:
-    """Write the shards of ``records`` into the dataset ``directory``.
+    """Write the shards of the finished units ``keys`` into the dataset ``directory``, one unit after the other.
 
     Args:
-        sources: id -> source of every row, in the source's order: of two near-duplicates the first is kept.
+        index: the rows of the source, in its order: of two near-duplicates the first is kept.
     """
-    rows = {row.id: row for record in records for row in record.rows}
-    ordered = [rows[name] for name in sources if name in rows]
-    duplicated = {} if keep_duplicates else duplicates(ordered)
+    first = _no_duplicates(index) if keep_duplicates else _first_alike(parts, keys, index)
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    for record in records:
-        left_out = {row.id for row in record.rows if row.id in duplicated}
-        kept = Counter(row.bucket for row in record.rows if row.id not in left_out)
-        _place(parts, record, directory, sorted(kept), left_out)
-        counts[record.split].update(kept)
-    rejects = [reject for record in records for reject in record.rejects]
-    rejects += [Reject(name, sources[name], "duplicate", _DUPLICATE, first) for name, first in duplicated.items()]
+    rejects, unconfirmed = list[Reject](), 0
+    for record in _records(parts, keys):
+        places = {row.id: index.place(row.id) for row in record.rows}
+        left_out = {name for name, place in places.items() if first[place] != place}
+        kept = [row for row in record.rows if row.id not in left_out]
+        _place(parts, record, directory, sorted({row.bucket for row in kept}), left_out)
+        counts[record.split].update(row.bucket for row in kept)
+        unconfirmed += sum(row.word_from == "caption" for row in kept)
+        rejects += record.rejects
+    rejects += _rejected_duplicates(index, first)
     buckets = {split: dict(sorted(c.items())) for split, c in counts.items()}
-    unconfirmed = sum(row.word_from == "caption" and row.id not in duplicated for row in ordered)
     shards = {file.parent.name: file for file in sorted(directory.glob(f"{SHARDS}/split=*/bucket=*/*.parquet"))}
     references = list(islice(directory.glob(f"{REFERENCES}/split=*/*.parquet"), 1))  # all have the same columns
     notes = {_UNCONFIRMED: unconfirmed} if unconfirmed else {}
     return Assembled(buckets, _columns(shards.values()), _columns(references), rejects, notes)
+
+
+def _records(parts: FinishedUnits, keys: Sequence[str]) -> Iterator[UnitRecord]:
+    return (record for key in keys if (record := parts.find(key)))
+
+
+def _no_duplicates(index: RowIndex) -> NDArray[np.int64]:
+    return np.arange(len(index))
+
+
+def _first_alike(parts: FinishedUnits, keys: Sequence[str], index: RowIndex) -> NDArray[np.int64]:
+    """For each row of the source the place of the first accepted row whose picture its own duplicates, or its own."""
+    accepted = np.zeros(len(index), bool)
+    pictures, hashes = np.zeros(len(index), np.uint64), np.zeros((len(index), 4), np.uint64)
+    for record in _records(parts, keys):
+        for row in record.rows:
+            place = index.place(row.id)
+            accepted[place], pictures[place], hashes[place] = True, digest(row.image), hash_bits(row.picture_hash)
+    places = np.flatnonzero(accepted)
+    first = _no_duplicates(index)
+    first[places] = places[duplicates(pictures[places], hashes[places])]
+    return first
+
+
+def duplicates(pictures: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """For each row the first one whose picture its own duplicates; its own index if there is none.
+
+    Several rows of the same picture file, for example with different captions, are no duplicates.
+
+    Args:
+        pictures: digests [n] of the rows' picture files.
+        hashes: `picture_hash` [n, 4].
+    """
+    _, first, file = np.unique(pictures, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # files in the order of their first rows
+    alike = np.empty(len(first), np.int64)
+    alike[order] = first[order][find_duplicates(hashes[first[order]])]
+    own = alike == first
+    return np.where(own[file], np.arange(len(pictures)), alike[file])
+
+
+def _rejected_duplicates(index: RowIndex, first: NDArray[np.int64]) -> Iterator[Reject]:
+    for place in np.flatnonzero(first != np.arange(len(first))).tolist():
+        row, kept = index.rows[place], index.rows[int(first[place])]
+        yield Reject(row["subject"]["id"], row["source"], "duplicate", _DUPLICATE, kept["subject"]["id"])
 
 
 def _place(
@@ -89,18 +133,6 @@ def _place(
     for shard, target in shards.items():
         write_shard(target, removed.from_shard(shard))
     write_shard(references[1], removed.from_references(references[0]), REFERENCE_GROUP_BYTES)
-
-
-def duplicates(rows: Sequence[RowRecord]) -> dict[str, str]:
-    """Rows whose picture is a near-duplicate of an earlier one, each with the first row of that picture.
-
-    Several rows of the same picture file, for example with different captions, are no duplicates.
-    """
-    first: dict[str, RowRecord] = {}
-    for row in rows:
-        first.setdefault(row.image, row)
-    duplicated = find_duplicates({row.id: row.picture_hash for row in first.values()})
-    return {row.id: duplicated[first[row.image].id] for row in rows if first[row.image].id in duplicated}
 
 
 def link(file: Path, target: Path) -> None:

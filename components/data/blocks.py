@@ -27,22 +27,12 @@ _NOTHING = np.empty(0, np.uint8)
 _TEXT, _PIXELS, _ROWS, _ERROR = "text", "pixels", "rows", "error"
 
 
-def unit_row(unit: Unit) -> dict[str, str]:
-    """``unit`` as a row of a block."""
-    return {_TEXT: json.dumps(unit.jobs)}
-
-
-def read_units(block: pa.Table) -> list[Unit]:
-    """The units whose `unit_row` are the rows of ``block``."""
-    return [_unit(json.loads(text)) for text in block[_TEXT].to_pylist()]
-
-
 def curated_block(unit: Unit, curated: Curated) -> pa.Table:
     """A curated ``unit`` as a block of one row."""
     pictures: list[Pixels | None] = [p for view in curated.views for p in (view.picture, view.mask, view.head)]
     pictures += [cutout.pixels for cutout in curated.cutouts]
     text = {
-        "jobs": unit.jobs,
+        "jobs": list(unit.jobs),
         "rows": curated.rows,
         "views": [view._replace(picture=None, mask=None, head=None) for view in curated.views],  # type: ignore[arg-type]
         "face_boxes": [cutout.face_box for cutout in curated.cutouts],

@@ -40,9 +40,13 @@ def hashes(open_file: Callable[[str], BinaryIO], files: list[str]) -> dict[str, 
 
 
 def metadata_hashes(
-    filesystem: fsspec.AbstractFileSystem, path: Callable[[str], str], files: list[str]
+    filesystem: fsspec.AbstractFileSystem, path: Callable[[str], str], files: list[str], listed: set[str]
 ) -> dict[str, str]:
-    """Hash the metadata of each file in ``filesystem``: size, and version or modification time."""
+    """Hash the metadata of each file in ``filesystem``: size, and version or modification time.
+
+    Args:
+        listed: folders that were listed before, which is extended; while there are none, nothing cached is trusted.
+    """
 
     def digest(file: str) -> str:
         try:
@@ -51,8 +55,9 @@ def metadata_hashes(
             return type(error).__name__
         return hashlib.sha256(repr((info.get("size"), *_version(info))).encode()).hexdigest()[:16]
 
-    filesystem.invalidate_cache()
-    _list_folders(filesystem, path, files)
+    if not listed:
+        filesystem.invalidate_cache()
+    _list_folders(filesystem, path, files, listed)
     return _of_each(digest, files)
 
 
@@ -62,7 +67,9 @@ def _version(info: dict[str, Any]) -> list[str]:
     return next((values for values in found if values), [])
 
 
-def _list_folders(filesystem: fsspec.AbstractFileSystem, path: Callable[[str], str], files: list[str]) -> None:
+def _list_folders(
+    filesystem: fsspec.AbstractFileSystem, path: Callable[[str], str], files: list[str], listed: set[str]
+) -> None:
     """List folders with several of ``files``, to fill the cache of object stores by one request each."""
     counts: Counter[str] = Counter()
     for file in files:
@@ -70,16 +77,17 @@ def _list_folders(filesystem: fsspec.AbstractFileSystem, path: Callable[[str], s
             counts[path(file).rpartition("/")[0]] += 1
         except DataError:
             continue
-    folders = [folder for folder, count in counts.items() if count > 1]
+    folders = [folder for folder, count in counts.items() if count > 1 and folder not in listed]
+    listed.update(folders)
 
-    def listed(folder: str) -> str:
+    def list_one(folder: str) -> str:
         try:
             filesystem.ls(folder, detail=True)
         except Exception as error:  # as above; the files are then queried one by one
             logger.debug("%s cannot be listed: %s", folder, error)
         return folder
 
-    _of_each(listed, folders)
+    _of_each(list_one, folders)
 
 
 def _of_each(mark: Callable[[str], str], names: list[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -39,21 +39,22 @@ def picture_hash(picture: Image.Image) -> str:
     return np.packbits(np.concatenate(signs)).tobytes().hex()
 
 
-def find_duplicates(hashes: Mapping[str, str], near: int = NEAR) -> dict[str, str]:
-    """The ids in ``hashes`` (id -> `picture_hash`) that duplicate an earlier one, each with the earliest such id.
+def find_duplicates(hashes: NDArray[np.uint64], near: int = NEAR) -> NDArray[np.int64]:
+    """For each of the `picture_hash` [n, 4] the index of the earliest that it duplicates, which may be its own.
 
     Duplicates are connected components of hashes that differ by at most ``near`` bits. The search is exact.
     """
-    if not hashes:
-        return {}
-    ids = list(hashes)
-    packed = np.frombuffer(bytes.fromhex("".join(hashes.values())), np.uint64).reshape(len(ids), _BITS // 64)
+    if not len(hashes):
+        return np.empty(0, np.int64)
     # Equal hashes are merged first, so that copies of one picture do not produce quadratically many pairs.
-    distinct, inverse = np.unique(packed, axis=0, return_inverse=True)
-    groups = _groups(distinct, near)[inverse.ravel()].tolist()
-    first: dict[int, str] = {}
-    kept = [first.setdefault(group, name) for group, name in zip(groups, ids, strict=True)]
-    return {name: original for name, original in zip(ids, kept, strict=True) if name != original}
+    distinct, inverse = np.unique(hashes, axis=0, return_inverse=True)
+    _, first, group = np.unique(_groups(distinct, near)[inverse.ravel()], return_index=True, return_inverse=True)
+    return first[group]
+
+
+def hash_bits(hash: str) -> NDArray[np.uint64]:
+    """A `picture_hash` as numbers [4]."""
+    return np.frombuffer(bytes.fromhex(hash), np.uint64)
 
 
 def _from_low_to_high() -> NDArray[np.int64]:
@@ -81,12 +82,13 @@ def _candidates(hashes: NDArray[np.uint64], near: int) -> Iterator[Pairs]:
 
     The bits are distributed over more than ``near / 2`` bands, so that in some band at most one bit differs.
     """
-    bits = np.unpackbits(hashes.view(np.uint8), axis=1)
     bands = max(8, near // 2 + 1)
     for band in range(bands):
-        columns = bits[:, band::bands].astype(np.int64)
-        weights = 1 << np.arange(columns.shape[1])
-        keys = columns @ weights
+        columns = range(band, _BITS, bands)
+        weights = 1 << np.arange(len(columns))
+        keys = np.zeros(len(hashes), np.int64)
+        for weight, bit in zip(weights, columns, strict=True):
+            keys += (hashes[:, bit // 64] >> np.uint64(bit % 64) & np.uint64(1)).astype(np.int64) * weight
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
         for flip in [0, *weights.tolist()] if near >= bands else [0]:

@@ -6,6 +6,7 @@
       3f0c….64x64.parquet      rows of one unit and bucket
       3f0c….references.parquet what rows of all its buckets show as references
       3f0c….json               the unit's record
+      3f0c….rows               the rows of a unit that this run has not finished, as JSON
       3f0c….tries              one byte for each time that this run started the unit
       unconditional-<encoders>.safetensors   what stands for no reference and no caption
 """
@@ -13,6 +14,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import uuid
 from collections.abc import Collection, Iterable, Iterator
@@ -28,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from components.data.plan import Split, WordOrigin
 from components.data.rejects import Reject
 from components.data.schema import SCHEMA_VERSION
+from components.data.units import MarkedRow, Unit
 from components.errors import DataError
 
 #: Maximum bytes of a row group of several references, so that few others are read with a reference.
@@ -90,13 +93,23 @@ class FinishedUnits:
     def _tries(self, key: str) -> Path:
         return self.directory / f"{key}.tries"
 
-    def finished(self) -> dict[str, UnitRecord]:
+    def _rows(self, key: str) -> Path:
+        return self.directory / f"{key}.rows"
+
+    def finished(self) -> Iterator[UnitRecord]:
         """The records of units whose shards are complete."""
-        records = {}
         for file in self.directory.glob("*.json"):
             if (record := self.find(file.stem)) is not None:
-                records[record.key] = record
-        return records
+                yield record
+
+    def plan(self, unit: Unit) -> None:
+        """Write the rows of ``unit`` for the process that will curate it."""
+        with atomic_write(self._rows(unit.key)) as partial:
+            partial.write_text(json.dumps(list(unit.jobs)))
+
+    def planned(self, key: str) -> Unit:
+        """The unit that was written by `plan`."""
+        return Unit(tuple(MarkedRow(*job) for job in json.loads(self._rows(key).read_bytes())))
 
     def find(self, key: str) -> UnitRecord | None:
         """The record of unit ``key``; None if it is not finished, or its shards are missing."""
@@ -120,7 +133,8 @@ class FinishedUnits:
         """Write ``record``, after its shards. Idempotent."""
         with atomic_write(self.record(record.key)) as partial:
             partial.write_text(record.model_dump_json())
-        self._tries(record.key).unlink(missing_ok=True)
+        for file in (self._tries(record.key), self._rows(record.key)):
+            file.unlink(missing_ok=True)
 
     def sweep(self, kept: Collection[str]) -> None:
         """Remove files of units that are not in ``kept``."""
@@ -130,7 +144,7 @@ class FinishedUnits:
 
     def forget_unfinished(self) -> None:
         """Remove unfinished files of a killed run."""
-        for pattern in (f".*{_PARTIAL}", "*.tries"):
+        for pattern in (f".*{_PARTIAL}", "*.tries", "*.rows"):
             for file in self.directory.glob(pattern):
                 file.unlink(missing_ok=True)
 

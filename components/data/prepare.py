@@ -20,11 +20,13 @@ from components.data.ray_pipeline import run_units
 from components.data.rejects import REJECTS, Reject, write_rejects
 from components.data.report.page import write_report
 from components.data.report.source_pictures import SourcePictures
+from components.data.row_index import RowIndex
 from components.data.schema import SCHEMA_VERSION
+from components.data.source_files import ContentMarks
 from components.data.sources import Source, check_share, read_source
 from components.data.stage_versions import UNCONFIRMED_WORD, encoder_identities, stages_identity
 from components.data.subject_image import CurateSettings
-from components.data.units import MarkedRow, Unit, addresses_of, cut_units, mark_rows
+from components.data.units import MarkedRow, Unit, cut_units, mark_rows
 from components.errors import DataError
 from components.files import replacing
 from components.fingerprint import fingerprint
@@ -50,7 +52,7 @@ class Work:
     """The planned work of a source and a configuration; ``fingerprint`` covers all of it except paths."""
 
     source: Source
-    jobs: list[MarkedRow]
+    jobs: Sequence[MarkedRow]
     rejects: list[Reject]
     encoders: dict[str, str]
     text_pooling: TextPooling
@@ -83,7 +85,7 @@ def prepare(config: Config) -> Prepared:
     with report_full_disk(data.output):
         parts.directory.mkdir(parents=True, exist_ok=True)
         parts.forget_unfinished()
-        finished = {key: record.marks for key, record in parts.finished().items()}
+        finished = {record.key: record.marks for record in parts.finished()}
         units = cut_units(work.jobs, data.rows_per_shard, finished)
         pending = [unit for unit in units if unit.key not in finished]
         encoded = sum(len(unit.jobs) for unit in pending)
@@ -107,7 +109,6 @@ def plan_work(config: Config, source: Source) -> Work:
     plan = plan_rows(source.rows, data.validation_share)
     rejects = [*source.rejects, *plan.rejects]
     check_share(data, rejects, len(source.rows) + len(source.rejects))
-    content = source.store.marks({address for job in plan.jobs for address in addresses_of(job)})
     settings = [
         SCHEMA_VERSION,
         CurateSettings.of(config, source.store).facts(),
@@ -118,7 +119,7 @@ def plan_work(config: Config, source: Source) -> Work:
         # Earlier releases did not store features at earlier blocks, whatever the setting.
         *(["shallow"] if config.vision.siglip_shallow else []),
     ]
-    jobs = mark_rows(plan.jobs, content, settings, _naming_facts(config.naming))
+    jobs = mark_rows(plan.jobs, ContentMarks(source.store).of, settings, _naming_facts(config.naming))
     layout = [data.rows_per_shard, data.duplicates, data.validation_share]
     mark = fingerprint([settings, layout, [job.mark for job in jobs], rejects])
     return Work(source, jobs, rejects, encoders, pooling, fingerprint(settings), mark)
@@ -139,21 +140,18 @@ def _naming_facts(naming: NamingConfig) -> list[object]:
 def _publish(config: Config, work: Work, units: Sequence[Unit], parts: FinishedUnits) -> Manifest:
     """Assemble the finished ``units`` into the output."""
     data = config.data
-    records = [record for unit in units if (record := parts.find(unit.key))]
-    sources = {row["subject"]["id"]: row["source"] for row in work.source.rows}
-    sources |= {reject.id: reject.source for reject in work.source.rejects}
+    keys, index = [unit.key for unit in units], RowIndex(work.source.rows)
     with replacing(data.output) as staging:
-        made = assemble(parts, records, sources, staging, keep_duplicates=data.duplicates == "keep")
+        made = assemble(parts, keys, index, staging, keep_duplicates=data.duplicates == "keep")
         rejects = [*work.rejects, *made.rejects]
-        manifest = _account(config, work, made, rejects, [unit.key for unit in units])
-        write_rejects(rejects, sources, staging / REJECTS)
+        manifest = _account(config, work, made, rejects, keys)
+        write_rejects(rejects, index.find, staging / REJECTS)
         if (unconditional := parts.unconditional(work.encoding)).exists():  # not beside units of earlier releases alone
             link(unconditional, staging / UNCONDITIONAL)
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2))
         # The report must not read pictures again that crashed a library or its process.
         crashed = {reject.id for reject in rejects if reject.stage == "curate"}
-        shown = [row for row in work.source.rows if row["subject"]["id"] not in crashed]
-        pictures = SourcePictures(shown, CurateSettings.of(config, work.source.store))
+        pictures = SourcePictures(index, CurateSettings.of(config, work.source.store), crashed)
         write_report(staging, pictures, data.output.absolute().name)
     return manifest
 

@@ -14,9 +14,9 @@ import ray.data
 
 from components.cluster import connect, gpus_of_a_process
 from components.config import Config, for_workers
-from components.data.blocks import read_done, unit_row
+from components.data.blocks import read_done
 from components.data.finished_units import FinishedUnits
-from components.data.ray_stages import EncodeUnits, curate_units
+from components.data.ray_stages import KEY, EncodeUnits, curate_units
 from components.data.source_files import SourceFiles
 from components.data.subject_image import CurateSettings
 from components.data.units import Unit
@@ -33,6 +33,8 @@ def run_units(
 ) -> None:
     """Curate, encode and write ``units`` in any order. Units of a process or node that dies are repeated.
 
+    Between processes only the names of units travel: their rows are in files beside those of ``parts``.
+
     Args:
         pooling: the pooled text vector.
         encoding: names the file of `FinishedUnits.unconditional`, which is written if it is missing.
@@ -43,12 +45,14 @@ def run_units(
     if not units:
         return
     data = config.data
+    for unit in units:
+        parts.plan(unit)
     connect(data.encoders + 1)
     workers = for_workers(config)
     rows, gpus = sum(len(unit.jobs) for unit in units), gpus_of_a_process(config.model.device)
     with _context(data.in_flight_gb * data.encoders):
         dataset = (
-            ray.data.from_items([unit_row(unit) for unit in units], override_num_blocks=len(units))
+            ray.data.from_items([{KEY: unit.key} for unit in units], override_num_blocks=len(units))
             .map_batches(
                 curate_units,
                 batch_size=1,

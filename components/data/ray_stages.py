@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from components.config import ModelConfig, NamingConfig, VisionConfig
-from components.data.blocks import curated_block, done_block, failed_block, read_curated, read_units, stopped_block
+from components.data.blocks import curated_block, done_block, failed_block, read_curated, stopped_block
 from components.data.crash_screening import screen
 from components.data.curate import Curated, curate
 from components.data.finished_units import FinishedUnits, atomic_write, report_full_disk
@@ -26,14 +26,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: The column of the keys of planned units.
+KEY = "unit"
 #: Attempts at a unit after which its pictures are screened for crashes.
 _ATTEMPTS = 3
 
 
 def curate_units(batch: pa.Table, settings: CurateSettings, parts: FinishedUnits) -> Iterator[pa.Table]:
-    """Curate units; yields a block for each."""
-    for unit in read_units(batch):
+    """Curate the planned units whose keys are in the column `KEY`; yields a block for each."""
+    for key in batch[KEY].to_pylist():
         try:
+            with report_full_disk(parts.directory):
+                unit = parts.planned(key)
             yield curated_block(unit, _curate(unit, settings, parts))
         except RealCustomError as error:
             yield stopped_block(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -31,9 +31,10 @@ class PassedOver:
     names: tuple[str, ...]
 
 
-def write_rejects(rejects: Iterable[Reject], sources: Mapping[str, str], file: Path) -> None:
-    """Write the rejected rows in the source's order."""
+def write_rejects(rejects: Sequence[Reject], place: Callable[[str], int | None], file: Path) -> None:
+    """Write the rejected rows in the source's order, then those without a ``place``: they are no rows of it."""
     schema = pa.schema([(name, pa.string()) for name in Reject._fields])
-    places = {name: place for place, name in enumerate(sources)}
-    rows = [reject._asdict() for reject in sorted(rejects, key=lambda reject: places[reject.id])]
+    places = {reject.id: place(reject.id) for reject in rejects}
+    ordered = sorted(rejects, key=lambda reject: (places[reject.id] is None, places[reject.id] or 0))
+    rows = [reject._asdict() for reject in ordered]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)

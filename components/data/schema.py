@@ -48,7 +48,7 @@ face_box              float32 [4]        in place of face, in the cut-out's pixe
 
 from __future__ import annotations
 
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -118,3 +118,14 @@ class SourceRow(TypedDict):
     references: list[str] | None
     source: str
     licence: str | None
+
+
+def read_subject(values: dict[str, Any]) -> AnnotatedSubject:
+    """A subject of what JSON holds of it."""
+    boxes = {name: values[name] and tuple(values[name]) for name in ("box", "head_box")}
+    return cast(AnnotatedSubject, values | boxes)
+
+
+def read_row(values: dict[str, Any]) -> SourceRow:
+    """A row of what JSON holds of it."""
+    return cast(SourceRow, values | {"subject": read_subject(values["subject"])})

@@ -94,7 +94,7 @@ class SourceFiles:
             found = (os.path.join(folder, name) for folder, _, names in os.walk(self.url) for name in names)
         else:
             found = self.filesystem.find(self.root)
-        return sorted((name[len(self.root) + 1 :] for name in found), key=lambda name: name.split("/"))
+        return sorted((name[len(self.root) + 1 :] for name in found), key=lambda name: name.replace("/", "\0"))
 
     def open(self, file: str) -> BinaryIO:
         """Open ``file`` for random access.
@@ -142,13 +142,17 @@ class SourceFiles:
         Local files are hashed; of remote files, the metadata. A member's mark is that of its container with its
         position. An unreadable file is marked with the name of its error.
         """
-        wanted = {address: parse(address) for address in addresses}
-        files = sorted({file for file, _ in wanted.values()})
-        marks = hashes(self.open, files) if self.local else metadata_hashes(self.filesystem, self.path, files)
-        return {
-            address: marks[file] if place is None else f"{marks[file]}!{place}"
-            for address, (file, place) in wanted.items()
-        }
+        return ContentMarks(self).of(addresses)
+
+    @contextmanager
+    def stream(self, file: str) -> Iterator[BinaryIO]:
+        """Open ``file``, and close it.
+
+        Raises:
+            DataError: it cannot be opened or read; the message is the reason.
+        """
+        with _reasons(self.local), self.open(file) as stream:
+            yield stream
 
     def _span(self, file: str, span: Span, max_bytes: int | None) -> bytes:
         if max_bytes is not None and span.size > max_bytes:
@@ -166,6 +170,34 @@ class SourceFiles:
         with self.open(file) as stream:
             stream.seek(start)
             return stream.read(-1 if size is None else size)
+
+
+class ContentMarks:
+    """The marks of a store's files, for a part of the addresses at a time.
+
+    What parts share is found once: the marks of containers, which hold many rows, and remote folders.
+    """
+
+    def __init__(self, store: SourceFiles) -> None:
+        self._store = store
+        self._containers: dict[str, str] = {}
+        self._listed: set[str] = set()
+
+    def of(self, addresses: Iterable[str]) -> dict[str, str]:
+        """See `SourceFiles.marks`."""
+        store, containers = self._store, self._containers
+        wanted = {address: parse(address) for address in addresses}
+        files = sorted({file for file, _ in wanted.values()} - containers.keys())
+        if store.local:
+            found = hashes(store.open, files)
+        else:
+            found = metadata_hashes(store.filesystem, store.path, files, self._listed)
+        containers |= {file: found[file] for file, place in wanted.values() if place is not None and file in found}
+        marks = containers | found
+        return {
+            address: marks[file] if place is None else f"{marks[file]}!{place}"
+            for address, (file, place) in wanted.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,19 @@ to the source.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
-from components.data.plan import SPLITS, PlannedRow, Split
+from components.data.plan import SPLITS, PlannedRow, Split, read_planned
+from components.data.spool import Picked, Spool
 from components.fingerprint import fingerprint
+
+#: Rows that are marked at a time.
+_MARKED = 4096
 
 
 class MarkedRow(NamedTuple):
@@ -25,9 +32,9 @@ class MarkedRow(NamedTuple):
 class Unit:
     """Rows of one split that are written to one group of shard files."""
 
-    jobs: tuple[MarkedRow, ...]
+    jobs: Sequence[MarkedRow]
 
-    @property
+    @cached_property
     def key(self) -> str:
         return fingerprint(self.marks)
 
@@ -40,18 +47,28 @@ class Unit:
         return self.jobs[0].job["split"]
 
 
-def mark_rows(jobs: Sequence[PlannedRow], content: Mapping[str, str], settings: Any, naming: Any) -> list[MarkedRow]:
-    """Mark ``jobs`` with their files' ``content`` (address -> mark) and the JSON-serialisable ``settings``.
+def mark_rows(
+    jobs: Iterable[PlannedRow], content: Callable[[Iterable[str]], Mapping[str, str]], settings: Any, naming: Any
+) -> Spool[MarkedRow]:
+    """Mark ``jobs`` with their files' content and the JSON-serialisable ``settings``.
 
-    ``naming`` are settings that matter only for rows without a word.
+    Args:
+        content: the mark of each address (`SourceFiles.marks`).
+        naming: settings that matter only for rows without a word.
     """
     common = {False: fingerprint(settings), True: fingerprint([settings, naming])}
-    return [
-        MarkedRow(
-            fingerprint([common[job["word_from"] == "detected"], job, [content[a] for a in addresses_of(job)]]), job
-        )
-        for job in jobs
-    ]
+    marked = Spool[MarkedRow](read=_read_marked)
+    waiting = iter(jobs)
+    while part := list(islice(waiting, _MARKED)):
+        marks = content({address for job in part for address in addresses_of(job)})
+        for job in part:
+            facts = [common[job["word_from"] == "detected"], job, [marks[each] for each in addresses_of(job)]]
+            marked.append(MarkedRow(fingerprint(facts), job))
+    return marked
+
+
+def _read_marked(values: list[Any]) -> MarkedRow:
+    return MarkedRow(values[0], read_planned(values[1]))
 
 
 def addresses_of(job: PlannedRow) -> list[str]:
@@ -64,41 +81,54 @@ def cut_units(jobs: Sequence[MarkedRow], size: int, done: Mapping[str, Sequence[
     """Cut ``jobs`` into units of at most ``size`` rows of whole groups (larger groups are split) and one split.
 
     Rows are packed in order. A finished unit of ``done`` (key -> marks of its rows) whose rows all exist, but are no
-    longer adjacent, is reused, and the remaining rows are packed again.
+    longer adjacent, is reused, and the remaining rows are packed again. Units read their rows when they are used.
     """
-    fresh = [Unit(tuple(part)) for split in SPLITS for part in pack([j for j in jobs if j.job["split"] == split], size)]
-    kept = {unit.key: unit for unit in fresh if unit.key in done}
-    waiting = {job.mark: job for unit in fresh if unit.key not in done for job in unit.jobs}
+    parts = list(_parts(jobs, size))
+    fresh = [Unit(Picked(jobs, part)) for part in parts]
+    if not done:
+        return fresh
+    kept = [unit for unit in fresh if unit.key in done]
+    known = {unit.key for unit in kept}
+    unfinished = ((part, unit) for part, unit in zip(parts, fresh, strict=True) if unit.key not in known)
+    waiting = {mark: place for part, unit in unfinished for place, mark in zip(part, unit.marks, strict=True)}
     reused = []
-    for key in sorted(done.keys() - kept.keys(), key=lambda key: (-len(done[key]), key)):
+    for key in sorted(done.keys() - known, key=lambda key: (-len(done[key]), key)):
         if 0 < len(done[key]) <= size and all(mark in waiting for mark in done[key]):
-            reused.append(Unit(tuple(waiting.pop(mark) for mark in done[key])))
+            reused.append(Unit(Picked(jobs, [waiting.pop(mark) for mark in done[key]])))
     if not reused:
         return fresh
-    return [*kept.values(), *reused, *cut_units(list(waiting.values()), size, {})]
+    return [*kept, *reused, *cut_units(Picked(jobs, list(waiting.values())), size, {})]
 
 
-def pack(jobs: Sequence[MarkedRow], size: int) -> Iterator[list[MarkedRow]]:
-    """Cut ``jobs`` into lists of at most ``size`` rows of whole groups (larger groups are split)."""
-    batch: list[MarkedRow] = []
-    for group in _runs(jobs):
-        if batch and len(batch) + len(group) > size:
-            yield batch
-            batch = []
-        batch += group
-        while len(batch) > size:
-            yield batch[:size]
-            batch = batch[size:]
-    if batch:
-        yield batch
+def _parts(jobs: Sequence[MarkedRow], size: int) -> Iterator[Sequence[int]]:
+    """The places of the rows of each unit."""
+    runs: dict[Split, list[int]] = {split: [] for split in SPLITS}  # where a group begins, among those of its split
+    places: dict[Split, array[int]] = {split: array("Q") for split in SPLITS}
+    before: dict[Split, str | None] = dict.fromkeys(SPLITS)
+    for place, (_, job) in enumerate(jobs):
+        split, group = job["split"], job["row"]["group"]
+        if group != before[split]:
+            runs[split].append(len(places[split]))
+            before[split] = group
+        places[split].append(place)
+    for split in SPLITS:
+        for start, stop in pack([*runs[split], len(places[split])], size):
+            yield places[split][start:stop]
 
 
-def _runs(jobs: Sequence[MarkedRow]) -> Iterator[list[MarkedRow]]:
-    run: list[MarkedRow] = []
-    for job in jobs:
-        if run and run[0].job["row"]["group"] != job.job["row"]["group"]:
-            yield run
-            run = []
-        run.append(job)
-    if run:
-        yield run
+def pack(bounds: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
+    """Cut rows into ranges of at most ``size`` rows of whole groups (larger groups are split).
+
+    Args:
+        bounds: where each group begins, and where the last one ends.
+    """
+    start = 0
+    for begin, end in pairwise(bounds):
+        if begin > start and end - start > size:
+            yield start, begin
+            start = begin
+        while end - start > size:
+            yield start, start + size
+            start += size
+    if bounds and bounds[-1] > start:
+        yield start, bounds[-1]

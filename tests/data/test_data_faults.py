@@ -104,7 +104,7 @@ def test_half_finished_work_is_resumed_by_unit(undisturbed: Prepared, overrides:
     """Of the finished units one lost its record, one its shard, one was cut short, and one lost its references."""
     parts = parts_of(tmp_path / "prepared")
     shutil.copytree(parts_of(undisturbed.directory).directory, parts.directory)
-    records = sorted(parts.finished().values(), key=lambda record: record.key)
+    records = sorted(parts.finished(), key=lambda record: record.key)
     parts.record(records[0].key).unlink()
     parts.shard(records[1].key, "192x192").unlink()
     os.truncate(parts.shard(records[2].key, "192x192"), 1000)
@@ -185,7 +185,7 @@ def test_killed_driver_is_followed_by_one_that_goes_on(
     wait_for_end(encoders)
     before = written(parts)
     assert 3 <= len(before) < 12 and not output.exists()
-    done = sum(len(record.marks) for record in parts.finished().values())
+    done = sum(len(record.marks) for record in parts.finished())
     again = prepare(into(overrides, output))
     assert again.encoded == ROWS - done
     assert before.items() <= written(parts).items()
@@ -267,7 +267,7 @@ def test_full_disk_is_one_error_and_room_is_all_it_needs(
     wait_for(lambda: not running("EncodeUnits"), 30)  # until the encoder has ended its last unit too
     before = written(parts)
     assert 0 < len(before) < 12 and not config.data.output.exists()
-    done = sum(len(record.marks) for record in parts.finished().values())
+    done = sum(len(record.marks) for record in parts.finished())
     subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
     again = prepare(config)
     assert again.encoded == ROWS - done

@@ -22,7 +22,7 @@ from components.config import load_config
 from components.data.aspect_buckets import Bucket, buckets, choose_bucket
 from components.data.caption_cleaning import MAX_CHARACTERS, clean_caption
 from components.data.crop import Crop, crop_to
-from components.data.duplicates import NEAR, find_duplicates, picture_hash
+from components.data.duplicates import NEAR, find_duplicates, hash_bits, picture_hash
 from components.data.region import NetworkRegion, region_finder, subject_mask
 from components.errors import ConfigError, DataError
 from components.model.words import find_word
@@ -74,6 +74,13 @@ def hex_of(row: NDArray[np.generic]) -> str:
     return np.packbits(row.astype(np.uint8)).tobytes().hex()
 
 
+def duplicates_of(hashes: dict[str, str], near: int = NEAR) -> dict[str, str]:
+    """The names of duplicates, each with the first of its kind."""
+    names = list(hashes)
+    first = find_duplicates(np.array([hash_bits(each) for each in hashes.values()], np.uint64).reshape(-1, 4), near)
+    return {name: names[at] for name, at in zip(names, first, strict=True) if names[at] != name}
+
+
 @pytest.fixture(scope="module")
 def photographs() -> dict[str, Image.Image]:
     files = sorted(DREAMBENCH.glob("*/*.jpg"))
@@ -84,7 +91,7 @@ def photographs() -> dict[str, Image.Image]:
 def test_no_photograph_is_taken_for_another_one(photographs: dict[str, Image.Image]) -> None:
     """Not even one of the same subject; the threshold lies far below the nearest pair."""
     hashes = {name: picture_hash(picture) for name, picture in photographs.items()}
-    assert len(hashes) > 100 and find_duplicates(hashes) == {}
+    assert len(hashes) > 100 and duplicates_of(hashes) == {}
     rows = np.array([bits(digits) for digits in hashes.values()])
     apart = (rows[:, None] != rows[None]).sum(-1)[np.triu_indices(len(rows), 1)]
     assert apart.min() > 2.5 * NEAR
@@ -97,7 +104,7 @@ def test_an_edited_photograph_is_recognised(photographs: dict[str, Image.Image],
     chosen = dict(list(photographs.items())[::3])
     hashes = {name: picture_hash(picture) for name, picture in chosen.items()}
     hashes |= {f"{name} again": picture_hash(change(picture)) for name, picture in chosen.items()}
-    found = find_duplicates(hashes)
+    found = duplicates_of(hashes)
     assert all(f"{original} again" == copy for copy, original in found.items()), "and for no other"
     assert len(found) >= share * len(chosen)
 
@@ -117,9 +124,9 @@ def test_toy_pictures_of_different_identities_and_views_are_different(size: int)
         identity = sample_identity(rng, "train")
         for view in range(3):
             pictures[f"{number}-{view}"] = render(sample_scene(rng, identity), size).picture
-    assert find_duplicates({name: picture_hash(picture) for name, picture in pictures.items()}) == {}
+    assert duplicates_of({name: picture_hash(picture) for name, picture in pictures.items()}) == {}
     again = {f"{name} again": encoded(picture, "JPEG", 50) for name, picture in pictures.items()}
-    found = find_duplicates({name: picture_hash(picture) for name, picture in (pictures | again).items()})
+    found = duplicates_of({name: picture_hash(picture) for name, picture in (pictures | again).items()})
     assert found == {copy: copy.removesuffix(" again") for copy in again}
 
 
@@ -128,7 +135,7 @@ def test_grey_pictures_are_told_apart_by_their_brightness() -> None:
     coarse = rng.integers(0, 255, (40, 6, 6), np.uint8)
     pictures = [Image.fromarray(c).resize((200, 160), Image.Resampling.BICUBIC).convert("RGB") for c in coarse]
     hashes = {str(number): picture_hash(picture) for number, picture in enumerate(pictures)}
-    assert find_duplicates(hashes) == {}
+    assert duplicates_of(hashes) == {}
     assert all(distance(hashes[str(n)], picture_hash(encoded(p, "JPEG", 40))) <= NEAR for n, p in enumerate(pictures))
 
 
@@ -160,7 +167,7 @@ def test_duplicates_are_those_that_comparing_all_pairs_finds(seed: int, near: in
         row[flipped] ^= True
         rows.append(row)
     hashes = {f"picture {i}": hex_of(row) for i, row in enumerate(rows)}
-    assert find_duplicates(hashes, near) == naive(hashes, near)
+    assert duplicates_of(hashes, near) == naive(hashes, near)
 
 
 def test_a_chain_leads_to_its_first_picture() -> None:
@@ -168,14 +175,14 @@ def test_a_chain_leads_to_its_first_picture() -> None:
     for step in range(1, 4):
         rows[step, : step * NEAR] = True
     hashes = {name: hex_of(row) for name, row in zip("dbca", rows, strict=True)}
-    assert find_duplicates(hashes) == {"b": "d", "c": "d", "a": "d"}
-    assert find_duplicates({name: hashes[name] for name in "da"}) == {}
-    assert find_duplicates({}) == {}
+    assert duplicates_of(hashes) == {"b": "d", "c": "d", "a": "d"}
+    assert duplicates_of({name: hashes[name] for name in "da"}) == {}
+    assert duplicates_of({}) == {}
 
 
 def test_many_copies_of_one_picture_are_no_trouble() -> None:
     same = {str(i): "ab" * 32 for i in range(100_000)}
-    assert find_duplicates(same) == {str(i): "0" for i in range(1, 100_000)}
+    assert duplicates_of(same) == {str(i): "0" for i in range(1, 100_000)}
 
 
 def test_thousands_of_pictures_are_searched_without_comparing_all() -> None:
@@ -185,7 +192,7 @@ def test_thousands_of_pictures_are_searched_without_comparing_all() -> None:
     for copy, original in zip(range(10_000, 10_500), rng.permutation(10_000), strict=False):
         rows[copy] = rows[original]
         rows[copy, rng.choice(256, size=rng.integers(0, NEAR + 1), replace=False)] ^= True
-    found = find_duplicates({str(i): hex_of(row) for i, row in enumerate(rows)})
+    found = duplicates_of({str(i): hex_of(row) for i, row in enumerate(rows)})
     assert len(found) == 500
     assert all(distance(hex_of(rows[int(a)]), hex_of(rows[int(b)])) <= NEAR for a, b in found.items())
 

@@ -22,6 +22,7 @@ from components.data.report.drawing import extent, outline, thumbnail
 from components.data.report.page import REPORT, RowPictures, write_report
 from components.data.report.source_pictures import SourcePictures
 from components.data.report.summary import DUPLICATES, REASONS, ROWS, marked, summarize
+from components.data.row_index import RowIndex
 from components.data.schema import SourceRow
 from components.data.source_files import SourceFiles
 from components.data.subject_image import CurateSettings
@@ -240,7 +241,7 @@ def source(tmp_path: Path) -> Path:
 
 def album(root: Path, *names: str, max_pixels: int = 10**6) -> SourcePictures:
     settings = CurateSettings(SourceFiles.at(root), (Bucket(96, 64),), 64, 10**6, max_pixels, "original")
-    return SourcePictures([a_row(name) for name in names], settings)
+    return SourcePictures(RowIndex([a_row(name) for name in names]), settings)
 
 
 def a_row(name: str) -> SourceRow:

@@ -26,17 +26,17 @@ from components.data.blocks import (
     failed_block,
     read_curated,
     read_done,
-    read_units,
     stopped_block,
-    unit_row,
 )
 from components.data.crash_screening import screen
 from components.data.curate import Curated, Row
+from components.data.duplicates import hash_bits
 from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, report_full_disk, write_shard
 from components.data.manifest import bucket_shards, references_folder
 from components.data.plan import PlannedRow, plan_rows
-from components.data.ray_stages import curate_units
+from components.data.ray_stages import KEY, curate_units
 from components.data.rejects import Reject
+from components.data.row_index import RowIndex, digest
 from components.data.schema import SourceRow
 from components.data.source_files import SourceFiles
 from components.data.subject_image import CurateSettings, ReferenceCutOut, TrainingView
@@ -57,13 +57,20 @@ def source_row(name: str, group: str, word: str | None = "cat") -> SourceRow:
     }
 
 
-def plan(rows: Sequence[SourceRow], share: float = 0.0) -> list[PlannedRow]:
+def plan(rows: Sequence[SourceRow], share: float = 0.0) -> Sequence[PlannedRow]:
     return plan_rows(list(rows), share).jobs
 
 
-def marked(jobs: list[PlannedRow], settings: object = "s", naming: object = "n", **content: str) -> list[MarkedRow]:
+def marked(
+    jobs: Sequence[PlannedRow], settings: object = "s", naming: object = "n", **content: str
+) -> Sequence[MarkedRow]:
     files = {job["row"]["subject"]["image"]: "content" for job in jobs} | content
-    return mark_rows(jobs, files, settings, naming)
+    return mark_rows(jobs, lambda addresses: files, settings, naming)
+
+
+def rows_of(**sources: str) -> RowIndex:
+    """Rows of a source by their names, each with where it comes from."""
+    return RowIndex([{**source_row(name, name), "source": source} for name, source in sources.items()])
 
 
 def names(units: Sequence[Unit]) -> list[list[str]]:
@@ -170,10 +177,14 @@ def a_row(name: str, view: int, cutout: int, other: int) -> Row:
     return Row(name, "g", "a cat", None, "detected", name, None, name, view, cutout, (other,))
 
 
-def test_units_travel_unchanged() -> None:
+def test_units_travel_unchanged(tmp_path: Path) -> None:
     unit = Unit(tuple(marked(plan([source_row("a", "g"), source_row("b", "g")]))))
-    (back,) = read_units(pa.table({name: [value] for name, value in unit_row(unit).items()}))
+    parts = FinishedUnits(tmp_path)
+    parts.plan(unit)
+    back = parts.planned(unit.key)
     assert back == unit and back.key == unit.key
+    parts.forget_unfinished()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_curated_units_travel_unchanged_and_without_copies() -> None:
@@ -301,7 +312,7 @@ def keep(parts: FinishedUnits, key: str, *rows: RowRecord, split: str = "train")
 def test_unit_is_finished_when_its_record_and_all_its_shards_are_there(tmp_path: Path) -> None:
     parts = FinishedUnits(tmp_path)
     record = keep(parts, "k", a_record_row("a"), a_record_row("b", bucket="8x16"))
-    assert parts.finished() == {"k": record} and parts.find("other") is None
+    assert list(parts.finished()) == [record] and parts.find("other") is None
     shard = parts.shard("k", "8x16")
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
@@ -313,7 +324,7 @@ def test_unit_is_finished_when_its_record_and_all_its_shards_are_there(tmp_path:
     assert parts.find("k") is None
     parts.references("k").write_bytes(references)
     shard.unlink()
-    assert parts.finished() == {}
+    assert list(parts.finished()) == []
     parts.record("j").write_text("{")
     assert parts.find("j") is None
 
@@ -365,7 +376,7 @@ def test_sweeping_keeps_what_is_used(tmp_path: Path) -> None:
 def test_shards_without_duplicates_are_the_same_files(tmp_path: Path) -> None:
     parts = FinishedUnits(tmp_path / "parts")
     record = keep(parts, "k", a_record_row("a"), a_record_row("b", picture_hash="ff" * 32))
-    made = assemble(parts, [record], {"a": "A", "b": "B"}, tmp_path / "out", keep_duplicates=False)
+    made = assemble(parts, [record.key], rows_of(a="A", b="B"), tmp_path / "out", keep_duplicates=False)
     (shard,) = bucket_shards(tmp_path / "out", "train")["8x8"].iterdir()
     assert shard.samefile(parts.shard("k", "8x8"))
     assert made.buckets == {"train": {"8x8": 2}, "validation": {}} and not made.rejects
@@ -385,9 +396,9 @@ def test_unconfirmed_words_are_counted_without_duplicates(tmp_path: Path) -> Non
     sources = {"a": "A", "b": "B", "c": "C"}
     for keep_duplicates, count in ((False, 1), (True, 2)):
         out = tmp_path / f"out {count}"
-        made = assemble(parts, [record], sources, out, keep_duplicates=keep_duplicates)
+        made = assemble(parts, [record.key], rows_of(**sources), out, keep_duplicates=keep_duplicates)
         assert list(made.notes.values()) == [count]
-    assert assemble(parts, [], {}, tmp_path / "none", keep_duplicates=True).notes == {}
+    assert assemble(parts, [], rows_of(), tmp_path / "none", keep_duplicates=True).notes == {}
 
 
 def test_later_near_duplicates_are_left_out_across_units_and_splits(tmp_path: Path) -> None:
@@ -395,7 +406,7 @@ def test_later_near_duplicates_are_left_out_across_units_and_splits(tmp_path: Pa
     first = keep(parts, "k", a_record_row("b"), a_record_row("c", picture_hash="0f" * 32), split="validation")
     second = keep(parts, "l", a_record_row("a", picture_hash="00" * 31 + "01"), a_record_row("d"))
     sources = {"a": "A", "b": "B", "c": "C", "d": "D"}
-    made = assemble(parts, [first, second], sources, tmp_path / "out", keep_duplicates=False)
+    made = assemble(parts, [first.key, second.key], rows_of(**sources), tmp_path / "out", keep_duplicates=False)
     assert made.buckets == {"train": {"8x8": 1}, "validation": {"8x8": 1}}
     reason = "near-duplicate of another picture"
     assert made.rejects == [Reject("b", "B", "duplicate", reason, "a"), Reject("d", "D", "duplicate", reason, "a")]
@@ -406,7 +417,7 @@ def test_later_near_duplicates_are_left_out_across_units_and_splits(tmp_path: Pa
     assert kept["train"]["id"].to_pylist() == ["a"] and kept["validation"]["id"].to_pylist() == ["c"]
     # The rows that stay keep their tensors.
     assert kept["validation"]["latents"].combine_chunks().to_numpy_ndarray().tolist() == [[[0, 1], [2, 3]]]
-    both = assemble(parts, [first, second], sources, tmp_path / "all", keep_duplicates=True)
+    both = assemble(parts, [first.key, second.key], rows_of(**sources), tmp_path / "all", keep_duplicates=True)
     assert not both.rejects and both.buckets == {"train": {"8x8": 2}, "validation": {"8x8": 2}}
 
 
@@ -417,7 +428,7 @@ def test_near_duplicates_are_other_views_only_where_there_is_no_other(tmp_path: 
     near = [a_record_row("d", picture_hash="f0" * 32), a_record_row("e", picture_hash="f0" * 32)]
     records = [keep(parts, "k", *far), keep(parts, "l", *near)]
     sources = {name: name for name in "abcde"}
-    made = assemble(parts, records, sources, tmp_path / "out", keep_duplicates=False)
+    made = assemble(parts, [each.key for each in records], rows_of(**sources), tmp_path / "out", keep_duplicates=False)
     assert made.buckets["train"] == {"8x8": 3}
     found = {row["id"]: row for row in dataset_rows(tmp_path / "out")}
     assert {name: [each["id"] for each in row["partners"]] for name, row in found.items()} == {
@@ -432,15 +443,23 @@ def test_near_duplicates_are_other_views_only_where_there_is_no_other(tmp_path: 
 def test_unit_of_duplicates_alone_leaves_no_shard(tmp_path: Path) -> None:
     parts = FinishedUnits(tmp_path / "parts")
     records = [keep(parts, "k", a_record_row("a")), keep(parts, "l", a_record_row("b", bucket="8x16"))]
-    made = assemble(parts, records, {"a": "A", "b": "B"}, tmp_path / "out", keep_duplicates=False)
+    made = assemble(
+        parts, [each.key for each in records], rows_of(a="A", b="B"), tmp_path / "out", keep_duplicates=False
+    )
     assert made.buckets["train"] == {"8x8": 1} and list(bucket_shards(tmp_path / "out", "train")) == ["8x8"]
+
+
+def first_alike(rows: Sequence[RowRecord]) -> list[int]:
+    pictures = np.array([digest(row.image) for row in rows], np.uint64)
+    found: list[int] = duplicates(pictures, np.stack([hash_bits(row.picture_hash) for row in rows])).tolist()
+    return found
 
 
 def test_captions_of_one_picture_are_no_duplicates_but_share_its_fate() -> None:
     one = [a_record_row("a"), a_record_row("a#2", image="a")]
     twin = [a_record_row("b"), a_record_row("b#2", image="b")]
-    assert duplicates(one) == {}
-    assert duplicates([*one, *twin]) == {"b": "a", "b#2": "a"}
+    assert first_alike(one) == [0, 1]
+    assert first_alike([*one, *twin]) == [0, 1, 0, 0]
 
 
 # -- pictures that kill
@@ -476,8 +495,8 @@ def test_unit_that_was_begun_too_often_is_screened(deadly: CurateSettings, tmp_p
     parts = FinishedUnits(tmp_path)
     for _ in range(3):
         parts.begin(unit.key)
-    batch = pa.table({name: [value] for name, value in unit_row(unit).items()})
-    (block,) = curate_units(batch, deadly, parts)
+    parts.plan(unit)
+    (block,) = curate_units(pa.table({KEY: [unit.key]}), deadly, parts)
     _, curated = read_curated(block, 0)
     assert [row.id for row in curated.rows] == ["a.png"]
     assert [reject.id for reject in curated.rejects] == ["deadly.png"]

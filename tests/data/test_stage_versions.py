@@ -22,11 +22,13 @@ from components.config import Config
 from components.data.aspect_buckets import buckets
 from components.data.assemble import duplicates
 from components.data.curate import curate
+from components.data.duplicates import hash_bits
 from components.data.encode import Encoder, PictureLatents, ReferenceFeatures, TextTokens, mask_shares
 from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord
 from components.data.plan import PlannedRow, plan_rows
 from components.data.prepare import plan_work
 from components.data.region import subject_mask
+from components.data.row_index import digest
 from components.data.schema import AnnotatedSubject, SourceRow
 from components.data.source_files import SourceFiles
 from components.data.sources import read_source
@@ -79,7 +81,8 @@ def plan(_: Path) -> Any:
         *(source_row(f"g{number}", "a robot", "robot", f"group {number}") for number in range(8)),
         *(source_row(f"m{number}", f"a dog {number}", "dog", "many") for number in range(6)),
     ]
-    return plan_rows(rows, 0.4)
+    jobs, rejects = plan_rows(rows, 0.4)
+    return list(jobs), rejects
 
 
 def noise(seed: int, width: int, height: int, channels: int = 3) -> np.ndarray:
@@ -205,7 +208,10 @@ def twins(_: Path) -> Any:
         )  # fmt: skip
 
     rows = [("a", "1", 0), ("b", "1", 0), ("c", "2", 20), ("d", "3", 41), ("e", "4", 100), ("f", "5", 110)]
-    return duplicates([record(*row) for row in rows])
+    records = [record(*row) for row in rows]
+    pictures = np.array([digest(each.image) for each in records], np.uint64)
+    first = duplicates(pictures, np.stack([hash_bits(each.picture_hash) for each in records]))
+    return {one.id: records[at].id for one, at in zip(records, first, strict=True) if records[at] is not one}
 
 
 STAGE: dict[str, Callable[[Path], Any]] = {

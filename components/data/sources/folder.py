@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,8 +16,8 @@ from components.data.sources.record import (
     is_picture,
     is_system_file,
     only_folder,
+    open_text,
     pass_over,
-    read_lines,
     require_columns,
 )
 from components.data.sources.text_tables import csv_columns, csv_records, jsonl_records
@@ -27,6 +28,8 @@ METADATA = ("metadata.jsonl", "metadata.csv")
 #: ``cat.mask.png`` is the mask of ``cat.jpg``.
 MASK = ".mask.png"
 _THREADS = 16
+#: Text files that are read at a time.
+_CAPTIONS = 1024
 #: Endings of files that are not opened to see whether they are pictures.
 _NO_PICTURES = (
     ".txt",
@@ -57,30 +60,36 @@ def read_folder(store: SourceFiles, file: str | None, columns: Columns) -> Itera
     everything = store.files()
     files = [name for name in everything if not is_system_file(name)]
     metadata = [name for name in files if posixpath.basename(name) in METADATA]
-    listed = [record for name in metadata for record in _metadata(store, name, columns)]
-    yield from listed
-    named = {path for record in listed for path in _paths(record, columns)}
+    named: set[str] = set()
+    listed = False
+    for name in metadata:
+        for record in _metadata(store, name, columns):
+            named.update(_paths(record, columns))
+            listed = True
+            yield record
     pictures = [name for name in files if name not in named and _may_be_picture(store, name)]
     rest = [name for name in pictures if not name.lower().endswith(MASK)]
-    yield from _captioned(store, set(files), rest, columns, skip=bool(listed))
+    yield from _captioned(store, set(files), rest, columns, skip=listed)
     read = {*metadata, *named, *pictures, *(_beside(name, ".txt") for name in rest)}
     yield from (pass_over(name) for name in everything if name not in read)
 
 
 def _metadata(store: SourceFiles, file: str, columns: Columns) -> Iterator[Record]:
     """The records of a metadata file; ``file_name`` is their image."""
-    text, folder = read_lines(store, file), posixpath.dirname(file)
-    if file.endswith(".csv"):
-        names = csv_columns(text)
-        require_columns(file, columns, {*names, "image"} if "file_name" in names else names)
-        records = csv_records(text, columns, f"{file} ", folder)
-    else:
-        records = jsonl_records(text, f"{file} ", folder)
-    for record in records:
-        values = record.values
-        if isinstance(values, dict) and "file_name" in values:
-            values.setdefault("image", values["file_name"])
-        yield record
+    folder = posixpath.dirname(file)
+    with open_text(store, file) as text:
+        if file.endswith(".csv"):
+            rows = csv.DictReader(text)
+            names = csv_columns(rows)
+            require_columns(file, columns, {*names, "image"} if "file_name" in names else names)
+            records = csv_records(rows, columns, f"{file} ", folder)
+        else:
+            records = jsonl_records(text, f"{file} ", folder)
+        for record in records:
+            values = record.values
+            if isinstance(values, dict) and "file_name" in values:
+                values.setdefault("image", values["file_name"])
+            yield record
 
 
 def _paths(record: Record, columns: Columns) -> Iterator[str]:
@@ -97,19 +106,26 @@ def _captioned(
     store: SourceFiles, there: set[str], pictures: list[str], columns: Columns, skip: bool
 ) -> Iterator[Record]:
     """``pictures`` with their text files; those without are skipped, or left to fail validation."""
-    texts = [text for name in pictures if (text := _beside(name, ".txt")) in there]
     with ThreadPoolExecutor(_THREADS) as threads:
-        captions = dict(zip(texts, threads.map(lambda text: _caption(store, text), texts), strict=True))
-    for name in pictures:
-        text, mask = _beside(name, ".txt"), _beside(name, MASK)
-        values: dict[str, Any] = {columns["image"]: name, columns["mask"]: mask if mask in there else None}
-        fault = ""
-        if text in captions:
-            values[columns["caption"]], fault = captions[text]
-        elif skip:
-            yield Record(name, None, passed_over="pictures without a row or a caption")
-            continue
-        yield Record(name, values, fault=fault)
+        for start in range(0, len(pictures), _CAPTIONS):
+            part = pictures[start : start + _CAPTIONS]
+            texts = [text for name in part if (text := _beside(name, ".txt")) in there]
+            captions = dict(zip(texts, threads.map(lambda text: _caption(store, text), texts), strict=True))
+            yield from (_record(name, captions, there, columns, skip) for name in part)
+
+
+def _record(
+    name: str, captions: Mapping[str, tuple[str, str]], there: set[str], columns: Columns, skip: bool
+) -> Record:
+    """The row of the picture ``name``."""
+    text, mask = _beside(name, ".txt"), _beside(name, MASK)
+    values: dict[str, Any] = {columns["image"]: name, columns["mask"]: mask if mask in there else None}
+    if text in captions:
+        values[columns["caption"]], fault = captions[text]
+        return Record(name, values, fault=fault)
+    if skip:
+        return Record(name, None, passed_over="pictures without a row or a caption")
+    return Record(name, values)
 
 
 def _caption(store: SourceFiles, file: str) -> tuple[str, str]:

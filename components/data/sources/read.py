@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from components.config import DataConfig
 from components.data.address import parse
 from components.data.rejects import PassedOver, Reject
-from components.data.schema import SourceRow, SubjectCaption
+from components.data.row_index import digest
+from components.data.schema import SourceRow, SubjectCaption, read_row
 from components.data.source_files import SourceFiles
 from components.data.sources.datasets import read_datasets
 from components.data.sources.dreambench import read_dreambench
@@ -32,6 +33,7 @@ from components.data.sources.record import (
 )
 from components.data.sources.text_tables import read_csv, read_jsonl
 from components.data.sources.webdataset import read_webdataset
+from components.data.spool import Spool
 from components.errors import DataError
 
 _READERS: dict[str, Reader] = {
@@ -53,10 +55,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """A source that was read: all rows, in a deterministic order, and the store of their pictures."""
+    """A source that was read: all rows, in a deterministic order and on disk, and the store of their pictures."""
 
     store: SourceFiles
-    rows: list[SourceRow]
+    rows: Sequence[SourceRow]
     #: Rows that are no `SubjectCaption`, of the stage ``source``.
     rejects: list[Reject] = field(default_factory=list)
     #: By reason.
@@ -126,10 +128,12 @@ class _Checked:
 
     store: SourceFiles
     columns: Columns
-    rows: list[SourceRow] = field(default_factory=list)
+    rows: Spool[SourceRow] = field(default_factory=lambda: Spool(read=read_row))
     rejects: list[Reject] = field(default_factory=list)
     passed_over: dict[str, PassedOver] = field(default_factory=dict)
-    _seen: Counter[str] = field(default_factory=Counter)
+    #: Digests of the names of pictures, and how often those with several rows were seen.
+    _once: set[int] = field(default_factory=set)
+    _again: Counter[int] = field(default_factory=Counter)
 
     def counts(self, record: Record) -> bool:
         """Whether ``record`` is a row; a file that was passed over is noted."""
@@ -153,11 +157,9 @@ class _Checked:
                 values[name] = _address(self.store, record.folder, name, values[name])
         row = SubjectCaption.model_validate(values)
         shown = image.name if isinstance(image, ContainedPicture) else row.image
-        self._seen[shown] += 1
-        name = shown if self._seen[shown] == 1 else f"{shown}#{self._seen[shown]}"
         return {
             "subject": {
-                "id": name,
+                "id": self._named(shown),
                 "image": row.image,
                 "mask": row.mask or None,
                 "box": row.box,
@@ -170,6 +172,15 @@ class _Checked:
             "source": row.source or shown,
             "licence": row.licence,
         }
+
+    def _named(self, picture: str) -> str:
+        """The id of the next row of ``picture``."""
+        known = digest(picture)
+        if known not in self._once:
+            self._once.add(known)
+            return picture
+        self._again[known] += 1
+        return f"{picture}#{self._again[known] + 1}"
 
     def _fields(self, record: Record) -> dict[str, Any]:
         """The record's values under the names of the schema; those that are None are left out."""

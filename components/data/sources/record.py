@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import posixpath
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from components.data.schema import SubjectCaption
 from components.data.source_files import SourceFiles
@@ -107,20 +109,26 @@ def read_text(store: SourceFiles, file: str) -> str:
         raise DataError(f"data.source: {store.url}/{file}: {error}") from None
 
 
-def read_lines(store: SourceFiles, file: str) -> str:
-    """The text of ``file``; bytes that are no UTF-8 are kept apart, so that `fault_of_text` finds their lines.
+@contextmanager
+def open_text(store: SourceFiles, file: str) -> Iterator[TextIO]:
+    """``file`` as text, of which only a part is in memory; line breaks are not changed.
+
+    Bytes that are no UTF-8 are kept apart, so that `fault_of_text` finds their lines.
 
     Raises:
         DataError: it cannot be read.
     """
     try:
-        return store.read(file).decode("utf-8-sig", "surrogateescape")
+        with store.stream(file) as stream:
+            yield io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
     except DataError as error:
+        if str(error).startswith("data.source:"):  # about what stands in it
+            raise
         raise DataError(f"data.source: {store.url}/{file}: {error}") from None
 
 
 def fault_of_text(text: str) -> str:
-    """Why a part of `read_lines` cannot be used; empty if it can."""
+    """Why a part of `open_text` cannot be used; empty if it can."""
     return "cannot be read as UTF-8 text" if any("\ud800" <= letter <= "\udfff" for letter in text) else ""
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
 from components.data.source_files import SourceFiles
-from components.data.sources.record import Columns, Record, fault_of_text, read_lines, require_columns
+from components.data.sources.record import Columns, Record, fault_of_text, open_text, require_columns
 
 #: Fields that are JSON lists in CSV cells.
 _LISTS = ("box", "head_box", "references")
@@ -18,20 +17,22 @@ _LISTS = ("box", "head_box", "references")
 
 def read_jsonl(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
     """One JSON object in each line; of a folder, its ``pairs.jsonl``."""
-    return jsonl_records(read_lines(store, file or "pairs.jsonl"))
+    with open_text(store, file or "pairs.jsonl") as lines:
+        yield from jsonl_records(lines)
 
 
 def read_csv(store: SourceFiles, file: str | None, columns: Columns) -> Iterator[Record]:
     """Rows of a CSV file; of a folder, its ``pairs.csv``. Empty cells are missing values, lists are JSON."""
     name = file or "pairs.csv"
-    text = read_lines(store, name)
-    require_columns(name, columns, csv_columns(text))
-    return csv_records(text, columns)
+    with open_text(store, name) as text:
+        rows = csv.DictReader(text)
+        require_columns(name, columns, csv_columns(rows))
+        yield from csv_records(rows, columns)
 
 
-def jsonl_records(text: str, where: str = "", folder: str = "") -> Iterator[Record]:
-    """The records of ``text``, paths relative to ``folder``; a line of invalid JSON has no values."""
-    for number, line in enumerate(text.split("\n"), start=1):
+def jsonl_records(lines: Iterable[str], where: str = "", folder: str = "") -> Iterator[Record]:
+    """The records of ``lines``, paths relative to ``folder``; a line of invalid JSON has no values."""
+    for number, line in enumerate(_at_line_feeds(lines), start=1):
         if line.strip():
             values, fault = _parsed(line)
             yield Record(f"{where}line {number}", values, folder, fault)
@@ -46,15 +47,26 @@ def _parsed(line: str) -> tuple[Any, str]:
         return None, "no JSON object"
 
 
-def csv_columns(text: str) -> list[str]:
-    """The column names of ``text``."""
-    return next(csv.reader(io.StringIO(text, newline="")), [])
+def _at_line_feeds(lines: Iterable[str]) -> Iterator[str]:
+    """``lines`` of a text whose line breaks are unchanged, joined where a carriage return alone ends them."""
+    start = ""
+    for line in lines:
+        start += line
+        if line.endswith("\n"):
+            yield start
+            start = ""
+    if start:
+        yield start
 
 
-def csv_records(text: str, columns: Columns, where: str = "", folder: str = "") -> Iterator[Record]:
-    """The records of ``text``, numbered as its lines if no cell contains a line break."""
+def csv_columns(rows: csv.DictReader[str]) -> Sequence[str]:
+    """The column names of the table."""
+    return rows.fieldnames or []
+
+
+def csv_records(rows: csv.DictReader[str], columns: Columns, where: str = "", folder: str = "") -> Iterator[Record]:
+    """The records of ``rows``, numbered as lines if no cell contains a line break."""
     lists = {columns[field] for field in _LISTS}
-    rows = csv.DictReader(io.StringIO(text, newline=""))
     for number in count(2):
         place = f"{where}line {number}"
         try:
