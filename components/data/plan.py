@@ -155,7 +155,7 @@ def _groups(rows: Sequence[SourceRow]) -> Iterator[list[SourceRow]]:
     for places in np.split(order, np.flatnonzero(np.diff(first[group][order])) + 1) if len(rows) else ():
         members: dict[str, list[SourceRow]] = defaultdict(list)  # groups with equal digests are told apart
         for place in places.tolist():
-            row = rows[place]
+            row: SourceRow = rows[place]
             members[row["group"]].append({**row, "word": _clean_word(row["word"])})
         yield from members.values()
 

@@ -12,6 +12,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -153,16 +154,17 @@ def same_noun(a: str, b: str) -> bool:
     return a == b or a in plurals(b) or b in plurals(a)
 
 
-def plurals(noun: str) -> set[str]:
+@lru_cache(maxsize=1 << 14)
+def plurals(noun: str) -> frozenset[str]:
     """Possible plurals of a lower-case ``noun``, including forms that do not exist ("mongeese")."""
     if len(noun) < 2:
-        return set()
+        return frozenset()
     forms = {noun + "s"}
     if noun.endswith(_SIBILANTS):
         forms.add(noun + "es")
     if noun.endswith("y") and noun[-2] not in "aeiou":
         forms.add(noun[:-1] + "ies")
-    return forms | {noun.removesuffix(one) + many for one, many in _IRREGULAR.items() if noun.endswith(one)}
+    return frozenset(forms) | {noun.removesuffix(one) + many for one, many in _IRREGULAR.items() if noun.endswith(one)}
 
 
 def singulars(noun: str) -> set[str]:

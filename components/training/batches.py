@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray.data
@@ -22,7 +23,8 @@ from components.config import TrainingConfig
 from components.training.bucket_order import bucket_at, positions
 from components.training.dataset_rows import Batch, Rows, find_rows
 from components.training.reference_stage import ReferenceEncoders
-from components.training.window_reader import read_windows
+from components.training.row_order import Window
+from components.training.window_reader import read_windows, window_work
 
 #: Read-ahead tasks of a worker. They reserve no CPU: a task that waits for its consumer would otherwise block the
 #: reading of another worker, and thereby all workers.
@@ -96,8 +98,7 @@ def read_batches(directory: Path, training: TrainingConfig) -> Iterator[Batch]:
 def read_window(rows: Rows, step: int, lanes: Sequence[int]) -> list[tuple[int, Batch]]:
     """The micro-batches of ``lanes`` in one step, read without Ray."""
     (part,) = parts_in_order(rows, step, step + 1, 1)
-    work = {name: np.array([value]) for name, value in asdict(part).items()}
-    given = read_windows(work, rows.buckets, tuple(lanes))
+    given = read_windows({name: np.array([value]) for name, value in _work(rows, part, lanes).items()})
     return [
         (lane, {name: torch.from_numpy(values) for name, values in columns.items()})
         for lane, columns in zip(lanes, given, strict=True)
@@ -149,6 +150,12 @@ def _micro_batches(
                 yield next(owners), {name: values[first : first + size] for name, values in block.items()}
 
 
+def _work(rows: Rows, part: Part, lanes: Sequence[int]) -> dict[str, Any]:
+    """What a task is told to read of ``part``."""
+    window = Window(part.start, part.stop)
+    return window_work(rows.buckets[part.bucket], window, part.first, part.last, part.steps, lanes)
+
+
 def _read_blocks(
     rows: Rows,
     parts: Sequence[Part],
@@ -166,11 +173,8 @@ def _read_blocks(
     memory = max(ingest_gb * 1e9, _LEAST_STORE)
     options.resource_limits = ray.data.ExecutionResources.for_limits(object_store_memory=memory)
     with ray.data.DataContext.current(context):
-        items = [asdict(part) | {"steps": list(part.steps)} for part in parts]
-        work = ray.data.from_items(items, override_num_blocks=len(parts))
-        dataset = work.map_batches(
-            read_windows, batch_size=1, fn_args=(rows.buckets, lanes), num_cpus=0, concurrency=_READERS
-        )
+        work = ray.data.from_items([_work(rows, part, lanes) for part in parts], override_num_blocks=len(parts))
+        dataset = work.map_batches(read_windows, batch_size=1, num_cpus=0, concurrency=_READERS)
         if encoders is not None:
             dataset = encoders.append_to(dataset)
         blocks = dataset.iter_torch_batches(batch_size=None, device="cpu", prefetch_batches=2, pin_memory=pin)

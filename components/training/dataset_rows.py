@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Rows:
         """Rows of every bucket."""
         return {name: order.rows for name, order in self.orders.items()}
 
-    @property
+    @cached_property
     def buckets(self) -> dict[str, BucketRows]:
         """Pieces and order of every bucket."""
         return {name: BucketRows(self.pieces[name], order) for name, order in self.orders.items()}

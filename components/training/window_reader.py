@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -26,34 +28,65 @@ class BucketRows:
     pieces: tuple[Piece, ...]
     order: RowOrder
 
+    @cached_property
+    def firsts(self) -> list[int]:
+        """The index of the first row of each piece in the bucket."""
+        return list(accumulate((piece.rows for piece in self.pieces), initial=0))
 
-def read_windows(
-    work: Mapping[str, NDArray[Any]], buckets: Mapping[str, BucketRows], lanes: tuple[int, ...]
-) -> Iterator[Columns]:
-    """The micro-batches of one part of a window, ordered by step and lane.
+
+def window_work(
+    bucket: BucketRows, window: Window, first: int, last: int, steps: Sequence[int], lanes: Sequence[int]
+) -> dict[str, Any]:
+    """What `read_windows` reads: the rows of ``lanes`` in the steps ``first`` to ``last`` (exclusive) of ``window``.
+
+    A dataset may have millions of pieces: only those of these rows are in it.
 
     Args:
-        work: one row: ``bucket``, ``start`` and ``stop`` of the window, ``first`` and ``last`` (exclusive) of its
-            steps to read, and their ``steps`` among all buckets. Only the rows of these steps are kept in memory.
+        steps: the numbers of these steps among all buckets.
     """
-    bucket = buckets[str(work["bucket"][0])]
-    order, window = bucket.order, Window(int(work["start"][0]), int(work["stop"][0]))
-    begin, end = (order.batch * (int(work[name][0]) - window.start) for name in ("first", "last"))
-    selected = {lane: order.lane_rows(window, lane)[begin:end] for lane in lanes}
+    order = bucket.order
+    begin, end = (order.batch * (step - window.start) for step in (first, last))
+    rows = [row for lane in lanes for row in order.lane_rows(window, lane)[begin:end]]
+    wanted = sorted({row.piece for row in rows})
+    at = {piece: index for index, piece in enumerate(wanted)}
+    pieces = [bucket.pieces[index] for index in wanted]
+    return {
+        "files": [piece.file for piece in pieces],
+        "groups": [piece.group for piece in pieces],
+        "sizes": [piece.rows for piece in pieces],
+        "references": [piece.references or "" for piece in pieces],
+        "firsts": [bucket.firsts[index] for index in wanted],
+        "piece": [at[row.piece] for row in rows],
+        "row": [row.row for row in rows],
+        "epoch": [row.epoch for row in rows],
+        "steps": list(steps),
+        "lanes": list(lanes),
+    }
+
+
+def read_windows(work: Mapping[str, NDArray[Any]]) -> Iterator[Columns]:
+    """The micro-batches of a `window_work`, ordered by step and lane; only their rows are kept in memory.
+
+    Args:
+        work: as columns of one row.
+    """
+    given = {name: list(values[0]) for name, values in work.items()}
+    described = zip(*(given[name] for name in ("files", "groups", "sizes", "references")), strict=True)
+    pieces = [Piece(str(file), int(group), int(rows), str(of) or None) for file, group, rows, of in described]
+    rows = [OrderedRow(*map(int, row)) for row in zip(given["piece"], given["row"], given["epoch"], strict=True)]
     wanted: dict[int, list[OrderedRow]] = {}
-    for rows in selected.values():
-        for ordered in rows:
-            wanted.setdefault(ordered.piece, []).append(ordered)
-    loaded = load_rows({bucket.pieces[index]: wanted[index] for index in sorted(wanted)})
-    firsts = np.cumsum([0, *(piece.rows for piece in bucket.pieces)])
-    steps = list(work["steps"][0])
-    for start in range(0, end - begin, order.batch):
-        step = steps[start // order.batch]
-        for lane in lanes:
-            rows = selected[lane][start : start + order.batch]
-            columns = stack([loaded[bucket.pieces[each.piece]].row(each) for each in rows])
-            places = np.array([firsts[each.piece] + each.row for each in rows])
-            yield columns | {PLACE: places, STEP: np.full(len(rows), step), LANE: np.full(len(rows), lane)}
+    for row in rows:
+        wanted.setdefault(row.piece, []).append(row)
+    loaded = load_rows({pieces[index]: wanted[index] for index in sorted(wanted)})
+    steps, lanes = given["steps"], given["lanes"]
+    size = len(rows) // (len(steps) * len(lanes))
+    for number, step in enumerate(steps):
+        for index, lane in enumerate(lanes):
+            start = (index * len(steps) + number) * size
+            batch = rows[start : start + size]
+            columns = stack([loaded[pieces[each.piece]].row(each) for each in batch])
+            places = np.array([given["firsts"][each.piece] + each.row for each in batch])
+            yield columns | {PLACE: places, STEP: np.full(size, step), LANE: np.full(size, lane)}
 
 
 def load_rows(wanted: Mapping[Piece, Sequence[OrderedRow]]) -> dict[Piece, LoadedRows]:

@@ -27,7 +27,7 @@ def source_row(number: int, group: int) -> SourceRow:
     name = f"images/{group}/{number}.jpg"
     return {
         "subject": {"id": name, "image": name, "mask": None, "box": (1, 2, 3, 4), "head_box": None},
-        "caption": f"a red robot number {number} on the beach",
+        "caption": "a red robot on the beach",
         "word": "robot",
         "group": f"subject-{group}",
         "references": None,

@@ -21,9 +21,9 @@ from components.training.interruptions import Interruption, Interruptions
 from components.training.learner import Learner, StepResult
 from components.training.partners import Partners, Piece
 from components.training.recent_steps import RecentSteps
-from components.training.row_order import OrderedRow, RowOrder
+from components.training.row_order import OrderedRow, RowOrder, Window
 from components.training.sample_cases import sample_cases
-from components.training.window_reader import BucketRows, load_piece, load_rows, read_windows
+from components.training.window_reader import BucketRows, load_piece, load_rows, read_windows, window_work
 from tests.fixtures.dreambench import write_dreambench
 from tests.fixtures.prepared_dataset import write_prepared
 
@@ -204,9 +204,8 @@ def seen(*pieces: Piece) -> tuple[dict[float, set[float]], dict[float, set[float
     other: dict[float, set[float]] = {}
     order = RowOrder(tuple(piece.rows for piece in pieces), 3, 1, 0, 9)
     for step in range(27):
-        steps = {"start": [step], "stop": [step + 1], "first": [step], "last": [step + 1], "steps": [[step]]}
-        work = {"bucket": ["x"], **steps}
-        for batch in read_windows(work, {"x": BucketRows(pieces, order)}, (0,)):  # type: ignore[arg-type]
+        work = window_work(BucketRows(pieces, order), Window(step, step + 1), step, step + 1, [step], (0,))
+        for batch in read_windows({name: np.array([value]) for name, value in work.items()}):
             assert np.array_equal(batch["deep"], batch["local"])
             for row, mine, others in zip(batch["latents"], batch["deep"], batch["other_deep"], strict=True):
                 own.setdefault(row.item(), set()).add(mine.item())
