@@ -17,6 +17,9 @@ from components.errors import NotFoundError, RealCustomError
 MAX_PICTURES = 4
 
 
+NO_SUCH_PICTURE = "the character has no such picture; list the existing ones"
+
+
 class PictureNotFoundError(NotFoundError):
     """The character has no such picture."""
 
@@ -56,6 +59,17 @@ class Character:
     pictures: tuple[Picture, ...]
     #: Sentences of advice on the pictures.
     advice: list[str]
+
+    def picture(self, identifier: str | None) -> Picture:
+        """The picture ``identifier``; by default the first.
+
+        Raises:
+            PictureNotFoundError: there is none.
+        """
+        for picture in self.pictures:
+            if identifier in (None, picture.id):
+                return picture
+        raise PictureNotFoundError(NO_SUCH_PICTURE)
 
 
 @dataclass(frozen=True)

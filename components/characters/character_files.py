@@ -2,7 +2,8 @@
 
 <id>/picture-<picture>.png                          as uploaded (PNG, JPEG or WebP whatever the ending says), or PNG
 <id>/mask-<picture>.png                             L, 255 on the subject
-<id>/thumbnail-<picture>-<size>.webp                 the cut-out, made when it is first requested
+<id>/cutout-<picture>-<size>.png                     the cut-out as the model sees it, made when it is first requested
+<id>/thumbnail-<picture>-<size>.webp                 the same, small
 <id>/tokens-<revision>-<digest>.safetensors         vision tokens of a revision, by the encoder of that digest
 """
 
@@ -19,7 +20,7 @@ from safetensors.torch import load, save
 from components.characters.character import Character, Picture, Reference, SubjectTokens
 from components.data.decode import reads_plainly, turn_back, turned, upright_turn
 from components.object_store import ObjectStore, read_or_make
-from components.pictures import ThumbnailSize, to_png
+from components.pictures import to_png
 
 #: Number of encoders whose tokens are stored: of the served model, a second one beside it, and the previous one.
 _ENCODERS = 3
@@ -54,13 +55,17 @@ class CharacterFiles:
 
     def discard(self, identifier: str, pictures: Iterable[Picture]) -> None:
         for picture in pictures:
-            thumbnails = (_thumbnail(identifier, picture.id, size) for size in ThumbnailSize)
-            for name in (*_names(identifier, picture.id), *thumbnails):
+            made = [name for name in self._objects.names(identifier) if _is_made(name, identifier, picture.id)]
+            for name in (*_names(identifier, picture.id), *made):
                 self._objects.discard(name)
+
+    def cut_out(self, identifier: str, picture: str, size: int, make: Callable[[], bytes]) -> bytes:
+        """As `thumbnail`, of the PNG that is as large as the model's input."""
+        return read_or_make(self._objects, f"{_cut_out(identifier, picture)}{size}.png", make)
 
     def thumbnail(self, identifier: str, picture: str, size: int, make: Callable[[], bytes]) -> bytes:
         """What ``make`` has made of a picture, now or before."""
-        return read_or_make(self._objects, _thumbnail(identifier, picture, size), make)
+        return read_or_make(self._objects, f"{_thumbnail(identifier, picture)}{size}.webp", make)
 
     def tokens(self, identifier: str, revision: int, identity: str) -> SubjectTokens:
         tensors = load(self._objects.read(_tokens(identifier, revision, identity)))
@@ -101,9 +106,10 @@ def belongs(name: str, character: Character) -> bool:
     """Whether the current row of the character refers to a file of this name."""
     if name.startswith(f"{character.id}/tokens-"):
         return _revision(name) == character.revision
-    if name.startswith(f"{character.id}/thumbnail-"):
-        return any(name.startswith(_thumbnail(character.id, picture.id)) for picture in character.pictures)
-    return any(name in _names(character.id, picture.id) for picture in character.pictures)
+    return any(
+        name in _names(character.id, picture.id) or _is_made(name, character.id, picture.id)
+        for picture in character.pictures
+    )
 
 
 def _load(data: bytes) -> Image.Image:
@@ -116,10 +122,19 @@ def _names(identifier: str, picture: str) -> tuple[str, str]:
     return f"{identifier}/picture-{picture}.png", f"{identifier}/mask-{picture}.png"
 
 
-def _thumbnail(identifier: str, picture: str, size: int | None = None) -> str:
-    """The name of a thumbnail; without a size, how the names of all of a picture's begin."""
-    begin = f"{identifier}/thumbnail-{picture}-"
-    return begin if size is None else f"{begin}{size}.webp"
+def _thumbnail(identifier: str, picture: str) -> str:
+    """How the names of a picture's thumbnails begin."""
+    return f"{identifier}/thumbnail-{picture}-"
+
+
+def _cut_out(identifier: str, picture: str) -> str:
+    """How the names of a picture's cut-outs begin."""
+    return f"{identifier}/cutout-{picture}-"
+
+
+def _is_made(name: str, identifier: str, picture: str) -> bool:
+    """Whether the file is made of this picture, and can be made again."""
+    return name.startswith((_thumbnail(identifier, picture), _cut_out(identifier, picture)))
 
 
 def _tokens(identifier: str, revision: int, identity: str) -> str:

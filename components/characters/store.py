@@ -15,6 +15,7 @@ from pathlib import Path
 
 from components.characters.cast import Cast
 from components.characters.character import (
+    NO_SUCH_PICTURE,
     Character,
     CharacterCutOuts,
     Picture,
@@ -151,7 +152,7 @@ class CharacterStore:
         def change(pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
             rest = tuple(kept for kept in pictures if kept.id != picture)
             if len(rest) == len(pictures):
-                raise PictureNotFoundError("the character has no such picture; list the existing ones")
+                raise PictureNotFoundError(NO_SUCH_PICTURE)
             if not rest:
                 raise PictureCountError("a character needs at least one picture: add another first")
             return rest
@@ -171,7 +172,7 @@ class CharacterStore:
 
         def change(pictures: tuple[Picture, ...], added: tuple[Picture, ...]) -> tuple[Picture, ...]:
             if picture not in [kept.id for kept in pictures]:
-                raise PictureNotFoundError("the character has no such picture; list the existing ones")
+                raise PictureNotFoundError(NO_SUCH_PICTURE)
             return tuple(new for kept in pictures for new in (added if kept.id == picture else (kept,)))
 
         changed = self._put_pictures(identifier, owner, [reference], change)
@@ -193,11 +194,10 @@ class CharacterStore:
         Raises:
             PictureNotFoundError: the character has no such picture.
         """
-        found = [kept for kept in self.get(identifier, owner).pictures if picture in (None, kept.id)]
         try:
-            return self._files.reference(identifier, found[0])
-        except (IndexError, FileNotFoundError):
-            raise PictureNotFoundError("the character has no such picture; list the existing ones") from None
+            return self._files.reference(identifier, self.get(identifier, owner).picture(picture))
+        except FileNotFoundError:
+            raise PictureNotFoundError(NO_SUCH_PICTURE) from None
 
     def thumbnail(
         self, identifier: str, size: int, make: Callable[[Reference], bytes], owner: str | None = None
@@ -208,6 +208,22 @@ class CharacterStore:
             identifier, picture, size, lambda: make(self.reference(identifier, picture, owner))
         )
         return picture, made
+
+    def cut_out(
+        self,
+        identifier: str,
+        picture: str | None,
+        size: int,
+        make: Callable[[Reference], bytes],
+        owner: str | None = None,
+    ) -> bytes:
+        """The cut-out of a picture, by default the first, of ``size`` pixels; ``make`` makes it where there is none.
+
+        Raises:
+            PictureNotFoundError: the character has no such picture.
+        """
+        found = self.get(identifier, owner).picture(picture).id
+        return self._files.cut_out(identifier, found, size, lambda: make(self.reference(identifier, found, owner)))
 
     def cut_outs(self, identifier: str, size: int) -> CharacterCutOuts:
         """The cut-out of every picture on a white square of ``size`` pixels: the model's input."""

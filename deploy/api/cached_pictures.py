@@ -13,13 +13,20 @@ def cached(request: Request, tag: str, data: bytes, kind: str, immutable: bool =
         kind: media type.
         immutable: the image at this URL never changes; otherwise clients revalidate it on every use.
     """
-    control = "private, max-age=31536000, immutable" if immutable else "private, no-cache"
-    headers = {
+    return not_modified(request, tag, immutable) or Response(data, media_type=kind, headers=_headers(tag, immutable))
+
+
+def not_modified(request: Request, tag: str, immutable: bool = True) -> Response | None:
+    """304 if the client has the image, so that it need not be read or made."""
+    headers = _headers(tag, immutable)
+    held = [each.strip() for each in request.headers.get("if-none-match", "").split(",")]
+    return Response(status_code=304, headers=headers) if headers["ETag"] in held else None
+
+
+def _headers(tag: str, immutable: bool) -> dict[str, str]:
+    return {
         "ETag": f'"{tag}"',
-        "Cache-Control": control,
+        "Cache-Control": "private, max-age=31536000, immutable" if immutable else "private, no-cache",
         "X-Content-Type-Options": "nosniff",
         "Vary": "Authorization",
     }
-    if headers["ETag"] in [each.strip() for each in request.headers.get("if-none-match", "").split(",")]:
-        return Response(status_code=304, headers=headers)
-    return Response(data, media_type=kind, headers=headers)

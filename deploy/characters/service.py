@@ -146,10 +146,10 @@ class CharacterService:
     async def cut_out(self, identifier: str, picture: str | None, owner: str = "") -> bytes:
         """The PNG cut-out of an image as the model sees it, by default of the first image."""
 
-        def cut_out() -> bytes:
-            return to_png(self._reader.cut_out(self._store.reference(identifier, picture, owner)).picture)
+        def make(reference: Reference) -> bytes:
+            return to_png(self._reader.cut_out(reference).picture)
 
-        return await asyncio.to_thread(cut_out)
+        return await asyncio.to_thread(self._store.cut_out, identifier, picture, self._reader.size, make, owner)
 
     async def thumbnail(self, identifier: str, size: int, owner: str = "") -> tuple[str, bytes]:
         """The first picture's cut-out as a WebP of at most ``size`` pixels, and the id of the picture."""

@@ -131,6 +131,28 @@ def test_a_character_tells_what_its_pictures_are_like(client: TestClient) -> Non
     assert client.get("/v1/characters").json()["data"] == [created]
 
 
+def test_cut_outs_are_made_once_and_sent_once(client: TestClient, config: Config) -> None:
+    created = create(client, "red", "blue")
+    objects = open_object_store(config.serving.store)
+    cut_out = client.get(created["pictures"][1]["cutout"])
+    assert "immutable" in cut_out.headers["Cache-Control"] and middle(cut_out.content) == (0, 0, 255)
+    assert "no-cache" in client.get(created["reference"]).headers["Cache-Control"], "another may be the first"
+    for name in objects.names(created["id"]):
+        if "/picture-" in name or "/mask-" in name:
+            objects.discard(name)  # so that nothing can be made of it again
+    assert client.get(created["pictures"][1]["cutout"]).content == cut_out.content
+    for shown in ("cutout", "original", "mask"):
+        path = created["pictures"][1][shown]
+        tag = cut_out.headers["ETag"] if shown == "cutout" else f'"{created["pictures"][1]["id"]}-{shown}"'
+        held = client.get(path, headers={"If-None-Match": f'"other", {tag}'})
+        assert (held.status_code, held.content, held.headers["ETag"]) == (304, b"", tag), shown
+        assert error(client.get(path.replace(created["pictures"][1]["id"], "0" * 12)), 404)
+    assert error(client.get(created["pictures"][1]["original"]), 404)["code"] == "picture_not_found"
+    assert client.delete(cut_out.request.url.path.removesuffix("/cutout.png")).status_code == 200
+    assert not [name for name in objects.names(created["id"]) if created["pictures"][1]["id"] in name]
+    assert error(client.get(cut_out.request.url.path, headers={"If-None-Match": cut_out.headers["ETag"]}), 404)
+
+
 def test_advice_is_numbers_and_sentences(client: TestClient) -> None:
     blurred = base64.b64encode(photograph(blur=8)).decode()
     created = create(client, pictures=[*encoded("red"), blurred])

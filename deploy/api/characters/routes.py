@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -14,7 +16,7 @@ from components.characters.target_word import stated_word
 from components.config import Config
 from components.logs import amend
 from components.pictures import ThumbnailSize
-from deploy.api.cached_pictures import cached
+from deploy.api.cached_pictures import cached, not_modified
 from deploy.api.characters.schema import (
     CandidatesRequest,
     CandidatesResponse,
@@ -125,8 +127,10 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
     """The routes of one character's images."""
 
     @router.get("/{identifier}/reference.png", response_class=Response)
-    async def get_reference(identifier: str, caller: CurrentCaller) -> Response:
-        return _png(await characters.cut_out(identifier, None, caller.owner))
+    async def get_reference(identifier: str, http: Request, caller: CurrentCaller) -> Response:
+        picture = (await characters.get(identifier, caller.owner)).pictures[0].id
+        cut_out = partial(characters.cut_out, identifier, picture, caller.owner)
+        return await _made(http, f"{picture}-cutout", cut_out, immutable=False)
 
     @router.get("/{identifier}/thumbnail.webp", response_class=Response)
     async def get_thumbnail(
@@ -156,16 +160,19 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
         return CharacterResponse.of(await characters.change_region(identifier, picture, region, caller.owner))
 
     @router.get("/{identifier}/pictures/{picture}/original.png", response_class=Response)
-    async def get_original(identifier: str, picture: str, caller: CurrentCaller) -> Response:
-        return _png(await characters.original(identifier, picture, caller.owner))
+    async def get_original(identifier: str, picture: str, http: Request, caller: CurrentCaller) -> Response:
+        await _check_picture(characters, identifier, picture, caller.owner)
+        return await _made(http, f"{picture}-original", partial(characters.original, identifier, picture, caller.owner))
 
     @router.get("/{identifier}/pictures/{picture}/mask.png", response_class=Response)
-    async def get_mask(identifier: str, picture: str, caller: CurrentCaller) -> Response:
-        return _png(await characters.mask(identifier, picture, caller.owner))
+    async def get_mask(identifier: str, picture: str, http: Request, caller: CurrentCaller) -> Response:
+        await _check_picture(characters, identifier, picture, caller.owner)
+        return await _made(http, f"{picture}-mask", partial(characters.mask, identifier, picture, caller.owner))
 
     @router.get("/{identifier}/pictures/{picture}/cutout.png", response_class=Response)
-    async def get_cutout(identifier: str, picture: str, caller: CurrentCaller) -> Response:
-        return _png(await characters.cut_out(identifier, picture, caller.owner))
+    async def get_cutout(identifier: str, picture: str, http: Request, caller: CurrentCaller) -> Response:
+        await _check_picture(characters, identifier, picture, caller.owner)
+        return await _made(http, f"{picture}-cutout", partial(characters.cut_out, identifier, picture, caller.owner))
 
 
 async def _read(request: Request, body: type[Body]) -> Body:
@@ -181,5 +188,15 @@ async def _read(request: Request, body: type[Body]) -> Body:
         return await asyncio.to_thread(body.model_validate, fields)
 
 
-def _png(data: bytes) -> Response:
-    return Response(data, media_type="image/png")
+async def _check_picture(characters: Characters, identifier: str, picture: str, owner: str) -> None:
+    """Check that the owner's character has this image, without reading it.
+
+    Raises:
+        PictureNotFoundError: it has not.
+    """
+    (await characters.get(identifier, owner)).picture(picture)
+
+
+async def _made(request: Request, tag: str, make: Callable[[], Awaitable[bytes]], immutable: bool = True) -> Response:
+    """A PNG with its ETag, which is made only if the client has it not."""
+    return not_modified(request, tag, immutable) or cached(request, tag, await make(), "image/png", immutable)
