@@ -13,7 +13,7 @@ from rich.text import Text
 
 from workflows.entry import one_line_errors
 from workflows.service import LOCAL, ServiceUrl, connect, find
-from workflows.subject_region import BOX_HELP, MASK_HELP, mask_paths, read_boxes
+from workflows.subject_region import BOX_HELP, MASK_HELP, mask_paths, read_box, read_boxes
 
 app = typer.Typer(help="Characters of a running service.", no_args_is_help=True)
 Images = Annotated[
@@ -26,6 +26,7 @@ Masks = Annotated[
     list[str] | None,
     typer.Option("--mask", metavar="PATH", help=f"{MASK_HELP} Repeatable: one for each image, in order."),
 ]
+PictureId = Annotated[str, typer.Argument(metavar="ID", help="Id of the image; `show` lists them.")]
 Who = Annotated[str, typer.Argument(metavar="CHARACTER", help="Id or name of the character.")]
 
 
@@ -77,8 +78,49 @@ def show(who: Who, url: ServiceUrl = LOCAL) -> None:
         found = find(client, who)
     for name in ("id", "name", "target_word", "description"):
         print(f"{name}: {getattr(found, name)}")
+    for picture in found.pictures:
+        print(f"image: {picture.id} ({picture.width} x {picture.height})")
     for sentence in found.advice:
         print(f"advice: {sentence}")
+
+
+@app.command("change")
+def change(
+    who: Who,
+    name: Annotated[str | None, typer.Option(help="New name.")] = None,
+    description: Annotated[str | None, typer.Option(help="New description.")] = None,
+    word: Annotated[str | None, typer.Option(help="New word that names it in prompts.")] = None,
+    url: ServiceUrl = LOCAL,
+) -> None:
+    """Change a character's name, description or word."""
+    if name is description is word is None:
+        raise typer.BadParameter("give --name, --description or --word")
+    with one_line_errors(), connect(url) as client:
+        changed = client.characters.change(find(client, who).id, name, description, word)
+    print(f"{changed.name}: {changed.description} ({changed.target_word})")
+
+
+@app.command("cut-out")
+def cut_out(
+    who: Who,
+    picture: PictureId,
+    box: Annotated[str | None, typer.Option("--box", metavar="BOX", help=BOX_HELP)] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", metavar="PATH", help=MASK_HELP)] = None,
+    url: ServiceUrl = LOCAL,
+) -> None:
+    """Cut an image out again, where a box or a mask says that its subject is; print the image's new id."""
+    with one_line_errors(), connect(url) as client:
+        found = find(client, who)
+        before = {each.id for each in found.pictures}
+        changed = client.characters.cut_out_again(found.id, picture, None if box is None else read_box(box), mask)
+    print(*(each.id for each in changed.pictures if each.id not in before))
+
+
+@app.command("remove-picture")
+def remove_picture(who: Who, picture: PictureId, url: ServiceUrl = LOCAL) -> None:
+    """Remove one of several images of a character."""
+    with one_line_errors(), connect(url) as client:
+        client.characters.remove_picture(find(client, who).id, picture)
 
 
 @app.command("rename")

@@ -161,7 +161,38 @@ class Characters:
         return map(Character.of, pages(self._transport, "/v1/characters"))
 
     def rename(self, identifier: str, name: str) -> Character:
-        return Character.of(self._transport.json("PATCH", f"/v1/characters/{identifier}", json={"name": name}))
+        return self.change(identifier, name=name)
+
+    def change(
+        self,
+        identifier: str,
+        name: str | None = None,
+        description: str | None = None,
+        target_word: str | None = None,
+    ) -> Character:
+        """Change what is given; a new description changes the word only if that was taken from the description."""
+        given = {"name": name, "description": description, "target_word": target_word}
+        changed = {field: value for field, value in given.items() if value is not None}
+        return Character.of(self._transport.json("PATCH", f"/v1/characters/{identifier}", json=changed))
+
+    def remove_picture(self, identifier: str, picture: str) -> Character:
+        """Remove one of several pictures, by its id in `Character.pictures`."""
+        path = f"/v1/characters/{identifier}/pictures/{picture}"
+        return Character.of(self._transport.json("DELETE", path))
+
+    def cut_out_again(
+        self, identifier: str, picture: str, box: Box | None = None, mask: PictureLike | None = None
+    ) -> Character:
+        """Cut a picture out where ``box`` or ``mask`` (as in `create`) says that the subject is; it gets another id.
+
+        Without both the subject is detected again.
+        """
+        path = f"/v1/characters/{identifier}/pictures/{picture}"
+        sent = {} if box is None else {"box": json.dumps(box)}
+        files_sent = [] if mask is None else files("mask", mask)
+        if not files_sent:
+            return Character.of(self._transport.json("PATCH", path, json={"box": box}))
+        return Character.of(self._transport.json("PATCH", path, data=sent, files=files_sent))
 
     def delete(self, identifier: str) -> None:
         """Delete a character with its pictures and everything derived from them."""

@@ -19,6 +19,15 @@ class Response:
 
 
 @dataclass(frozen=True)
+class CharacterPicture(Response):
+    """A picture of a character, with its size in pixels."""
+
+    id: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class Character(Response):
     """A stored character."""
 
@@ -33,6 +42,12 @@ class Character(Response):
     advice: list[str] = field(default_factory=list)
     #: Path of its first cut-out.
     reference: str = ""
+    pictures: tuple[CharacterPicture, ...] = ()
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Self:
+        pictures = tuple(map(CharacterPicture.of, body.get("pictures", ())))
+        return super().of({**body, "pictures": pictures})
 
 
 @dataclass(frozen=True)

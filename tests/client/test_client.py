@@ -109,6 +109,17 @@ def test_regions_are_sent_with_pictures(client: Client, url: str, tmp_path: Path
     for region, color in (({"boxes": [box]}, (255, 0, 0)), ({"masks": [mask]}, (0, 0, 255))):
         drawn = client.edit(picture, "a robot", "robot", size="64x64", **region)  # type: ignore[arg-type]
         assert opened(drawn[0].data).getpixel((32, 32)) == color
+    again = client.characters.cut_out_again(made.id, pictures[0]["id"], mask=mask)
+    assert [each.id for each in again.pictures[1:]] == [each["id"] for each in pictures[1:]]
+    again = client.characters.cut_out_again(made.id, again.pictures[1].id, box=box)
+    assert (again.pictures[0].width, again.pictures[0].height) == (240, 160)
+    shown = [f"{url}/v1/characters/{made.id}/pictures/{each.id}/cutout.png" for each in again.pictures[:2]]
+    middles = [opened(httpx.get(each).content).convert("RGB").getpixel((32, 32)) for each in shown]
+    assert middles == [(0, 0, 255), (255, 0, 0)]
+    left = client.characters.remove_picture(made.id, again.pictures[0].id)
+    assert [each.id for each in left.pictures] == [each.id for each in again.pictures[1:]]
+    changed = client.characters.change(made.id, description="two balls", target_word="ball")
+    assert (changed.name, changed.description, changed.target_word) == ("Two", "two balls", "ball")
     with pytest.raises(ServiceError, match=r"boxes\[0\]"):
         client.edit(picture, "a robot", "robot", boxes=[(0, 0, 999, 10)])
 
@@ -259,6 +270,9 @@ def test_commands_speak_to_a_service(url: str, tmp_path: Path, monkeypatch: pyte
     once = run("generate", "--prompt", "on the beach", "--reference", "rob.png", "--seed", "3", "--url", url)
     assert "revised prompt: 'a robot on the beach'" in once.stdout and Image.open("picture.png").size == (64, 64)
     run("character", "rename", "rob", "Bob", "--url", url)
+    changed = run("character", "change", "bob", "--description", "a blue toy", "--word", "toy", "--url", url)
+    assert changed.stdout == "Bob: a blue toy (toy)\n"
+    assert "--name" in run("character", "change", "bob", "--url", url, code=2).stderr
     run("character", "delete", "bob", "--url", url)
     assert identifier not in run("character", "list", "--url", url).stdout
 
@@ -276,6 +290,13 @@ def test_commands_say_where_the_subject_is(url: str, tmp_path: Path, monkeypatch
     for region, color in ((["--box", "10,30,110,130"], (255, 0, 0)), (["--mask", "mask.png"], (0, 0, 255))):
         run("generate", "--prompt", "a robot", "--word", "robot", "--reference", "two.png", *region)
         assert Image.open("picture.png").getpixel((32, 32)) == color
+    first = pictures[0]["id"]
+    assert f"image: {first} (240 x 160)" in run("character", "show", "two").stdout
+    new = run("character", "cut-out", "two", first, "--mask", "mask.png").stdout.strip()
+    cut_out = httpx.get(f"{url}/v1/characters/{identifier}/pictures/{new}/cutout.png")
+    assert new != first and opened(cut_out.content).convert("RGB").getpixel((32, 32)) == (0, 0, 255)
+    run("character", "remove-picture", "two", new)
+    assert new not in run("character", "show", "two").stdout
     bad = run("character", "create", "Two", "two.png", "--word", "robot", "--box", "10,30,110", code=2)
     assert "--box 10,30,110" in bad.stderr and "left,top,right,bottom" in bad.stderr
     assert "--reference" in run("generate", "--prompt", "x", "--box", "1,2,3,4", code=2).stderr
