@@ -160,14 +160,15 @@ class DayUsage(Response):
 
 @dataclass(frozen=True)
 class Usage:
-    """Days with any usage, newest first, and numbers of what is stored now, among them ``bytes``."""
+    """Days with any usage, newest first; numbers of what is stored now, among them ``bytes``, and their limits."""
 
     days: tuple[DayUsage, ...]
     storage: dict[str, int]
+    limits: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Usage:
-        return cls(tuple(map(DayUsage.of, body["data"])), body["storage"])
+        return cls(tuple(map(DayUsage.of, body["data"])), body["storage"], body.get("limits", {}))
 
 
 def _picture(body: Mapping[str, Any], seed: int) -> Picture:

@@ -129,7 +129,7 @@ def create_app(
         app.include_router(router, dependencies=security)
     app.include_router(history_routes(stories), dependencies=security)
     app.include_router(admin_routes(config, administration, jobs, counter, audit), dependencies=security)
-    app.include_router(usage_routes(administration, counter), dependencies=security)
+    app.include_router(usage_routes(administration, counter, config.serving), dependencies=security)
     app.include_router(studio_routes())
     install_openapi(app)
     return app

@@ -324,7 +324,7 @@ def test_usage_is_told(client: Client, url: str) -> None:
     used = client.usage(days=1)
     (today,) = used.days
     assert today.requests >= 4 and today.images >= 3 and today.pixel_steps >= 7 * 64 * 64
-    assert used.storage["takes"] == 0
+    assert used.storage["takes"] == 0 and used.limits["stories"] == 1000
     shown = run("usage", "--url", url).stdout
     assert today.date in shown and "0 takes" in shown
 

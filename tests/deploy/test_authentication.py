@@ -331,6 +331,7 @@ def test_owners_see_their_usage(service: Service) -> None:
     today = time.strftime("%Y-%m-%d", time.gmtime())
     assert usage["data"] == [{"date": today, "requests": 4, "pixel_steps": 7 * SMALL, "images": 3}]
     assert usage["storage"]["characters"] == usage["storage"]["bytes"] == 0
+    assert usage["limits"] == {"characters": 1000, "pictures": 4000, "stories": 1000, "bytes": 5_000_000_000}
     (of_bob,) = service.client.get("/v1/usage", headers=bob).json()["data"]
     assert of_bob == {"date": today, "requests": 1, "pixel_steps": 0, "images": 0}
     refused = service.client.get("/v1/usage?days=0", headers=bob)

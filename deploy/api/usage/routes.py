@@ -6,15 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from components.config import ServingConfig
 from deploy.api.quotas import CurrentCaller
-from deploy.api.usage.schema import DayUsage, StorageUsage, UsageResponse
+from deploy.api.usage.schema import DayUsage, StorageLimits, StorageUsage, UsageResponse
 from deploy.api.usage_counter import UsageCounter
 from deploy.interfaces.administration import Administration
 
 Days = Annotated[int, Query(ge=1, le=366)]
 
 
-def usage_routes(administration: Administration, counter: UsageCounter) -> APIRouter:
+def usage_routes(administration: Administration, counter: UsageCounter, serving: ServingConfig) -> APIRouter:
     """The route of the caller's own usage.
 
     Args:
@@ -27,6 +28,10 @@ def usage_routes(administration: Administration, counter: UsageCounter) -> APIRo
         await counter.flush()
         found = await administration.usage(days, caller.owner)
         storage = await administration.storage(caller.owner)
-        return UsageResponse(data=[DayUsage.of(entry) for entry in found], storage=StorageUsage(**vars(storage)))
+        return UsageResponse(
+            data=[DayUsage.of(entry) for entry in found],
+            storage=StorageUsage(**vars(storage)),
+            limits=StorageLimits.of(serving),
+        )
 
     return router

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from components.access.limits import DAY_S
 from components.access.usage import UsageEntry
+from components.config import ServingConfig
 
 
 class DayUsage(BaseModel):
@@ -40,12 +41,32 @@ class StorageUsage(BaseModel):
     bytes: int
 
 
+class StorageLimits(BaseModel):
+    """How much of it may be stored: the configuration's ``serving.quotas`` and ``serving.stories``."""
+
+    characters: int
+    pictures: int
+    stories: int
+    bytes: int
+
+    @classmethod
+    def of(cls, serving: ServingConfig) -> StorageLimits:
+        quotas, stories = serving.quotas, serving.stories
+        return cls(
+            characters=quotas.max_characters,
+            pictures=quotas.max_pictures,
+            stories=stories.max_stories,
+            bytes=stories.max_takes_bytes,
+        )
+
+
 class UsageResponse(BaseModel):
     """The caller's own usage: days with any, newest first."""
 
     object: Literal["usage"] = "usage"
     data: list[DayUsage]
     storage: StorageUsage
+    limits: StorageLimits
 
 
 def usage_date(day: int) -> datetime.date:

@@ -2498,6 +2498,20 @@ export interface components {
          */
         State: "queued" | "running" | "done" | "failed" | "cancelled";
         /**
+         * StorageLimits
+         * @description How much of it may be stored: the configuration's ``serving.quotas`` and ``serving.stories``.
+         */
+        StorageLimits: {
+            /** Bytes */
+            bytes: number;
+            /** Characters */
+            characters: number;
+            /** Pictures */
+            pictures: number;
+            /** Stories */
+            stories: number;
+        };
+        /**
          * StorageUsage
          * @description What is stored now.
          */
@@ -2774,6 +2788,7 @@ export interface components {
         UsageResponse: {
             /** Data */
             data: components["schemas"]["DayUsage"][];
+            limits: components["schemas"]["StorageLimits"];
             /**
              * Object
              * @default usage

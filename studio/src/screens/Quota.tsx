@@ -23,7 +23,7 @@ export function Quota() {
     <Section title={t('quota.title')}>
       <Stack gap="md">
         <Drawn usage={query.data} />
-        <Stored storage={query.data.storage} />
+        <Stored usage={query.data} />
       </Stack>
     </Section>
   );
@@ -58,17 +58,18 @@ function Drawn({ usage: { data } }: { usage: Usage }) {
   );
 }
 
-function Stored({ storage }: { storage: Usage['storage'] }) {
+function Stored({ usage: { storage, limits: most } }: { usage: Usage }) {
   const { t, i18n } = useTranslation();
-  const number = (value: number): string => value.toLocaleString(i18n.language);
+  const of = (used: number, limit: number): string =>
+    t('quota.usedOf', { used: used.toLocaleString(i18n.language), limit: limit.toLocaleString(i18n.language) });
   return (
     <>
-      <Row name={t('quota.characters')}>
-        {number(storage.characters)} · {t('cast.pictures', { count: storage.pictures })}
-      </Row>
-      <Row name={t('quota.stories')}>{number(storage.stories)}</Row>
+      <Row name={t('quota.characters')}>{of(storage.characters, most.characters)}</Row>
+      <Row name={t('quota.pictures')}>{of(storage.pictures, most.pictures)}</Row>
+      <Row name={t('quota.stories')}>{of(storage.stories, most.stories)}</Row>
       <Row name={t('quota.kept')}>
-        {number(storage.takes + storage.generations)} · {sizeOf(storage.bytes, i18n.language)}
+        {(storage.takes + storage.generations).toLocaleString(i18n.language)} ·{' '}
+        {t('quota.usedOf', { used: sizeOf(storage.bytes, i18n.language), limit: sizeOf(most.bytes, i18n.language) })}
       </Row>
     </>
   );
