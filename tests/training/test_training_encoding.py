@@ -102,6 +102,7 @@ def datasets(miniature: object, tmp_path_factory: pytest.TempPathFactory, ray_cl
     return found
 
 
+@pytest.mark.slow
 def test_rows_of_pixels_are_encoded_as_preparation_would_have_done(datasets: dict[str, Config]) -> None:
     stored, pixels = (read_all(datasets[kind].training.dataset, "train") for kind in ("all", "text"))
     assert pixels["picture"].dtype == torch.uint8 and "latents" not in pixels
@@ -118,6 +119,7 @@ def test_rows_of_pixels_are_encoded_as_preparation_would_have_done(datasets: dic
         assert torch.equal(encoded["text_tokens"], stored["text_tokens"])
 
 
+@pytest.mark.slow
 def test_a_step_on_pixels_is_a_step_on_what_they_encode(datasets: dict[str, Config]) -> None:
     """In float32, so that features stored in half precision are all the difference: twice, for the loss is a square."""
     losses = {}
@@ -130,6 +132,7 @@ def test_a_step_on_pixels_is_a_step_on_what_they_encode(datasets: dict[str, Conf
     assert losses["latents"] == pytest.approx(losses["all"], rel=close)
 
 
+@pytest.mark.slow
 def test_references_that_were_encoded_on_the_way_are_those_of_the_step(datasets: dict[str, Config]) -> None:
     """Encoder processes choose and move the same references as the step would, and leave it the same noise."""
     curriculum = CurriculumConfig(start=0.5, end=0.5, rotation=30, scale=0.3, shift=0.1)
@@ -154,6 +157,7 @@ def test_references_that_were_encoded_on_the_way_are_those_of_the_step(datasets:
         assert torch.equal(*(torch.rand(4, generator=generator) for generator in generators))
 
 
+@pytest.mark.slow
 def test_moved_references_are_other_features(datasets: dict[str, Config]) -> None:
     config = datasets["text"]
     curriculum = CurriculumConfig(rotation=30, scale=0.3, shift=0.1)
