@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -156,7 +157,8 @@ class Renderer:
 
 
 def _budget(config: Config, pipeline: Pipeline) -> int:
-    """The measured pixel budget for images of the configured size."""
+    """The pixel budget for images of the configured size, measured for ``serving.warm_up_s`` at most."""
+    deadline = time.monotonic() + config.serving.warm_up_s
     sampling = config.sampling
     probe = Request(
         prompt="a thing",
@@ -166,4 +168,4 @@ def _budget(config: Config, pipeline: Pipeline) -> int:
         steps=sampling.steps,
         guidance_scale=sampling.guidance_scale,
     )
-    return measure_budget(pipeline, probe)
+    return measure_budget(pipeline, probe, deadline=deadline)

@@ -263,6 +263,21 @@ def test_a_word_is_found_where_none_is_given(config: Config, pipeline: RealCusto
     assert len(drawn.words) == 1 and drawn.words[0] in drawn.prompt
 
 
+def test_the_budget_is_measured_no_longer_than_a_service_warms_up(tmp_path: Path) -> None:
+    """At full size on a processor a trial of eight images takes minutes."""
+    config = load_config("tiny", [f"serving.store={tmp_path}/store", "serving.warm_up_s=0.001", "sampling.steps=2"])
+    pipeline, trials = FakePipeline(), list[int]()
+    denoiser = pipeline.denoiser
+
+    def counting() -> Any:
+        call = denoiser()
+        return lambda inputs: (trials.append(len(inputs)), time.sleep(0.01), call(inputs))[-1]
+
+    pipeline.denoiser = counting  # type: ignore[method-assign]
+    Renderer(config, pipeline, SourceFiles.at(tmp_path)).close()
+    assert trials == [1, 1], "the two steps of one image"
+
+
 def test_transparency_says_where_the_subject_of_a_reference_is(tmp_path: Path) -> None:
     layered = Image.new("RGBA", (160, 160), (255, 0, 0, 255))
     layered.paste((0, 0, 255, 0), (0, 0, 160, 100))
