@@ -96,11 +96,12 @@ def check_room(root: Path, weights: Path) -> None:
     """
     root.mkdir(parents=True, exist_ok=True)
     weights.mkdir(parents=True, exist_ok=True)
-    disk, memory = shutil.disk_usage(root).free, psutil.virtual_memory().total
+    held = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())  # by a rehearsal that is resumed
+    disk, memory = shutil.disk_usage(root).free + held, psutil.virtual_memory().total
     if disk < _DISK:
         raise ArtifactError(
-            f"a rehearsal at full size takes {_DISK / 1e9:.0f} GB beside the weights, and the disk of {root} has "
-            f"{disk / 1e9:.0f} GB left: choose another --output"
+            f"a rehearsal at full size takes {_DISK / 1e9:.0f} GB beside the weights, and {root} has "
+            f"{disk / 1e9:.0f} GB: choose another --output"
         )
     if memory < _MEMORY:
         raise ArtifactError(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -139,7 +140,13 @@ def test_room_is_checked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(running, "_DISK", 2**70)
     with pytest.raises(ArtifactError, match="choose another --output"):
         running.check_room(tmp_path / "out", tmp_path / "weights")
-    monkeypatch.setattr(running, "_DISK", 0)
+    (tmp_path / "out" / "adapter").write_bytes(b"x" * 10)  # a rehearsal is resumed
+    monkeypatch.setattr(running.shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
+    monkeypatch.setattr(running, "_DISK", 16)
+    with pytest.raises(ArtifactError, match="choose another --output"):
+        running.check_room(tmp_path / "out", tmp_path / "weights")
+    monkeypatch.setattr(running, "_DISK", 15)
+    running.check_room(tmp_path / "out", tmp_path / "weights")
     monkeypatch.setattr(running, "_MEMORY", 2**70)
     with pytest.raises(ArtifactError, match="--preset tiny"):
         running.check_room(tmp_path / "out", tmp_path / "weights")

@@ -87,7 +87,11 @@ def test_a_worker_has_one_pipeline_over_all_buckets(
     batches = [batch["latents"].shape[2] for batch in read_batches(dataset, SETTINGS)]
     assert set(batches) == {12, 20}, "rows of both buckets"
     (items,) = made
-    assert {item["bucket"] for item in items} == {"48x80", "80x48"}
+    folders = {Path(file).parent.name for item in items for file in item["files"]}
+    assert folders == {"bucket=48x80", "bucket=80x48"}
+    for item in items:
+        assert len({Path(file).parent for file in item["files"]}) == 1
+        assert set(item["piece"]) == set(range(len(item["files"]))), "row groups of its rows alone"
 
 
 def test_a_row_is_found_again_by_its_place(dataset: Path, ray_cluster: None) -> None:
