@@ -17,9 +17,9 @@ from components.batch.row import BatchRow
 from components.batch.row_results import RowResults
 from components.config import Config
 from components.data.blocks import done_block, failed_block
-from components.data.finished_units import report_full_disk
 from components.data.source_files import SourceFiles
 from components.errors import DataError, NotFoundError, RealCustomError, WordError
+from components.full_disk import report_full_disk
 from components.progress import quiet_libraries
 from components.provenance.image_files import GenerationParameters, ModelName, Output, PictureWriter
 from components.provenance.manifests import picture_writer

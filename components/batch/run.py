@@ -22,9 +22,10 @@ from components.batch.ray_stage import RenderRows, Task, registry_at, task_block
 from components.batch.row_results import RowResults, result_row
 from components.cluster import connect
 from components.config import Config, for_workers
-from components.data.finished_units import atomic_write, report_full_disk
+from components.data.finished_units import atomic_write
 from components.errors import DataError
 from components.fingerprint import fingerprint
+from components.full_disk import report_full_disk
 from components.ray_pool import run_ray_pool
 
 logger = logging.getLogger(__name__)

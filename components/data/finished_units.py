@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import uuid
@@ -31,7 +30,6 @@ from components.data.plan import Split, WordOrigin
 from components.data.rejects import Reject
 from components.data.schema import SCHEMA_VERSION
 from components.data.units import MarkedRow, Unit
-from components.errors import DataError
 
 #: Maximum bytes of a row group of several references, so that few others are read with a reference.
 REFERENCE_GROUP_BYTES = 1 << 23
@@ -198,20 +196,3 @@ def atomic_write(file: Path) -> Iterator[Path]:
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def report_full_disk(directory: Path, field: str = "data.output") -> Iterator[None]:
-    """Turn a full disk of ``directory``, which ``field`` names, into an error with a remedy.
-
-    Raises:
-        DataError: no space is left.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DataError(
-            f"{field}: no space left for {directory}: free some and run again; finished work is kept"
-        ) from error

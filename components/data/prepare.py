@@ -13,7 +13,7 @@ from pathlib import Path
 
 from components.config import Config, NamingConfig
 from components.data.assemble import Assembled, assemble, link
-from components.data.finished_units import FinishedUnits, report_full_disk, unconditional_name
+from components.data.finished_units import FinishedUnits, unconditional_name
 from components.data.manifest import MANIFEST, UNCONDITIONAL, Manifest, find_manifest
 from components.data.plan import plan_rows
 from components.data.ray_pipeline import run_units
@@ -30,6 +30,7 @@ from components.data.units import MarkedRow, Unit, cut_units, mark_rows
 from components.errors import DataError
 from components.files import replacing
 from components.fingerprint import fingerprint
+from components.full_disk import report_full_disk
 from components.model.adapter import RealCustomAdapter
 from components.model.naming import read_nouns
 from components.model.text import TextPooling

@@ -13,10 +13,11 @@ from components.config import ModelConfig, NamingConfig, VisionConfig
 from components.data.blocks import curated_block, done_block, failed_block, read_curated, stopped_block
 from components.data.crash_screening import screen
 from components.data.curate import Curated, curate
-from components.data.finished_units import FinishedUnits, atomic_write, report_full_disk
+from components.data.finished_units import FinishedUnits, atomic_write
 from components.data.subject_image import CurateSettings
 from components.data.units import Unit
 from components.errors import RealCustomError
+from components.full_disk import report_full_disk
 from components.progress import quiet_libraries
 
 if TYPE_CHECKING:

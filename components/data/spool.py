@@ -7,7 +7,10 @@ import os
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
+
+from components.full_disk import report_full_disk
 
 T = TypeVar("T")
 
@@ -37,7 +40,7 @@ class Spool(Sequence[T], Generic[T]):
         """Add a JSON-serialisable ``row``.
 
         Raises:
-            OSError: no space is left.
+            DataError: no space is left.
         """
         written = json.dumps(row, ensure_ascii=True).encode("ascii")
         self._pending += written
@@ -78,9 +81,10 @@ class Spool(Sequence[T], Generic[T]):
             yield self._read(json.loads(data[self._ends[place] - first : self._ends[place + 1] - first]))
 
     def _flush(self) -> None:
-        while self._pending:
-            written = self._file.write(self._pending)
-            del self._pending[:written]
+        with report_full_disk(Path(tempfile.gettempdir()), "TMPDIR"):
+            while self._pending:
+                written = self._file.write(self._pending)
+                del self._pending[:written]
 
 
 class Picked(Sequence[T], Generic[T]):

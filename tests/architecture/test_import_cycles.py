@@ -20,6 +20,7 @@ ORDER = {
         "errors",
         "config",
         "files",
+        "full_disk",
         "terminal",
         "progress",
         "sigterm",

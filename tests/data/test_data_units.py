@@ -31,7 +31,7 @@ from components.data.blocks import (
 from components.data.crash_screening import screen
 from components.data.curate import Curated, Row
 from components.data.duplicates import hash_bits
-from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, report_full_disk, write_shard
+from components.data.finished_units import FinishedUnits, RowRecord, UnitRecord, write_shard
 from components.data.manifest import bucket_shards, references_folder
 from components.data.plan import PlannedRow, plan_rows
 from components.data.ray_stages import KEY, curate_units
@@ -42,6 +42,7 @@ from components.data.source_files import SourceFiles
 from components.data.subject_image import CurateSettings, ReferenceCutOut, TrainingView
 from components.data.units import MarkedRow, Unit, cut_units, mark_rows
 from components.errors import ArtifactError, ConfigError, DataError
+from components.full_disk import report_full_disk
 from tests.fixtures.stored_rows import dataset_rows
 
 

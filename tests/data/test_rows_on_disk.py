@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import tracemalloc
 from typing import Any
 
@@ -15,6 +16,7 @@ from components.data.row_index import RowIndex
 from components.data.schema import SourceRow
 from components.data.spool import Picked, Spool
 from components.data.units import cut_units, mark_rows
+from components.errors import DataError
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -57,6 +59,12 @@ def test_what_is_picked_is_read_when_it_is_asked_for() -> None:
     picked = Picked(spool, [999, 3, 3])
     assert picked == [1998, 6, 6] and picked[1:] == [6, 6] and picked != [1998, 6] and picked != "abc"
     assert repr(spool) == "Spool([0, 2, 4], …)" and repr(picked) == "Picked([1998, 6, 6])"
+
+
+def test_a_full_disk_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **more: open("/dev/full", "w+b", **more))
+    with pytest.raises(DataError, match=r"TMPDIR: no space left .*free some and run again"):
+        Spool(["x" * 1000] * 2000)
 
 
 @pytest.mark.parametrize("colliding", [False, True])
