@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import tracemalloc
+from functools import partial
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ def test_what_is_picked_is_read_when_it_is_asked_for() -> None:
 
 
 def test_a_full_disk_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **more: open("/dev/full", "w+b", **more))
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "w+b"))
     with pytest.raises(DataError, match=r"TMPDIR: no space left .*free some and run again"):
         Spool(["x" * 1000] * 2000)
 
