@@ -116,14 +116,34 @@ def test_a_pdf_can_be_searched_in_every_script(client: httpx.Client, book: dict[
 
 def test_pictures_leave_as_they_are_with_their_marks(client: httpx.Client, book: dict[str, Any]) -> None:
     originals = [client.get(panel["takes"][0]["picture"]).content for panel in book["panels"][:4]]
-    for kind in ("cbz", "zip"):
-        archive = zipfile.ZipFile(io.BytesIO(export(client, book["id"], kind).content))
-        assert archive.testzip() is None
-        assert [archive.read(f"{number:03}.png") for number in range(1, 5)] == originals
+    archive = zipfile.ZipFile(io.BytesIO(export(client, book["id"], "zip").content))
+    assert archive.testzip() is None
+    assert [archive.read(f"{number:03}.png") for number in range(1, 5)] == originals
+
+
+def test_a_comic_shows_what_is_said(client: httpx.Client, book: dict[str, Any]) -> None:
+    """Readers of comic archives show images alone; without texts they are the files as they are."""
+    path = f"/v1/stories/{book['id']}"
     comic = zipfile.ZipFile(io.BytesIO(export(client, book["id"], "cbz").content))
+    assert comic.testzip() is None
     info = ElementTree.fromstring(comic.read("ComicInfo.xml"))
-    assert info.findtext("Title") == "Rob at sea: 罗布在海边" and info.findtext("PageCount") == "4"
-    assert [page.get("Bookmark") for page in info.iter("Page")][:2] == ["Rob walks.", "小明在海滩上看见了大海。"]
+    assert info.findtext("Title") == "Rob at sea: 罗布在海边" and info.findtext("PageCount") == "5"
+    listed = list(info.iter("Page"))
+    assert [page.get("Bookmark") for page in listed][:3] == [None, "Rob walks.", "小明在海滩上看见了大海。"]
+    for number, page in enumerate(listed, start=1):
+        with Image.open(io.BytesIO(comic.read(f"{number:03}.png"))) as opened:
+            assert (str(opened.width), str(opened.height)) == (page.get("ImageWidth"), page.get("ImageHeight"))
+            assert "trainedAlgorithmicMedia" in opened.text["XML:com.adobe.xmp"]
+            if number == 2:
+                captioned = opened.convert("L")
+    below = captioned.crop((0, captioned.height - 110, captioned.width, captioned.height))
+    assert below.getextrema() == (0, 255), "black letters of a caption"
+    for panel in book["panels"]:
+        client.patch(f"{path}/panels/{panel['id']}", json={"caption": "", "balloons": []})
+    client.patch(path, json={"pages": {"panels_per_page": 4, "title_page": False, "paper": "a4"}})
+    plain = zipfile.ZipFile(io.BytesIO(export(client, book["id"], "cbz").content))
+    originals = [client.get(panel["takes"][0]["picture"]).content for panel in book["panels"][:4]]
+    assert [plain.read(f"{number:03}.png") for number in range(1, 5)] == originals
 
 
 def test_a_story_without_pictures_is_no_book(client: httpx.Client) -> None:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from functools import cache
+from PIL import Image
 
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from components.stories.export.book import Book
+from components.stories.export.strips import MARGIN, WIDTH, panel_strip, title_strip, to_marked_png
 
-from components.provenance.image_files import SOFTWARE
-from components.stories.export.balloons import BalloonShape, balloon_shape
-from components.stories.export.book import Book, BookPanel
-from components.stories.export.book_xmp import book_xmp
-from components.stories.export.story_text import FONT_FILE, shorten, wrap_text
-
-#: Pixels.
-_WIDTH, _MARGIN, _GAP, _SPACE = 1080, 60, 48, 10
-_CAPTION, _TITLE, _STYLE, _BALLOON = 34, 72, 30, 34
-_CAPTION_LINES, _TITLE_LINES = 6, 6
+_GAP = 48
 #: Maximum height in pixels that common viewers and Pillow's decoders open.
 _MAX_HEIGHT = 60_000
 
@@ -26,94 +17,13 @@ def write_long_picture(book: Book) -> bytes:
 
     A story that would be taller than 60,000 pixels is scaled down as a whole.
     """
-    strips = [*([_title(book)] if book.pages.title_page else []), *map(_panel, book.panels)]
-    height = 2 * _MARGIN + sum(strip.height for strip in strips) + _GAP * (len(strips) - 1)
-    sheet = Image.new("RGB", (_WIDTH, height), "white")
-    y = _MARGIN
+    strips = [*([title_strip(book)] if book.pages.title_page else []), *map(panel_strip, book.panels)]
+    height = 2 * MARGIN + sum(strip.height for strip in strips) + _GAP * (len(strips) - 1)
+    sheet = Image.new("RGB", (WIDTH, height), "white")
+    y = MARGIN
     for strip in strips:
         sheet.paste(strip, (0, y))
         y += strip.height + _GAP
     if height > _MAX_HEIGHT:
-        sheet = sheet.resize((max(1, _WIDTH * _MAX_HEIGHT // height), _MAX_HEIGHT), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", pnginfo=_marks(book))
-    return buffer.getvalue()
-
-
-def _title(book: Book) -> Image.Image:
-    room = _WIDTH - 2 * _MARGIN
-    lines = [(line, _TITLE, "black") for line in shorten(_wrap(book.title, room, _TITLE), _TITLE_LINES)]
-    if book.style:
-        lines += [(line, _STYLE, "dimgray") for line in shorten(_wrap(book.style, room, _STYLE), _TITLE_LINES)]
-    return _text(lines)
-
-
-def _panel(panel: BookPanel) -> Image.Image:
-    """The image in full width with its balloons, and the caption below it."""
-    width = _WIDTH - 2 * _MARGIN
-    with Image.open(io.BytesIO(panel.picture())) as opened:
-        picture = opened.convert("RGB")
-    # Small images are first enlarged by an integer factor without interpolation, as in the studio.
-    factor = max(1, width // picture.width)
-    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    height = round(picture.height * width / picture.width)
-    picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    for balloon in panel.balloons:
-        shape = balloon_shape(balloon, width, height, _BALLOON, lambda text: _width(text, _BALLOON))
-        if shape is not None:
-            _draw_balloon(ImageDraw.Draw(picture), shape)
-    room = (
-        [(line, _CAPTION, "black") for line in shorten(_wrap(panel.caption, width, _CAPTION), _CAPTION_LINES)]
-        if panel.caption
-        else []
-    )
-    caption = _text(room)
-    space = _SPACE if room else 0
-    strip = Image.new("RGB", (_WIDTH, height + space + caption.height), "white")
-    strip.paste(picture, (_MARGIN, 0))
-    strip.paste(caption, (0, height + space))
-    return strip
-
-
-def _draw_balloon(draw: ImageDraw.ImageDraw, shape: BalloonShape) -> None:
-    line = max(2, round(shape.font_size / 12))
-    draw.rounded_rectangle(shape.box, shape.radius, "white", "black", line)
-    if shape.tail is not None:
-        one, other, tip = shape.tail
-        draw.polygon([one, tip, other], "white", "black", line)
-        inner = tuple(edge + line * sign for edge, sign in zip(shape.box, (1, 1, -1, -1), strict=True))
-        draw.rounded_rectangle(inner, max(0.0, shape.radius - line), "white")
-    for text, at in shape.lines:
-        draw.text(at, text, "black", _font(shape.font_size), anchor="ms")
-
-
-def _text(lines: list[tuple[str, int, str]]) -> Image.Image:
-    """Centred lines of text, each with its size and colour."""
-    heights = [round(size * 1.4) for _, size, _ in lines]
-    sheet = Image.new("RGB", (_WIDTH, sum(heights)), "white")
-    draw, y = ImageDraw.Draw(sheet), 0
-    for (text, size, color), height in zip(lines, heights, strict=True):
-        draw.text((_WIDTH / 2, y + size * 1.1), text, color, _font(size), anchor="ms")
-        y += height
-    return sheet
-
-
-def _wrap(text: str, width: float, size: float) -> list[str]:
-    return wrap_text(text, width, lambda part: _width(part, size))
-
-
-def _width(text: str, size: float) -> float:
-    return _font(size).getlength(text)
-
-
-@cache
-def _font(size: float) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(FONT_FILE), size)
-
-
-def _marks(book: Book) -> PngImagePlugin.PngInfo:
-    """The provenance of the images as text chunks of the PNG."""
-    marks = PngImagePlugin.PngInfo()
-    marks.add_text("Software", SOFTWARE)
-    marks.add_itxt("XML:com.adobe.xmp", book_xmp(book))
-    return marks
+        sheet = sheet.resize((max(1, WIDTH * _MAX_HEIGHT // height), _MAX_HEIGHT), Image.Resampling.LANCZOS)
+    return to_marked_png(sheet, book)
