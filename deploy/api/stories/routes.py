@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -18,9 +20,10 @@ from components.errors import NotFoundError
 from components.fingerprint import fingerprint
 from components.logs import amend
 from components.pictures import ThumbnailSize
-from components.stories.story import RevisionError, Take, TakeNotFoundError
+from components.stories.story import RevisionError, Story, Take, TakeNotFoundError
 from deploy.api.cached_pictures import cached
 from deploy.api.error_responses import ApiError
+from deploy.api.large_responses import json_response
 from deploy.api.operations.routes import served_model
 from deploy.api.quotas import CurrentCaller
 from deploy.api.schema import ModelResponse
@@ -87,17 +90,13 @@ def story_routes(
     """The routes under ``/v1/stories``."""
     router = APIRouter(prefix="/v1/stories")
 
-    @router.post("", status_code=201)
-    async def create_story(
-        wanted: StoryRequest, response: Response, caller: CurrentCaller, idempotency_key: _Key = None
-    ) -> StoryResponse:
+    @router.post("", status_code=201, response_model=StoryResponse)
+    async def create_story(wanted: StoryRequest, caller: CurrentCaller, idempotency_key: _Key = None) -> Response:
         panels = wanted.panels()
         request = _request("story", wanted, idempotency_key)
         story, new = await stories.create(wanted.values(), panels, caller.owner, request)
         amend(resource=story.id)
-        response.headers["Location"] = f"/v1/stories/{story.id}"
-        _set_headers(response, story.revision, new)
-        return StoryResponse.of(story)
+        return await _created(story, partial(StoryResponse.of, story), new)
 
     @router.get("")
     async def list_stories(
@@ -106,22 +105,19 @@ def story_routes(
         found = await stories.page(limit + 1, after, caller.owner)
         return StoryPage(data=[StorySummary.of(story) for story in found[:limit]], has_more=len(found) > limit)
 
-    @router.get("/{story}")
-    async def get_story(story: str, response: Response, caller: CurrentCaller) -> StoryResponse:
-        found = await stories.get(story, caller.owner)
-        _set_headers(response, found.revision)
-        return StoryResponse.of(found)
+    @router.get("/{story}", response_model=StoryResponse)
+    async def get_story(story: str, caller: CurrentCaller) -> Response:
+        return await _whole(await stories.get(story, caller.owner))
 
-    @router.patch("/{story}")
+    @router.patch("/{story}", response_model=StoryResponse)
     async def change_story(
-        story: str, change: StoryChange, response: Response, caller: CurrentCaller, if_match: _IfMatch = None
-    ) -> StoryResponse:
+        story: str, change: StoryChange, caller: CurrentCaller, if_match: _IfMatch = None
+    ) -> Response:
         try:
             changed = await stories.change(story, change.values(), caller.owner, _expected(if_match))
         except RevisionError as error:
             raise _mismatch(error) from None
-        _set_headers(response, changed.revision)
-        return StoryResponse.of(changed)
+        return await _whole(changed)
 
     @router.delete("/{story}")
     async def delete_story(story: str, caller: CurrentCaller, if_match: _IfMatch = None) -> DeletedStoryResponse:
@@ -132,16 +128,15 @@ def story_routes(
         await _cancel(jobs, active, caller.owner)
         return DeletedStoryResponse(id=story, object="story.deleted")
 
-    @router.put("/{story}/order")
+    @router.put("/{story}/order", response_model=StoryResponse)
     async def order_panels(
-        story: str, wanted: OrderRequest, response: Response, caller: CurrentCaller, if_match: _IfMatch = None
-    ) -> StoryResponse:
+        story: str, wanted: OrderRequest, caller: CurrentCaller, if_match: _IfMatch = None
+    ) -> Response:
         try:
             ordered = await stories.order(story, wanted.panels, caller.owner, _expected(if_match))
         except RevisionError as error:
             raise _mismatch(error) from None
-        _set_headers(response, ordered.revision)
-        return StoryResponse.of(ordered)
+        return await _whole(ordered)
 
     @router.get("/{story}/events", response_class=StreamingResponse, responses=_EVENTS)
     async def events(story: str, caller: CurrentCaller, last_event_id: _LastEvent = 0) -> Response:
@@ -233,10 +228,8 @@ def _add_file_routes(router: APIRouter, model: ModelResponse, stories: Stories, 
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
         return Response(data, media_type=kind, headers=headers | {"X-Content-Type-Options": "nosniff"})
 
-    @router.post("/import", status_code=201, openapi_extra=_IMPORT)
-    async def import_story(
-        upload: Request, response: Response, caller: CurrentCaller, idempotency_key: _Key = None
-    ) -> ImportedStory:
+    @router.post("/import", status_code=201, response_model=ImportedStory, openapi_extra=_IMPORT)
+    async def import_story(upload: Request, caller: CurrentCaller, idempotency_key: _Key = None) -> Response:
         """Import a file of ``export?format=story``, from this or another installation."""
         data = await _uploaded(upload)
         digest = hashlib.sha256(data).hexdigest()
@@ -244,9 +237,7 @@ def _add_file_routes(router: APIRouter, model: ModelResponse, stories: Stories, 
         served = model.id, served_model(model, await read_reports(status)).version
         story, notes, new = await stories.import_story(data, caller.owner, served, request)
         amend(resource=story.id)
-        response.headers["Location"] = f"/v1/stories/{story.id}"
-        _set_headers(response, story.revision, new)
-        return ImportedStory(**StoryResponse.of(story).model_dump(), notes=notes)
+        return await _created(story, lambda: ImportedStory(**StoryResponse.of(story).model_dump(), notes=notes), new)
 
 
 def _add_draw_routes(router: APIRouter, submitter: PanelJobSubmitter, stories: Stories, jobs: Jobs) -> None:
@@ -364,6 +355,20 @@ def _expected(if_match: str | None) -> int | None:
 
 def _mismatch(error: RevisionError) -> ApiError:
     return ApiError(412, str(error), "If-Match", "revision_mismatch", {"ETag": etag(error.revision)})
+
+
+async def _whole(story: Story) -> Response:
+    """A story with all panels and takes, which takes a while to encode."""
+    response = await json_response(partial(StoryResponse.of, story))
+    _set_headers(response, story.revision)
+    return response
+
+
+async def _created(story: Story, make: Callable[[], StoryResponse], new: bool) -> Response:
+    response = await json_response(make, status=201)
+    response.headers["Location"] = f"/v1/stories/{story.id}"
+    _set_headers(response, story.revision, new)
+    return response
 
 
 def _set_headers(response: Response, revision: int, new: bool = True) -> None:
