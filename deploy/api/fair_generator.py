@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 from components.config import ServingConfig
-from deploy.api.fair_queue import FairQueue, Ticket
+from deploy.fair_places import FairPlaces
 from deploy.interfaces.protocols import Generator
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GenerationEvent, GenerationResult
@@ -24,8 +23,7 @@ class FairGenerator:
     def __init__(self, generator: Generator, serving: ServingConfig, reports: RecentReports) -> None:
         self._generator, self._serving, self._reports = generator, serving, reports
         owned = math.ceil(serving.owner_share * serving.max_queued_requests)
-        self._queue = FairQueue(places([], serving), serving.max_queued_requests, owned)
-        self._served: dict[Ticket, asyncio.Event] = {}
+        self._places = FairPlaces(places([], serving), serving.max_queued_requests, owned)
 
     async def generate(self, request: GenerationRequest) -> GenerationResult:
         async with self._place(request.owner):
@@ -38,30 +36,12 @@ class FairGenerator:
 
     @asynccontextmanager
     async def _place(self, owner: str) -> AsyncIterator[None]:
-        """Wait for a place, and hold it until the block ends.
-
-        Raises:
-            BusyError: too many requests wait; OwnerLimitError if they are the owner's own.
-        """
-        await self._count_replicas()
-        ticket = self._queue.enter(owner)
-        served = self._served[ticket] = asyncio.Event()
-        try:
-            if not ticket.holds:
-                await served.wait()
-            yield
-        finally:
-            del self._served[ticket]
-            self._wake(self._queue.leave(ticket))
-
-    def _wake(self, tickets: Sequence[Ticket]) -> None:
-        for ticket in tickets:
-            self._served[ticket].set()
-
-    async def _count_replicas(self) -> None:
+        """Wait for a place, and hold it until the block ends; see `FairPlaces.place`."""
         reports = await self._reports.read()
         if reports:
-            self._wake(self._queue.resize(places(reports, self._serving)))
+            self._places.resize(places(reports, self._serving))
+        async with self._places.place(owner):
+            yield
 
 
 def places(reports: Sequence[ReplicaReport], serving: ServingConfig) -> int:

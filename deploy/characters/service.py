@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from PIL import Image
 
@@ -19,8 +22,11 @@ from components.pictures import thumbnail, to_png
 from deploy.background import in_database_thread
 from deploy.characters.references import ReferenceReader
 from deploy.characters.uploads import UploadReader
+from deploy.fair_places import FairPlaces
 from deploy.interfaces.protocols import Namer
 from deploy.interfaces.requests import StatedRegion, UploadedPicture, UploadedSubject
+
+T = TypeVar("T")
 
 
 class CharacterService:
@@ -37,6 +43,8 @@ class CharacterService:
         self._uploads = UploadReader(config.serving, content)
         serving = config.serving
         self._store = CharacterStore(serving.store, serving.database, serving.database_limits, serving.quotas)
+        owned = math.ceil(serving.owner_share * serving.max_queued_requests)
+        self._reading = FairPlaces(os.cpu_count() or 1, serving.max_queued_requests, owned)
         self._candidates = CandidateStore(self._store.engine, self._store.objects)
         self._store.sweep()
         self._candidates.expire()
@@ -70,7 +78,7 @@ class CharacterService:
             described = description or propose_description(references, word.word)
             return self._store.create(name, described, word, references, owner)
 
-        return await asyncio.to_thread(create)
+        return await self._read(owner, create)
 
     async def page(self, limit: int, after: str | None, owner: str = "") -> list[Character]:
         return await in_database_thread(self._store.page, limit, after, owner)
@@ -109,7 +117,7 @@ class CharacterService:
             references = self._reader.read(pictures, "pictures", faces, regions)
             return self._store.add_pictures(identifier, references, MAX_PICTURES, owner)
 
-        return await asyncio.to_thread(add)
+        return await self._read(owner, add)
 
     async def remove_picture(self, identifier: str, picture: str, owner: str = "") -> Character:
         return await in_database_thread(self._store.remove_picture, identifier, picture, owner)
@@ -125,7 +133,7 @@ class CharacterService:
             found = self._reader.find_again(self._store.reference(identifier, picture, owner), region)
             return self._store.replace_picture(identifier, picture, found, owner)
 
-        return await asyncio.to_thread(change)
+        return await self._read(owner, change)
 
     async def original(self, identifier: str, picture: str, owner: str = "") -> bytes:
         """A picture as it is stored, as PNG."""
@@ -163,7 +171,7 @@ class CharacterService:
         await in_database_thread(self._store.delete, identifier, owner)
 
     async def cut_out_uploads(
-        self, pictures: list[bytes], field: str, regions: Sequence[StatedRegion] = ()
+        self, pictures: list[bytes], field: str, owner: str = "", regions: Sequence[StatedRegion] = ()
     ) -> UploadedSubject:
         """The subject of images that are not stored.
 
@@ -177,9 +185,11 @@ class CharacterService:
             cut_outs = [self._reader.cut_out(reference) for reference in references]
             return UploadedSubject(tuple(to_png(c.picture) for c in cut_outs), tuple(c.face for c in cut_outs))
 
-        return await asyncio.to_thread(cut_out)
+        return await self._read(owner, cut_out)
 
-    async def read_picture(self, picture: bytes, field: str, size: tuple[int, int] | None = None) -> UploadedPicture:
+    async def read_picture(
+        self, picture: bytes, field: str, owner: str = "", size: tuple[int, int] | None = None
+    ) -> UploadedPicture:
         """An uploaded image, which is not stored; by default in its own ``size`` (width, height).
 
         Raises:
@@ -193,15 +203,15 @@ class CharacterService:
                 upright = upright.resize(size, Image.Resampling.LANCZOS)
             return UploadedPicture(to_png(upright), *upright.size)
 
-        return await asyncio.to_thread(read)
+        return await self._read(owner, read)
 
-    async def read_redraw_mask(self, mask: bytes, size: tuple[int, int], field: str) -> bytes:
+    async def read_redraw_mask(self, mask: bytes, size: tuple[int, int], field: str, owner: str = "") -> bytes:
         """The mask of an image of ``size`` as a PNG, white where the uploaded one is transparent.
 
         Raises:
             StatedRegionError: it cannot be read, is of another size, or nothing in it is transparent.
         """
-        return await asyncio.to_thread(lambda: to_png(self._uploads.redraw_mask(mask, size, field).convert("1")))
+        return await self._read(owner, lambda: to_png(self._uploads.redraw_mask(mask, size, field).convert("1")))
 
     async def save_candidates(self, prompt: str, pictures: list[bytes], owner: str = "") -> Candidates:
         """Store images generated from ``prompt`` for an hour; the client makes one of them a character."""
@@ -229,3 +239,12 @@ class CharacterService:
 
     async def put_tokens(self, identifier: str, identity: str, revision: int, subject: SubjectTokens) -> bool:
         return await in_database_thread(self._store.put_tokens, identifier, identity, revision, subject)
+
+    async def _read(self, owner: str, work: Callable[[], T]) -> T:
+        """Do ``work`` with pictures in a thread when it is ``owner``'s turn: one with many keeps nobody waiting.
+
+        Raises:
+            BusyError: too many wait; OwnerLimitError if they are the owner's own.
+        """
+        async with self._reading.place(owner):
+            return await asyncio.to_thread(work)

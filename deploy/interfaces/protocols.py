@@ -42,16 +42,18 @@ class Characters(Protocol):
         ...
 
     async def cut_out_uploads(
-        self, pictures: list[bytes], field: str, regions: Sequence[StatedRegion] = ()
+        self, pictures: list[bytes], field: str, owner: str = "", regions: Sequence[StatedRegion] = ()
     ) -> UploadedSubject:
         """Cut the subject out of images without storing them; DataError for an image that cannot be read."""
         ...
 
-    async def read_picture(self, picture: bytes, field: str, size: tuple[int, int] | None = None) -> UploadedPicture:
+    async def read_picture(
+        self, picture: bytes, field: str, owner: str = "", size: tuple[int, int] | None = None
+    ) -> UploadedPicture:
         """An uploaded image, resized to ``size``, which is not stored; DataError if it cannot be read."""
         ...
 
-    async def read_redraw_mask(self, mask: bytes, size: tuple[int, int], field: str) -> bytes:
+    async def read_redraw_mask(self, mask: bytes, size: tuple[int, int], field: str, owner: str = "") -> bytes:
         """The mask of an image of ``size`` as a PNG, white where the uploaded one is transparent; StatedRegionError."""
         ...
 

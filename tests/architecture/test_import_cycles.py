@@ -63,6 +63,8 @@ ORDER = {
     "deploy": [
         "interfaces",
         "background",
+        "fair_queue",
+        "fair_places",
         "watcher",
         "carried_context",
         "handles",

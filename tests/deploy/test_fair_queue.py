@@ -21,11 +21,11 @@ from components.database import open_database
 from deploy import app
 from deploy.api.app import create_app
 from deploy.api.fair_generator import FairGenerator, places
-from deploy.api.fair_queue import FairQueue, Ticket
 from deploy.api.open_requests import OpenRequestsMiddleware
 from deploy.api.quotas import Caller
 from deploy.api.schema import ModelResponse
 from deploy.characters.service import CharacterService
+from deploy.fair_queue import FairQueue, Ticket
 from deploy.interfaces.errors import BusyError, OwnerLimitError
 from deploy.interfaces.protocols import Jobs
 from deploy.interfaces.requests import GenerationRequest

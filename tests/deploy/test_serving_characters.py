@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
+import os
 import re
 import secrets
 import time
@@ -129,6 +131,31 @@ def test_a_character_tells_what_its_pictures_are_like(client: TestClient) -> Non
     assert client.get(first["cutout"]).content == client.get(created["reference"]).content
     assert client.get(f"/v1/characters/{created['id']}").json() == created
     assert client.get("/v1/characters").json()["data"] == [created]
+
+
+def slow(picture: Image.Image) -> bool:
+    """A content check that takes a while, and lets everything pass."""
+    time.sleep(0.1)
+    return True
+
+
+def test_an_owner_with_many_uploads_keeps_nobody_waiting(plain: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    service = CharacterService(plain, slow)
+    picture, done = photograph(), list[str]()
+
+    async def upload(owner: str) -> None:
+        await service.create("Rob", "", "robot", [picture], [None], owner)
+        done.append(owner)
+
+    async def both() -> None:
+        greedy = [asyncio.create_task(upload("greedy")) for _ in range(12)]
+        await asyncio.sleep(0.01)
+        await upload("modest")
+        assert done.count("greedy") <= 3
+        await asyncio.gather(*greedy)
+
+    asyncio.run(both())
 
 
 def test_cut_outs_are_made_once_and_sent_once(client: TestClient, config: Config) -> None:

@@ -77,7 +77,8 @@ async def with_control(
     if control is None:
         return request
     try:
-        picture = await characters.read_picture(control.image, "control.image", (request.width, request.height))
+        size = request.width, request.height
+        picture = await characters.read_picture(control.image, "control.image", request.owner, size)
     except DataError as error:
         raise ApiError(400, str(error), "control.image", "invalid_picture") from None
     asked = RequestedControl(control.name, picture.png, control.scale, control.start, control.end)

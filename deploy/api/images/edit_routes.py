@@ -70,7 +70,8 @@ def edit_routes(
         try:
             async with await caller.charge(request, repeat) as charge:
                 regions = stated_regions(body.boxes, body.masks)
-                request = replace(request, subjects=(await uploaded_subject(body, body.image, regions, characters),))
+                subject = await uploaded_subject(body, body.image, regions, characters, caller.owner)
+                request = replace(request, subjects=(subject,))
                 request = await with_control(request, body.control, characters)
                 context = RequestContext(body, request, charge, http, started)
                 return await execute(context, "image_edit", model, source)

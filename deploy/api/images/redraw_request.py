@@ -48,12 +48,12 @@ async def redraw_request(
         message = "target_word: the prompt must contain it as a whole word, within what the model reads"
         raise ApiError(400, message, "target_word", "target_word_not_in_prompt")
     try:
-        picture = await characters.read_picture(body.image[0], "image")
+        picture = await characters.read_picture(body.image[0], "image", owner)
     except DataError as error:
         raise ApiError(400, str(error), "image", "invalid_picture") from None
     mask = None
     if body.mask is not None:
-        mask = await characters.read_redraw_mask(body.mask, (picture.width, picture.height), "mask")
+        mask = await characters.read_redraw_mask(body.mask, (picture.width, picture.height), "mask", owner)
     body = body.model_copy(update={"size": redraw_size(body.size, picture, config)})
     strength = DEFAULT_STRENGTH if body.redraw_strength is None else body.redraw_strength
     redraw = RequestedRedraw(strength, mask, picture.png)
@@ -62,7 +62,7 @@ async def redraw_request(
     if not references:
         return request
     regions = stated_regions(body.boxes[1:], body.masks[1:])
-    return replace(request, subjects=(*subjects, await uploaded_subject(body, references, regions, characters)))
+    return replace(request, subjects=(*subjects, await uploaded_subject(body, references, regions, characters, owner)))
 
 
 def redraw_size(size: str, picture: UploadedPicture, config: Config) -> str:
@@ -92,7 +92,7 @@ def checked_strength(request: GenerationRequest, field: str) -> GenerationReques
 
 
 async def uploaded_subject(
-    body: EditRequest, pictures: list[bytes], regions: Sequence[StatedRegion], characters: Characters
+    body: EditRequest, pictures: list[bytes], regions: Sequence[StatedRegion], characters: Characters, owner: str
 ) -> RequestedSubject:
     """The subject of uploaded images.
 
@@ -100,7 +100,7 @@ async def uploaded_subject(
         ApiError: an image cannot be read.
     """
     try:
-        uploaded = await characters.cut_out_uploads(pictures, "image", regions)
+        uploaded = await characters.cut_out_uploads(pictures, "image", owner, regions)
     except StatedRegionError:
         raise
     except DataError as error:

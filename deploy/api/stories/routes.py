@@ -285,7 +285,8 @@ def _add_take_routes(router: APIRouter, stories: Stories, characters: Characters
         found = await _find_take(stories, story, take, caller.owner)
         mask = None
         if wanted.mask is not None:
-            mask = await characters.read_redraw_mask(wanted.mask, (found.width, found.height), "mask")
+            size = found.width, found.height
+            mask = await characters.read_redraw_mask(wanted.mask, size, "mask", caller.owner)
         answer = await submitter.redraw(story, found, wanted, mask, caller, request)
         if request is not None:
             await stories.store_response(request, answer.model_dump(mode="json"), caller.owner)
