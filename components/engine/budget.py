@@ -57,7 +57,7 @@ def measure_budget(
         if deadline is not None and started + 2 * took >= deadline:
             return None
         try:
-            return step_seconds(pipeline, probe, count)
+            return step_seconds(pipeline, probe, count, decode=True)
         except torch.OutOfMemoryError:
             return None
         finally:
@@ -66,8 +66,12 @@ def measure_budget(
     return best_batch(step_s, gain, most) * probe.pixels
 
 
-def step_seconds(pipeline: Pipeline, probe: Request, count: int) -> float:
-    """Seconds of the fastest of a few steps, without the first one, which fills the caches."""
+def step_seconds(pipeline: Pipeline, probe: Request, count: int, *, decode: bool) -> float:
+    """Seconds of the fastest of a few steps, without the first one, which fills the caches.
+
+    Args:
+        decode: decode an image beside the others, for the memory that this takes.
+    """
     states = [begin(pipeline, probe) for _ in range(count)]
     denoiser = pipeline.denoiser()
     seconds = []
@@ -78,5 +82,6 @@ def step_seconds(pipeline: Pipeline, probe: Request, count: int) -> float:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    pipeline.finish(states[0])
+    if decode:
+        pipeline.finish(states[0])
     return min(seconds[1:] or seconds)

@@ -66,7 +66,8 @@ def measure_step_times(pipeline: Pipeline, probe: Request, max_side: int, deadli
         if measured and (late or StepTimes(measured).seconds(width * height) > _MEASURED_S):
             break
         try:
-            measured[width * height] = step_seconds(pipeline, replace(probe, width=width, height=height, steps=2), 1)
+            sized = replace(probe, width=width, height=height, steps=2)
+            measured[width * height] = step_seconds(pipeline, sized, 1, decode=False)
         except torch.OutOfMemoryError:
             break
         width, height = 2 * width, 2 * height

@@ -12,7 +12,7 @@ from components.config import Config, SamplingConfig
 from components.content import output_check
 from components.engine.budget import measure_budget
 from components.engine.request import Request, Size
-from components.engine.step_times import measure_step_times
+from components.engine.step_times import StepTimes, measure_step_times
 from components.engine.warmup import warm_up
 from components.model.naming import WordNamer
 from components.model.subjects import Subject
@@ -67,7 +67,7 @@ class VersionLoader:
         self._characters, self._metrics = characters, metrics
         self._namer = cache(partial(WordNamer.from_config, config.model, config.naming))
         self._pixels = config.serving.pixel_budget
-        self._speed: GeneratorSpeed | None = None
+        self._times: StepTimes | None = None
         self._content = output_check(config.serving.content)
 
     def __call__(self, version: str, beside: GenerationService | None = None) -> GenerationService:
@@ -85,12 +85,13 @@ class VersionLoader:
             pipeline.compile()
         loaded = time.monotonic()
         deadline = loaded + serving.warm_up_s
+        if self._times is None:  # first, as it is needed however long the rest takes
+            self._times = measure_times(pipeline, self._config, deadline)
         if not warm_up(pipeline, warm_up_requests(pipeline, self._config), deadline):
             log.warning("the warm-up ended early, after serving.warm_up_s: %g seconds", serving.warm_up_s)
         if self._pixels is None:
             self._pixels = measure_pixel_budget(pipeline, self._config.sampling, deadline)
-        if self._speed is None:
-            self._speed = measure_speed(pipeline, self._config, self._pixels, deadline)
+        speed = generator_speed(self._times, self._config, self._pixels)
         limits = GeneratorLimits(
             self._pixels,
             serving.max_queued_pictures,
@@ -107,7 +108,7 @@ class VersionLoader:
             self._namer,
             self._metrics,
             self._content,
-            self._speed,
+            speed,
         )
         self._metrics.observe_start(version, loaded - began, time.monotonic() - loaded)
         return service
@@ -136,13 +137,17 @@ def measure_pixel_budget(pipeline: Pipeline, sampling: SamplingConfig, deadline:
     return measure_budget(pipeline, request, deadline=deadline)
 
 
-def measure_speed(pipeline: Pipeline, config: Config, budget: int, deadline: float | None = None) -> GeneratorSpeed:
-    """The speed of this machine; a step of the configured size is always short enough."""
-    sampling, serving = config.sampling, config.serving
+def measure_times(pipeline: Pipeline, config: Config, deadline: float | None = None) -> StepTimes:
+    """How long steps take on this machine, from the configured size on."""
+    sampling = config.sampling
     request = _sample_request(pipeline, sampling, (sampling.width, sampling.height))
-    times = measure_step_times(pipeline, request, serving.max_side, deadline)
-    own = _OWN_SIZE * times.seconds(sampling.width * sampling.height)
-    return GeneratorSpeed(times, budget, max(serving.max_step_s, own))
+    return measure_step_times(pipeline, request, config.serving.max_side, deadline)
+
+
+def generator_speed(times: StepTimes, config: Config, budget: int) -> GeneratorSpeed:
+    """The speed of a machine with these ``times``; a step of the configured size is always short enough."""
+    own = _OWN_SIZE * times.seconds(config.sampling.width * config.sampling.height)
+    return GeneratorSpeed(times, budget, max(config.serving.max_step_s, own))
 
 
 def warm_up_requests(pipeline: Pipeline, config: Config) -> list[Request]:

@@ -25,7 +25,7 @@ def test_seconds_grow_with_the_pixels() -> None:
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, seconds: Any, **arguments: Any) -> list[int]:
-    def step_seconds(_: Any, probe: Request, count: int) -> float:
+    def step_seconds(_: Any, probe: Request, count: int, *, decode: bool) -> float:
         return float(seconds(probe.width))
 
     monkeypatch.setattr(step_times, "step_seconds", step_seconds)
