@@ -68,9 +68,9 @@ def main(
         device = _device(device)
         only, settings = (_GPU_STAGES, _GPU_SETTINGS) if device == "cuda" else ((), ())
         report = rehearse.run(FULL, output, weights, settings, only)
-        compared = _comparison(output / FULL, weights or output / "weights", threads, device)
         if device == "cpu":
             report = rehearse.run(FULL, output, weights, only=tuple(EXTRA))
+        compared = _comparison(output / FULL, weights or output / "weights", threads, device)  # keeps a U-Net in memory
     figures: dict[str, Any] = {name: report.values.get(name) for name in _FIGURES}
     figures |= {name: compared[name] for name in ("ours_over_stock", "spread", "images_per_s")}
     sizes = {name: value for name, value in report.values.items() if name.startswith("row_mb.")}

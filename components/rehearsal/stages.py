@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -221,6 +222,7 @@ def encodings(rehearsal: Rehearsal) -> Values:
             f"step_s.{name}": rehearsal.config.training.batch_size / last["samples_per_second"],
             f"wait_share.{name}": last["data_wait_share"],
         }
+        shutil.rmtree(root / "encodings")  # checkpoints and adapters of 12 GB at full size
     return found
 
 
