@@ -52,7 +52,7 @@ def test_infrastructure_that_fails_uses_up_no_attempt(
 def test_infrastructure_that_never_comes_back_ends_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("components.jobs.queue._SHORTEST_DELAY_S", 0.02)
     generator = CountingGenerator(*[UnavailableError("no generator is there")] * 999)
-    with client_of(configured(tmp_path, "serving.jobs.give_up_s=0.5"), generator) as client:
+    with client_of(configured(tmp_path, "serving.jobs.give_up_s=2"), generator) as client:
         failed = wait(client, submit(client)["id"])
     assert failed["status"] == "failed" and failed["error"]["code"] == "gave_up"
     assert failed["error"]["message"].endswith("no generator is there") and generator.calls > 3
