@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from components.config import ServingConfig
 from deploy.fair_queue import FairQueue, Ticket
 
 
 class FairPlaces:
-    """A `FairQueue` in an event loop; the arguments are the queue's."""
+    """A `FairQueue` in an event loop, with the configured limits of waiting requests."""
 
-    def __init__(self, places: int, waiting: int, waiting_of_owner: int) -> None:
-        self._queue = FairQueue(places, waiting, waiting_of_owner)
+    def __init__(self, places: int, serving: ServingConfig) -> None:
+        waiting = serving.max_queued_requests
+        self._queue = FairQueue(places, waiting, math.ceil(serving.owner_share * waiting))
         self._served: dict[Ticket, asyncio.Event] = {}
 
     @asynccontextmanager

@@ -54,8 +54,9 @@ class CharacterFiles:
         return Reference(turned(shown, turn), turned(mask, turn), picture.face, picture.advice, original)
 
     def discard(self, identifier: str, pictures: Iterable[Picture]) -> None:
+        stored = list(self._objects.names(identifier))
         for picture in pictures:
-            made = [name for name in self._objects.names(identifier) if _is_made(name, identifier, picture.id)]
+            made = [name for name in stored if _is_made(name, identifier, picture.id)]
             for name in (*_names(identifier, picture.id), *made):
                 self._objects.discard(name)
 

@@ -188,11 +188,10 @@ class Characters:
         Without both the subject is detected again.
         """
         path = f"/v1/characters/{identifier}/pictures/{picture}"
-        sent = {} if box is None else {"box": json.dumps(box)}
-        files_sent = [] if mask is None else files("mask", mask)
-        if not files_sent:
+        if mask is None:
             return Character.of(self._transport.json("PATCH", path, json={"box": box}))
-        return Character.of(self._transport.json("PATCH", path, data=sent, files=files_sent))
+        form = {} if box is None else {"box": json.dumps(box)}
+        return Character.of(self._transport.json("PATCH", path, data=form, files=files("mask", mask)))
 
     def delete(self, identifier: str) -> None:
         """Delete a character with its pictures and everything derived from them."""

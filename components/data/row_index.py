@@ -29,18 +29,23 @@ class RowIndex:
 
     def find(self, id: str) -> int | None:
         """The place of the row ``id``; None without such a row."""
-        wanted = np.uint64(digest(id))
-        start, stop = (int(np.searchsorted(self._sorted, wanted, side)) for side in ("left", "right"))
-        places = (int(place) for place in self._order[start:stop])
-        return next((place for place in places if self.rows[place]["subject"]["id"] == id), None)
+        return next((place for place in self._alike(id) if self.rows[place]["subject"]["id"] == id), None)
 
     def place(self, id: str) -> int:
-        """As `find`, of a row that exists.
+        """As `find`, of a row that exists: it is read only if others have its digest.
 
         Raises:
             KeyError: there is none.
         """
-        place = self.find(id)
+        alike = self._alike(id)
+        place = alike[0] if len(alike) == 1 else self.find(id)
         if place is None:
             raise KeyError(id)
         return place
+
+    def _alike(self, id: str) -> list[int]:
+        """The places of the rows whose ids have the digest of ``id``."""
+        wanted = np.uint64(digest(id))
+        start, stop = (int(np.searchsorted(self._sorted, wanted, side)) for side in ("left", "right"))
+        places: list[int] = self._order[start:stop].tolist()
+        return places

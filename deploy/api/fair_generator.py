@@ -22,8 +22,7 @@ class FairGenerator:
 
     def __init__(self, generator: Generator, serving: ServingConfig, reports: RecentReports) -> None:
         self._generator, self._serving, self._reports = generator, serving, reports
-        owned = math.ceil(serving.owner_share * serving.max_queued_requests)
-        self._places = FairPlaces(places([], serving), serving.max_queued_requests, owned)
+        self._places = FairPlaces(places([], serving), serving)
 
     async def generate(self, request: GenerationRequest) -> GenerationResult:
         async with self._place(request.owner):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -43,8 +42,7 @@ class CharacterService:
         self._uploads = UploadReader(config.serving, content)
         serving = config.serving
         self._store = CharacterStore(serving.store, serving.database, serving.database_limits, serving.quotas)
-        owned = math.ceil(serving.owner_share * serving.max_queued_requests)
-        self._reading = FairPlaces(os.cpu_count() or 1, serving.max_queued_requests, owned)
+        self._reading = FairPlaces(os.cpu_count() or 1, serving)
         self._candidates = CandidateStore(self._store.engine, self._store.objects)
         self._store.sweep()
         self._candidates.expire()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -41,6 +40,8 @@ from deploy.interfaces.requests import StatedRegion
 from deploy.interfaces.responses import to_base64
 
 Body = TypeVar("Body", bound=BaseModel)
+#: Reads a PNG of an owner's character, of the image with this id: character, image, owner.
+PngReader = Callable[[str, str, str], Awaitable[bytes]]
 
 
 def _request_body(body: type[BaseModel]) -> dict[str, Any]:
@@ -126,11 +127,18 @@ def character_routes(
 def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
     """The routes of one character's images."""
 
+    async def send(
+        http: Request, caller: CurrentCaller, identifier: str, picture: str | None, kind: str, read: PngReader
+    ) -> Response:
+        """A PNG of one image, by default of the first, which is read only if the client has it not."""
+        found = (await characters.get(identifier, caller.owner)).picture(picture).id
+        tag, immutable = f"{found}-{kind}", picture is not None
+        held = not_modified(http, tag, immutable)
+        return held or cached(http, tag, await read(identifier, found, caller.owner), "image/png", immutable)
+
     @router.get("/{identifier}/reference.png", response_class=Response)
     async def get_reference(identifier: str, http: Request, caller: CurrentCaller) -> Response:
-        picture = (await characters.get(identifier, caller.owner)).pictures[0].id
-        cut_out = partial(characters.cut_out, identifier, picture, caller.owner)
-        return await _made(http, f"{picture}-cutout", cut_out, immutable=False)
+        return await send(http, caller, identifier, None, "cutout", characters.cut_out)
 
     @router.get("/{identifier}/thumbnail.webp", response_class=Response)
     async def get_thumbnail(
@@ -161,18 +169,15 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
 
     @router.get("/{identifier}/pictures/{picture}/original.png", response_class=Response)
     async def get_original(identifier: str, picture: str, http: Request, caller: CurrentCaller) -> Response:
-        await _check_picture(characters, identifier, picture, caller.owner)
-        return await _made(http, f"{picture}-original", partial(characters.original, identifier, picture, caller.owner))
+        return await send(http, caller, identifier, picture, "original", characters.original)
 
     @router.get("/{identifier}/pictures/{picture}/mask.png", response_class=Response)
     async def get_mask(identifier: str, picture: str, http: Request, caller: CurrentCaller) -> Response:
-        await _check_picture(characters, identifier, picture, caller.owner)
-        return await _made(http, f"{picture}-mask", partial(characters.mask, identifier, picture, caller.owner))
+        return await send(http, caller, identifier, picture, "mask", characters.mask)
 
     @router.get("/{identifier}/pictures/{picture}/cutout.png", response_class=Response)
     async def get_cutout(identifier: str, picture: str, http: Request, caller: CurrentCaller) -> Response:
-        await _check_picture(characters, identifier, picture, caller.owner)
-        return await _made(http, f"{picture}-cutout", partial(characters.cut_out, identifier, picture, caller.owner))
+        return await send(http, caller, identifier, picture, "cutout", characters.cut_out)
 
 
 async def _read(request: Request, body: type[Body]) -> Body:
@@ -186,17 +191,3 @@ async def _read(request: Request, body: type[Body]) -> Body:
     async with request.form(max_files=2 * MAX_PICTURES, max_fields=max_fields) as form:
         fields = await read_fields(form, ["pictures"], ["boxes", "masks"])
         return await asyncio.to_thread(body.model_validate, fields)
-
-
-async def _check_picture(characters: Characters, identifier: str, picture: str, owner: str) -> None:
-    """Check that the owner's character has this image, without reading it.
-
-    Raises:
-        PictureNotFoundError: it has not.
-    """
-    (await characters.get(identifier, owner)).picture(picture)
-
-
-async def _made(request: Request, tag: str, make: Callable[[], Awaitable[bytes]], immutable: bool = True) -> Response:
-    """A PNG with its ETag, which is made only if the client has it not."""
-    return not_modified(request, tag, immutable) or cached(request, tag, await make(), "image/png", immutable)
