@@ -193,6 +193,9 @@ class ServingConfig(Section):
     """Time limits of the database."""
     quotas: StorageQuotas = StorageQuotas()
     """Storage quotas of each owner."""
+    orphans_s: float = Field(3600, gt=0)
+    """Seconds between two removals of files that no row of the database names, which crashes leave behind. Each lists
+    the whole store."""
     find_faces: bool = False
     """Detect faces in uploaded images that come without a face box (needs the extra ``faces``)."""
     find_words: bool = False
