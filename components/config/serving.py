@@ -43,7 +43,8 @@ class JobsConfig(Section):
     """Seconds for which a job outlasts failures of the infrastructure (no generator, database or store) before it
     fails."""
     max_crashes: int = Field(2, ge=1)
-    """Number of workers and generators that may die while they process a job; then it fails."""
+    """Number of workers and generators that may die while they process a job; then it fails. After the first it is
+    processed alone; with 1 it fails at once if it was alone."""
     timeout_s: float = Field(3600, gt=0)
     """Maximum duration of an attempt in seconds."""
     lease_s: float = Field(30, gt=0)
