@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from components.access.limits import RequestId
+from components.access.stored_answers import AnswerStore
 from components.characters.store import CharacterStore
 from components.config import Config
 from components.content import input_check
@@ -38,8 +39,8 @@ from deploy.watcher import Watcher
 
 log = logging.getLogger(__name__)
 _WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures, "png": write_long_picture}
-#: Seconds between two sweeps.
-_SWEEP_S = 60.0
+#: Seconds between two sweeps; and between two of stored answers.
+_SWEEP_S, _ANSWERS_S = 60.0, 600.0
 
 
 class StoryService:
@@ -52,6 +53,7 @@ class StoryService:
         self._stories = StoryStore(self._engine, limits)
         results = ResultFiles(below(place, "jobs"))
         blobs = open_object_store(place)
+        self._answers = AnswerStore(blobs)
         self._takes = TakeStore(self._engine, blobs, results, limits)
         self._history = HistoryStore(self._engine, blobs, self._stories, limits)
         serving = config.serving
@@ -70,7 +72,11 @@ class StoryService:
 
     def start(self) -> None:
         """Start the background tasks in the running event loop."""
-        works = ((self._takes.collect, self._jobs.tick_s), (self._sweep, _SWEEP_S))
+        works = (
+            (self._takes.collect, self._jobs.tick_s),
+            (self._sweep, _SWEEP_S),
+            (self._sweep_answers, _ANSWERS_S),
+        )
         loops = [repeat("stories", partial(in_database_thread, work), partial(asyncio.sleep, s)) for work, s in works]
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
@@ -281,4 +287,8 @@ class StoryService:
         self._takes.sweep()
         self._history.sweep()
         self._stories.sweep(self._jobs.keep_s)
+        return False
+
+    def _sweep_answers(self) -> bool:
+        self._answers.sweep()
         return False

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
+from components.access.stored_answers import AnswerStore
 from components.characters.character import MAX_PICTURES
 from components.characters.target_word import stated_word
 from components.config import Config
@@ -33,7 +34,7 @@ from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest, stated_regions
 from deploy.api.large_responses import json_response
 from deploy.api.quotas import CurrentCaller
-from deploy.api.repeated_requests import IdempotencyHeader, repeatable
+from deploy.api.repeated_requests import IdempotencyHeader, RepeatedRequest, repeatable
 from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import StatedRegion
@@ -55,7 +56,12 @@ def _request_body(body: type[BaseModel]) -> dict[str, Any]:
 
 
 def character_routes(
-    config: Config, model: str, characters: Characters, generator: Generator, time_limits: TimeLimits
+    config: Config,
+    model: str,
+    characters: Characters,
+    generator: Generator,
+    time_limits: TimeLimits,
+    answers: AnswerStore,
 ) -> APIRouter:
     """The routes of characters; ``generator`` generates candidates."""
     router = APIRouter(prefix="/v1/characters")
@@ -81,10 +87,14 @@ def character_routes(
     async def draw_candidates(
         body: CandidatesRequest, caller: CurrentCaller, idempotency_key: IdempotencyHeader = None
     ) -> Response:
-        order, repeat = repeatable("candidates", ImageRequest(**body.model_dump()), idempotency_key, caller.owner)
+        order = ImageRequest(**body.model_dump())
+        order, identity = await repeatable("candidates", order, idempotency_key, caller.owner)
+        repeat = RepeatedRequest(answers, caller.owner, identity)
+        if (known := await repeat.answer()) is not None:
+            return known
         request = await resolve_request(order, config, model, characters, caller.owner)
         await time_limits.check(request)
-        async with await caller.charge(request, repeat) as charge:
+        async with await caller.charge(request, identity) as charge:
             result = await generator.generate(request)
             images = [generated.image for generated in result.images]
             saved = await characters.save_candidates(body.prompt, images, caller.owner)
@@ -95,6 +105,7 @@ def character_routes(
 
             response = await json_response(answer, status=201)
             charge.keep()
+            await repeat.store(bytes(response.body), "application/json", 201)
             return response
 
     @router.get("")
