@@ -123,7 +123,7 @@ def create_app(
     security = openapi_security(config)
     app.include_router(operation_routes(config, model, status, report, security, awaited))
     for router in (
-        character_routes(config, model.id, characters, generator, time_limits, answers),
+        character_routes(config, model.id, characters, generator, stories, time_limits, answers),
         image_routes(config, model.id, characters, generator, stories, time_limits, answers),
         edit_routes(config, model.id, characters, generator, stories, time_limits, answers),
         job_routes(config, model.id, characters, jobs, time_limits),

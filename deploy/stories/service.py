@@ -23,6 +23,7 @@ from components.history.generation import Generation, NewGeneration
 from components.history.store import HistoryStore
 from components.jobs.result_files import ResultFiles
 from components.object_store import below, open_object_store
+from components.provenance.manifests import composite_signer
 from components.stories.export.book import make_book
 from components.stories.export.comic import write_cbz, write_pictures
 from components.stories.export.importing import StoryImporter
@@ -67,6 +68,7 @@ class StoryService:
             2 * config.vision.view_size,
             input_check(config.serving.content),
         )
+        self._sign = composite_signer(serving)
         self._watcher = Watcher("stories", self._stories.cursors, self._jobs.tick_s, StoryCursor.is_behind)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -238,7 +240,7 @@ class StoryService:
             if kind == "story":
                 return write_story(self._engine, self._takes.files, self._characters, story, owner)
             read = partial(self._takes.files.picture, story)
-            book = make_book(self._stories.get(story, owner), read, pages)
+            book = make_book(self._stories.get(story, owner), read, pages, self._sign)
             return _WRITERS[kind](book)
 
         return await asyncio.to_thread(export)

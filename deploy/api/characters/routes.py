@@ -35,10 +35,12 @@ from deploy.api.images.schema import ImageRequest, stated_regions
 from deploy.api.large_responses import json_response
 from deploy.api.quotas import CurrentCaller
 from deploy.api.repeated_requests import IdempotencyHeader, RepeatedRequest, repeatable
+from deploy.api.stories.history_recorder import Keep, record_history
 from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import StatedRegion
 from deploy.interfaces.responses import to_base64
+from deploy.interfaces.stories import Stories
 
 Body = TypeVar("Body", bound=BaseModel)
 #: Reads a PNG of an owner's character, of the image with this id: character, image, owner.
@@ -60,10 +62,11 @@ def character_routes(
     model: str,
     characters: Characters,
     generator: Generator,
+    stories: Stories,
     time_limits: TimeLimits,
     answers: AnswerStore,
 ) -> APIRouter:
-    """The routes of characters; ``generator`` generates candidates."""
+    """The routes of characters; ``generator`` generates candidates, and ``stories`` keeps them in the history."""
     router = APIRouter(prefix="/v1/characters")
 
     @router.post("", status_code=201, openapi_extra=_request_body(CharacterRequest))
@@ -85,7 +88,10 @@ def character_routes(
 
     @router.post("/candidates", status_code=201, response_model=CandidatesResponse)
     async def draw_candidates(
-        body: CandidatesRequest, caller: CurrentCaller, idempotency_key: IdempotencyHeader = None
+        body: CandidatesRequest,
+        caller: CurrentCaller,
+        keep: Keep = None,
+        idempotency_key: IdempotencyHeader = None,
     ) -> Response:
         order = ImageRequest(**body.model_dump())
         order, identity = await repeatable("candidates", order, idempotency_key, caller.owner)
@@ -94,8 +100,9 @@ def character_routes(
             return known
         request = await resolve_request(order, config, model, characters, caller.owner)
         await time_limits.check(request)
+        source = record_history(generator, stories, keep, body.prompt, model)
         async with await caller.charge(request, identity) as charge:
-            result = await generator.generate(request)
+            result = await source.generate(request)
             images = [generated.image for generated in result.images]
             saved = await characters.save_candidates(body.prompt, images, caller.owner)
 
