@@ -22,6 +22,7 @@ from components.checkpoint import load_module, read_progress
 from components.cluster import connect
 from components.config import Config, for_workers
 from components.data.manifest import load_manifest
+from components.data.stage_versions import DENOISING, base_identity
 from components.errors import DataError, RegistryError, TrainingError
 from components.model.adapter import RealCustomAdapter
 from components.model.unconditional_inputs import UnconditionalInputs
@@ -66,22 +67,32 @@ class TrainedAdapter:
 def training_fingerprint(config: Config) -> str:
     """The fingerprint of a training: its dataset, frozen models, initial adapter, and settings that change its result.
 
-    The vision encoders are part of it where they encode in training; else the dataset's fingerprint holds them. A run
-    that an earlier release began, under the fingerprint of its own, keeps that one.
+    The base model's autoencoder and text encoders are part of the dataset's fingerprint, and so are the vision encoders
+    unless they encode in training. A run that an earlier release began, under the fingerprint of its own, keeps that
+    one.
+
+    Raises:
+        DataError: ``training.dataset`` is no prepared dataset.
+        ArtifactError: ``model.base`` is a path without a pipeline in it, or ``model.adapter`` no adapter.
     """
     manifest = load_manifest(config.training.dataset)
     # The adapter's own configuration, not `config.adapter`, decides what is trained further.
     start = RealCustomAdapter.from_pretrained(config.model.adapter).digest if config.model.adapter else None
-    facts = [manifest.fingerprint, start or "untrained", config.model.base]
-    earlier = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED_0_2)
-    before = [*facts, config.adapter.model_dump(), earlier, *_not_float32(config)]
+    facts = [manifest.fingerprint, start or "untrained"]
     settings = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED) | {"lanes": config.training.lanes}
-    now = [*facts, None if start else config.adapter.model_dump(), settings, config.model.dtype]
+    rest = [None if start else config.adapter.model_dump(), settings, config.model.dtype]
     if holds_pixels(manifest):
-        now.append(encoder_identity(config.model, config.vision))
-    known = _digest(before)
-    begun = RunDirectory(config.training.output, f"{config.training.name}-{known}").run.exists()
-    return known if begun else _digest(now)
+        rest.append(encoder_identity(config.model, config.vision))
+    # Earlier ones held where the base model lies.
+    in_0_2 = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED_0_2)
+    for earlier in (
+        [*facts, config.model.base, config.adapter.model_dump(), in_0_2, *_not_float32(config)],
+        [*facts, config.model.base, *rest],
+    ):
+        known = _digest(earlier)
+        if RunDirectory(config.training.output, f"{config.training.name}-{known}").run.exists():
+            return known
+    return _digest([*facts, base_identity(config.model.base, DENOISING), *rest])
 
 
 def _not_float32(config: Config) -> list[str]:
