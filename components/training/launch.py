@@ -13,13 +13,14 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 import torch
 from diffusers import UNet2DConditionModel
 from ray.train.torch import TorchTrainer
 
 from components.checkpoint import load_module, read_progress
-from components.cluster import connect
+from components.cluster import connect, may_grow
 from components.config import Config, for_workers
 from components.data.manifest import load_manifest
 from components.data.stage_versions import DENOISING, base_identity
@@ -34,6 +35,7 @@ from components.training.input_checks import check_compatibility, holds_pixels
 from components.training.journal import Journal, deliver_to
 from components.training.learner import initial_adapter
 from components.training.progress_display import follow
+from components.training.resources import check_resources, worker_resources
 from components.training.run_directory import RunDirectory
 from components.training.tracker import Tracker
 from components.training.unconditional import provide_unconditional
@@ -114,6 +116,7 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
     Raises:
         DataError: the dataset is missing, too small for one step, or made with other encoders.
         ArtifactError: ``model.adapter`` does not fit the encoders, the base model or the dataset.
+        ConfigError: a local Ray lacks resources that workers or encoder processes reserve.
         RegistryError: ``tracker`` cannot create the run.
         TrainingError: it was stopped before its last step, or a gradient was not finite.
     """
@@ -126,6 +129,7 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
         )
     check_compatibility(config, manifest)
     connect(training.workers * ceil(training.cpus_per_worker + training.encoders * training.encoder_cpus) + 2)
+    check_resources(training, ray.cluster_resources(), may_grow())
     fingerprint = training_fingerprint(config)
     run_directory = RunDirectory(training.output.absolute(), f"{training.name}-{fingerprint}")
     run_directory.root.mkdir(parents=True, exist_ok=True)
@@ -151,14 +155,13 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
 def _trainer(config: Config, job: WorkerTask) -> TorchTrainer:
     training = config.training
     workers = training.workers if training.min_workers is None else (training.min_workers, training.workers)
-    resources = {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
     return TorchTrainer(
         train_worker,
         train_loop_config={"task": job},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=training.use_gpu,
-            resources_per_worker=resources,
+            resources_per_worker=worker_resources(training),
             elastic_resize_monitor_interval_s=training.resize_every_s,
         ),
         run_config=ray.train.RunConfig(
@@ -247,8 +250,11 @@ def _initial_adapter(config: Config) -> RealCustomAdapter:
 def _write_adapter(
     config: Config, adapter: RealCustomAdapter, state: Path, run_directory: RunDirectory, directory: Path
 ) -> None:
-    """Load a state's averaged parameters into ``adapter``, and save it with its tokens of "no subject"."""
+    """Load a state's averaged parameters into ``adapter``; save it with its encoders and tokens of "no subject"."""
     load_module(state, "ema", adapter)
+    identity = encoder_identity(config.model, config.vision)
+    if adapter.encoder_identity is None:  # converted weights, which have met their encoders in this training
+        adapter.register_to_config(encoder_identity=identity)
     black = UnconditionalInputs.read(run_directory.unconditional).vision
-    adapter.eval().store_no_subject(black, encoder_identity(config.model, config.vision))
+    adapter.eval().store_no_subject(black, identity)
     adapter.save_pretrained(directory)
