@@ -221,7 +221,10 @@ def test_black_features_are_those_of_the_encoders_that_train(
 
 @pytest.mark.slow
 def test_an_adapter_of_another_kind_goes_on_over_pixels_to_its_end(datasets: dict[str, Config], tmp_path: Path) -> None:
-    """Its own configuration decides, not `adapter`; the encoders give blocks that the preparation did not ask for."""
+    """Its own configuration decides, not `adapter`; the encoders give blocks that the preparation did not ask for.
+
+    Its encoders were unknown, as those of converted weights are; they are known after the training.
+    """
     from components.training.launch import train
 
     config = datasets["latents"]
@@ -229,7 +232,7 @@ def test_an_adapter_of_another_kind_goes_on_over_pixels_to_its_end(datasets: dic
     identity = encoder_identity(config.model, blocks)
     unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet")
     kind = config.adapter.model_copy(update={"projector": "shallow"})
-    start = RealCustomAdapter.for_unet(unet, encoder_channels(config.model), kind, identity)
+    start = RealCustomAdapter.for_unet(unet, encoder_channels(config.model), kind, None)
     start.save_pretrained(tmp_path / "start")
     training = config.training.model_copy(
         update={"output": tmp_path / "training", "checkpoint_every": 2, "sample_every": 0, "bf16": False}
