@@ -1,6 +1,6 @@
 """The answers to requests with an idempotency key, which a repeated request gets, whatever has changed since.
 
-A file for each in the object store, ``answers-<owner's digest>/<key's digest>``: a line of JSON, then the body. They
+A file for each in the object store, ``answers/<owner's digest>/<key's digest>``: a line of JSON, then the body. They
 expire after an hour; `AnswerStore.sweep` removes them.
 """
 
@@ -18,7 +18,7 @@ from components.object_store import ObjectStore
 
 #: Seconds until an answer expires.
 KEEP_S = 3600.0
-_KIND = "answers"
+_FOLDER = "answers"
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,7 @@ class AnswerStore:
     def sweep(self) -> int:
         """Remove expired answers; returns how many."""
         removed = 0
-        for name in self._objects.names():
-            if not name.startswith(f"{_KIND}-"):
-                continue
+        for name in self._objects.names(_FOLDER):
             try:
                 expired = self._objects.age_s(name) >= KEEP_S
             except FileNotFoundError:  # another process removed it
@@ -88,7 +86,7 @@ class AnswerStore:
 
 def answer_folder(owner: str) -> str:
     """The folder of an owner's answers in the object store."""
-    return f"{_KIND}-{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
+    return f"{_FOLDER}/{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
 
 
 def _name(owner: str, key: str) -> str:

@@ -1,7 +1,7 @@
 """Everything of an owner as a zip file, made piece by piece.
 
 ``<kind>.jsonl`` has a row a line, ``files/<id>/...`` the stored files of characters, stories and the history,
-``files/answers-.../...`` the answers to requests with an idempotency key, and ``results/<job>.json`` those of jobs.
+``files/answers/...`` the answers to requests with an idempotency key, and ``results/<job>.json`` those of jobs.
 Secrets and what is computed anew (tokens, thumbnails) are left out.
 """
 

@@ -35,13 +35,13 @@ from components.stories.store import Deleted, StoryStore
 from components.stories.stored_responses import find_response, store_response
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.takes import PendingTake, TakeStore
-from deploy.background import in_database_thread, repeat
+from deploy.background import every, in_database_thread, repeat
 from deploy.watcher import Watcher
 
 log = logging.getLogger(__name__)
 _WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures, "png": write_long_picture}
-#: Seconds between two sweeps; and between two of stored answers.
-_SWEEP_S, _ANSWERS_S = 60.0, 600.0
+#: Seconds between two deletions of expired rows; and of stored answers, which are listed.
+_EXPIRY_INTERVAL_S, _ANSWERS_INTERVAL_S = 60.0, 600.0
 
 
 class StoryService:
@@ -58,6 +58,7 @@ class StoryService:
         self._takes = TakeStore(self._engine, blobs, results, limits)
         self._history = HistoryStore(self._engine, blobs, self._stories, limits)
         serving = config.serving
+        self._orphans_s = serving.orphans_s
         self._characters = CharacterStore(place, serving.database, serving.database_limits, serving.quotas)
         self._importer = StoryImporter(
             self._engine,
@@ -76,10 +77,11 @@ class StoryService:
         """Start the background tasks in the running event loop."""
         works = (
             (self._takes.collect, self._jobs.tick_s),
-            (self._sweep, _SWEEP_S),
-            (self._sweep_answers, _ANSWERS_S),
+            (self._expire, _EXPIRY_INTERVAL_S),
+            (self._expire_answers, _ANSWERS_INTERVAL_S),
         )
         loops = [repeat("stories", partial(in_database_thread, work), partial(asyncio.sleep, s)) for work, s in works]
+        loops.append(every(self._orphans_s, "stories", self._remove_orphans))
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def check(self) -> None:
@@ -285,12 +287,17 @@ class StoryService:
     async def delete_generation(self, identifier: str, owner: str = "") -> None:
         await in_database_thread(self._history.delete, identifier, owner)
 
-    def _sweep(self) -> bool:
-        self._takes.sweep()
-        self._history.sweep()
+    def _expire(self) -> bool:
+        self._takes.expire()
+        self._history.expire()
         self._stories.sweep(self._jobs.keep_s)
         return False
 
-    def _sweep_answers(self) -> bool:
+    def _expire_answers(self) -> bool:
         self._answers.sweep()
+        return False
+
+    async def _remove_orphans(self) -> bool:
+        await asyncio.to_thread(self._takes.remove_orphans)
+        await asyncio.to_thread(self._history.remove_orphans)
         return False
