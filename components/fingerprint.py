@@ -16,6 +16,14 @@ def fingerprint(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def fingerprint_each(items: Iterable[Any]) -> str:
+    """`fingerprint` of a list of ``items``, of which one at a time is in memory; the value is not that of a list."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(json.dumps(item, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()[:16]
+
+
 def digest_files(root: Path, names: Iterable[str]) -> str:
     """Hash names and contents of files below ``root``; for an unreadable file, the name of its error."""
     digest = hashlib.sha256()

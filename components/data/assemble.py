@@ -20,7 +20,7 @@ from components.data.duplicates import find_duplicates, hash_bits
 from components.data.finished_units import REFERENCE_GROUP_BYTES, FinishedUnits, UnitRecord, write_shard
 from components.data.manifest import REFERENCES, SHARDS, references_folder, shard_folder
 from components.data.plan import SPLITS
-from components.data.rejects import Reject
+from components.data.rejects import Reject, Rejects
 from components.data.removed_rows import RemovedRows
 from components.data.row_index import RowIndex, digest
 
@@ -36,7 +36,7 @@ class Assembled:
     buckets: dict[str, dict[str, int]]
     columns: dict[str, str]
     references: dict[str, str]
-    rejects: list[Reject]
+    rejects: Rejects
     notes: dict[str, int]
 
 
@@ -50,7 +50,7 @@ def assemble(
     """
     first = _no_duplicates(index) if keep_duplicates else _first_alike(parts, keys, index)
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    rejects, unconfirmed = list[Reject](), 0
+    rejects, unconfirmed = Rejects(), 0
     for record in _records(parts, keys):
         places = {row.id: index.place(row.id) for row in record.rows}
         left_out = {name for name, place in places.items() if first[place] != place}
@@ -58,8 +58,8 @@ def assemble(
         _place(parts, record, directory, sorted({row.bucket for row in kept}), left_out)
         counts[record.split].update(row.bucket for row in kept)
         unconfirmed += sum(row.word_from == "caption" for row in kept)
-        rejects += record.rejects
-    rejects += _rejected_duplicates(index, first)
+        rejects.extend(record.rejects)
+    rejects.extend(_rejected_duplicates(index, first))
     buckets = {split: dict(sorted(c.items())) for split, c in counts.items()}
     shards = {file.parent.name: file for file in sorted(directory.glob(f"{SHARDS}/split=*/bucket=*/*.parquet"))}
     references = list(islice(directory.glob(f"{REFERENCES}/split=*/*.parquet"), 1))  # all have the same columns

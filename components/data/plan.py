@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, TypeVar, cast
 import numpy as np
 
 from components.data.caption_cleaning import clean_caption
-from components.data.rejects import Reject
+from components.data.rejects import Reject, Rejects
 from components.data.row_index import digest
 from components.data.schema import AnnotatedSubject, SourceRow, read_row, read_subject
 from components.data.spool import Spool
@@ -47,13 +47,13 @@ class Plan(NamedTuple):
     """Planned rows, ordered by group, and rejected rows."""
 
     jobs: Sequence[PlannedRow]
-    rejects: list[Reject]
+    rejects: Rejects
 
 
 def plan_rows(rows: Sequence[SourceRow], validation_share: float) -> Plan:
     """Plan everything that needs no picture. Deterministic; rows are read group by group."""
     named = _Named.of(rows, validation_share)
-    jobs, rejects = Spool[PlannedRow](read=read_planned), list[Reject]()
+    jobs, rejects = Spool[PlannedRow](read=read_planned), Rejects()
     for members in _groups(rows):
         group = _Group.of(members)
         split = split_of(members[0]["group"], validation_share)

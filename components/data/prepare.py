@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from components.config import Config, NamingConfig
@@ -17,7 +18,7 @@ from components.data.finished_units import FinishedUnits, unconditional_name
 from components.data.manifest import MANIFEST, UNCONDITIONAL, Manifest, find_manifest
 from components.data.plan import plan_rows
 from components.data.ray_pipeline import run_units
-from components.data.rejects import REJECTS, Reject, write_rejects
+from components.data.rejects import REJECTS, Rejects, write_rejects
 from components.data.report.page import write_report
 from components.data.report.source_pictures import SourcePictures
 from components.data.row_index import RowIndex
@@ -29,7 +30,7 @@ from components.data.subject_image import CurateSettings
 from components.data.units import MarkedRow, Unit, cut_units, mark_rows
 from components.errors import DataError
 from components.files import replacing
-from components.fingerprint import fingerprint
+from components.fingerprint import fingerprint, fingerprint_each
 from components.full_disk import report_full_disk
 from components.model.adapter import RealCustomAdapter
 from components.model.naming import read_nouns
@@ -54,7 +55,7 @@ class Work:
 
     source: Source
     jobs: Sequence[MarkedRow]
-    rejects: list[Reject]
+    rejects: Rejects
     encoders: dict[str, str]
     text_pooling: TextPooling
     #: Fingerprint of what the encoding of a row depends on beside the row.
@@ -108,7 +109,7 @@ def plan_work(config: Config, source: Source) -> Work:
     encoders = encoder_identities(config)
     pooling = text_pooling(config)
     plan = plan_rows(source.rows, data.validation_share)
-    rejects = [*source.rejects, *plan.rejects]
+    rejects = Rejects(chain(source.rejects, plan.rejects))
     check_share(data, rejects, len(source.rows) + len(source.rejects))
     settings = [
         SCHEMA_VERSION,
@@ -122,7 +123,7 @@ def plan_work(config: Config, source: Source) -> Work:
     ]
     jobs = mark_rows(plan.jobs, ContentMarks(source.store).of, settings, _naming_facts(config.naming))
     layout = [data.rows_per_shard, data.duplicates, data.validation_share]
-    mark = fingerprint([settings, layout, [job.mark for job in jobs], rejects])
+    mark = fingerprint([settings, layout, fingerprint_each(job.mark for job in jobs), fingerprint_each(rejects)])
     return Work(source, jobs, rejects, encoders, pooling, fingerprint(settings), mark)
 
 
@@ -144,7 +145,7 @@ def _publish(config: Config, work: Work, units: Sequence[Unit], parts: FinishedU
     keys, index = [unit.key for unit in units], RowIndex(work.source.rows)
     with replacing(data.output) as staging:
         made = assemble(parts, keys, index, staging, keep_duplicates=data.duplicates == "keep")
-        rejects = [*work.rejects, *made.rejects]
+        rejects = Rejects(chain(work.rejects, made.rejects))
         manifest = _account(config, work, made, rejects, keys)
         write_rejects(rejects, index.find, staging / REJECTS)
         if (unconditional := parts.unconditional(work.encoding)).exists():  # not beside units of earlier releases alone
@@ -157,7 +158,7 @@ def _publish(config: Config, work: Work, units: Sequence[Unit], parts: FinishedU
     return manifest
 
 
-def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject], units: list[str]) -> Manifest:
+def _account(config: Config, work: Work, made: Assembled, rejects: Rejects, units: list[str]) -> Manifest:
     """The manifest; checks that no row was lost."""
     data = config.data
     splits = {split: sum(rows.values()) for split, rows in made.buckets.items()}
@@ -188,7 +189,7 @@ def _account(config: Config, work: Work, made: Assembled, rejects: list[Reject],
     if not manifest.rows_out:
         reasons = "; ".join(f"{reason} ({count})" for reason, count in manifest.reasons.items())
         raise DataError(f"data.source: none of its {manifest.rows_in} rows can be used: {reasons}")
-    check_share(data, [reject for reject in rejects if reject.stage != "duplicate"], manifest.rows_in)
+    check_share(data, Rejects(reject for reject in rejects if reject.stage != "duplicate"), manifest.rows_in)
     return manifest
 
 

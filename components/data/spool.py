@@ -33,6 +33,10 @@ class Spool(Sequence[T], Generic[T]):
         self._ends = array("Q", [0])
         self._pending = bytearray()
         self._read = read
+        self.extend(rows)
+
+    def extend(self, rows: Iterable[T]) -> None:
+        """`append` each of ``rows``."""
         for row in rows:
             self.append(row)
 

@@ -107,7 +107,6 @@ def rehearsal_config(
         "serving.access.keys": "required",
         "serving.request_timeout_s": 30 * _MINUTES,
         "serving.stuck_s": 20 * _MINUTES,
-        "serving.token_cache_s": 0,
     }
     if full:
         weights = places.weights.absolute()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import logging
 import re
@@ -17,17 +15,17 @@ from pathlib import Path
 
 import httpx
 import pyarrow.parquet as pq
-from PIL import Image
 from safetensors import safe_open
 
 from components.config import Config
 from components.data.manifest import REFERENCES, SHARDS, load_manifest
 from components.errors import RealCustomError
 from components.pretraining.random_sdxl import judge_parts, save_random_release, save_random_sdxl, sdxl_parts
+from components.rehearsal.drawn_characters import draw_characters
 from components.rehearsal.head_node import HeadNode, free_port
 from components.rehearsal.report import Value
 from components.rehearsal.settings import FULL, Places
-from components.rehearsal.written_inputs import VIEWS, captions, rows, write_dreambench, write_pictures, write_table
+from components.rehearsal.written_inputs import captions, rows, write_dreambench, write_pictures, write_table
 from components.training.dataset_rows import split_pieces
 from components.training.partners import Partners
 
@@ -161,13 +159,14 @@ def batch(rehearsal: Rehearsal) -> Values:
 
 
 def serve(rehearsal: Rehearsal) -> Values:
-    """Deploy the champion, and generate with a new character, with the stored one, and once more.
+    """Deploy the champion, and generate with two characters.
 
-    The service caches no tokens in memory, so that the second image reads the stored ones as after a restart.
+    The image of a new character warms the process up; then come two images of another character.
     """
-    node, port = rehearsal.node, free_port()
+    node, places, port = rehearsal.node, rehearsal.places, free_port()
+    size = rehearsal.config.sampling
     options = (*rehearsal.settings, "--set", f"serving.port={port}")
-    file = rehearsal.places.root / "serve.yaml"
+    file = places.root / "serve.yaml"
     file.write_text(node.call("python", "-m", "tools.serve_config", *options, timeout_s=_COMMAND_S))
     began = time.monotonic()
     node.call("serve", "deploy", file, timeout_s=_COMMAND_S)
@@ -179,18 +178,14 @@ def serve(rehearsal: Rehearsal) -> Values:
             _wait_until_ready(client)
             deployed_s = time.monotonic() - began
             metrics = client.get("/metrics").raise_for_status().text
-            new, stored, again = _generate_three_times(client, rehearsal)
+            drawn = draw_characters(client, places.pictures, (size.width, size.height))
     finally:
         node.call("serve", "shutdown", "-y", timeout_s=_COMMAND_S)
     return {
         "deployed_s": deployed_s,
         "load_s": _start_seconds(metrics, "load"),
         "ready_s": _start_seconds(metrics, "warm_up"),
-        "new_character_s": new,
-        "stored_character_s": stored,
-        "next_s": again,
-        "first_over_second": stored / again,
-    }
+    } | drawn
 
 
 def encodings(rehearsal: Rehearsal) -> Values:
@@ -336,28 +331,3 @@ def _start_seconds(metrics: str, part: str) -> float:
     if found is None:
         raise RealCustomError(f"the service reports no realcustom_start_seconds of {part}")
     return float(found[1])
-
-
-def _generate_three_times(client: httpx.Client, rehearsal: Rehearsal) -> list[float]:
-    """Seconds of three images of one new character."""
-    pictures, size = rehearsal.places.pictures, rehearsal.config.sampling
-    row = rows(pictures)[VIEWS]
-    word = row.get("word") or row["caption"].split()[1]
-    files = {"pictures": ("reference.png", (pictures / row["image"]).read_bytes())}
-    created = client.post("/v1/characters", data={"name": "Rehearsal", "target_word": word}, files=files)
-    created.raise_for_status()
-    request = {
-        "prompt": row["caption"],
-        "size": f"{size.width}x{size.height}",
-        "seed": 4,
-        "characters": [{"id": created.json()["id"]}],
-    }
-    seconds = []
-    for _ in range(3):
-        began = time.monotonic()
-        answer = client.post("/v1/images/generations", json=request).raise_for_status()
-        seconds.append(time.monotonic() - began)
-        image = Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"])))
-        if image.size != (size.width, size.height):
-            raise RealCustomError(f"the service generated {image.size}, not {size.width} x {size.height} pixels")
-    return seconds

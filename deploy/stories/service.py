@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from components.access.limits import RequestId
+from components.access.stored_answers import AnswerStore
 from components.characters.store import CharacterStore
 from components.config import Config
 from components.content import input_check
@@ -22,6 +23,7 @@ from components.history.generation import Generation, NewGeneration
 from components.history.store import HistoryStore
 from components.jobs.result_files import ResultFiles
 from components.object_store import below, open_object_store
+from components.provenance.manifests import composite_signer
 from components.stories.export.book import make_book
 from components.stories.export.comic import write_cbz, write_pictures
 from components.stories.export.importing import StoryImporter
@@ -38,8 +40,8 @@ from deploy.watcher import Watcher
 
 log = logging.getLogger(__name__)
 _WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures, "png": write_long_picture}
-#: Seconds between two deletions of expired rows.
-_EXPIRY_INTERVAL_S = 60.0
+#: Seconds between two deletions of expired rows; and of stored answers, which are listed.
+_EXPIRY_INTERVAL_S, _ANSWERS_INTERVAL_S = 60.0, 600.0
 
 
 class StoryService:
@@ -52,6 +54,7 @@ class StoryService:
         self._stories = StoryStore(self._engine, limits)
         results = ResultFiles(below(place, "jobs"))
         blobs = open_object_store(place)
+        self._answers = AnswerStore(blobs)
         self._takes = TakeStore(self._engine, blobs, results, limits)
         self._history = HistoryStore(self._engine, blobs, self._stories, limits)
         serving = config.serving
@@ -66,12 +69,17 @@ class StoryService:
             2 * config.vision.view_size,
             input_check(config.serving.content),
         )
+        self._sign = composite_signer(serving)
         self._watcher = Watcher("stories", self._stories.cursors, self._jobs.tick_s, StoryCursor.is_behind)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start the background tasks in the running event loop."""
-        works = ((self._takes.collect, self._jobs.tick_s), (self._expire, _EXPIRY_INTERVAL_S))
+        works = (
+            (self._takes.collect, self._jobs.tick_s),
+            (self._expire, _EXPIRY_INTERVAL_S),
+            (self._expire_answers, _ANSWERS_INTERVAL_S),
+        )
         loops = [repeat("stories", partial(in_database_thread, work), partial(asyncio.sleep, s)) for work, s in works]
         loops.append(every(self._orphans_s, "stories", self._remove_orphans))
         self._tasks = [asyncio.create_task(loop) for loop in loops]
@@ -234,7 +242,7 @@ class StoryService:
             if kind == "story":
                 return write_story(self._engine, self._takes.files, self._characters, story, owner)
             read = partial(self._takes.files.picture, story)
-            book = make_book(self._stories.get(story, owner), read, pages)
+            book = make_book(self._stories.get(story, owner), read, pages, self._sign)
             return _WRITERS[kind](book)
 
         return await asyncio.to_thread(export)
@@ -283,6 +291,10 @@ class StoryService:
         self._takes.expire()
         self._history.expire()
         self._stories.sweep(self._jobs.keep_s)
+        return False
+
+    def _expire_answers(self) -> bool:
+        self._answers.sweep()
         return False
 
     async def _remove_orphans(self) -> bool:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import tempfile
 import tracemalloc
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.data import rejects as rejects_module
 from components.data import row_index
 from components.data.plan import plan_rows
+from components.data.rejects import Reject, Rejects, write_rejects
 from components.data.row_index import RowIndex
 from components.data.schema import SourceRow
 from components.data.spool import Picked, Spool
@@ -103,3 +107,29 @@ def test_the_memory_of_planned_rows_is_bounded() -> None:
     tracemalloc.stop()
     assert len(held) == number == sum(len(unit.jobs) for unit in units)
     assert kept < 100 * number and objects > 20 * kept
+
+
+def test_rejected_rows_are_written_in_the_order_of_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejects_module, "_WRITTEN", 2)
+    order = {"a": 0, "b": 1, "c": 2}
+    of_rows = [Reject(id, "s", "decode", "broken", "kept") for id in "cab"]
+    others = [Reject(f"line {n}", "s", "source", "no caption") for n in (2, 1)]
+    rejects = Rejects([others[0], *of_rows, others[1]])
+    assert list(rejects) == [others[0], *of_rows, others[1]] and rejects[1].reason == "broken"
+    write_rejects(rejects, order.get, tmp_path / "rejects.parquet")
+    written = pq.read_table(tmp_path / "rejects.parquet").to_pylist()
+    assert [row["id"] for row in written] == ["a", "b", "c", "line 2", "line 1"]
+    assert written[0] == of_rows[1]._asdict() and written[3]["kept"] is None
+    write_rejects(Rejects(), order.get, tmp_path / "none.parquet")
+    assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
+
+
+def test_the_memory_of_rejected_rows_is_bounded() -> None:
+    number = 6000
+    rows = Spool({**source_row(each, each), "word": "balloon"} for each in range(number))
+    tracemalloc.start()
+    plan = plan_rows(rows, 0.1)
+    assert all(reject.stage == "word" for reject in plan.rejects)  # what was not written yet is written
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(plan.rejects) == number and not plan.jobs and kept < 100 * number

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import signal
@@ -11,8 +13,10 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
@@ -25,6 +29,7 @@ from components.model.miniature import build_unet
 from components.model.official import convert, meta_adapter
 from components.pretraining.random_sdxl import judge_parts, save_random_release, save_random_sdxl
 from components.rehearsal import run as running
+from components.rehearsal.drawn_characters import draw_characters
 from components.rehearsal.process_memory import MARKER, marked_processes, watch_memory
 from components.rehearsal.report import Report, StageReport, find_report
 from components.rehearsal.settings import Places, rehearsal_config, settings_mark, write_settings
@@ -180,6 +185,30 @@ def test_equal_adapters_and_start_seconds_are_told(tmp_path: Path) -> None:
     assert _start_seconds(page, "load") == 30.5
     with pytest.raises(RealCustomError, match="warm_up"):
         _start_seconds(page, "warm_up")
+
+
+def test_the_first_image_of_a_character_is_compared_in_a_warm_service(tmp_path: Path) -> None:
+    """A service that takes 0.3 s for its first image, 0.1 s more for the first one of a character, 0.05 s always."""
+    write_pictures(tmp_path, 64, seed=1)
+    shown: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/characters":
+            return httpx.Response(201, json={"id": f"character-{len(shown)}"})
+        (character,) = json.loads(request.content)["characters"]
+        time.sleep(0.05 + 0.3 * (not shown) + 0.1 * (character["id"] not in shown))
+        shown.append(character["id"])
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(file, "PNG")
+        return httpx.Response(200, json={"data": [{"b64_json": base64.b64encode(file.getvalue()).decode()}]})
+
+    with httpx.Client(transport=httpx.MockTransport(answer), base_url="http://service") as client:
+        drawn = draw_characters(client, tmp_path, (64, 64))
+        with pytest.raises(RealCustomError, match="not 128 x 64 pixels"):
+            draw_characters(client, tmp_path, (128, 64))
+    assert shown[:3] == ["character-0", "character-1", "character-1"]
+    assert drawn["new_character_s"] > 0.4 and 0.15 < drawn["stored_character_s"] < 0.4
+    assert 2 < drawn["first_over_second"] == drawn["stored_character_s"] / drawn["next_s"]
 
 
 def test_implementations_take_turns_step_by_step() -> None:

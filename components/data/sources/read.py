@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from components.config import DataConfig
 from components.data.address import parse
-from components.data.rejects import PassedOver, Reject
+from components.data.rejects import PassedOver, Reject, Rejects
 from components.data.row_index import digest
 from components.data.schema import SourceRow, SubjectCaption, read_row
 from components.data.source_files import SourceFiles
@@ -60,7 +60,7 @@ class Source:
     store: SourceFiles
     rows: Sequence[SourceRow]
     #: Rows that are no `SubjectCaption`, of the stage ``source``.
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: Rejects = field(default_factory=Rejects)
     #: By reason.
     passed_over: dict[str, PassedOver] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ def read_source(data: DataConfig) -> Source:
     return Source(store, checked.rows, checked.rejects, checked.passed_over)
 
 
-def check_share(data: DataConfig, rejects: Sequence[Reject], rows: int) -> None:
+def check_share(data: DataConfig, rejects: Rejects, rows: int) -> None:
     """Check that not too many of ``rows`` are rejected.
 
     Raises:
@@ -129,7 +129,7 @@ class _Checked:
     store: SourceFiles
     columns: Columns
     rows: Spool[SourceRow] = field(default_factory=lambda: Spool(read=read_row))
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: Rejects = field(default_factory=Rejects)
     passed_over: dict[str, PassedOver] = field(default_factory=dict)
     #: Digests of the names of pictures, and how often those with several rows were seen.
     _once: set[int] = field(default_factory=set)
