@@ -81,6 +81,17 @@ def decode_with_alpha(data: bytes, max_pixels: int, formats: Sequence[str] = FOR
             return _decoded(turned(picture, upright_turn(picture)))
 
 
+def stated_size(data: bytes, max_pixels: int, formats: Sequence[str] = FORMATS) -> tuple[int, int]:
+    """The sides that a picture's header states, before its pixels are decoded or turned.
+
+    Raises:
+        DataError: as `decode_picture`, as far as the header shows it.
+    """
+    with _reasons(), Image.open(io.BytesIO(_without_metadata(data)), formats=list(formats)) as picture:
+        _check(picture, max_pixels)
+        return picture.size
+
+
 def upright_turn(picture: Image.Image) -> Image.Transpose | None:
     """How a picture file is turned to be upright, by its EXIF orientation; None if it is upright."""
     return _TURNS.get(_orientation(picture))

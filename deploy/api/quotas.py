@@ -68,6 +68,23 @@ class Caller:
             raise ApiError(400, f"this is {amount:,} pixel-steps, and the key has {limit:,} a day", code="beyond_quota")
         return Cost(self.key.id, amount, limit)
 
+    async def check(self, request: GenerationRequest) -> None:
+        """Refuse a job that the day's limit has no room for, before anything is computed for it; it is charged later.
+
+        Raises:
+            ApiError: the request exceeds what is left of the day's limit, or the limit itself.
+            UnavailableError: the database does not answer.
+        """
+        cost = self.cost(request)
+        if cost is None or self.usage is None:
+            return
+        try:
+            spent = await in_database_thread(self.usage.spent_by, cost.key)
+        except SQLAlchemyError as error:
+            raise _unchecked(error) from None
+        if spent + cost.amount > cost.limit:
+            raise quota_refusal(quota_error(cost, time.time()))
+
     async def charge(self, request: GenerationRequest, repeatable: RequestId | None = None) -> Charge:
         """Charge a request's pixel-steps to the key, if the key has a daily limit.
 
@@ -95,8 +112,7 @@ class Caller:
             _run_in_background(_undo(self.usage, charging))
             raise
         except SQLAlchemyError as error:
-            log.error("quotas: %s", type(error).__name__)
-            raise UnavailableError("quotas cannot be checked at the moment; try again") from None
+            raise _unchecked(error) from None
         if record is None:
             raise quota_refusal(quota_error(cost, time.time()))
         return Charge(self.usage, record, used, counted)
@@ -162,6 +178,11 @@ def quota_refusal(error: QuotaError) -> ApiError:
     # OpenAI's client retries every 429 at once, unless this header tells it not to.
     headers = {"Retry-After": str(math.ceil(error.retry_after_s)), "X-Should-Retry": "false"}
     return ApiError(429, str(error), code="insufficient_quota", headers=headers)
+
+
+def _unchecked(error: SQLAlchemyError) -> UnavailableError:
+    log.error("quotas: %s", type(error).__name__)
+    return UnavailableError("quotas cannot be checked at the moment; try again")
 
 
 async def _refund(usage: UsageLedger, record: ChargeRecord) -> None:

@@ -185,6 +185,14 @@ class CharacterService:
 
         return await self._read(owner, cut_out)
 
+    async def picture_size(self, picture: bytes, field: str, owner: str = "") -> tuple[int, int]:
+        """The sides that the header of an uploaded image states.
+
+        Raises:
+            DataError: the header cannot be read; the message begins with ``field``.
+        """
+        return await self._read(owner, lambda: self._uploads.size(picture, field))
+
     async def read_picture(
         self, picture: bytes, field: str, owner: str = "", size: tuple[int, int] | None = None
     ) -> UploadedPicture:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from PIL import Image, ImageChops
 
 from components.config import ServingConfig
 from components.content import ContentCheck, ContentError, input_check
-from components.data.decode import Decoded, TooLargeError, decode_mask, decode_with_alpha
+from components.data.decode import Decoded, TooLargeError, decode_mask, decode_with_alpha, stated_size
 from components.errors import DataError
 from deploy.interfaces.errors import StatedRegionError
 
@@ -41,6 +44,15 @@ class UploadReader:
             raise ContentError(f"{field}: refused by the content policy of this service")
         return decoded
 
+    def size(self, data: bytes, field: str) -> tuple[int, int]:
+        """The sides that the header of an image states; pixels are not decoded.
+
+        Raises:
+            DataError: as for the image, as far as the header shows it.
+        """
+        with self._told(field):
+            return stated_size(data, self._max_pixels, FORMATS)
+
     def mask(self, data: bytes, size: tuple[int, int], field: str) -> Image.Image:
         """The mask (L, 255 on the subject) of an image of ``size``.
 
@@ -72,8 +84,14 @@ class UploadReader:
         return ImageChops.invert(alpha)
 
     def _decode(self, data: bytes, field: str) -> Decoded:
-        try:
+        with self._told(field):
             return decode_with_alpha(data, self._max_pixels, FORMATS)
+
+    @contextmanager
+    def _told(self, field: str) -> Iterator[None]:
+        """Errors name ``field`` and the remedy."""
+        try:
+            yield
         except TooLargeError:
             raise DataError(f"{field}: more than {self._max_pixels:,} pixels") from None
         except DataError as error:

@@ -47,6 +47,10 @@ class Characters(Protocol):
         """Cut the subject out of images without storing them; DataError for an image that cannot be read."""
         ...
 
+    async def picture_size(self, picture: bytes, field: str, owner: str = "") -> tuple[int, int]:
+        """The sides that the header of an uploaded image states, whose pixels are not decoded; DataError."""
+        ...
+
     async def read_picture(
         self, picture: bytes, field: str, owner: str = "", size: tuple[int, int] | None = None
     ) -> UploadedPicture:

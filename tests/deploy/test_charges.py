@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -26,6 +27,7 @@ from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GenerationEvent, GenerationResult
+from tests.deploy.test_redraw_api import hole
 from tests.deploy.test_serving_api import photograph
 from tests.fakes.pipeline import FakePipeline
 from tests.fakes.service_process import QUICK, running
@@ -184,6 +186,56 @@ def test_uploads_are_charged_before_they_are_cut_out(tmp_path: Path, monkeypatch
         refused = edit(service, photograph())
         assert refused.status_code == 429 and error(refused)["code"] == "insufficient_quota"
         assert len(cut) == 2, "nothing was computed for it"
+
+
+def watch_readers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The methods that decode uploads, as they are called."""
+    called: list[str] = []
+
+    def watched(name: str, method: Any) -> Any:
+        async def call(*arguments: Any) -> Any:
+            called.append(name)
+            return await method(*arguments)
+
+        return call
+
+    for name in ("read_picture", "read_redraw_mask", "cut_out_uploads"):
+        monkeypatch.setattr(CharacterService, name, watched(name, getattr(CharacterService, name)))
+    return called
+
+
+def test_redrawing_is_charged_before_its_uploads_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded, sides = watch_readers(monkeypatch), 160 * 160
+
+    def redraw(service: Service, picture: bytes, mask: bytes, size: str = "auto") -> httpx.Response:
+        fields = {"prompt": "a robot", "steps": "1", "size": size, "redraw_strength": "1"}
+        sent = [("image", ("0.png", picture)), ("image", ("1.png", photograph())), ("mask", ("mask.png", mask))]
+        return service.client.post("/v1/images/edits", data=fields, files=sent)
+
+    everything = ["read_picture", "read_redraw_mask", "cut_out_uploads"]
+    with serving(tmp_path, limit=sides) as service:
+        assert redraw(service, b"no picture", hole((160, 160))).status_code == 400 and decoded == []
+        assert redraw(service, photograph()[:-40], hole((160, 160))).status_code == 400 and service.spent() == 0
+        assert redraw(service, photograph(), hole((64, 64))).status_code == 400 and service.spent() == 0
+        decoded.clear()
+        assert redraw(service, photograph(), hole((160, 160))).status_code == 200 and service.spent() == sides
+        assert decoded == everything
+        for size in ("auto", "160x160", "64x64"):
+            refused = redraw(service, photograph(), hole((160, 160)), size)
+            assert refused.status_code == 429 and error(refused)["code"] == "insufficient_quota"
+        assert decoded == everything, "nothing was decoded for them"
+
+
+def test_the_control_of_a_job_is_decoded_if_the_key_can_pay_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = watch_readers(monkeypatch)
+    control = {"name": "pose", "image": base64.b64encode(photograph()).decode()}
+    with serving(tmp_path, "model.controls={pose: controls/pose}", limit=SMALL) as service:
+        accepted, refused = (service.client.post("/v1/jobs", json=PICTURE | {"control": control}) for _ in range(2))
+        assert accepted.status_code == 202, accepted.text
+        assert refused.status_code == 429 and error(refused)["code"] == "insufficient_quota"
+        assert decoded == ["read_picture"]
 
 
 def test_a_refund_outlasts_a_database_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

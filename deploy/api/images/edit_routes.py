@@ -5,6 +5,7 @@ With a mask, or a strength of redrawing, the first image is redrawn (`deploy.api
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from deploy.api.error_responses import ApiError
 from deploy.api.forms import read_fields
 from deploy.api.images.control_request import with_control
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
-from deploy.api.images.redraw_request import redraw_request, uploaded_subject
+from deploy.api.images.redraw_request import redraw_request, uploaded_subject, with_uploads
 from deploy.api.images.request_conversion import build_request, check_model, resolve_subjects
 from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema, stated_regions
 from deploy.api.quotas import CurrentCaller
@@ -67,6 +68,7 @@ def edit_routes(
         if body.redraws:
             request = await redraw_request(body, config, model, characters, caller.owner, time_limits)
             async with await caller.charge(request, identity) as charge:
+                request = await with_uploads(request, body, config, characters)
                 request = await with_control(request, body.control, characters)
                 context = RequestContext(body, request, charge, repeat, http, started)
                 return await execute(context, "image_edit", model, source)
@@ -114,4 +116,4 @@ async def _read_form(http: Request) -> EditRequest:
     max_fields = len(EditRequest.model_fields) + 2 * MAX_REFERENCES
     async with http.form(max_files=2 * MAX_REFERENCES + 3, max_fields=max_fields) as form:
         fields = {"image": []} | await read_fields(form, ["image"], ["boxes", "masks"])
-        return EditRequest.model_validate(fields)
+        return await asyncio.to_thread(EditRequest.model_validate, fields)

@@ -56,6 +56,8 @@ def job_routes(config: Config, model: str, characters: Characters, jobs: Jobs, t
         request = await resolve_request(body, config, model, characters, caller.owner)
         request = replace(request, timeout_s=limits.timeout_s)
         await time_limits.check(request)
+        if body.control is not None:
+            await caller.check(request)
         request = await with_control(request, body.control, characters)
         new = NewJob(
             payload=JobPayload(request.without_revisions(), body.return_masks, body.partial_images, model).to_json(),

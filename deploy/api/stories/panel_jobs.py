@@ -42,7 +42,6 @@ from deploy.interfaces.requests import (
     RequestedRedraw,
     RequestedSubject,
     StoredTake,
-    UploadedPicture,
 )
 from deploy.interfaces.stories import Stories
 
@@ -137,11 +136,12 @@ class PanelJobSubmitter:
         return data, []
 
     async def redraw(
-        self, story: str, take: Take, wanted: RedrawRequest, mask: bytes | None, caller: Caller, key: RequestId | None
+        self, story: str, take: Take, wanted: RedrawRequest, caller: Caller, key: RequestId | None
     ) -> DrawResponse:
-        """Submit jobs that redraw ``take``, or its part under ``mask`` (a PNG, white there), with its own settings.
+        """Submit jobs that redraw ``take``, or the part of it that the mask leaves transparent, with its own settings.
 
         Raises:
+            StatedRegionError: the mask does not fit the take.
             BeyondTimeLimitError: it would take longer than a job may.
             ApiError, QueueFullError, QueueBusyError, StoryLimitError: the first job is refused.
         """
@@ -153,26 +153,33 @@ class PanelJobSubmitter:
             for each in settings["characters"]
             if find_word(prompt, each["target_word"])
         ]
-        batch, now = _batch(key), time.time()
-        submissions = []
+        redraw, requests = RequestedRedraw(wanted.strength, take=StoredTake(story, take.id)), []
         for variation in range(wanted.n):
             body = ImageRequest(
                 prompt=prompt,
                 negative_prompt=settings["negative_prompt"],
-                size=redraw_size("auto", UploadedPicture(b"", take.width, take.height), self._config),
+                size=redraw_size(take.width, take.height, self._config),
                 steps=settings["steps"],
                 guidance_scale=settings["guidance_scale"],
                 scheduler=settings["scheduler"],
                 loras=settings.get("loras", []),
                 seed=None if wanted.seed is None else (wanted.seed + variation) % SEEDS,
             )
-            redraw = RequestedRedraw(wanted.strength, mask, take=StoredTake(story, take.id))
             request = build_request(body, self._config, prompt, subjects, caller.owner, redraw)
             request = replace(checked_strength(request, "strength"), timeout_s=self._config.serving.jobs.timeout_s)
             await self._time_limits.check(request)
-            own: dict[str, Any] = {"redraw": {"take": take.id, "strength": wanted.strength}}
-            if wanted.prompt is not None:
-                own |= {"prompt": prompt, "revised_prompt": prompt}
+            requests.append(request)
+        mask = None
+        if wanted.mask is not None:
+            await caller.check(requests[0])
+            size = take.width, take.height
+            mask = await self._characters.read_redraw_mask(wanted.mask, size, "mask", caller.owner)
+        own: dict[str, Any] = {"redraw": {"take": take.id, "strength": wanted.strength}}
+        if wanted.prompt is not None:
+            own |= {"prompt": prompt, "revised_prompt": prompt}
+        batch, now, submissions = _batch(key), time.time(), []
+        for variation, each in enumerate(requests):
+            request = replace(each, redraw=replace(redraw, mask=mask))
             name = f"story/{story}/{batch}/{take.id}/{variation}"
             pending = PendingTake(name, take.panel, now, variation, settings | own, take.digest)
             submissions.append(_Submission(pending, request, self._job(pending, request, bool(subjects), caller.owner)))
@@ -205,11 +212,15 @@ class PanelJobSubmitter:
         for seed in plan.seeds:
             body = ImageRequest(prompt=plan.prompt, size=plan.size, seed=seed, control=control, **asdict(plan.sampling))
             requests.append(build_request(body, self._config, plan.prompt, subjects, caller.owner))
+        requests = [replace(each, timeout_s=self._config.serving.jobs.timeout_s) for each in requests]
+        for request in requests:
+            await self._time_limits.check(request)
+        if control is not None:
+            await caller.check(requests[0])
         guide = (await with_control(requests[0], control, self._characters)).control  # all have one size
         submissions = []
         for variation, each in enumerate(requests):
-            request = replace(each, control=guide, timeout_s=self._config.serving.jobs.timeout_s)
-            await self._time_limits.check(request)
+            request = replace(each, control=guide)
             key = f"story/{story}/{batch}/{plan.panel}/{variation}"
             pending = PendingTake(key, plan.panel, now, variation, _settings(plan, request), plan.digest)
             submissions.append(_Submission(pending, request, self._job(pending, request, bool(subjects), caller.owner)))

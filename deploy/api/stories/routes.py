@@ -150,7 +150,7 @@ def story_routes(
     _add_panel_routes(router, stories, jobs)
     submitter = PanelJobSubmitter(config, model.id, characters, stories, jobs, time_limits)
     _add_draw_routes(router, submitter, stories, jobs)
-    _add_take_routes(router, stories, characters, submitter)
+    _add_take_routes(router, stories, submitter)
     return router
 
 
@@ -262,7 +262,7 @@ def _add_draw_routes(router: APIRouter, submitter: PanelJobSubmitter, stories: S
         return PanelResponse.of(await stories.get_panel(story, panel, caller.owner), story)
 
 
-def _add_take_routes(router: APIRouter, stories: Stories, characters: Characters, submitter: PanelJobSubmitter) -> None:
+def _add_take_routes(router: APIRouter, stories: Stories, submitter: PanelJobSubmitter) -> None:
     @router.post("/{story}/takes/{take}/redraw", status_code=202)
     async def redraw_take(
         story: str,
@@ -283,11 +283,7 @@ def _add_take_routes(router: APIRouter, stories: Stories, characters: Characters
             _mark_replayed(response, False)
             return DrawResponse.model_validate(known)
         found = await _find_take(stories, story, take, caller.owner)
-        mask = None
-        if wanted.mask is not None:
-            size = found.width, found.height
-            mask = await characters.read_redraw_mask(wanted.mask, size, "mask", caller.owner)
-        answer = await submitter.redraw(story, found, wanted, mask, caller, request)
+        answer = await submitter.redraw(story, found, wanted, caller, request)
         if request is not None:
             await stories.store_response(request, answer.model_dump(mode="json"), caller.owner)
         return answer
