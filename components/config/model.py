@@ -34,6 +34,12 @@ class ModelConfig(Section):
     """ControlNets and T2I-Adapters that requests may name: directories as of diffusers, or hub names, by name."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the frozen parts and of sampling."""
+    # Dumped only where it is set: fingerprints of earlier releases, which did not have it, stay valid.
+    quantization: Literal["int8_weight_only", "float8_weight_only", "bnb_int8", "bnb_nf4"] | None = Field(
+        None, exclude_if=operator.not_
+    )
+    """Quantise the linear layers of the U-Net for generation: weights by torchao (``int8_weight_only``,
+    ``float8_weight_only``), or by bitsandbytes on a GPU (``bnb_int8``, ``bnb_nf4``)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the frozen parts; ``auto`` is CUDA where it is available. On a cluster ``cuda`` waits for a GPU."""
     # Dumped only where they are set: fingerprints of earlier releases, which did not have them, stay valid.

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import SingleFileComponentError
 from safetensors import SafetensorError
 
 from components.config import ModelConfig
-from components.errors import ArtifactError
+from components.errors import ArtifactError, ConfigError
+from components.model.quantization import quantization_config
 
 PipelineT = TypeVar("PipelineT", bound=StableDiffusionXLPipeline)
 
@@ -25,19 +26,35 @@ _SUFFIX = ".safetensors"
 _PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 
 
-def load_base(kind: type[PipelineT], config: ModelConfig, dtype: torch.dtype, **options: Any) -> PipelineT:
+def load_base(
+    kind: type[PipelineT], config: ModelConfig, dtype: torch.dtype, quantize: bool = False, **options: Any
+) -> PipelineT:
     """The pipeline of class ``kind`` with the parts of ``config.base``.
 
     Args:
+        quantize: quantise the U-Net by ``config.quantization``, if that is set; it cannot be trained then.
         options: those of diffusers' ``from_pretrained`` and ``from_single_file``.
 
     Raises:
         ArtifactError: the base cannot be loaded.
+        ConfigError: the quantisation needs a package or a device that is not there, or the base is a single file.
     """
+    single_file, quantize = is_single_file(config.base), quantize and config.quantization is not None
+    if single_file and quantize:
+        # diffusers 0.42.1 leaves the linear layers as they are when it loads a single file with torchao.
+        raise ConfigError(
+            f"model.quantization: {config.base} is a single file, which is not quantised; convert it to a directory in "
+            "the layout of diffusers"
+        )
+    quantized = quantization_config(config) if quantize else None
     try:
-        if not is_single_file(config.base):
-            return kind.from_pretrained(config.base, dtype=dtype, **options)
-        return _load_single_file(kind, config, dtype, **options)
+        if single_file:
+            return _load_single_file(kind, config, dtype, **options)
+        if quantized is not None:
+            options["unet"] = UNet2DConditionModel.from_pretrained(
+                config.base, subfolder="unet", torch_dtype=dtype, quantization_config=quantized
+            )
+        return kind.from_pretrained(config.base, dtype=dtype, **options)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"model.base cannot be loaded: {_first_line(error)}") from None
 

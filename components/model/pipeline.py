@@ -164,7 +164,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         # In the precision that is computed in, files of the same precision stay memory-mapped.
         dtype = getattr(torch, config.model.dtype)
         vision_encoder = VisionEncoder.load(config.model, config.vision, dtype)
-        pipeline = load_base(cls, config.model, dtype)
+        pipeline = load_base(cls, config.model, dtype, quantize=True)
         path = adapter or config.model.adapter
         if path:
             loaded = RealCustomAdapter.from_pretrained(path, dtype=dtype)
@@ -175,7 +175,9 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         pipeline.set_adapter(loaded, vision_encoder, config.sampling.guidance)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         device = device if config.model.device == "auto" else config.model.device
-        pipeline.to(device, dtype=dtype)
+        for part in (loaded, vision_encoder):  # those of the base have it; a quantised U-Net refuses another one
+            part.to(dtype=dtype)
+        pipeline.to(device)
         apply_memory_settings(pipeline, config.model)
         pipeline.load_loras(config.model.loras)
         pipeline.load_controls(config.model.controls)
