@@ -1,6 +1,6 @@
 """Memory and time of the driver of `prepare` for many rows: reading the source, planning, cutting units, assembling.
 
-    python -m benchmarks.metadata --rows 1000000 --json
+    python -m benchmarks.metadata --rows 1000000 --preset sdxl --json
 
 The source is a table of rows whose images do not exist: nothing here opens one. Encoding is the work of other
 processes; of what they write the records are real, with random hashes of pictures, and all shards are links to one.
@@ -35,6 +35,7 @@ _BUCKET = "1024x1024"
 
 def main(
     rows: Annotated[int, typer.Option(min=_VIEWS, help="Rows of the source.")] = 1_000_000,
+    preset: Annotated[str, typer.Option(help="Preset that sets the rows of a shard.")] = "tiny",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")] = False,
 ) -> None:
     """Print seconds and peak memory of each step."""

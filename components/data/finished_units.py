@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from components.data.plan import Split, WordOrigin
 from components.data.rejects import Reject
 from components.data.schema import SCHEMA_VERSION
+from components.data.spool import Spool
 from components.data.units import MarkedRow, Unit
 
 #: Maximum bytes of a row group of several references, so that few others are read with a reference.
@@ -67,6 +68,29 @@ class UnitRecord(BaseModel):
     rejects: list[Reject]
     files: dict[str, int]
     references: int = 0
+
+
+class FinishedMarks(Mapping[str, list[str]]):
+    """The marks of the rows of finished units, by key; in a temporary file, however many units there are."""
+
+    def __init__(self, records: Iterable[UnitRecord]) -> None:
+        self._marks = Spool[list[str]]()
+        self._places: dict[str, int] = {}
+        for record in records:
+            self._places[record.key] = len(self._marks)
+            self._marks.append(record.marks)
+
+    def __getitem__(self, key: str) -> list[str]:
+        return self._marks[self._places[key]]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 @dataclass(frozen=True)

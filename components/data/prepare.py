@@ -14,7 +14,7 @@ from pathlib import Path
 
 from components.config import Config, NamingConfig
 from components.data.assemble import Assembled, assemble, link
-from components.data.finished_units import FinishedUnits, unconditional_name
+from components.data.finished_units import FinishedMarks, FinishedUnits, unconditional_name
 from components.data.manifest import MANIFEST, UNCONDITIONAL, Manifest, find_manifest
 from components.data.plan import plan_rows
 from components.data.ray_pipeline import run_units
@@ -87,7 +87,7 @@ def prepare(config: Config) -> Prepared:
     with report_full_disk(data.output):
         parts.directory.mkdir(parents=True, exist_ok=True)
         parts.forget_unfinished()
-        finished = {record.key: record.marks for record in parts.finished()}
+        finished = FinishedMarks(parts.finished())
         units = cut_units(work.jobs, data.rows_per_shard, finished)
         pending = [unit for unit in units if unit.key not in finished]
         encoded = sum(len(unit.jobs) for unit in pending)

@@ -89,12 +89,16 @@ def cut_units(jobs: Sequence[MarkedRow], size: int, done: Mapping[str, Sequence[
         return fresh
     kept = [unit for unit in fresh if unit.key in done]
     known = {unit.key for unit in kept}
+    moved = done.keys() - known
+    if not moved:  # the marks of all rows would take memory for nothing
+        return fresh
     unfinished = ((part, unit) for part, unit in zip(parts, fresh, strict=True) if unit.key not in known)
     waiting = {mark: place for part, unit in unfinished for place, mark in zip(part, unit.marks, strict=True)}
     reused = []
-    for key in sorted(done.keys() - known, key=lambda key: (-len(done[key]), key)):
-        if 0 < len(done[key]) <= size and all(mark in waiting for mark in done[key]):
-            reused.append(Unit(Picked(jobs, [waiting.pop(mark) for mark in done[key]])))
+    for key in sorted(moved, key=lambda key: (-len(done[key]), key)):
+        marks = done[key]
+        if 0 < len(marks) <= size and all(mark in waiting for mark in marks):
+            reused.append(Unit(Picked(jobs, [waiting.pop(mark) for mark in marks])))
     if not reused:
         return fresh
     return [*kept, *reused, *cut_units(Picked(jobs, list(waiting.values())), size, {})]

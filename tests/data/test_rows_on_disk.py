@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import tracemalloc
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from components.data import rejects as rejects_module
 from components.data import row_index
+from components.data.finished_units import FinishedMarks, UnitRecord
 from components.data.plan import plan_rows
 from components.data.rejects import Reject, Rejects, write_rejects
 from components.data.row_index import RowIndex
@@ -133,3 +136,31 @@ def test_the_memory_of_rejected_rows_is_bounded() -> None:
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(plan.rejects) == number and not plan.jobs and kept < 100 * number
+
+
+def test_the_memory_of_marks_of_finished_units_is_bounded() -> None:
+    """Neither all marks of finished units are in memory, nor those of rows that wait while no unit is cut anew."""
+
+    def records() -> Iterator[UnitRecord]:
+        for unit in units:
+            yield UnitRecord(key=unit.key, split=unit.split, marks=unit.marks, rows=[], rejects=[], files={})
+
+    number = 6000
+    rows = Spool(source_row(each, each // 4) for each in range(number))
+    marked = mark_rows(plan_rows(rows, 0.1).jobs, lambda addresses: dict.fromkeys(addresses, "mark"), [], [])
+    units = cut_units(marked, 64, {})
+    most = (len(units) + 1) // 2
+    tracemalloc.start()
+    done = FinishedMarks(islice(records(), most))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    again = cut_units(marked, 64, done)
+    cut = tracemalloc.get_traced_memory()[1] - kept
+    held = {key: done[key] for key in done}
+    tracemalloc.stop()
+    assert held == {unit.key: unit.marks for unit in units[:most]} and len(done) == most
+    assert [unit.key for unit in again] == [unit.key for unit in units]
+    assert kept < 15 * number, "half of the marks take 33 bytes a row in memory"
+    assert cut < 150 * number, "marks of rows that wait take more than 100 bytes a row more"
+    with pytest.raises(KeyError):
+        done["another"]
