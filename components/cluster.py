@@ -44,6 +44,11 @@ def connect(slots: int) -> None:
     )
 
 
+def may_grow() -> bool:
+    """Whether nodes may join the cluster: not where it is a local Ray."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
 def gpus_of_a_process(device: Literal["auto", "cpu", "cuda"]) -> int:
     """GPUs that a process of a pool asks for: with ``auto`` one if the cluster has any now, with ``cuda`` always one.
 

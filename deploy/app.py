@@ -91,11 +91,11 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
     config = for_workers(config)
     limits = config.serving
     alias = (uri.partition("@")[2] or None) if limits.rollout.poll_s else None
-    graceful: dict[str, Any] = {
-        "graceful_shutdown_timeout_s": limits.drain_s + _SHUTDOWN_POLL_S,
+    draining: dict[str, Any] = {
+        "graceful_shutdown_timeout_s": limits.drain_time_s + _SHUTDOWN_POLL_S,
         "graceful_shutdown_wait_loop_s": _SHUTDOWN_POLL_S,
-        "health_check_period_s": limits.health_check_s,
     }
+    graceful = draining | {"health_check_period_s": limits.health_check_s}
     replicas = {"max_replicas": limits.max_replicas, "downscale_delay_s": limits.scale_down_s}
     status = serve.deployment(
         StatusDeployment,
@@ -112,6 +112,7 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
         max_queued_requests=limits.max_queued_requests,
         autoscaling_config=replicas | {"min_replicas": 1},
         ray_actor_options={"num_cpus": _LIGHT_CPUS},
+        **draining,
     ).bind(config)
     generator = serve.deployment(
         GeneratorDeployment,
@@ -138,6 +139,7 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
         max_ongoing_requests=_MAX_ONGOING_REQUESTS,
         max_queued_requests=_MAX_ONGOING_REQUESTS,
         ray_actor_options={"num_cpus": _LIGHT_CPUS},
+        **draining,
     ).bind(config)
     administration = serve.deployment(
         AdministrationDeployment,
@@ -146,6 +148,7 @@ def bind_deployments(config: Config, model_uri: str | None = None, registry: str
         max_ongoing_requests=_MAX_ONGOING_REQUESTS,
         max_queued_requests=_MAX_ONGOING_REQUESTS,
         ray_actor_options={"num_cpus": 0},
+        **draining,
     ).bind(config)
     gateway = serve.deployment(
         GatewayDeployment,

@@ -46,6 +46,12 @@ async def repeat(part: str, work: Callable[[], Awaitable[bool]], pause: Callable
             await asyncio.sleep(min(_FIRST_WAIT_S * 2 ** min(failures, 16), _LONGEST_WAIT_S) * random.uniform(0.5, 1))
 
 
+async def every(seconds: float, part: str, work: Callable[[], Awaitable[bool]]) -> None:
+    """Call ``work`` every ``seconds``, first after a random part of them, so that replicas take turns."""
+    await asyncio.sleep(random.uniform(0, seconds))
+    await repeat(part, work, partial(asyncio.sleep, seconds))
+
+
 async def in_database_thread(call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
     """As `asyncio.to_thread`, in threads of their own: a database that does not answer delays no other work."""
     run = partial(copy_context().run, call, *arguments, **options)

@@ -131,7 +131,7 @@ class GeneratorDeployment(ModelVersions):
     ) -> None:
         configure_logs(config.serving.logging)
         torch.set_num_threads(config.serving.generator_threads)
-        self._stuck_s, self._drain_s = config.serving.stuck_s, config.serving.drain_s
+        self._stuck_s, self._drain_s = config.serving.stuck_s, config.serving.drain_time_s
         source, metrics = import_registry(registry), GeneratorMetrics()
         load = VersionLoader(config, source, model.name, cast(SubjectSource, RemoteHandle(characters)), metrics)
         read = None if alias is None else partial(read_aliases, config, source, model.name, alias)

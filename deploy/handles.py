@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
@@ -106,8 +106,10 @@ def _original_errors(died: type[UnavailableError] = UnavailableError) -> Iterato
         raise BusyError("too many requests are waiting; try again later") from None
     except (ActorUnavailableError, DeploymentUnavailableError):
         raise UnavailableError(_RESTARTED) from None
-    except RayActorError:
-        raise died(_RESTARTED) from None
+    except RayActorError as error:  # a node that is taken back accuses nobody
+        raise (UnavailableError if error.preempted else died)(_RESTARTED) from None
+    except OutOfMemoryError:
+        raise died("a part of the service ran out of memory and was restarted; try again") from None
     except RayTaskError as error:
         if isinstance(error.cause, (RealCustomError, OSError, *UNAVAILABLE)):
             raise error.cause from None

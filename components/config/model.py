@@ -15,7 +15,12 @@ class ModelConfig(Section):
     """The frozen parts of the model, and the adapter to start from."""
 
     base: str
-    """Stable Diffusion XL: a hub name or a directory in the layout of diffusers."""
+    """Stable Diffusion XL: a hub name, a directory in the layout of diffusers, or a single-file checkpoint
+    (``.safetensors``) to generate with; data preparation and training need a directory or a hub name."""
+    # Dumped only where it is set: fingerprints of earlier releases, which did not have it, stay valid.
+    base_config: str | None = Field(None, exclude_if=operator.not_)
+    """Of a single-file `base`: a directory in the layout of diffusers, or a hub name, with the configurations of its
+    parts and the tokenizers. ``null``: the directory beside the file that has its name, or that of the file."""
     siglip: str
     """SigLIP vision encoder: a hub name or a directory in the layout of transformers."""
     dinov2: str

@@ -43,7 +43,8 @@ class JobsConfig(Section):
     """Seconds for which a job outlasts failures of the infrastructure (no generator, database or store) before it
     fails."""
     max_crashes: int = Field(2, ge=1)
-    """Number of workers and generators that may die while they process a job; then it fails."""
+    """Number of workers and generators that may die while they process a job; then it fails. After the first it is
+    processed alone; with 1 it fails at once if it was alone."""
     timeout_s: float = Field(3600, gt=0)
     """Maximum duration of an attempt in seconds."""
     lease_s: float = Field(30, gt=0)
@@ -192,6 +193,9 @@ class ServingConfig(Section):
     """Time limits of the database."""
     quotas: StorageQuotas = StorageQuotas()
     """Storage quotas of each owner."""
+    orphans_s: float = Field(3600, gt=0)
+    """Seconds between two removals of files that no row of the database names, which crashes leave behind. Each lists
+    the whole store."""
     find_faces: bool = False
     """Detect faces in uploaded images that come without a face box (needs the extra ``faces``)."""
     find_words: bool = False
@@ -257,8 +261,8 @@ class ServingConfig(Section):
     """Seconds between health checks of a replica; three failures in a row replace it."""
     stuck_s: float = Field(120, gt=0)
     """Seconds without progress after which a generator with work is replaced."""
-    drain_s: float = Field(60, ge=0)
-    """Seconds that a stopping replica gets to finish its requests."""
+    drain_s: float | None = Field(None, ge=0)
+    """Seconds that a stopping replica gets to finish its requests; by default, and at least, `request_timeout_s`."""
     prompt_in_pictures: bool = False
     """Write the prompt into the metadata of generated images, beside the other provenance."""
     c2pa: C2paConfig = C2paConfig()
@@ -281,6 +285,11 @@ class ServingConfig(Section):
         if isinstance(self.store, str) and self.database is None:
             raise ValueError("store is a URL: give database, since an object store holds no database")
         return self
+
+    @property
+    def drain_time_s(self) -> float:
+        """Seconds that a stopping replica gets: never less than the longest request may take."""
+        return max(self.drain_s or 0.0, self.request_timeout_s)
 
     @property
     def proxy_timeout_s(self) -> float:

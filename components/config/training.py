@@ -128,8 +128,9 @@ class TrainingConfig(Section):
     shuffle_rows: int = Field(256, ge=1)
     """Rows of a lane (one micro-batch stream) that are shuffled together; more mix better and need more memory."""
     ingest_gb: float = Field(8.0, gt=0)
-    """Gigabytes of host memory that rows may take on their way to a worker. If a shuffled window of every bucket does
-    not fit, windows are read in parts, and row groups several times."""
+    """Gigabytes of host memory that rows may take on their way to a worker: half of it waits in the worker, half is
+    read and encoded in the object store. If a shuffled window of every bucket does not fit, windows are read in parts,
+    and row groups several times."""
     encoders: int = Field(0, ge=0)
     """Processes of each worker that encode references while it trains (``data.encode=latents``); with 0 the worker
     encodes them in its steps."""

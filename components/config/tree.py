@@ -80,7 +80,9 @@ def for_workers(config: Config) -> Config:
     store = config.serving.store
     store = store if isinstance(store, str) else store.absolute()
     serving = config.serving.model_copy(update={"store": store} | parts)
-    model = config.model.model_copy(update=_absolute(config.model, "base", "siglip", "dinov2", "adapter"))
+    model = config.model.model_copy(
+        update=_absolute(config.model, "base", "base_config", "siglip", "dinov2", "adapter")
+    )
     named = {
         field: {name: str(Path(path).absolute()) if Path(path).exists() else path for name, path in paths.items()}
         for field, paths in (("loras", model.loras), ("controls", model.controls))
@@ -96,6 +98,6 @@ def for_workers(config: Config) -> Config:
 
 
 def _absolute(section: Section, *names: str) -> dict[str, str]:
-    """Absolute paths of those of the fields ``names`` that are directories rather than hub names."""
+    """Absolute paths of those of the fields ``names`` that are directories or files rather than hub names."""
     named = section.model_dump(include=set(names))
-    return {name: str(Path(part).absolute()) for name, part in named.items() if part and Path(part).is_dir()}
+    return {name: str(Path(part).absolute()) for name, part in named.items() if part and Path(part).exists()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from components.config import Config
@@ -10,8 +10,9 @@ from components.errors import ArtifactError
 from components.fingerprint import digest_files, fingerprint
 from components.model.vision import encoder_identity
 
-#: The folders of a base model that preparation depends on.
-_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+#: The folders of a base model that preparation depends on, and those that training reads.
+_ENCODING = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+DENOISING = ("unet", "scheduler")
 #: The versions of the stages. Increment a stage's number in the change that alters its output for the same input;
 #: earlier datasets are then prepared again. Moves, renames, messages and speed need no increment.
 #: `tests/data/test_stage_versions.py` compares the output of each stage with that of its version.
@@ -59,15 +60,18 @@ def stages_identity(stages: Mapping[str, int] = STAGES) -> str:
     return next(known, None) or fingerprint(dict(stages))
 
 
-def base_identity(base: str) -> str:
-    """The identity of the autoencoder and text encoders of ``base``: a hash of its files, or the hub name.
+def base_identity(base: str, parts: Collection[str] = _ENCODING) -> str:
+    """The identity of some ``parts`` of ``base``: a hash of their files, wherever they lie, or the hub name.
+
+    Args:
+        parts: folders of the base model, by default those of the autoencoder and the text encoders.
 
     Raises:
         ArtifactError: ``base`` is a path without a pipeline in it.
     """
     root = Path(base)
     if root.is_dir() and (root / "model_index.json").exists():
-        files = (file for part in _PARTS for file in (root / part).rglob("*") if file.is_file())
+        files = (file for part in parts for file in (root / part).rglob("*") if file.is_file())
         return digest_files(root, (file.relative_to(root).as_posix() for file in files))
     if root.is_dir() or root.is_absolute():
         raise ArtifactError(

@@ -19,6 +19,7 @@ from components.distillation.teacher_student import TeacherStudent, distillation
 from components.distillation.trajectories import Trajectories, TrajectorySettings, end_loss, sample_trajectories
 from components.errors import ConfigError
 from components.files import adding_files
+from components.model.base_model import load_base
 from components.pretraining.loop import Schedule, fit_until
 from components.pretraining.lora import LORA_FILE, LoraLayers, save_lora
 from components.pretraining.world_latents import CaptionedLatents, world_latents
@@ -67,7 +68,7 @@ def distill(config: Config) -> DistillationResult:
     """
     settings = config.distillation
     torch.set_num_threads(settings.threads)
-    pipeline = StableDiffusionXLPipeline.from_pretrained(config.model.base, dtype=torch.float32, add_watermarker=False)
+    pipeline = load_base(StableDiffusionXLPipeline, config.model, torch.float32, add_watermarker=False)
     size = pipeline.default_sample_size * pipeline.vae_scale_factor
     unet = pipeline.unet
     noise = DDPMScheduler.from_config(pipeline.scheduler.config)

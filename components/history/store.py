@@ -169,12 +169,20 @@ class HistoryStore:
 
     def sweep(self, older_than_s: float = 3600) -> int:
         """Delete expired images, and files without rows; returns the number of both."""
+        return self.expire() + self.remove_orphans(older_than_s)
+
+    def expire(self) -> int:
+        """Delete expired images; returns how many."""
         over = generations.c.created < self._clock() - self._limits.history_keep_s
         with self._engine.begin() as connection:
             gone = list(connection.execute(generations.delete().where(over).returning(generations.c.id)).scalars())
         for identifier in gone:
             self._blobs.clear(identifier)
-        return len(gone) + sweep(self._blobs, _KIND, self._wanted, older_than_s)
+        return len(gone)
+
+    def remove_orphans(self, older_than_s: float = 3600) -> int:
+        """Remove files without rows that are older than ``older_than_s``; returns how many. Lists the whole store."""
+        return sweep(self._blobs, _KIND, self._wanted, older_than_s)
 
     def _used(self, table: sa.Table, owner: str) -> int:
         query = sa.select(sa.func.coalesce(sa.func.sum(table.c.bytes), 0)).where(table.c.owner == owner)

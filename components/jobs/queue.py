@@ -4,8 +4,9 @@ When a worker dies, its lease expires and another worker starts the job again. I
 token is outdated and its result is dropped. A job is executed at least once and ends exactly once.
 
 A job that a worker or a generator has died with is suspected of having killed it, and so are all jobs that were
-processed beside it. Only one suspected job is processed at a time, so that a second death accuses no other job. A
-worker that finds its lease lost lives, and says so: it was slow, or the database did not answer.
+processed beside it. A suspected job is processed alone, so that the next death is its own: no job fails because of
+another one, and one that kills does so at most once beside others. A worker that finds its lease lost lives, and says
+so: it was slow, or the database did not answer.
 
     queued ──► running ──► done, failed, cancelled
        ▲          │
@@ -31,6 +32,10 @@ from components.jobs.tables import count_job, drop_previews, ending, held, jobs,
 _SHORTEST_DELAY_S, _LONGEST_DELAY_S = 1.0, 120.0
 #: Seconds before a job is tried again with which a generator has died: until then it is known which ones are alive.
 _SUSPECTED_DELAY_S = 5.0
+#: Seconds for which a suspected job waits for the others to end, and for which no other is begun beside it.
+_ALONE_S = 60.0
+#: Key of PostgreSQL's advisory lock on the claims of suspected jobs.
+_SUSPECTS_LOCK = 0x7265616C_6A6F6273
 
 
 class JobQueue:
@@ -41,7 +46,8 @@ class JobQueue:
         lease_s: seconds until the lease of a worker expires that does not renew it.
         max_attempts: how often a job may fail.
         clock: seconds since 1970.
-        max_crashes: how many workers and generators may die with a job before it fails.
+        max_crashes: how many workers and generators may die with a job before it fails; 1 counts only those that
+            processed no other job.
         give_up_s: seconds for which a job is postponed while the infrastructure fails.
     """
 
@@ -59,16 +65,22 @@ class JobQueue:
         self._engine, self._results, self._clock = engine, results, clock
         self._lease_s, self._max_attempts = lease_s, max_attempts
         self._max_crashes, self._give_up_s = max_crashes, give_up_s
+        #: The first death may have been another job's.
+        self._most_deaths = max(2, max_crashes)
 
     def claim(self) -> Lease | None:
         """Lease the next job: the oldest of the owner with the fewest running jobs. None if no job is available."""
         while True:
             now = self._clock()
             with self._engine.begin() as connection:
-                row = connection.execute(_claimable(now)).mappings().first()
+                row = connection.execute(self._claimable(now)).mappings().first()
+                if row is not None and _suspected(row) and connection.dialect.name == "postgresql":
+                    # Another claim may have begun one meanwhile.
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SUSPECTS_LOCK)))
+                    row = connection.execute(self._claimable(now)).mappings().first()
                 if row is None:
                     return None
-                after = self._claimed(row, now)
+                after = self._claimed(connection, row, now)
                 taken = swap(connection, row, **after)
                 if taken:
                     drop_previews(connection, row["id"])
@@ -150,7 +162,8 @@ class JobQueue:
         """Return a job to the queue with which a generator has died; one death too many, or a certain one, ends it."""
         with self._engine.connect() as connection:
             before = connection.execute(sa.select(jobs.c.crashes).where(held(lease))).scalar() or 0
-        if certain or before + 1 >= self._max_crashes:
+            fatal = certain or self._fatal(connection, lease.job, before + 1)
+        if fatal:
             return self.fail(lease, _killed(before + 1, reason))
         return self._requeue(lease, lease.attempt, _SUSPECTED_DELAY_S, crashes=before + 1)
 
@@ -170,7 +183,47 @@ class JobQueue:
         with self._engine.connect() as connection:
             return connection.execute(sa.select(jobs.c.id).where(own)).first() is not None
 
-    def _claimed(self, row: sa.RowMapping, now: float) -> dict[str, Any]:
+    def _fatal(self, connection: sa.Connection, job: str, crashes: int) -> bool:
+        """Whether a job fails after ``crashes`` deaths. All but the first were its own: it was processed alone."""
+        if crashes >= self._most_deaths:
+            return True
+        accused = (jobs.c.id != job) & ((jobs.c.state == State.RUNNING) | _waits_suspected())
+        return crashes >= self._max_crashes and connection.execute(sa.select(jobs.c.id).where(accused)).first() is None
+
+    def _claimable(self, now: float) -> sa.Select[Any]:
+        """The row of the next job that no worker holds, skipping rows that another transaction has locked.
+
+        A suspected job is begun when no other one runs, or those that do have run for a minute beside it without harm;
+        until then, and for its first minute, no other job is begun.
+        """
+        others = jobs.alias()
+        runs = (others.c.state == State.RUNNING) & (others.c.lease_until >= now)
+        running, tried = _exists(others, runs), _exists(others, runs & (others.c.crashes > 0))
+        tried_lately = _exists(others, runs & (others.c.crashes > 0) & (others.c.not_before > now - _ALONE_S))
+        lost = (others.c.state == State.RUNNING) & (others.c.lease_until < now)
+        due = (others.c.state == State.QUEUED) & (others.c.crashes > 0) & (others.c.not_before <= now)
+        suspects_wait = _exists(others, lost | due)
+
+        busy = sa.select(jobs.c.owner, sa.func.count().label("running"))
+        busy = busy.where(jobs.c.state == State.RUNNING, jobs.c.lease_until >= now).group_by(jobs.c.owner)
+        busy_owners = busy.subquery()
+        waits = (jobs.c.state == State.QUEUED) & (jobs.c.not_before <= now)
+        abandoned = (jobs.c.state == State.RUNNING) & (jobs.c.lease_until < now)
+        judged = (jobs.c.crashes >= self._most_deaths) | (
+            jobs.c.token.is_(None) & (jobs.c.crashes >= self._max_crashes)
+        )
+        ends = waits & judged
+        ends |= abandoned & (jobs.c.cancelling | (jobs.c.crashes + 1 >= self._most_deaths))
+        since = sa.case((jobs.c.state == State.RUNNING, jobs.c.lease_until), else_=jobs.c.not_before)
+        suspected = abandoned | (waits & (jobs.c.crashes > 0))
+        suspected &= ~tried & (~running | (since <= now - _ALONE_S))
+        unsuspected = waits & (jobs.c.crashes == 0) & ~suspects_wait & ~tried_lately
+        query = sa.select(jobs).outerjoin(busy_owners, busy_owners.c.owner == jobs.c.owner)
+        query = query.where(ends | suspected | unsuspected)
+        query = query.order_by(sa.func.coalesce(busy_owners.c.running, 0), jobs.c.id).limit(1)
+        return query.with_for_update(of=jobs, skip_locked=True)
+
+    def _claimed(self, connection: sa.Connection, row: sa.RowMapping, now: float) -> dict[str, Any]:
         """The new values of a job that no worker holds.
 
         A death too many fails the job after another lease, in which a worker that lives can say so.
@@ -179,9 +232,9 @@ class JobQueue:
             return ending(State.CANCELLED, now)
         died = row["state"] == State.RUNNING
         crashes = row["crashes"] + died
-        if died and crashes >= self._max_crashes:
+        if died and self._fatal(connection, row["id"], crashes):
             return _waiting(now + self._lease_s) | {"crashes": crashes, "token": None}
-        if crashes >= self._max_crashes:
+        if not died and (crashes >= self._most_deaths or (row["token"] is None and crashes >= self._max_crashes)):
             return ending(State.FAILED, now) | {"error": _killed(crashes, "the worker died")}
         if row["attempts"] >= self._max_attempts:
             return ending(State.FAILED, now) | {"error": _given_up(row["attempts"], "the worker died")}
@@ -191,6 +244,7 @@ class JobQueue:
             "attempts": row["attempts"] + 1,
             "crashes": crashes,
             "token": secrets.token_hex(16),
+            "not_before": now,
             "lease_until": now + self._lease_s,
             "step": 0,
             "pictures_done": 0,
@@ -221,22 +275,17 @@ class JobQueue:
         return ended
 
 
-def _claimable(now: float) -> sa.Select[Any]:
-    """The row of the next job that no worker holds, skipping rows that another transaction has locked.
+def _exists(table: sa.FromClause, condition: sa.ColumnElement[bool]) -> sa.Exists:
+    return sa.select(sa.literal(1)).select_from(table).where(condition).exists()
 
-    A suspected job is left out while another one is processed.
-    """
-    busy = sa.select(jobs.c.owner, sa.func.count().label("running"))
-    busy_owners = busy.where(jobs.c.state == State.RUNNING, jobs.c.lease_until >= now).group_by(jobs.c.owner).subquery()
-    waits = (jobs.c.state == State.QUEUED) & (jobs.c.not_before <= now)
-    abandoned = (jobs.c.state == State.RUNNING) & (jobs.c.lease_until < now)
-    others = jobs.alias()
-    suspects = sa.select(others.c.id).where(others.c.crashes > 0, others.c.state == State.RUNNING)
-    no_suspect = (waits | abandoned) & ~suspects.where(others.c.lease_until >= now).exists()
-    unsuspected = waits & (jobs.c.crashes == 0)
-    query = sa.select(jobs).outerjoin(busy_owners, busy_owners.c.owner == jobs.c.owner).where(unsuspected | no_suspect)
-    query = query.order_by(sa.func.coalesce(busy_owners.c.running, 0), jobs.c.id).limit(1)
-    return query.with_for_update(of=jobs, skip_locked=True)
+
+def _waits_suspected() -> sa.ColumnElement[bool]:
+    return (jobs.c.state == State.QUEUED) & (jobs.c.crashes > 0)
+
+
+def _suspected(row: sa.RowMapping) -> bool:
+    """Whether a worker or a generator has died with a job that no worker holds."""
+    return row["crashes"] > 0 or row["state"] == State.RUNNING
 
 
 def _waiting(not_before: float) -> dict[str, Any]:

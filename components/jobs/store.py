@@ -202,7 +202,11 @@ class JobStore:
         return QueueStatus(states, waited_s, sum(took) / max(1, len(took)))
 
     def sweep(self, keep_s: float) -> int:
-        """Delete jobs that ended more than ``keep_s`` seconds ago and orphaned files; returns how many.
+        """Delete jobs that ended more than ``keep_s`` seconds ago and orphaned files; returns how many."""
+        return self.expire(keep_s) + self.remove_orphans()
+
+    def expire(self, keep_s: float) -> int:
+        """Delete jobs that ended more than ``keep_s`` seconds ago; returns how many.
 
         A job whose result has not been collected yet stays.
         """
@@ -212,7 +216,11 @@ class JobStore:
             connection.execute(jobs.delete().where(jobs.c.id.in_([row["id"] for row in rows])))
         for row in rows:
             self._discard(row)
-        return len(rows) + self._results.sweep(self._tokens())
+        return len(rows)
+
+    def remove_orphans(self) -> int:
+        """Remove results that no job names; returns how many. Lists all results."""
+        return self._results.sweep(self._tokens())
 
     def _insert(self, identifier: str, new: NewJob, now: float, record: ChargeRecord | None) -> sa.Executable:
         """One statement that inserts the job if the queue is not full, and then returns its id.

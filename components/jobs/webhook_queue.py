@@ -48,15 +48,18 @@ class WebhookQueue:
     ) -> None:
         self._engine, self._attempts, self._backoff_s, self._clock = engine, attempts, backoff_s, clock
 
-    def claim(self, busy: Collection[str] = ()) -> Message | None:
+    def claim(self, busy: Collection[str] = (), busy_owners: Collection[str] = ()) -> Message | None:
         """Claim the webhook that is due for longest; None if none is due.
 
         Args:
             busy: origins that are passed over.
+            busy_owners: owners that are passed over.
         """
         due = (jobs.c.webhook_state == "pending") & (jobs.c.webhook_at <= self._clock())
         if busy:  # an earlier release stored no origin
             due &= jobs.c.webhook_origin.is_(None) | jobs.c.webhook_origin.not_in(busy)
+        if busy_owners:
+            due &= jobs.c.owner.not_in(busy_owners)
         query = sa.select(jobs).where(due).order_by(jobs.c.webhook_at).limit(1).with_for_update(skip_locked=True)
         while True:
             with self._engine.begin() as connection:

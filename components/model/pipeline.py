@@ -38,6 +38,7 @@ from components.content import ContentCheck, blacken_refused
 from components.errors import ArtifactError
 from components.files import adding_files
 from components.model.adapter import RealCustomAdapter
+from components.model.base_model import load_base
 from components.model.batched_denoiser import BatchedDenoiser
 from components.model.control import ControlModel, load_controls, prepare_control
 from components.model.denoising_state import DenoisingState
@@ -163,10 +164,7 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         # In the precision that is computed in, files of the same precision stay memory-mapped.
         dtype = getattr(torch, config.model.dtype)
         vision_encoder = VisionEncoder.load(config.model, config.vision, dtype)
-        try:
-            pipeline = cls.from_pretrained(config.model.base, dtype=dtype)
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"model.base cannot be loaded: {str(error).splitlines()[0]}") from None
+        pipeline = load_base(cls, config.model, dtype)
         path = adapter or config.model.adapter
         if path:
             loaded = RealCustomAdapter.from_pretrained(path, dtype=dtype)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from components.access.stored_answers import answer_folder
 from components.jobs.tables import jobs
 from components.object_store import ObjectStore
 from components.owners.records import Records, owner_records
@@ -57,7 +58,7 @@ def erase_owner(
 
 def _erase(engine: sa.Engine, files: ObjectStore, results: ObjectStore, owner: str, receipt: Receipt) -> int:
     """One pass; returns the number of rows."""
-    erased, folders = 0, list[str]()
+    erased, folders = 0, [answer_folder(owner)]
     with engine.begin() as connection:
         attempts = connection.execute(sa.select(jobs.c.id, jobs.c.token).where(jobs.c.owner == owner)).all()
         for kind in owner_records(owner):

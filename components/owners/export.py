@@ -1,7 +1,8 @@
 """Everything of an owner as a zip file, made piece by piece.
 
-``<kind>.jsonl`` has a row a line, ``files/<id>/...`` the stored files of characters, stories and the history, and
-``results/<job>.json`` those of jobs. Secrets and what is computed anew (tokens, thumbnails) are left out.
+``<kind>.jsonl`` has a row a line, ``files/<id>/...`` the stored files of characters, stories and the history,
+``files/answers/...`` the answers to requests with an idempotency key, and ``results/<job>.json`` those of jobs.
+Secrets and what is computed anew (tokens, thumbnails) are left out.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import suppress
 
 import sqlalchemy as sa
 
+from components.access.stored_answers import answer_folder
 from components.jobs.job import State
 from components.jobs.tables import jobs
 from components.object_store import ObjectStore
@@ -49,7 +51,7 @@ def export_owner(engine: sa.Engine, files: ObjectStore, results: ObjectStore, ow
         files: the store of characters, stories and the history; ``results``: of jobs.
     """
     pieces = _Pieces()
-    folders: list[str] = []
+    folders = [answer_folder(owner)]
     with zipfile.ZipFile(pieces, "w", zipfile.ZIP_STORED) as archive:
         for records in owner_records(owner):
             with archive.open(f"{records.name}.jsonl", "w", force_zip64=True) as lines:

@@ -17,6 +17,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image, ImageFilter, ImageOps
 
 from components.config import Config, load_config
+from components.model.base_model import load_base
 from components.pretraining.loop import Schedule, fit
 from components.pretraining.lora import LoraLayers, save_lora
 from components.pretraining.unet_call import captioned_loss
@@ -48,7 +49,7 @@ def train_style(
 
     A killed run resumes from ``work``.
     """
-    pipeline = StableDiffusionXLPipeline.from_pretrained(config.model.base, dtype=torch.float32, add_watermarker=False)
+    pipeline = load_base(StableDiffusionXLPipeline, config.model, torch.float32, add_watermarker=False)
     unet, size = pipeline.unet, pipeline.default_sample_size * pipeline.vae_scale_factor
     data = world_latents(pipeline, scenes, size, _SCENE_SEED, work / "data", lambda p: _changed(p, STYLES[style]))
     torch.manual_seed(schedule.seed)

@@ -11,6 +11,7 @@ from transformers import AutoConfig
 from components.config import Config
 from components.errors import ArtifactError
 from components.model.adapter import RealCustomAdapter
+from components.model.base_model import base_layout
 from components.model.vision import encoder_identity
 
 
@@ -32,7 +33,7 @@ def check_adapter(config: Config, directory: Path) -> RealCustomAdapter:
 def _check_unet(config: Config, adapter: RealCustomAdapter) -> None:
     base = config.model.base
     try:
-        described = UNet2DConditionModel.load_config(base, subfolder="unet")
+        described = UNet2DConditionModel.load_config(base_layout(config.model), subfolder="unet")
     except (OSError, ValueError) as error:
         raise ArtifactError(f"model.base: {base} has no U-Net that can be read: {_first_line(error)}") from None
     with torch.device("meta"):

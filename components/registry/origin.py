@@ -43,7 +43,7 @@ def tag_run(store: MlflowClient, run_id: str, tags: dict[str, str]) -> None:
 
 
 def base_identity(base: str) -> str:
-    """The identity of the base model: a hash of all its files, or its hub name.
+    """The identity of the base model: a hash of all its files, or of its single file, or its hub name.
 
     Raises:
         ArtifactError: ``base`` is a path without a model.
@@ -53,8 +53,12 @@ def base_identity(base: str) -> str:
         files = (file.relative_to(root) for file in root.rglob("*") if file.is_file())
         parts = (file.as_posix() for file in files if not any(part.startswith(".") for part in file.parts))
         return _HASHED + digest_files(root, parts)
+    if root.is_file():
+        return _HASHED + digest_files(root.parent, [root.name])
     if root.is_absolute():
-        raise ArtifactError(f"model.base: {base} is no directory; give a pipeline's directory or a hub name")
+        raise ArtifactError(
+            f"model.base: {base} does not exist; give a pipeline's directory, a single-file checkpoint or a hub name"
+        )
     return base
 
 

@@ -18,7 +18,7 @@ _SCHEME = "package://"
 #: Settings that generation depends on. Others may change between releases without making versions unreadable.
 _SECTIONS: dict[str, Any] = {
     "preset": True,
-    "model": {"base", "siglip", "dinov2", "dtype", "device"},
+    "model": {"base", "base_config", "siglip", "dinov2", "dtype", "device"},
     "vision": True,
     "sampling": True,
     "naming": True,

@@ -205,11 +205,19 @@ class TakeStore:
 
     def sweep(self, older_than_s: float = 3600) -> int:
         """Delete files without rows, and rows of jobs that were never submitted; returns the number of files."""
+        self.expire()
+        return self.remove_orphans(older_than_s)
+
+    def expire(self) -> None:
+        """Delete rows of jobs that were never submitted."""
         same = (jobs.c.owner == panel_jobs.c.owner) & (jobs.c.idempotency_key == panel_jobs.c.key)
         waits = sa.select(jobs.c.id).where(same, jobs.c.collector.is_not(None)).exists()
         with self._engine.begin() as connection:
             old = panel_jobs.c.created < self._clock() - _SUBMISSION_TIMEOUT_S
             connection.execute(panel_jobs.delete().where(old, ~waits))
+
+    def remove_orphans(self, older_than_s: float = 3600) -> int:
+        """Remove files without rows that are older than ``older_than_s``; returns how many. Lists the whole store."""
         return sweep(self._blobs, "story", self._wanted, older_than_s)
 
     def _collect(self, job: sa.RowMapping) -> None:

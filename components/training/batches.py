@@ -21,7 +21,7 @@ import torch
 
 from components.config import TrainingConfig
 from components.training.bucket_order import bucket_at, positions
-from components.training.dataset_rows import Batch, Rows, find_rows
+from components.training.dataset_rows import Batch, RowBytes, Rows, find_rows
 from components.training.reference_stage import ReferenceEncoders
 from components.training.row_order import Window
 from components.training.window_reader import read_windows, window_work
@@ -66,14 +66,14 @@ def draw_batches(
     Args:
         rows: the training rows.
         rank: of this worker among ``world``; it has every ``world``-th lane.
-        ingest_gb: memory that rows may take on their way, in the object store, reading tasks and this worker.
+        ingest_gb: memory that rows may take on their way: half in this worker, half in the object store.
         pin: pin the memory of the batches, so that they are copied to a GPU beside its computation.
         encoders: encode references of pixels on the way.
     """
     if start >= stop:
         return
     lanes = tuple(range(rank, rows.lanes, world))
-    parts = parts_in_order(rows, start, stop, part_steps(rows, len(lanes), ingest_gb))
+    parts = parts_in_order(rows, start, stop, part_steps(rows, len(lanes), ingest_gb, encoders))
     read = partial(_read_blocks, rows, lanes=lanes, ingest_gb=ingest_gb, pin=pin, encoders=encoders)
     stream = _micro_batches(parts, read, len(lanes), rows.batch)
     waiting: dict[str, deque[Batch]] = {name: deque() for name in rows.orders}
@@ -105,14 +105,24 @@ def read_window(rows: Rows, step: int, lanes: Sequence[int]) -> list[tuple[int, 
     ]
 
 
-def part_steps(rows: Rows, lanes: int, ingest_gb: float) -> int:
+def part_steps(rows: Rows, lanes: int, ingest_gb: float, encoders: ReferenceEncoders | None = None) -> int:
     """Steps of a part, so that the rows on their way to a worker with so many ``lanes`` take about ``ingest_gb``.
 
-    On their way are a part of each bucket in the worker, and for each reading task one that is being read and one that
-    is done. Parts that are shorter than the windows in which rows are shuffled read row groups several times.
+    Half of it is for what waits in the worker, a part of each bucket, with the features of ``encoders``; half for the
+    reading: for each task a part that is being read and one that is done. Parts that are shorter than the windows in
+    which rows are shuffled read row groups several times.
     """
-    largest = max(rows.row_bytes.values())
-    return max(1, int(ingest_gb * 1e9 / ((len(rows.orders) + 2 * _READERS) * rows.batch * lanes * largest)))
+    half = ingest_gb * 1e9 / 2 / (rows.batch * lanes)
+    read = max(sizes.total for sizes in rows.row_bytes.values())
+    waiting = sum(waiting_bytes(sizes, encoders) for sizes in rows.row_bytes.values())
+    return max(1, int(min(half / waiting, half / (2 * _READERS * read))))
+
+
+def waiting_bytes(sizes: RowBytes, encoders: ReferenceEncoders | None) -> int:
+    """Bytes of a row that waits in the worker, where ``encoders`` have replaced its cut-outs by features."""
+    if encoders is None or not sizes.cutouts:
+        return sizes.total
+    return sizes.total - sizes.cutouts + encoders.feature_bytes
 
 
 def parts_in_order(rows: Rows, start: int, stop: int, longest: int) -> list[Part]:
@@ -170,7 +180,7 @@ def _read_blocks(
     context.enable_progress_bars = False
     options = context.execution_options
     options.preserve_order = True
-    memory = max(ingest_gb * 1e9, _LEAST_STORE)
+    memory = max(ingest_gb * 1e9 / 2, _LEAST_STORE)
     options.resource_limits = ray.data.ExecutionResources.for_limits(object_store_memory=memory)
     with ray.data.DataContext.current(context):
         work = ray.data.from_items([_work(rows, part, lanes) for part in parts], override_num_blocks=len(parts))

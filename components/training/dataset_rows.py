@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,7 +20,7 @@ from components.config import TrainingConfig
 from components.data.manifest import load_manifest, references_folder, shard_folder
 from components.data.plan import Split
 from components.errors import DataError
-from components.training.partners import Piece
+from components.training.partners import Piece, tensor_columns
 from components.training.row_order import RowOrder
 from components.training.window_reader import BucketRows, load_piece
 
@@ -28,6 +30,13 @@ _THREADS = 16
 Batch = dict[str, Tensor]
 
 
+class RowBytes(NamedTuple):
+    """Bytes of a row's tensors in memory, with two references: all, and its cut-outs, which encoding replaces."""
+
+    total: int
+    cutouts: int
+
+
 @dataclass(frozen=True)
 class Rows:
     """The training rows of a prepared dataset: pieces and order of every bucket."""
@@ -35,8 +44,7 @@ class Rows:
     pieces: dict[str, tuple[Piece, ...]]
     orders: dict[str, RowOrder]
     seed: int
-    #: Bytes of a row of every bucket in memory, with two references.
-    row_bytes: dict[str, int]
+    row_bytes: dict[str, RowBytes]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -138,14 +146,13 @@ def row_ids(rows: Rows, bucket: str, places: list[int]) -> list[str]:
     return ids
 
 
-def _row_bytes(piece: Piece) -> int:
-    own = _group_row_bytes(piece.file, piece.group)
-    return own if piece.references is None else own + 2 * _group_row_bytes(piece.references, 0)
-
-
-def _group_row_bytes(file: str, group: int) -> int:
-    described = pq.read_metadata(file).row_group(group)
-    return int(described.total_byte_size // max(1, described.num_rows))
+def _row_bytes(piece: Piece) -> RowBytes:
+    """By the tensors' shapes: files are compressed."""
+    files = [piece.file] if piece.references is None else [piece.file, piece.references, piece.references]
+    columns = [column for file in files for column in tensor_columns(pq.read_schema(file))]
+    sizes = [prod(column.type.shape) * column.type.value_type.bit_width // 8 for column in columns]
+    of_cutouts = (size for column, size in zip(columns, sizes, strict=True) if column.name.endswith("cutout"))
+    return RowBytes(sum(sizes), sum(of_cutouts))
 
 
 def _pieces(directory: Path, split: str, bucket: str) -> tuple[Piece, ...]:

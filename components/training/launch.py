@@ -13,15 +13,17 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 import torch
 from diffusers import UNet2DConditionModel
 from ray.train.torch import TorchTrainer
 
 from components.checkpoint import load_module, read_progress
-from components.cluster import connect
+from components.cluster import connect, may_grow
 from components.config import Config, for_workers
 from components.data.manifest import load_manifest
+from components.data.stage_versions import DENOISING, base_identity
 from components.errors import DataError, RegistryError, TrainingError
 from components.model.adapter import RealCustomAdapter
 from components.model.unconditional_inputs import UnconditionalInputs
@@ -33,6 +35,7 @@ from components.training.input_checks import check_compatibility, holds_pixels
 from components.training.journal import Journal, deliver_to
 from components.training.learner import initial_adapter
 from components.training.progress_display import follow
+from components.training.resources import check_resources, worker_resources
 from components.training.run_directory import RunDirectory
 from components.training.tracker import Tracker
 from components.training.unconditional import provide_unconditional
@@ -66,22 +69,32 @@ class TrainedAdapter:
 def training_fingerprint(config: Config) -> str:
     """The fingerprint of a training: its dataset, frozen models, initial adapter, and settings that change its result.
 
-    The vision encoders are part of it where they encode in training; else the dataset's fingerprint holds them. A run
-    that an earlier release began, under the fingerprint of its own, keeps that one.
+    The base model's autoencoder and text encoders are part of the dataset's fingerprint, and so are the vision encoders
+    unless they encode in training. A run that an earlier release began, under the fingerprint of its own, keeps that
+    one.
+
+    Raises:
+        DataError: ``training.dataset`` is no prepared dataset.
+        ArtifactError: ``model.base`` is a path without a pipeline in it, or ``model.adapter`` no adapter.
     """
     manifest = load_manifest(config.training.dataset)
     # The adapter's own configuration, not `config.adapter`, decides what is trained further.
     start = RealCustomAdapter.from_pretrained(config.model.adapter).digest if config.model.adapter else None
-    facts = [manifest.fingerprint, start or "untrained", config.model.base]
-    earlier = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED_0_2)
-    before = [*facts, config.adapter.model_dump(), earlier, *_not_float32(config)]
+    facts = [manifest.fingerprint, start or "untrained"]
     settings = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED) | {"lanes": config.training.lanes}
-    now = [*facts, None if start else config.adapter.model_dump(), settings, config.model.dtype]
+    rest = [None if start else config.adapter.model_dump(), settings, config.model.dtype]
     if holds_pixels(manifest):
-        now.append(encoder_identity(config.model, config.vision))
-    known = _digest(before)
-    begun = RunDirectory(config.training.output, f"{config.training.name}-{known}").run.exists()
-    return known if begun else _digest(now)
+        rest.append(encoder_identity(config.model, config.vision))
+    # Earlier ones held where the base model lies.
+    in_0_2 = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED_0_2)
+    for earlier in (
+        [*facts, config.model.base, config.adapter.model_dump(), in_0_2, *_not_float32(config)],
+        [*facts, config.model.base, *rest],
+    ):
+        known = _digest(earlier)
+        if RunDirectory(config.training.output, f"{config.training.name}-{known}").run.exists():
+            return known
+    return _digest([*facts, base_identity(config.model.base, DENOISING), *rest])
 
 
 def _not_float32(config: Config) -> list[str]:
@@ -103,6 +116,7 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
     Raises:
         DataError: the dataset is missing, too small for one step, or made with other encoders.
         ArtifactError: ``model.adapter`` does not fit the encoders, the base model or the dataset.
+        ConfigError: a local Ray lacks resources that workers or encoder processes reserve.
         RegistryError: ``tracker`` cannot create the run.
         TrainingError: it was stopped before its last step, or a gradient was not finite.
     """
@@ -115,6 +129,7 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
         )
     check_compatibility(config, manifest)
     connect(training.workers * ceil(training.cpus_per_worker + training.encoders * training.encoder_cpus) + 2)
+    check_resources(training, ray.cluster_resources(), may_grow())
     fingerprint = training_fingerprint(config)
     run_directory = RunDirectory(training.output.absolute(), f"{training.name}-{fingerprint}")
     run_directory.root.mkdir(parents=True, exist_ok=True)
@@ -140,14 +155,13 @@ def train(config: Config, tracker: Tracker) -> TrainedAdapter:
 def _trainer(config: Config, job: WorkerTask) -> TorchTrainer:
     training = config.training
     workers = training.workers if training.min_workers is None else (training.min_workers, training.workers)
-    resources = {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
     return TorchTrainer(
         train_worker,
         train_loop_config={"task": job},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=training.use_gpu,
-            resources_per_worker=resources,
+            resources_per_worker=worker_resources(training),
             elastic_resize_monitor_interval_s=training.resize_every_s,
         ),
         run_config=ray.train.RunConfig(
@@ -236,8 +250,11 @@ def _initial_adapter(config: Config) -> RealCustomAdapter:
 def _write_adapter(
     config: Config, adapter: RealCustomAdapter, state: Path, run_directory: RunDirectory, directory: Path
 ) -> None:
-    """Load a state's averaged parameters into ``adapter``, and save it with its tokens of "no subject"."""
+    """Load a state's averaged parameters into ``adapter``; save it with its encoders and tokens of "no subject"."""
     load_module(state, "ema", adapter)
+    identity = encoder_identity(config.model, config.vision)
+    if adapter.encoder_identity is None:  # converted weights, which have met their encoders in this training
+        adapter.register_to_config(encoder_identity=identity)
     black = UnconditionalInputs.read(run_directory.unconditional).vision
-    adapter.eval().store_no_subject(black, encoder_identity(config.model, config.vision))
+    adapter.eval().store_no_subject(black, identity)
     adapter.save_pretrained(directory)

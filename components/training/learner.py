@@ -111,6 +111,11 @@ class Learner:
     def _skip_transforms(self, rows: Batch, _other: Tensor, progress: float, generator: torch.Generator) -> Batch:
         return skip_transforms(rows, progress, self.config.curriculum, generator)
 
+    def release_validation_encoder(self) -> None:
+        """Free the vision encoder of the validation's references where those of the steps are encoded elsewhere."""
+        if self.config.encoders:
+            self._encoder = None
+
     def load_vision(self) -> VisionEncoder:
         """The vision encoder: that of the steps if they encode, else one that the caller alone holds."""
         if self._encoder is not None:

@@ -72,7 +72,7 @@ def read_references(source: str | Piece, wanted: Collection[int]) -> References:
         return _read_paired(source, wanted)
     found: dict[int, Columns] = {}
     with pq.ParquetFile(source) as file:
-        names = tensor_columns(file.schema_arrow)
+        names = [column.name for column in tensor_columns(file.schema_arrow)]
         first = 0
         numbers = file.read(columns=["reference"])["reference"].to_pylist()
         for group in range(file.num_row_groups):
@@ -85,9 +85,9 @@ def read_references(source: str | Piece, wanted: Collection[int]) -> References:
     return found
 
 
-def tensor_columns(schema: pa.Schema) -> list[str]:
-    """The names of the columns that are tensors."""
-    return [column.name for column in schema if isinstance(column.type, pa.FixedShapeTensorType)]
+def tensor_columns(schema: pa.Schema) -> list[pa.Field]:
+    """The columns that are tensors."""
+    return [column for column in schema if isinstance(column.type, pa.FixedShapeTensorType)]
 
 
 def as_array(column: pa.ChunkedArray) -> NDArray[Any]:

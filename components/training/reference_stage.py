@@ -22,6 +22,7 @@ from components.training.partners import Columns
 from components.training.window_reader import LANE, STEP
 
 if TYPE_CHECKING:
+    from components.model.vision import VisionFeatures
     from components.training.encoding import StepEncoder
 
 _HALF_MAX = float(np.finfo(np.float16).max)
@@ -29,14 +30,26 @@ _HALF_MAX = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True)
 class ReferenceEncoders:
-    """The encoder processes of one worker."""
+    """The encoder processes of one worker.
+
+    Args:
+        feature_bytes: of a reference's features, as they come from these processes.
+    """
 
     config: Config
+    feature_bytes: int
 
     @classmethod
-    def of(cls, config: Config) -> ReferenceEncoders | None:
-        """None if references are encoded in the steps."""
-        return cls(config) if config.training.encoders else None
+    def of(cls, config: Config, vision: VisionFeatures) -> ReferenceEncoders | None:
+        """None if references are encoded in the steps.
+
+        Args:
+            vision: features of one reference.
+        """
+        if not config.training.encoders:
+            return None
+        halves = sum(each.numel() for each in (vision.deep, vision.local, *vision.shallow))
+        return cls(config, 2 * halves + 4 * vision.deep.shape[1])  # the face group is in float32
 
     def append_to(self, dataset: ray.data.Dataset) -> ray.data.Dataset:
         """Append the stage to a dataset of micro-batches."""

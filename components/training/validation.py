@@ -37,6 +37,7 @@ def validation_loss(learner: Learner, directory: Path) -> float | None:
             loss = diffusion_loss(denoiser, example, learner.noise, generator, learner.device, config.min_snr)
             count = len(batch["time_ids"])
             total, rows = total + loss.double() * count, rows + count
+    learner.release_validation_encoder()
     sums = shared.gather([float(total), rows], learner.device)
     everything = sum(count for _, count in sums)
     return sum(part for part, _ in sums) / everything if everything else None

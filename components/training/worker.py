@@ -73,7 +73,7 @@ def train_worker(inputs: dict[str, WorkerTask]) -> None:
         with checkpoint.as_directory() as directory:
             start = learner.load(Path(directory))
     interruptions = Interruptions(job.run_directory.stop, device)
-    pin, encoders = device.type == "cuda", ReferenceEncoders.of(config)
+    pin, encoders = device.type == "cuda", ReferenceEncoders.of(config, learner.absent.vision)
     batches = draw_batches(job.rows, start, training.steps, rank, world, training.ingest_gb, pin, encoders)
     unchecked = RecentSteps()
     with _reporting(job, learner, rank) as reporter:

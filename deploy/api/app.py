@@ -12,9 +12,11 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from components.access.audit import AuditLog
+from components.access.stored_answers import AnswerStore
 from components.access.usage import UsageStore
 from components.config import Config
 from components.database import open_service_database
+from components.object_store import open_object_store
 from deploy.administration.service import AdministrationService
 from deploy.api.admin.routes import admin_routes
 from deploy.api.audit_recorder import AuditRecorder
@@ -80,6 +82,7 @@ def create_app(
     retry_after, metrics = RetryAfter(reports, serving), RequestMetrics()
     engine = open_service_database(serving)
     counter, audit = UsageCounter(UsageStore(engine)), AuditRecorder(AuditLog(engine))
+    answers = AnswerStore(open_object_store(serving.store))
     replica = secrets.token_hex(4)
 
     async def report() -> ReplicaReport:
@@ -120,9 +123,9 @@ def create_app(
     security = openapi_security(config)
     app.include_router(operation_routes(config, model, status, report, security, awaited))
     for router in (
-        character_routes(config, model.id, characters, generator, time_limits),
-        image_routes(config, model.id, characters, generator, stories, time_limits),
-        edit_routes(config, model.id, characters, generator, stories, time_limits),
+        character_routes(config, model.id, characters, generator, stories, time_limits, answers),
+        image_routes(config, model.id, characters, generator, stories, time_limits, answers),
+        edit_routes(config, model.id, characters, generator, stories, time_limits, answers),
         job_routes(config, model.id, characters, jobs, time_limits),
         story_routes(config, model, characters, stories, jobs, status, time_limits),
     ):

@@ -166,7 +166,11 @@ class ModelVersions:
             raise UnhealthyError("another version is to be served, and not beside this one (serving.rollout.beside)")
 
     async def close(self, timeout: float | None = None) -> bool:
-        """Accept no more requests and finish the running ones; False if that took more than ``timeout`` seconds."""
+        """Accept no more requests and finish the running ones; False if that took more than ``timeout`` seconds.
+
+        Engines that were stuck have no requests any more, and are not waited for.
+        """
+        timeout = 0 if self._stuck else timeout
         closing = [asyncio.to_thread(service.close, timeout) for service in self._loaded.values()]
         return all(await asyncio.gather(*closing, *self._unloading))
 

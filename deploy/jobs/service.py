@@ -23,7 +23,7 @@ from components.jobs.webhook_queue import WebhookQueue
 from components.jobs.webhook_settings import WebhookSettingsStore
 from components.object_store import below, open_object_store
 from components.stories.take_files import TakeFiles
-from deploy.background import in_database_thread, repeat
+from deploy.background import every, in_database_thread, repeat
 from deploy.interfaces.protocols import Generator
 from deploy.jobs.leases import LeaseKeeper
 from deploy.jobs.webhook_sender import WebhookSender
@@ -34,7 +34,7 @@ from deploy.watcher import Watcher
 
 log = logging.getLogger(__name__)
 #: Seconds between two deletions of old jobs.
-_SWEEP_INTERVAL_S = 60.0
+_EXPIRY_INTERVAL_S = 60.0
 
 
 class JobService:
@@ -47,6 +47,7 @@ class JobService:
     def __init__(self, config: Config, generator: Generator) -> None:
         limits = self._limits = config.serving.jobs
         serving = config.serving
+        self._orphans_s = serving.orphans_s
         engine = open_service_database(serving)
         results = ResultFiles(below(serving.store, "jobs"))
         self._store = JobStore(engine, results, limits.max_queued, max_owned=limits.max_queued_per_owner)
@@ -74,7 +75,8 @@ class JobService:
         """Start the workers in the running event loop."""
         loops = [repeat("jobs", self._worker.run_next, self._wait_for_work) for _ in range(self._limits.concurrency)]
         loops.append(repeat("webhooks", self._webhooks.run_next, partial(self._webhooks.wait, self._limits.tick_s)))
-        loops.append(repeat("jobs", self._sweep, partial(asyncio.sleep, _SWEEP_INTERVAL_S)))
+        loops.append(repeat("jobs", self._expire, partial(asyncio.sleep, _EXPIRY_INTERVAL_S)))
+        loops.append(every(self._orphans_s, "jobs", self._remove_orphans))
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def check(self) -> None:
@@ -129,8 +131,12 @@ class JobService:
         read = partial(self._store.update_since, identifier, revision, owner)
         return await self._watcher.watch(identifier, revision, read, wait_s)
 
-    async def _sweep(self) -> bool:
-        await in_database_thread(self._store.sweep, self._limits.keep_s)
+    async def _remove_orphans(self) -> bool:
+        await asyncio.to_thread(self._store.remove_orphans)
+        return False
+
+    async def _expire(self) -> bool:
+        await in_database_thread(self._store.expire, self._limits.keep_s)
         await in_database_thread(self._audit.expire, self._audit_days)
         return False
 

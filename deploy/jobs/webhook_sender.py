@@ -1,6 +1,7 @@
 """Sends webhooks: a signed event at the end of a job, to origins that its owner may use.
 
-Many are sent at the same time, and few to one origin, so that a receiver that does not answer delays only its own.
+Many are sent at the same time, few to one origin, and not all for one owner: receivers that do not answer delay only
+their own webhooks, and their owner's.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from deploy.jobs.public_address import AddressError, resolve
 
 log = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
-#: Webhooks that are sent at the same time: in all, and to one origin.
-_CONCURRENT, _PER_ORIGIN = 64, 2
+#: Webhooks that are sent at the same time: in all, for one owner, and to one origin.
+_CONCURRENT, _PER_OWNER, _PER_ORIGIN = 64, 8, 2
 
 
 class WebhookSender:
@@ -52,7 +53,8 @@ class WebhookSender:
             timeout=_TIMEOUT_S,
         )
         self._resolvers = ThreadPoolExecutor(_CONCURRENT, thread_name_prefix="resolve")
-        self._sending: dict[asyncio.Task[None], str] = {}
+        #: Origin and owner of the webhooks that are being sent.
+        self._sending: dict[asyncio.Task[None], tuple[str, str]] = {}
         self._sent = asyncio.Event()
 
     def check(self, url: str, owner: str) -> None:
@@ -64,13 +66,15 @@ class WebhookSender:
         """Begin to send the next webhook; False if none is due that can be sent now."""
         if len(self._sending) >= _CONCURRENT:
             return False
-        counts = Counter(self._sending.values())
-        busy = [origin for origin, count in counts.items() if count >= _PER_ORIGIN]
-        message = await in_database_thread(self._queue.claim, busy)
+        origins = Counter(origin for origin, _ in self._sending.values())
+        owners = Counter(owner for _, owner in self._sending.values() if owner)  # without keys everybody is ""
+        busy = [origin for origin, count in origins.items() if count >= _PER_ORIGIN]
+        busy_owners = [owner for owner, count in owners.items() if count >= _PER_OWNER]
+        message = await in_database_thread(self._queue.claim, busy, busy_owners)
         if message is None:
             return False
         task = asyncio.create_task(self._deliver(message))
-        self._sending[task] = message.origin
+        self._sending[task] = message.origin, message.job.owner
         task.add_done_callback(self._end)
         return True
 

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from components.access.limits import RequestId
+from components.access.stored_answers import AnswerStore
 from components.characters.store import CharacterStore
 from components.config import Config
 from components.content import input_check
@@ -22,6 +23,7 @@ from components.history.generation import Generation, NewGeneration
 from components.history.store import HistoryStore
 from components.jobs.result_files import ResultFiles
 from components.object_store import below, open_object_store
+from components.provenance.manifests import composite_signer
 from components.stories.export.book import make_book
 from components.stories.export.comic import write_cbz, write_pictures
 from components.stories.export.importing import StoryImporter
@@ -33,13 +35,13 @@ from components.stories.store import Deleted, StoryStore
 from components.stories.stored_responses import find_response, store_response
 from components.stories.story import PagesLayout, Panel, PanelValues, Story, StoryCursor, StoryNews, StoryValues
 from components.stories.takes import PendingTake, TakeStore
-from deploy.background import in_database_thread, repeat
+from deploy.background import every, in_database_thread, repeat
 from deploy.watcher import Watcher
 
 log = logging.getLogger(__name__)
 _WRITERS = {"pdf": write_pdf, "cbz": write_cbz, "zip": write_pictures, "png": write_long_picture}
-#: Seconds between two sweeps.
-_SWEEP_S = 60.0
+#: Seconds between two deletions of expired rows; and of stored answers, which are listed.
+_EXPIRY_INTERVAL_S, _ANSWERS_INTERVAL_S = 60.0, 600.0
 
 
 class StoryService:
@@ -52,9 +54,11 @@ class StoryService:
         self._stories = StoryStore(self._engine, limits)
         results = ResultFiles(below(place, "jobs"))
         blobs = open_object_store(place)
+        self._answers = AnswerStore(blobs)
         self._takes = TakeStore(self._engine, blobs, results, limits)
         self._history = HistoryStore(self._engine, blobs, self._stories, limits)
         serving = config.serving
+        self._orphans_s = serving.orphans_s
         self._characters = CharacterStore(place, serving.database, serving.database_limits, serving.quotas)
         self._importer = StoryImporter(
             self._engine,
@@ -65,13 +69,19 @@ class StoryService:
             2 * config.vision.view_size,
             input_check(config.serving.content),
         )
+        self._sign = composite_signer(serving)
         self._watcher = Watcher("stories", self._stories.cursors, self._jobs.tick_s, StoryCursor.is_behind)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start the background tasks in the running event loop."""
-        works = ((self._takes.collect, self._jobs.tick_s), (self._sweep, _SWEEP_S))
+        works = (
+            (self._takes.collect, self._jobs.tick_s),
+            (self._expire, _EXPIRY_INTERVAL_S),
+            (self._expire_answers, _ANSWERS_INTERVAL_S),
+        )
         loops = [repeat("stories", partial(in_database_thread, work), partial(asyncio.sleep, s)) for work, s in works]
+        loops.append(every(self._orphans_s, "stories", self._remove_orphans))
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def check(self) -> None:
@@ -232,7 +242,7 @@ class StoryService:
             if kind == "story":
                 return write_story(self._engine, self._takes.files, self._characters, story, owner)
             read = partial(self._takes.files.picture, story)
-            book = make_book(self._stories.get(story, owner), read, pages)
+            book = make_book(self._stories.get(story, owner), read, pages, self._sign)
             return _WRITERS[kind](book)
 
         return await asyncio.to_thread(export)
@@ -277,8 +287,17 @@ class StoryService:
     async def delete_generation(self, identifier: str, owner: str = "") -> None:
         await in_database_thread(self._history.delete, identifier, owner)
 
-    def _sweep(self) -> bool:
-        self._takes.sweep()
-        self._history.sweep()
+    def _expire(self) -> bool:
+        self._takes.expire()
+        self._history.expire()
         self._stories.sweep(self._jobs.keep_s)
+        return False
+
+    def _expire_answers(self) -> bool:
+        self._answers.sweep()
+        return False
+
+    async def _remove_orphans(self) -> bool:
+        await asyncio.to_thread(self._takes.remove_orphans)
+        await asyncio.to_thread(self._history.remove_orphans)
         return False

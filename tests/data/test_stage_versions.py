@@ -82,7 +82,7 @@ def plan(_: Path) -> Any:
         *(source_row(f"m{number}", f"a dog {number}", "dog", "many") for number in range(6)),
     ]
     jobs, rejects = plan_rows(rows, 0.4)
-    return list(jobs), rejects
+    return list(jobs), list(rejects)
 
 
 def noise(seed: int, width: int, height: int, channels: int = 3) -> np.ndarray:

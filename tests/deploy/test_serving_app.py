@@ -13,6 +13,7 @@ import httpx
 import pytest
 import yaml
 from PIL import Image, ImageDraw
+from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
 from components.config import load_config
@@ -49,6 +50,29 @@ def test_gateways_scale_with_their_open_requests(tmp_path: Path) -> None:
     assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 5, 50)
     with pytest.raises(ConfigError, match="min is more than max"):
         load_config("tiny", ["serving.gateways.min=3"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "drain_s"),
+    [
+        ([], 300),
+        (["serving.request_timeout_s=900"], 900),
+        (["serving.drain_s=60"], 300),
+        (["serving.drain_s=1000"], 1000),
+    ],
+)
+def test_a_replica_that_stops_has_the_time_of_the_longest_request(
+    tmp_path: Path, settings: list[str], drain_s: float
+) -> None:
+    bound = app.bind_deployments(load_config("tiny", [f"serving.store={tmp_path}", *settings]), registry=FAKES)
+    times = {}
+    waiting = [bound]
+    while waiting:
+        deployment = waiting.pop()._bound_deployment
+        times[deployment.name] = deployment._deployment_config.graceful_shutdown_timeout_s
+        waiting += [argument for argument in deployment.init_args if isinstance(argument, Application)]
+    for name in ("Gateway", "Generator", "Characters", "Stories", "Administration"):
+        assert times[name] > drain_s, "what is given, and a look at whether the requests are done"
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import OutOfMemoryError, RayActorError
 from sqlalchemy.exc import OperationalError
 
 from components.jobs.job import Lease, LeaseStatus
@@ -16,6 +17,7 @@ from components.jobs.queue import JobQueue
 from components.jobs.result_files import ResultFiles
 from deploy.characters.service import CharacterService
 from deploy.generator.service import GenerationService
+from deploy.handles import RemoteGenerator
 from deploy.interfaces.errors import ReplicaDiedError, TimeLimitError, UnavailableError
 from deploy.interfaces.requests import GenerationRequest
 from deploy.interfaces.results import GenerationResult
@@ -75,6 +77,41 @@ def test_a_job_that_a_second_generator_dies_with_is_given_up(tmp_path: Path, mon
             failed = wait(client, submit(client)["id"])
         assert failed["status"] == "failed" and failed["error"]["code"] == "process_killed"
         assert generator.calls == calls
+
+
+@pytest.mark.parametrize(
+    ("raised", "suspected"),
+    [
+        (RayActorError(), True),
+        (OutOfMemoryError("the node's memory is used up"), True),
+        (RayActorError(preempted=True), False),
+    ],
+)
+def test_a_generator_whose_node_is_taken_back_accuses_no_job(raised: Exception, suspected: bool) -> None:
+    class Handle:
+        """A handle whose calls raise."""
+
+        def options(self, **_: Any) -> Handle:
+            return self
+
+        stream = property(lambda self: self)
+
+        def remote(self, *_: Any, **__: Any) -> Handle:
+            return self
+
+        def cancel(self) -> None: ...
+
+        async def __aiter__(self) -> AsyncGenerator[None, None]:
+            raise raised
+            yield
+
+    async def follow() -> None:
+        async for _ in RemoteGenerator(Handle()).stream():  # type: ignore[arg-type]
+            pass
+
+    with pytest.raises(UnavailableError) as caught:
+        asyncio.run(follow())
+    assert isinstance(caught.value, ReplicaDiedError) is suspected
 
 
 def test_a_store_that_fails_for_a_while_throws_no_image_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

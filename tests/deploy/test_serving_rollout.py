@@ -287,6 +287,9 @@ def test_a_replica_with_a_stuck_engine_stays_unhealthy_and_takes_nothing_more() 
         with pytest.raises(BusyError) as refused:  # so that a job is given back, and loses no attempt
             await replica.generate(REQUEST)
         assert refused.value.retry_after_s
+        closed = time.monotonic()
+        assert not await replica.close(30), "its engine never ends"
+        assert time.monotonic() - closed < 5, "its successor waits for the GPU"
 
     asyncio.run(hang())
 

@@ -10,7 +10,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +209,22 @@ def test_receivers_that_do_not_answer_delay_nobody_else(tmp_path: Path, receiver
         senders.settings.allow("bob", [alive])
         senders.end(*[dead] * 50)
         senders.end(*[alive] * 10, owner="bob")
+        started = time.monotonic()
+        senders.run(lambda: len(receiver.received) == 10)
+        assert time.monotonic() - started < 5, "half of the time limit of one webhook"
+
+
+def test_many_receivers_of_one_owner_that_do_not_answer_delay_no_other_owner(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    """A hundred webhooks for fifty silent receivers were there first."""
+    senders = Senders(tmp_path, webhook_private_hosts=["127.0.0.1"])
+    with ExitStack() as silent:
+        dead = [f"http://127.0.0.1:{silent.enter_context(silence())}" for _ in range(50)]
+        senders.settings.allow("ada", dead)
+        senders.settings.allow("bob", [receiver.origin])
+        senders.end(*dead, *dead)
+        senders.end(*[receiver.origin] * 10, owner="bob")
         started = time.monotonic()
         senders.run(lambda: len(receiver.received) == 10)
         assert time.monotonic() - started < 5, "half of the time limit of one webhook"

@@ -20,6 +20,8 @@ __all__ = ["database"]
 INDEX = st.integers(0, 99)
 #: How many workers may die with a job, by default.
 CRASHES = 2
+#: Seconds for which nothing is begun beside a suspected job.
+ALONE_S = 60
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Expected:
     token: str | None = None
     until: float = 0.0
     not_before: float = 0.0
+    begun: float = 0.0
     result: bytes | None = None
     ends: int = field(default=0)
 
@@ -94,17 +97,21 @@ class Schedule(RuleBasedStateMachine):
                 self._settle(job, State.FAILED)
         if lease is None:
             running = [j for j in self.jobs.values() if j.state is State.RUNNING]
-            suspected = any(j.crashes and j.until >= now for j in running)  # nothing dubious runs beside it
+            alive = [j for j in running if j.until >= now - 1]  # a suspected job is processed alone
             waiting = [j for j in self.jobs.values() if j.state is State.QUEUED and j.not_before < now - 1]
-            waiting = [j for j in waiting if not (suspected and j.crashes)]
-            dead = [j for j in running if j.until < now - 1 and not suspected]
-            assert not waiting and not dead, "there was something to claim"
+            dead = [j for j in running if j.until < now - 1]
+            trial = any(j.crashes for j in [*alive, *waiting]) or dead
+            assert not (waiting or dead) or (trial and alive), "there was something to claim"
             return
         job = self.jobs[lease.job]
         assert job.state is State.QUEUED or (job.state is State.RUNNING and job.until <= now), "it was somebody's"
-        assert lease.attempt == job.attempts + 1 <= ATTEMPTS
         job.crashes += job.state is State.RUNNING
+        assert lease.attempt == job.attempts + 1 <= ATTEMPTS
+        beside = [j for j in self.jobs.values() if j is not job and j.state is State.RUNNING and j.until > now]
+        if not any(j.begun < now - ALONE_S for j in [job, *beside]):
+            assert not (beside and any(j.crashes for j in [job, *beside])), "a suspected job is alone"
         job.state, job.token, job.attempts, job.until = State.RUNNING, lease.token, lease.attempt, now + LEASE_S
+        job.begun = now
         self.leases.append(lease)
 
     def _settle(self, job: Expected, state: State) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from components.jobs.job import JobProgress, Lease
 from components.jobs.queue import JobQueue
 from components.jobs.store import JobStore
 from components.jobs.tables import jobs
-from tests.fixtures.job_stores import LEASE_S, JobStores, database, stores
+from tests.fixtures.job_stores import ATTEMPTS, LEASE_S, JobStores, database, stores
 
 __all__ = ["database", "stores"]
 
@@ -77,6 +78,69 @@ def test_a_job_that_kills_accuses_nobody_else(stores: JobStores) -> None:
     stores.clock.now += LEASE_S + 1
     assert stores.queue.claim() is None
     assert done == {*innocent, late} and stores.state(killer) == "failed"
+
+
+def test_a_suspected_job_is_processed_alone(tmp_path: Path, database: str) -> None:
+    """An owner's many jobs that kill take no other owner's job with them, and each kills once beside others."""
+    stores = JobStores(tmp_path, database, max_queued=100)
+    queue = stores.queue
+    killers = [stores.submit(owner="killer") for _ in range(6)]
+    innocent = [stores.submit(owner="other") for _ in range(6)]
+    deaths: list[set[str]] = []
+    for _ in range(200):
+        leases = list(takewhile(bool, (queue.claim() for _ in range(4))))
+        together = {lease.job for lease in leases if lease}
+        suspected = together & set().union(*deaths)
+        assert not suspected or len(together) == 1, "nothing is begun beside it, and it beside nothing"
+        if together & set(killers):
+            deaths.append(together)
+            stores.clock.now += LEASE_S + 1
+        for lease in leases:
+            if lease and not together & set(killers):
+                assert queue.finish(lease, b"pictures")
+        stores.clock.now += 1
+    assert {stores.state(job, "other") for job in innocent} == {"done"}
+    assert {stores.state(job, "killer") for job in killers} == {"failed"}
+    for job in killers:
+        assert [len(death) > 1 for death in deaths if job in death] in ([True, False], [False, False])
+
+
+def test_a_suspected_job_waits_a_minute_for_the_others_and_holds_them_up_for_one(stores: JobStores) -> None:
+    suspected = stores.submit()
+    assert stores.queue.suspect(claimed(stores), "a part was restarted")
+    long = stores.submit()
+    lease = claimed(stores)
+    assert lease.job == long, "the suspected one still waits for its turn"
+    stores.clock.now += 6
+    stores.submit()
+    for _ in range(6):
+        assert stores.queue.claim() is None, "nothing is begun while it waits"
+        stores.clock.now += LEASE_S - 1
+        stores.queue.renew(lease)
+    stores.clock.now += LEASE_S - 1
+    assert claimed(stores).job == suspected and stores.queue.claim() is None
+
+
+def test_one_death_is_enough_if_the_operator_says_so_and_the_job_was_alone(stores: JobStores) -> None:
+    queue = JobQueue(stores.engine, stores.files, LEASE_S, ATTEMPTS, stores.clock, max_crashes=1)
+    alone = stores.submit()
+    assert queue.suspect(claimed(stores), "a part was restarted") and stores.state(alone) == "failed"
+    alone = stores.submit()
+    claimed(stores)
+    for _ in range(2):
+        stores.clock.now += LEASE_S + 1
+        assert queue.claim() is None
+    assert stores.state(alone) == "failed", "nor does it kill a second worker"
+    pair = [stores.submit(), stores.submit()]
+    for lease in [claimed(stores), claimed(stores)]:
+        assert queue.suspect(lease, "a part was restarted")
+    assert [stores.state(job) for job in pair] == ["queued"] * 2, "nobody knows which one it was"
+    stores.clock.now += 6
+    for state in ("done", "failed"):
+        lease = queue.claim()
+        assert lease is not None and queue.claim() is None
+        assert queue.finish(lease, b"pictures") if state == "done" else queue.suspect(lease, "a part was restarted")
+        assert stores.state(lease.job) == state
 
 
 def test_a_generator_that_dies_with_a_job_counts_as_a_worker_does(stores: JobStores) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from pathlib import Path
@@ -65,6 +66,19 @@ def test_what_was_drawn_is_found_again(client: httpx.Client) -> None:
         with Image.open(io.BytesIO(small.content)) as opened:
             assert opened.format == "WEBP" and max(opened.size) <= 128
         assert client.get(each["picture"]).status_code == 200
+
+
+def test_candidates_of_a_character_are_kept(client: httpx.Client) -> None:
+    body = {"prompt": "a blue robot", "n": 2, "seed": 5, "size": "64x64"}
+    passing = client.post("/v1/characters/candidates", json=body)
+    assert passing.status_code == 201 and history(client) == [], "only if it is asked for"
+    answer = client.post("/v1/characters/candidates", json=body, headers=KEEP)
+    assert answer.status_code == 201, answer.text
+    found = history(client)
+    assert [each["seed"] for each in found] == [6, 5] and [each["character"] for each in found] == [[], []]
+    assert {each["settings"]["prompt"] for each in found} == {"a blue robot"}
+    offered = [base64.b64decode(each["b64_json"]) for each in answer.json()["data"]]
+    assert [client.get(each["picture"]).content for each in found] == offered[::-1]
 
 
 def test_pages_run_through_takes_and_generations(client: httpx.Client) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +22,10 @@ from components.model.adapter import RealCustomAdapter
 from components.model.miniature import MiniatureLayout
 from components.model.unconditional_inputs import UnconditionalInputs
 from components.model.vision import VisionFeatures
+from components.training import batches as batches_module
 from components.training.batches import draw_batches, part_steps, parts_in_order, read_batches
 from components.training.bucket_order import bucket_at, positions
-from components.training.dataset_rows import Batch, find_rows, held_out_batches, row_ids
+from components.training.dataset_rows import Batch, Rows, find_rows, held_out_batches, row_ids
 from components.training.objective import SubjectDenoiser, diffusion_loss, draw_example
 from components.training.partners import Piece
 from components.training.window_reader import PLACE, load_piece
@@ -110,10 +113,39 @@ def test_a_resumed_run_draws_what_an_uninterrupted_one_would(dataset: Path, ray_
     assert [numbers(batch) for [(_, batch)] in draw_batches(rows, start, 30)] == whole[start:]
 
 
+def ingest_of(rows: Rows, steps: float) -> float:
+    """Gigabytes for parts of so many steps."""
+    total = {name: sizes.total for name, sizes in rows.row_bytes.items()}
+    return 2 * steps * rows.batch * max(sum(total.values()), 4 * max(total.values())) / 1e9
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_what_waits_in_the_worker_is_at_most_half_of_the_memory(
+    dataset: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Measured of what was drawn and not used yet; files of constant pictures are much smaller than their tensors."""
+    rows = find_rows(dataset, SETTINGS.model_copy(update={"shuffle_rows": 80}))
+    drawn, used, peak = 0, 0, 0
+    micro_batches = batches_module._micro_batches
+
+    def counted(*args: Any) -> Iterator[tuple[str, Batch]]:
+        nonlocal drawn, peak
+        for owner, batch in micro_batches(*args):
+            drawn += sum(values.nbytes for values in batch.values())
+            peak = max(peak, drawn - used)
+            yield owner, batch
+
+    monkeypatch.setattr(batches_module, "_micro_batches", counted)
+    ingest = ingest_of(rows, steps)
+    for [(_, batch)] in draw_batches(rows, 0, 30, ingest_gb=ingest):
+        used += sum(values.nbytes for values in batch.values())
+    index_columns = 3 * 8 * rows.batch * steps * len(rows.orders)
+    assert 0 < peak <= ingest * 1e9 / 2 + index_columns and drawn == used
+
+
 def test_little_memory_changes_only_how_often_a_piece_is_read(dataset: Path, ray_cluster: None) -> None:
     rows = find_rows(dataset, SETTINGS.model_copy(update={"shuffle_rows": 80}))
-    largest = max(rows.row_bytes.values())
-    little = (len(rows.orders) + 4) * 8 * largest * 2.5 / 1e9
+    little = ingest_of(rows, 2.5)
     assert part_steps(rows, 1, little) == 2 and part_steps(rows, 1, 1e-9) == 1 and part_steps(rows, 2, little) == 1
     parts = {most: parts_in_order(rows, 3, 30, most) for most in (1, 2, 100)}
     for most, found in parts.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 from pathlib import Path
@@ -20,7 +21,7 @@ from components.model.adapter import RealCustomAdapter
 from components.model.face_tokens import face_tokens
 from components.model.unconditional_inputs import UnconditionalInputs
 from components.model.vision import VisionEncoder, encoder_channels, encoder_identity
-from components.training.batches import draw_batches
+from components.training.batches import draw_batches, waiting_bytes
 from components.training.curriculum import PoseRange, pose_range
 from components.training.dataset_rows import Batch, find_rows, read_all
 from components.training.encoding import StepEncoder, move, sample_transforms, transformed_faces
@@ -28,6 +29,7 @@ from components.training.input_checks import check_compatibility
 from components.training.learner import Learner
 from components.training.reference_stage import ReferenceEncoders
 from components.training.unconditional import black_features, encode_unconditional, provide_unconditional
+from components.training.validation import validation_loss
 from components.world.write import write_world
 from tests.fakes.tracker import RecordingTracker
 from tests.fixtures.tolerances import bound, stored_in_half
@@ -132,6 +134,10 @@ def test_a_step_on_pixels_is_a_step_on_what_they_encode(datasets: dict[str, Conf
     assert losses["latents"] == pytest.approx(losses["all"], rel=close)
 
 
+def batch_bytes(batch: Batch) -> int:
+    return sum(values.nbytes for values in batch.values())
+
+
 @pytest.mark.slow
 def test_references_that_were_encoded_on_the_way_are_those_of_the_step(datasets: dict[str, Config]) -> None:
     """Encoder processes choose and move the same references as the step would, and leave it the same noise."""
@@ -140,11 +146,15 @@ def test_references_that_were_encoded_on_the_way_are_those_of_the_step(datasets:
     training = config.training.model_copy(update={"bf16": False, "curriculum": curriculum, "encoders": 1})
     config = config.model_copy(update={"training": training})
     rows = find_rows(training.dataset, training)
-    on_the_way = draw_batches(rows, 0, 3, encoders=ReferenceEncoders.of(config))
     learner = Learner(config, torch.device("cpu"))
+    encoders = ReferenceEncoders.of(config, learner.absent.vision)
+    on_the_way = draw_batches(rows, 0, 3, encoders=encoders)
     close = stored_in_half(learner.load_vision(), largest=10)
     for step, ([(lane, encoded)], [(_, pixels)]) in enumerate(zip(on_the_way, draw_batches(rows, 0, 3), strict=True)):
         assert "cutout" in pixels and "cutout" not in encoded and "other_deep" not in encoded
+        for batch, by in ((encoded, encoders), (pixels, None)):
+            counted = waiting_bytes(next(iter(rows.row_bytes.values())), by)
+            assert counted == pytest.approx(batch_bytes(batch) / len(batch["time_ids"]), rel=0.02)
         generators = [step_generator(training.seed, step, lane) for _ in range(2)]
         ways = [
             learner.example(batch, training, step / training.steps, generator)
@@ -155,6 +165,24 @@ def test_references_that_were_encoded_on_the_way_are_those_of_the_step(datasets:
         assert torch.equal(ways[0].text_tokens, ways[1].text_tokens)
         assert (ways[0].gain is None) == (ways[1].gain is None)
         assert torch.equal(*(torch.rand(4, generator=generator) for generator in generators))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoders", [0, 1])
+def test_a_trainer_holds_no_encoder_after_the_validation_if_others_encode(
+    datasets: dict[str, Config], tmp_path: Path, encoders: int
+) -> None:
+    output = tmp_path / "held_out"
+    data = datasets["latents"].data.model_copy(update={"output": output, "validation_share": 0.999})
+    config = datasets["latents"].model_copy(update={"data": data})
+    assert prepare(config).manifest.splits["validation"] > 0
+    training = config.training.model_copy(update={"encoders": encoders})
+    learner = Learner(config.model_copy(update={"training": training}), torch.device("cpu"))
+    assert validation_loss(learner, output) is not None
+    held = [
+        each for each in gc.get_objects() if isinstance(each, StepEncoder) and each.curriculum is training.curriculum
+    ]
+    assert len(held) == (not encoders)
 
 
 @pytest.mark.slow
@@ -193,7 +221,10 @@ def test_black_features_are_those_of_the_encoders_that_train(
 
 @pytest.mark.slow
 def test_an_adapter_of_another_kind_goes_on_over_pixels_to_its_end(datasets: dict[str, Config], tmp_path: Path) -> None:
-    """Its own configuration decides, not `adapter`; the encoders give blocks that the preparation did not ask for."""
+    """Its own configuration decides, not `adapter`; the encoders give blocks that the preparation did not ask for.
+
+    Its encoders were unknown, as those of converted weights are; they are known after the training.
+    """
     from components.training.launch import train
 
     config = datasets["latents"]
@@ -201,7 +232,7 @@ def test_an_adapter_of_another_kind_goes_on_over_pixels_to_its_end(datasets: dic
     identity = encoder_identity(config.model, blocks)
     unet = UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet")
     kind = config.adapter.model_copy(update={"projector": "shallow"})
-    start = RealCustomAdapter.for_unet(unet, encoder_channels(config.model), kind, identity)
+    start = RealCustomAdapter.for_unet(unet, encoder_channels(config.model), kind, None)
     start.save_pretrained(tmp_path / "start")
     training = config.training.model_copy(
         update={"output": tmp_path / "training", "checkpoint_every": 2, "sample_every": 0, "bf16": False}

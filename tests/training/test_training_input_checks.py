@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from components.model.adapter import RealCustomAdapter
 from components.model.pipeline import RealCustomPipeline
 from components.model.vision import encoder_identity
 from components.training.input_checks import check_compatibility
-from components.training.launch import training_fingerprint
+from components.training.launch import _NOT_FINGERPRINTED, training_fingerprint
 from components.training.run_directory import RunDirectory
 from tests.fixtures.prepared_dataset import write_prepared
 
@@ -86,19 +89,46 @@ def test_encoders_are_in_the_fingerprint_of_a_training_that_encodes(prepared: Co
     assert training_fingerprint(prepared) != training_fingerprint(other)
 
 
-def test_the_run_of_an_earlier_release_goes_on(prepared: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its fingerprint held the number of workers; a later run, with another number, has one of its own."""
+def test_the_runs_of_earlier_releases_go_on(prepared: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their fingerprints held the number of workers (0.2.0), and where the base model lies."""
     seen: list[str] = []
     exists = Path.exists
     monkeypatch.setattr(Path, "exists", lambda path: seen.append(path.name) or exists(path))
     now = training_fingerprint(prepared)
-    (earlier,) = {name.removesuffix(".run") for name in seen if name.endswith(".run")}
+    names = [name.removesuffix(".run") for name in seen if name.endswith(".run")]
     monkeypatch.undo()
-    run = RunDirectory(prepared.training.output, earlier).run
-    run.parent.mkdir(parents=True, exist_ok=True)
-    run.touch()
-    assert earlier.endswith(training_fingerprint(prepared)) and not earlier.endswith(now)
-    assert not earlier.endswith(changed(prepared, workers=prepared.training.workers + 1))
+    assert len(set(names)) == 2
+    for earlier in names:
+        run = RunDirectory(prepared.training.output, earlier).run
+        run.parent.mkdir(parents=True, exist_ok=True)
+        run.touch()
+        assert earlier.endswith(training_fingerprint(prepared)) and not earlier.endswith(now)
+        assert not earlier.endswith(changed(prepared, workers=prepared.training.workers + 1))
+        run.unlink()
+    manifest = Manifest.model_validate_json((Path(prepared.training.dataset) / MANIFEST).read_bytes())
+    training = prepared.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED)
+    adapter, settings = prepared.adapter.model_dump(), training | {"lanes": prepared.training.lanes}
+    facts = [manifest.fingerprint, "untrained", prepared.model.base, adapter, settings, prepared.model.dtype]
+    written = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    assert names[1].endswith(written), "the key under which runs were stored before"
+
+
+def test_the_base_model_counts_by_its_files_and_not_by_its_path(prepared: Config, tmp_path: Path) -> None:
+    def of(base: Path) -> str:
+        return training_fingerprint(prepared.model_copy(update={"model": model.model_copy(update={"base": str(base)})}))
+
+    model = prepared.model
+    same = training_fingerprint(prepared)
+    moved = Path(shutil.copytree(model.base, tmp_path / "moved"))
+    assert of(moved) == same, "a moved base model goes on with its run"
+    for part in ("unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json"):
+        file = moved / part
+        content = file.read_bytes()
+        file.write_bytes(content + b" ")
+        assert of(moved) != same, f"another {part} at the same path is another training"
+        file.write_bytes(content)
+    assert of(moved) == same
+    assert of(Path("a/hub-name")) != same
 
 
 def test_a_dataset_of_other_encoders_is_refused(prepared: Config, manifest: Manifest) -> None:

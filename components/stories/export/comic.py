@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from PIL import Image, ImageOps
 
 from components.provenance.image_files import SOFTWARE
-from components.stories.export.book import Book
+from components.stories.export.book import Book, BookPanel
 from components.stories.export.strips import MARGIN, WIDTH, panel_strip, title_strip, to_marked_png
 
 #: Modification time of all ZIP entries, fixed so that the same story gives the same bytes.
@@ -33,7 +33,7 @@ def write_cbz(book: Book) -> bytes:
 
     Readers show images only, so captions and balloons are drawn. A panel without any is its unmodified file.
     """
-    pages = [*([_drawn(_title_page(book), book)] if book.pages.title_page else []), *_panel_pages(book)]
+    pages = [*([_drawn(_title_page(book), book, [])] if book.pages.title_page else []), *_panel_pages(book)]
     return _zip([page.data for page in pages], "ComicInfo.xml", _comic_info(book, pages))
 
 
@@ -57,13 +57,13 @@ def add_file(archive: zipfile.ZipFile, name: str, data: bytes, packed: bool = Fa
 def _panel_pages(book: Book) -> Iterator[_Page]:
     for panel in book.panels:
         if panel.caption or panel.balloons:
-            yield _drawn(_framed(panel_strip(panel)), book, panel.caption)
+            yield _drawn(_framed(panel_strip(panel)), book, [panel], panel.caption)
         else:
             yield _Page(panel.picture(), (panel.take.width, panel.take.height))
 
 
-def _drawn(picture: Image.Image, book: Book, bookmark: str = "") -> _Page:
-    return _Page(to_marked_png(picture, book), picture.size, bookmark)
+def _drawn(picture: Image.Image, book: Book, panels: Sequence[BookPanel], bookmark: str = "") -> _Page:
+    return _Page(to_marked_png(picture, book, panels), picture.size, bookmark)
 
 
 def _title_page(book: Book) -> Image.Image:

@@ -26,4 +26,4 @@ def write_long_picture(book: Book) -> bytes:
         y += strip.height + _GAP
     if height > _MAX_HEIGHT:
         sheet = sheet.resize((max(1, WIDTH * _MAX_HEIGHT // height), _MAX_HEIGHT), Image.Resampling.LANCZOS)
-    return to_marked_png(sheet, book)
+    return to_marked_png(sheet, book, book.panels)

@@ -1,7 +1,8 @@
 """Exports a story as a PDF: a title page, 1 to 6 panels per page, captions and balloons as searchable text.
 
 The font is Noto Sans SC (SIL Open Font License), with Latin, Greek, Cyrillic and Chinese; only the glyphs in use are
-embedded. Images are decoded, which removes their metadata: the document's XMP holds the provenance instead.
+embedded. Images are decoded, which removes their metadata: the document's XMP holds the provenance instead, and the
+document's manifest includes theirs if the service signs.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def write_pdf(book: Book) -> bytes:
     for number, first in enumerate(range(0, len(book.panels), a_page), start=1):
         _page(canvas, book.panels[first : first + a_page], a_page, size, number)
     canvas.save()
-    return buffer.getvalue()
+    return book.signed(buffer.getvalue(), "application/pdf", book.panels)
 
 
 def cells(count: int, size: tuple[float, float]) -> list[tuple[float, float, float, float]]:

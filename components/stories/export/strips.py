@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from functools import cache
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
@@ -91,11 +92,11 @@ def _font(size: float) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(FONT_FILE), size)
 
 
-def to_marked_png(picture: Image.Image, book: Book) -> bytes:
-    """A PNG of a picture that is made of the book's images, with their provenance as text chunks."""
+def to_marked_png(picture: Image.Image, book: Book, panels: Sequence[BookPanel]) -> bytes:
+    """A PNG of a picture that shows ``panels``, marked with the provenance of the book's images."""
     marks = PngImagePlugin.PngInfo()
     marks.add_text("Software", SOFTWARE)
     marks.add_itxt("XML:com.adobe.xmp", book_xmp(book))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", pnginfo=marks)
-    return buffer.getvalue()
+    return book.signed(buffer.getvalue(), "image/png", panels)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
+from components.access.stored_answers import AnswerStore
 from components.characters.character import MAX_PICTURES
 from components.characters.target_word import stated_word
 from components.config import Config
@@ -33,11 +34,13 @@ from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest, stated_regions
 from deploy.api.large_responses import json_response
 from deploy.api.quotas import CurrentCaller
-from deploy.api.repeated_requests import IdempotencyHeader, repeatable
+from deploy.api.repeated_requests import IdempotencyHeader, RepeatedRequest, repeatable
+from deploy.api.stories.history_recorder import Keep, record_history
 from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.protocols import Characters, Generator
 from deploy.interfaces.requests import StatedRegion
 from deploy.interfaces.responses import to_base64
+from deploy.interfaces.stories import Stories
 
 Body = TypeVar("Body", bound=BaseModel)
 #: Reads a PNG of an owner's character, of the image with this id: character, image, owner.
@@ -55,9 +58,15 @@ def _request_body(body: type[BaseModel]) -> dict[str, Any]:
 
 
 def character_routes(
-    config: Config, model: str, characters: Characters, generator: Generator, time_limits: TimeLimits
+    config: Config,
+    model: str,
+    characters: Characters,
+    generator: Generator,
+    stories: Stories,
+    time_limits: TimeLimits,
+    answers: AnswerStore,
 ) -> APIRouter:
-    """The routes of characters; ``generator`` generates candidates."""
+    """The routes of characters; ``generator`` generates candidates, and ``stories`` keeps them in the history."""
     router = APIRouter(prefix="/v1/characters")
 
     @router.post("", status_code=201, openapi_extra=_request_body(CharacterRequest))
@@ -79,13 +88,21 @@ def character_routes(
 
     @router.post("/candidates", status_code=201, response_model=CandidatesResponse)
     async def draw_candidates(
-        body: CandidatesRequest, caller: CurrentCaller, idempotency_key: IdempotencyHeader = None
+        body: CandidatesRequest,
+        caller: CurrentCaller,
+        keep: Keep = None,
+        idempotency_key: IdempotencyHeader = None,
     ) -> Response:
-        order, repeat = repeatable("candidates", ImageRequest(**body.model_dump()), idempotency_key, caller.owner)
+        order = ImageRequest(**body.model_dump())
+        order, identity = await repeatable("candidates", order, idempotency_key, caller.owner)
+        repeat = RepeatedRequest(answers, caller.owner, identity)
+        if (known := await repeat.answer()) is not None:
+            return known
         request = await resolve_request(order, config, model, characters, caller.owner)
         await time_limits.check(request)
-        async with await caller.charge(request, repeat) as charge:
-            result = await generator.generate(request)
+        source = record_history(generator, stories, keep, body.prompt, model)
+        async with await caller.charge(request, identity) as charge:
+            result = await source.generate(request)
             images = [generated.image for generated in result.images]
             saved = await characters.save_candidates(body.prompt, images, caller.owner)
 
@@ -95,6 +112,7 @@ def character_routes(
 
             response = await json_response(answer, status=201)
             charge.keep()
+            await repeat.store(bytes(response.body), "application/json", 201)
             return response
 
     @router.get("")

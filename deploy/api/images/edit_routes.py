@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from components.access.stored_answers import AnswerStore
 from components.config import Config
 from components.errors import WordError
 from components.model.prompt_weights import holds_word
@@ -22,7 +23,7 @@ from deploy.api.images.redraw_request import redraw_request, uploaded_subject
 from deploy.api.images.request_conversion import build_request, check_model, resolve_subjects
 from deploy.api.images.schema import MAX_REFERENCES, EditRequest, edit_form_schema, stated_regions
 from deploy.api.quotas import CurrentCaller
-from deploy.api.repeated_requests import IdempotencyHeader, repeatable
+from deploy.api.repeated_requests import IdempotencyHeader, RepeatedRequest, repeatable
 from deploy.api.stories.history_recorder import Keep, record_history
 from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.protocols import Characters, Generator
@@ -42,6 +43,7 @@ def edit_routes(
     generator: Generator,
     stories: Stories,
     time_limits: TimeLimits,
+    answers: AnswerStore,
 ) -> APIRouter:
     """The route of images with an uploaded subject."""
     router = APIRouter(prefix="/v1/images")
@@ -57,23 +59,26 @@ def edit_routes(
         http: Request, caller: CurrentCaller, keep: Keep = None, idempotency_key: IdempotencyHeader = None
     ) -> Any:
         started = time.perf_counter()
-        body, repeat = repeatable("edits", await _read_form(http), idempotency_key, caller.owner)
+        body, identity = await repeatable("edits", await _read_form(http), idempotency_key, caller.owner)
+        repeat = RepeatedRequest(answers, caller.owner, identity)
+        if (known := await repeat.answer()) is not None:
+            return known
         source = record_history(generator, stories, keep, body.prompt, model)
         if body.redraws:
             request = await redraw_request(body, config, model, characters, caller.owner, time_limits)
-            async with await caller.charge(request, repeat) as charge:
+            async with await caller.charge(request, identity) as charge:
                 request = await with_control(request, body.control, characters)
-                context = RequestContext(body, request, charge, http, started)
+                context = RequestContext(body, request, charge, repeat, http, started)
                 return await execute(context, "image_edit", model, source)
         request = await _check_request(body, config, model, characters, caller.owner)
         await time_limits.check(request)
         try:
-            async with await caller.charge(request, repeat) as charge:
+            async with await caller.charge(request, identity) as charge:
                 regions = stated_regions(body.boxes, body.masks)
                 subject = await uploaded_subject(body, body.image, regions, characters, caller.owner)
                 request = replace(request, subjects=(subject,))
                 request = await with_control(request, body.control, characters)
-                context = RequestContext(body, request, charge, http, started)
+                context = RequestContext(body, request, charge, repeat, http, started)
                 return await execute(context, "image_edit", model, source)
         except WordError:
             raise ApiError(400, _NO_WORD, "target_word", "target_word_not_in_prompt") from None

@@ -7,7 +7,7 @@ import io
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -35,13 +35,20 @@ class ImageEvents:
         kind: prefix of the events' types, ``image_generation`` or ``image_edit``.
         model: the model's id in the events.
         started: when the request arrived, by `time.perf_counter`.
+        store: stores the events of the finished images before they are sent.
     """
 
     def __init__(
-        self, kind: str, body: BaseImageRequest, request: GenerationRequest, model: str, started: float
+        self,
+        kind: str,
+        body: BaseImageRequest,
+        request: GenerationRequest,
+        model: str,
+        started: float,
+        store: Callable[[bytes], Awaitable[None]],
     ) -> None:
         self._kind, self._body, self._request = kind, body, request
-        self._model, self._started = model, started
+        self._model, self._started, self._store = model, started, store
         #: Previews sent by image index.
         self._sent: Counter[int] = Counter()
 
@@ -58,8 +65,11 @@ class ImageEvents:
                         if self._sent[event.picture] < self._body.partial_images:
                             yield await self._partial(event)
                     elif isinstance(event, GenerationResult):
-                        for index in range(len(event.images)):
-                            yield await asyncio.to_thread(self._completed, event, index)
+                        indices = range(len(event.images))
+                        completed = [await asyncio.to_thread(self._completed, event, index) for index in indices]
+                        await self._store(b"".join(completed))
+                        for each in completed:
+                            yield each
                     elif event is None or not started:
                         yield KEEPALIVE_COMMENT
                     started = True

@@ -17,6 +17,7 @@ from deploy.api.images.events import ImageEvents
 from deploy.api.images.schema import BaseImageRequest
 from deploy.api.large_responses import json_response
 from deploy.api.quotas import Charge
+from deploy.api.repeated_requests import RepeatedRequest
 from deploy.api.sse import EventStreamResponse
 from deploy.interfaces.protocols import Generator
 from deploy.interfaces.requests import GenerationRequest
@@ -49,12 +50,14 @@ class RequestContext:
 
     Args:
         charge: open as a context manager around `execute`.
+        repeat: stores the answer.
         started: when it arrived, by `time.perf_counter`.
     """
 
     body: BaseImageRequest
     request: GenerationRequest
     charge: Charge
+    repeat: RepeatedRequest
     http: Request
     started: float
 
@@ -68,7 +71,8 @@ async def execute(context: RequestContext, kind: str, model: str, generator: Gen
     """
     try:
         if context.body.stream:
-            events = ImageEvents(kind, context.body, context.request, model, context.started)
+            store = partial(context.repeat.store, media_type="text/event-stream")
+            events = ImageEvents(kind, context.body, context.request, model, context.started, store)
             encoded = events.encode(_stream(context, generator))
             first = await cancel_on_disconnect(context.http, anext(encoded, KEEPALIVE_COMMENT))
             return EventStreamResponse(encoded, first, context.charge.refund)
@@ -81,6 +85,7 @@ async def execute(context: RequestContext, kind: str, model: str, generator: Gen
     make = partial(image_response, context.request, result, model, body.return_masks, total_s, body.prompt)
     response = await json_response(make, exclude_none=True)
     context.charge.keep()
+    await context.repeat.store(bytes(response.body), "application/json")
     return response
 
 

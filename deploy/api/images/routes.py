@@ -7,13 +7,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from components.access.stored_answers import AnswerStore
 from components.config import Config
 from deploy.api.images.control_request import with_control
 from deploy.api.images.execution import RESPONSES, RequestContext, execute
 from deploy.api.images.request_conversion import resolve_request
 from deploy.api.images.schema import ImageRequest
 from deploy.api.quotas import CurrentCaller
-from deploy.api.repeated_requests import IdempotencyHeader, repeatable
+from deploy.api.repeated_requests import IdempotencyHeader, RepeatedRequest, repeatable
 from deploy.api.stories.history_recorder import Keep, record_history
 from deploy.api.time_limits import TimeLimits
 from deploy.interfaces.protocols import Characters, Generator
@@ -28,6 +29,7 @@ def image_routes(
     generator: Generator,
     stories: Stories,
     time_limits: TimeLimits,
+    answers: AnswerStore,
 ) -> APIRouter:
     """The route of images with stored characters."""
     router = APIRouter(prefix="/v1/images")
@@ -41,13 +43,16 @@ def image_routes(
         idempotency_key: IdempotencyHeader = None,
     ) -> Any:
         started = time.perf_counter()
-        body, repeat = repeatable("generations", body, idempotency_key, caller.owner)
+        body, identity = await repeatable("generations", body, idempotency_key, caller.owner)
+        repeat = RepeatedRequest(answers, caller.owner, identity)
+        if (known := await repeat.answer()) is not None:
+            return known
         request = await resolve_request(body, config, model, characters, caller.owner)
         await time_limits.check(request)
         source = record_history(generator, stories, keep, body.prompt, model)
-        async with await caller.charge(request, repeat) as charge:
+        async with await caller.charge(request, identity) as charge:
             request = await with_control(request, body.control, characters)
-            context = RequestContext(body, request, charge, http, started)
+            context = RequestContext(body, request, charge, repeat, http, started)
             return await execute(context, "image_generation", model, source)
 
     return router

@@ -21,8 +21,12 @@ export function createCharacter(
   return call<Character>('POST', '/v1/characters', { body });
 }
 
+/** Draw pictures to choose a character from; all of them are kept in the history. */
 export function drawCandidates(prompt: string, n: number, signal?: AbortSignal): Promise<Candidates> {
-  return data<Candidates>(client.POST('/v1/characters/candidates', { body: { prompt, n }, ...(signal && { signal }) }));
+  const params = { header: { 'X-Keep': 'history' } };
+  return data<Candidates>(
+    client.POST('/v1/characters/candidates', { params, body: { prompt, n }, ...(signal && { signal }) }),
+  );
 }
 
 export function changeCharacter(id: string, body: Partial<CharacterFields>): Promise<Character> {

@@ -4086,6 +4086,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                "X-Keep"?: string | null;
                 "Idempotency-Key"?: string | null;
             };
             path?: never;

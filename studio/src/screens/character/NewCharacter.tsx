@@ -229,7 +229,10 @@ function FromPrompt({ cast, name }: { cast: readonly Character[]; name: string }
       controller.current = new AbortController();
       return drawCandidates(prompt.trim(), 4, controller.current.signal);
     },
-    onSuccess: () => setChoice(0),
+    onSuccess: () => {
+      setChoice(0);
+      void cache.invalidateQueries({ queryKey: queryKeys.history });
+    },
   });
   const create = useMutation({
     mutationFn: (candidates: Candidates) =>
