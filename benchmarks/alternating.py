@@ -14,11 +14,13 @@ from diffusers import UNet2DConditionModel
 from greenlet import getcurrent, greenlet
 
 from benchmarks.machine import machine
-from benchmarks.peers.inputs import DenoisingInputs, denoise, random_inputs, share_weights
+from benchmarks.memory import PeakMemory
+from benchmarks.peers.inputs import DenoisingInputs, Implementation, denoise, random_inputs, share_weights
 from benchmarks.peers.ip_adapter import ip_adapter
 from benchmarks.peers.ours import Ours, exact
 from benchmarks.peers.plain import plain
 from benchmarks.peers.stock import make_pipeline, run_pipeline
+from benchmarks.picture import picture_implementations
 from benchmarks.sizes import SDXL
 from components.config import load_config
 
@@ -60,7 +62,10 @@ def alternate(runs: Mapping[str, SteppedRun], steps: int) -> dict[str, list[floa
 
 
 def compare_at_full_size(weights: Path, threads: int, device: str, latent: int, steps: int) -> dict[str, Any]:
-    """Default against stock, in turns; exact, IP-Adapter and plain once each. Seconds of whole runs.
+    """Default against stock, in turns; exact, IP-Adapter and plain once each. Seconds of denoising.
+
+    Then a whole call of the pipeline with a character, from the prompt to the pixels, with random text encoders and a
+    random autoencoder of SDXL's shapes (see `whole_call`).
 
     Args:
         weights: the directory of random weights; of it, the U-Net is used.
@@ -80,7 +85,20 @@ def compare_at_full_size(weights: Path, threads: int, device: str, latent: int, 
     report = ratio_of_rounds(rounds)
     report["rounds"] = rounds
     report["others_s"] = {name: _timed(run, steps) for name, run in others.items()}
-    return report | {"steps": steps, "pixels": 8 * latent, "machine": machine()}
+    _, call = picture_implementations(inputs, size)
+    return report | whole_call(call, steps, device) | {"steps": steps, "pixels": 8 * latent, "machine": machine()}
+
+
+def whole_call(call: Implementation, steps: int, device: str) -> dict[str, float | None]:
+    """``images_per_s`` of one image at a time, and ``generation_memory_gib``: weights and peak working memory.
+
+    Memory is None where the system does not tell it.
+    """
+    call.run(1)  # what libraries allocate once, and memory that is read
+    with PeakMemory(device) as peak:
+        seconds = _timed(call.run, steps)
+    memory = None if peak.mib is None else (call.weights_mib + peak.mib) / 1024
+    return {"images_per_s": 1 / seconds, "generation_memory_gib": memory}
 
 
 def compare_rounds(inputs: DenoisingInputs, steps: int, rounds: int) -> list[dict[str, float]]:

@@ -150,9 +150,7 @@ def warm_up(implementations: Sequence[Implementation], steps: int, device: str) 
                 implementation.run(steps)
             peaks.append(peak.mib)
         working = None if None in peaks else median(peaks)
-        tensors = {id(t): t for module in implementation.weights for t in module.parameters()}
-        weights = sum(t.numel() * t.element_size() for t in tensors.values()) / 2**20
-        memory[implementation.name] = {"weights_mib": weights, "working_mib": working}
+        memory[implementation.name] = {"weights_mib": implementation.weights_mib, "working_mib": working}
     return memory
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from components.errors import ConfigError
-from components.registry.tracking import git_commit
+from components.rehearsal.code_version import code_version
 from components.rehearsal.report import Report
 from components.rehearsal.run import rehearse, report_file
 from components.rehearsal.settings import FULL, Places
@@ -22,7 +22,7 @@ def run(
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> Report:
-    """Rehearse ``preset`` below ``output``, going on after the last finished stage of this commit.
+    """Rehearse ``preset`` below ``output``, going on after the last finished stage of this version of the code.
 
     Args:
         weights: directory of random weights, which are written once; ``output``/weights by default.
@@ -34,7 +34,7 @@ def run(
     names = [*stages(preset == FULL), *EXTRA]
     if unknown := sorted(set(only) - set(names)):
         raise ConfigError(f"--only {unknown[0]}: choose among {', '.join(names)}")
-    places, commit = Places(output / preset, weights or output / "weights"), git_commit()
+    places, commit = Places(output / preset, weights or output / "weights"), code_version()
     console = Console()
     report = rehearse(preset, places, commit, overrides, only, lambda done: console.print(done.table(names)))
     console.print(report.table(names))

@@ -76,6 +76,12 @@ class Implementation:
     run: Callable[[int], Tensor]
     weights: Sequence[nn.Module] = field(default_factory=tuple)
 
+    @property
+    def weights_mib(self) -> float:
+        """MiB of the parameters of ``weights``; what modules share counts once."""
+        tensors = {id(t): t for module in self.weights for t in module.parameters()}
+        return sum(t.numel() * t.element_size() for t in tensors.values()) / 2**20
+
 
 def share_weights(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     """A copy of a U-Net with its own attention processors and configuration that shares the weights."""

@@ -19,7 +19,7 @@ from components.rehearsal.head_node import HeadNode
 from components.rehearsal.process_memory import watch_memory
 from components.rehearsal.report import Report, StageReport, Value, find_report
 from components.rehearsal.settings import FULL, Places, rehearsal_config, settings_mark, write_settings
-from components.rehearsal.stages import EXTRA, TRAIN_WORKER, Rehearsal, stages
+from components.rehearsal.stages import EXTRA, TRAIN_WORKER, Rehearsal, stages, write_inputs
 
 logger = logging.getLogger(__name__)
 #: Disk space and memory that a rehearsal at full size needs, in bytes: datasets, checkpoints and adapters; a training
@@ -81,6 +81,16 @@ def rehearse(
             report.save(file)
             show(report)
     return report
+
+
+def make_inputs(preset: str, places: Places, device: Literal["cpu", "cuda"]) -> None:
+    """Write the inputs of a rehearsal, random weights among them, without a head node. What is there is kept.
+
+    Raises:
+        ArtifactError: there is too little disk space or memory for the weights.
+    """
+    config = rehearsal_config(preset, places, device, os.cpu_count() or 1, ())
+    write_inputs(Rehearsal(config, places, HeadNode(places.log, 1, 0)))
 
 
 def report_file(root: Path, commit: str) -> Path:

@@ -224,3 +224,28 @@ def test_quoted_error_messages_are_those_of_the_code() -> None:
     parts = {part.strip() for heading in headings if heading not in outside for part in heading.split("...")}
     assert len(headings) > 20
     assert {part for part in parts if part.strip(":, ") and part not in literals} == set()
+
+
+def test_the_sizes_of_rows_agree() -> None:
+    """The sizes of docs/how-to/sdxl.md follow from the schema, and other pages give the same ones."""
+    page, side = (DOCS / "how-to" / "sdxl.md").read_text(), 1024
+    positions = (side // 8) ** 2
+    text, latents, masks = 2 * (77 * 2048 + 1280), 2 * 4 * positions, 2 * 2 * positions
+    half_cut_out = 3 * (2 * load_config("sdxl").vision.view_size) ** 2 / 2
+    measured_at_512, more_than_at_512 = 7.9, (latents + masks) * 0.75 / 1e6
+    megabytes = {
+        "all": measured_at_512 + more_than_at_512,
+        "latents": (text + latents + masks + half_cut_out) / 1e6,
+        "text": (text + masks + half_cut_out + 3 * side**2) / 1e6,
+    }
+    assert f"{more_than_at_512:.2f} MB more" in page
+    stated = {way: f"{size:.1f}" for way, size in megabytes.items()}
+    assert "takes {all}, {latents} and {text} MB".format(**stated) in page
+    for way, size in stated.items():
+        (row, *_) = (line for line in page.splitlines() if line.startswith(f"| `{way}` |"))
+        assert row.endswith(f"| {float(size) * 10:.0f} GB | {size} TB | {float(size) * 10:.0f} TB |")
+    prepare = (DOCS / "how-to" / "prepare_data.md").read_text()
+    assert f"take about {megabytes['all']:.0f} MB each" in prepare
+    smaller = [megabytes["all"] / megabytes[way] for way in ("latents", "text")]
+    assert "about {:.0f} and {:.0f} times smaller".format(*smaller) in prepare
+    assert f"1,000 rows (about {megabytes['all']:.0f} GB" in (PACKAGE_ROOT / "README.md").read_text()
