@@ -68,7 +68,7 @@ def _lack_of_encoders(training: TrainingConfig, there: Mapping[str, float]) -> s
     return None
 
 
-def worker_resources(training: TrainingConfig) -> dict[str, float]:
+def worker_resources(training: TrainingConfig) -> Mapping[str, float]:
     return {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
 
 

@@ -65,7 +65,8 @@ async def with_uploads(
         ApiError: an image cannot be read.
         StatedRegionError: the mask does not fit its image.
     """
-    assert request.redraw is not None
+    redraw = request.redraw
+    assert redraw is not None
     with _image_errors():
         picture = await characters.read_picture(body.image[0], "image", request.owner)
     if body.size == "auto":  # upright, whose sides are those of the file, perhaps the other way round
@@ -73,7 +74,7 @@ async def with_uploads(
     mask = None
     if body.mask is not None:
         mask = await characters.read_redraw_mask(body.mask, (picture.width, picture.height), "mask", request.owner)
-    request = replace(request, redraw=replace(request.redraw, mask=mask, picture=picture.png))
+    request = replace(request, redraw=replace(redraw, mask=mask, picture=picture.png))
     references = body.image[1:]
     if not references:
         return request
