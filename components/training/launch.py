@@ -82,7 +82,7 @@ def training_fingerprint(config: Config) -> str:
     start = RealCustomAdapter.from_pretrained(config.model.adapter).digest if config.model.adapter else None
     facts = [manifest.fingerprint, start or "untrained"]
     settings = config.training.model_dump(mode="json", exclude=_NOT_FINGERPRINTED) | {"lanes": config.training.lanes}
-    rest = [None if start else config.adapter.model_dump(), settings, config.model.dtype]
+    rest: list[Any] = [None if start else config.adapter.model_dump(), settings, config.model.dtype]
     if holds_pixels(manifest):
         rest.append(encoder_identity(config.model, config.vision))
     # Earlier ones held where the base model lies.
