@@ -20,7 +20,7 @@ from components.config import TrainingConfig
 from components.data.manifest import load_manifest, references_folder, shard_folder
 from components.data.plan import Split
 from components.errors import DataError
-from components.training.partners import Piece, tensor_columns
+from components.training.partners import Piece, Pieces, tensor_columns
 from components.training.row_order import RowOrder
 from components.training.window_reader import BucketRows, load_piece
 
@@ -41,7 +41,7 @@ class RowBytes(NamedTuple):
 class Rows:
     """The training rows of a prepared dataset: pieces and order of every bucket."""
 
-    pieces: dict[str, tuple[Piece, ...]]
+    pieces: dict[str, Pieces]
     orders: dict[str, RowOrder]
     seed: int
     row_bytes: dict[str, RowBytes]
@@ -78,7 +78,7 @@ def find_rows(directory: Path, training: TrainingConfig) -> Rows:
     pieces = {name: _pieces(root, "train", name) for name, number in sorted(counts.items()) if number}
     orders = {
         name: RowOrder(
-            tuple(piece.rows for piece in found),
+            tuple(found.rows),
             training.batch_size,
             training.lanes,
             training.seed + 16 * place,  # a distance between buckets, larger than offsets of streams
@@ -136,7 +136,7 @@ def split_pieces(directory: Path, split: Split) -> Iterator[Piece]:
 
 def row_ids(rows: Rows, bucket: str, places: list[int]) -> list[str]:
     """The ids of rows, by their indices in the bucket."""
-    ends = np.cumsum([piece.rows for piece in rows.pieces[bucket]])
+    ends = np.cumsum(rows.pieces[bucket].rows)
     ids = []
     for place in places:
         index = int(np.searchsorted(ends, place, side="right"))
@@ -155,17 +155,15 @@ def _row_bytes(piece: Piece) -> RowBytes:
     return RowBytes(sum(sizes), sum(of_cutouts))
 
 
-def _pieces(directory: Path, split: str, bucket: str) -> tuple[Piece, ...]:
+def _pieces(directory: Path, split: str, bucket: str) -> Pieces:
     folder, references = shard_folder(directory, split, bucket), references_folder(directory, split)
 
-    def of(file: Path) -> list[Piece]:
+    def described(file: Path) -> tuple[str, bool, list[int]]:
         footer = pq.read_metadata(file)
-        of_unit = str(references / file.name) if "reference" in footer.schema.names else None
-        if of_unit and not Path(of_unit).is_file():
+        referring = "reference" in footer.schema.names
+        if referring and not (of_unit := references / file.name).is_file():
             raise DataError(f"training.dataset: {of_unit} is missing: copy it too, or prepare the dataset again")
-        return [
-            Piece(str(file), group, footer.row_group(group).num_rows, of_unit) for group in range(footer.num_row_groups)
-        ]
+        return file.name, referring, [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
 
     with ThreadPoolExecutor(_THREADS) as threads:
-        return tuple(piece for found in threads.map(of, sorted(folder.glob("*.parquet"))) for piece in found)
+        return Pieces(folder, references, threads.map(described, sorted(folder.glob("*.parquet"))))

@@ -68,8 +68,9 @@ def _lack_of_encoders(training: TrainingConfig, there: Mapping[str, float]) -> s
     return None
 
 
-def worker_resources(training: TrainingConfig) -> Mapping[str, float]:
-    return {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
+def worker_resources(training: TrainingConfig) -> dict[str, float]:
+    """What Ray reserves for a worker."""
+    return {"CPU": float(training.cpus_per_worker)} | ({"GPU": 1.0} if training.use_gpu else {})
 
 
 def _processes(name: str, left: float, each: float) -> int:

@@ -9,14 +9,12 @@ one is filled with rows of the next.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: Streams of random numbers: the rows of a window, the pieces of an epoch.
 _ROWS, _PIECES = 1, 3
@@ -63,9 +61,9 @@ class RowOrder:
         if self.rows == 0:
             raise ValueError("a bucket without rows has no order")
 
-    @property
+    @cached_property
     def rows(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        return sum(self.pieces)
 
     @property
     def step_rows(self) -> int:
@@ -87,24 +85,20 @@ class RowOrder:
         count = len(window) * self.batch
         first = window.start * self.step_rows + lane * count
         shuffle = np.random.default_rng((self.seed, _ROWS, window.start, lane))
-        epochs: dict[int, tuple[Sequence[int], Sequence[int]]] = {}
-        rows = []
-        for place in shuffle.permutation(count).tolist():
-            epoch, within = divmod(first + place, self.rows)
-            if epoch not in epochs:
-                epochs[epoch] = _epoch_order(self.pieces, self.seed, epoch)
-            order, ends = epochs[epoch]
-            index = bisect_right(ends, within)
-            rows.append(OrderedRow(order[index], within - (ends[index - 1] if index else 0), epoch))
-        return rows
-
-    @cached_property
-    def _ends(self) -> list[int]:
-        return list(accumulate(self.pieces))
+        places = first + shuffle.permutation(count)
+        pieces, within = np.empty_like(places), places % self.rows
+        for epoch in np.unique(places // self.rows).tolist():
+            order, ends = _epoch_order(self.pieces, self.seed, epoch)
+            there = places // self.rows == epoch
+            index = np.searchsorted(ends, within[there], side="right")
+            pieces[there] = order[index]
+            within[there] -= np.where(index, ends[index - 1], 0)
+        epochs = places // self.rows
+        return [OrderedRow(*row) for row in zip(pieces.tolist(), within.tolist(), epochs.tolist(), strict=True)]
 
 
 @lru_cache(maxsize=64)
-def _epoch_order(pieces: tuple[int, ...], seed: int, epoch: int) -> tuple[Sequence[int], Sequence[int]]:
+def _epoch_order(pieces: tuple[int, ...], seed: int, epoch: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """The pieces in the order of ``epoch``, and their cumulative numbers of rows."""
-    order = np.random.default_rng((seed, _PIECES, epoch)).permutation(len(pieces)).tolist()
-    return order, list(accumulate(pieces[piece] for piece in order))
+    order = np.random.default_rng((seed, _PIECES, epoch)).permutation(len(pieces)).astype(np.uint32)
+    return order, np.cumsum(np.array(pieces)[order], dtype=np.int64)

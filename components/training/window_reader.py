@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,13 @@ PLACE, STEP, LANE = "place", "step", "lane"
 class BucketRows:
     """The pieces of a bucket, and the order of their rows."""
 
-    pieces: tuple[Piece, ...]
+    pieces: Sequence[Piece]
     order: RowOrder
 
     @cached_property
-    def firsts(self) -> list[int]:
+    def firsts(self) -> NDArray[np.int64]:
         """The index of the first row of each piece in the bucket."""
-        return list(accumulate((piece.rows for piece in self.pieces), initial=0))
+        return np.cumsum([0, *self.order.pieces], dtype=np.int64)
 
 
 def window_work(
@@ -55,7 +54,7 @@ def window_work(
         "groups": [piece.group for piece in pieces],
         "sizes": [piece.rows for piece in pieces],
         "references": [piece.references or "" for piece in pieces],
-        "firsts": [bucket.firsts[index] for index in wanted],
+        "firsts": bucket.firsts[wanted].tolist(),
         "piece": [at[row.piece] for row in rows],
         "row": [row.row for row in rows],
         "epoch": [row.epoch for row in rows],

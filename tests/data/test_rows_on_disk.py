@@ -161,6 +161,6 @@ def test_the_memory_of_marks_of_finished_units_is_bounded() -> None:
     assert held == {unit.key: unit.marks for unit in units[:most]} and len(done) == most
     assert [unit.key for unit in again] == [unit.key for unit in units]
     assert kept < 15 * number, "half of the marks take 33 bytes a row in memory"
-    assert cut < 150 * number, "marks of rows that wait take more than 100 bytes a row more"
+    assert cut < 65 * number, "marks of rows that wait take 83 bytes a row"
     with pytest.raises(KeyError):
         done["another"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.training.row_order import RowOrder
+from components.training.partners import Piece, Pieces
+from components.training.row_order import RowOrder, Window
+from components.training.window_reader import BucketRows, window_work
 
 PIECES = st.lists(st.integers(1, 9), min_size=1, max_size=6).map(tuple)
 ORDERS = st.builds(
@@ -87,3 +91,21 @@ def test_rows_are_shuffled_within_a_window() -> None:
     rows = order.lane_rows(order.window(0), 0)
     assert sorted(rows) == [(0, row, 0) for row in range(64)]
     assert rows != sorted(rows)
+
+
+def test_the_memory_of_many_row_groups_is_bounded(tmp_path: Path) -> None:
+    """Every worker holds all row groups of the dataset: as columns, in a tenth of what they take as objects."""
+    shards = [(f"{number:016x}.parquet", number % 2 == 0, [4] * 32) for number in range(300)]
+    groups = 32 * len(shards)
+    tracemalloc.start()
+    pieces = Pieces(tmp_path / "shards", tmp_path / "references", shards)
+    bucket = BucketRows(pieces, RowOrder(tuple(pieces.rows), 4, 2, 0, 64))
+    window_work(bucket, Window(0, 4), 0, 4, [0, 1, 2, 3], [0, 1])
+    kept, _ = tracemalloc.get_traced_memory()
+    objects = list(pieces)
+    as_objects = tracemalloc.get_traced_memory()[0] - kept
+    tracemalloc.stop()
+    assert len(objects) == len(pieces) == groups
+    assert objects[33] == Piece(str(tmp_path / "shards" / shards[1][0]), 1, 4, None)
+    assert pieces[-1:] == (objects[-1],) and pieces[64].references == str(tmp_path / "references" / shards[2][0])
+    assert kept < 60 * groups and as_objects > 150 * groups
