@@ -16,6 +16,10 @@ def to_png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+#: WebP's effort: the default of 4 takes 2 (lossy) to 8 times (lossless) as long, for files that are some 6% smaller.
+_WEBP_METHOD = 2
+
+
 class ThumbnailSize(IntEnum):
     """The longer side of a thumbnail in pixels."""
 
@@ -36,7 +40,7 @@ def thumbnail(data: bytes, size: int) -> bytes:
     small.thumbnail((size, size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     how = {"lossless": True} if whole else {"quality": 82}
-    small.save(buffer, "WEBP", xmp=xmp.encode() if isinstance(xmp, str) else xmp, **how)
+    small.save(buffer, "WEBP", xmp=xmp.encode() if isinstance(xmp, str) else xmp, method=_WEBP_METHOD, **how)
     return buffer.getvalue()
 
 

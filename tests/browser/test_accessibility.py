@@ -1,4 +1,4 @@
-"""axe finds nothing above "minor" on any screen, in any language, theme and width."""
+"""axe finds nothing above "minor" on any screen and in any error state, in any language, theme and width."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from components.config import PACKAGE_ROOT
+from tests.browser.error_states import ERROR_STATES
 from tests.browser.screens import LANGUAGES, SCREENS, THEMES, WIDTHS, Language, Theme, make_example, opened
 from tests.browser.service import configured
 from tests.fakes.service_process import running
@@ -43,11 +44,27 @@ def test_every_screen(
     with opened(chromium, url, language=language, theme=theme, width=width) as page:
         for screen in SCREENS:
             screen.show(page, url, known)
-            found += [f"{screen.name}: {each}" for each in violations(page)]
-            wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            if wide > 0:
-                found.append(f"{screen.name}: {wide} pixels wider than the window")
+            found += [f"{screen.name}: {each}" for each in [*violations(page), *too_wide(page)]]
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(("language", "theme", "width"), VARIANTS)
+def test_every_error_state(
+    chromium: Browser, example: tuple[str, dict[str, str]], language: Language, theme: Theme, width: int
+) -> None:
+    url, known = example
+    found: list[str] = []
+    with opened(chromium, url, language=language, theme=theme, width=width) as page:
+        for state in ERROR_STATES:
+            state.show(page, url, known)
+            found += [f"{state.name}: {each}" for each in [*violations(page), *too_wide(page)]]
+            state.leave(page)
+    assert not found, "\n".join(found)
+
+
+def too_wide(page: Page) -> list[str]:
+    wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return [f"{wide} pixels wider than the window"] if wide > 0 else []
 
 
 def violations(page: Page) -> list[str]:

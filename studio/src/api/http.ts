@@ -45,7 +45,7 @@ export async function send(input: Request | string, init?: RequestInit): Promise
 /** The answer, or null where none came and the request may be sent again. */
 async function attempt(request: Request, repeatable: boolean): Promise<Response | null> {
   try {
-    const response = await fetch(request);
+    const response = await (takeEarly(request) ?? fetch(request));
     connected.set(true);
     return response;
   } catch (error) {
@@ -54,6 +54,16 @@ async function attempt(request: Request, repeatable: boolean): Promise<Response 
     if (repeatable) return null;
     throw new Problem('no answer from the service', 0, 'no_connection');
   }
+}
+
+/** The response that `early.ts` has asked for, once. */
+function takeEarly(request: Request): Promise<Response> | undefined {
+  const { early } = globalThis as Partial<Pick<Window, 'early'>>;
+  if (!early || request.method !== 'GET') return undefined;
+  const { pathname, search } = new URL(request.url);
+  const response = early.get(pathname + search);
+  early.delete(pathname + search);
+  return response;
 }
 
 function mayWait(problem: Problem, response: Response): boolean {

@@ -1,5 +1,6 @@
 /** Pictures by path: fetched with the key in the header, shown as blob: URLs, revoked when nobody shows them. */
 import { useEffect, useState } from 'react';
+import { createStore } from '../lib/store';
 import { send } from './http';
 import { asProblem, type Problem } from './problem';
 
@@ -14,6 +15,15 @@ interface Entry {
 const KEPT = 200;
 /** So many requests for pictures at a time; browsers allow six connections to a host of HTTP/1.1. */
 const AT_A_TIME = 4;
+
+/** Whether pictures are being loaded. */
+export const picturesLoading = createStore(false);
+let loading = 0;
+
+function count(change: 1 | -1): void {
+  loading += change;
+  picturesLoading.set(loading > 0);
+}
 
 const entries = new Map<string, Entry>();
 const queue: (() => void)[] = [];
@@ -32,9 +42,14 @@ async function turn<T>(work: () => Promise<T>): Promise<T> {
 
 async function load(path: string, entry: Entry, atOnce: boolean): Promise<string> {
   const fetched = async (): Promise<Blob> => (await send(path, { signal: entry.controller.signal })).blob();
-  const blob = await (atOnce ? fetched() : turn(fetched));
-  entry.url = URL.createObjectURL(blob);
-  return entry.url;
+  count(1);
+  try {
+    const blob = await (atOnce ? fetched() : turn(fetched));
+    entry.url = URL.createObjectURL(blob);
+    return entry.url;
+  } finally {
+    count(-1);
+  }
 }
 
 function take(path: string, atOnce = false): Entry {
@@ -74,6 +89,9 @@ export function forgetPictures(): void {
   for (const entry of entries.values()) if (entry.url) URL.revokeObjectURL(entry.url);
   entries.clear();
 }
+
+/** Whether a picture can be shown without loading it. */
+export const isAtHand = (path: string | null): boolean => path !== null && Boolean(entries.get(path)?.url);
 
 /** The blob: URL of a picture; null while it loads, or where there is no path. */
 export function usePicture(path: string | null): { url: string | null; problem: Problem | null } {

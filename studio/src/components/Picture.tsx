@@ -2,7 +2,7 @@
 import { useElementSize, useMergedRef } from '@mantine/hooks';
 import { useEffect, useMemo, useState, type CSSProperties, type ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
-import { useBlobUrl, usePicture } from '../api/pictures';
+import { isAtHand, useBlobUrl, usePicture } from '../api/pictures';
 import { base64ToBlob } from '../lib/base64';
 import { shownSize } from '../lib/scale';
 import { Icon } from './Icon';
@@ -28,7 +28,7 @@ interface FrameProps {
 }
 
 export function Picture({ path, eager = false, ...frame }: FrameProps & { path: string | null; eager?: boolean }) {
-  const [near, setNear] = useState(eager);
+  const [near, setNear] = useState(eager || isAtHand(path));
   const [element, setElement] = useState<HTMLElement | null>(null);
   useEffect(() => {
     if (near || !element) return;

@@ -32,15 +32,19 @@ interface EmptyProps {
   title: string;
   text: string;
   children?: ReactNode;
+  /** In place of the whole screen, whose heading this is. */
+  whole?: boolean;
 }
 
-export function Empty({ icon, title, text, children }: EmptyProps) {
+export function Empty({ icon, title, text, whole = false, children }: EmptyProps) {
   return (
     <div className={classes.empty}>
       <span className={classes.emptyIcon}>
         <Icon name={icon} size={32} />
       </span>
-      <Title order={2}>{title}</Title>
+      <Title order={whole ? 1 : 2} size="h2">
+        {title}
+      </Title>
       <Text c="dimmed" maw={440} className={classes.emptyText}>
         {text}
       </Text>

@@ -3,7 +3,7 @@
  *
  * Not `lazy`: React shows what was suspended no sooner than 300 ms after the last fallback.
  */
-import { Button, Loader, Text } from '@mantine/core';
+import { Button, Loader, Text, Title } from '@mantine/core';
 import { useEffect, useState, type ComponentType } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Icon } from './Icon';
@@ -65,7 +65,9 @@ function Failed({ onRetry }: { onRetry: () => void }) {
   return (
     <div className={classes.loading} role="alert">
       <Icon name="alert" />
-      <Text size="sm">{t('common.partMissing')}</Text>
+      <Title order={1} size="sm" fw={400}>
+        {t('common.partMissing')}
+      </Title>
       <Button size="xs" variant="default" onClick={onRetry}>
         {t('common.retry')}
       </Button>

@@ -113,6 +113,7 @@ export const en = {
     title: 'Enter your key',
     text: 'This service asks for a key. It stays in this tab until you close it, and is sent to this service only.',
     label: 'Key',
+    show: 'Show the key',
     placeholder: 'rc-…',
     go: 'Continue',
     unknown: 'This key is unknown, revoked or expired. Check that you copied all of it.',

@@ -114,6 +114,7 @@ export const zh: Dictionary = {
     title: '输入密钥',
     text: '此服务需要密钥。密钥只保存在当前标签页中，关闭后即清除，并且只发送给本服务。',
     label: '密钥',
+    show: '显示密钥',
     placeholder: 'rc-…',
     go: '继续',
     unknown: '此密钥无效、已吊销或已过期。请检查是否完整复制。',

@@ -69,7 +69,7 @@ export default function History() {
         )}
         {!absent && <ProblemNote error={query.error} onRetry={() => void query.refetch()} />}
         {absent && <Empty icon="clock" title={t('history.absent')} text={t('history.absentText')} />}
-        {query.isPending && <Loader size="sm" aria-label={t('common.loading')} />}
+        {query.isPending && <Loader size="sm" role="status" aria-label={t('common.loading')} />}
         {query.isSuccess && all.length === 0 && !filtered && (
           <Empty icon="clock" title={t('history.empty')} text={t('history.emptyText')} />
         )}

@@ -46,7 +46,7 @@ export function KeyGate({ onKey }: { onKey: () => void }) {
           error={error}
           autoComplete="off"
           data-autofocus
-          visibilityToggleButtonProps={{ 'aria-label': t('keyGate.label') }}
+          visibilityToggleButtonProps={{ 'aria-label': t('keyGate.show') }}
         />
         <Button type="submit">{t('keyGate.go')}</Button>
         <Text size="sm" c="dimmed">

@@ -89,7 +89,7 @@ function KeyForm({ needless }: { needless: boolean }) {
           onChange={(event) => setText(event.currentTarget.value)}
           error={error}
           autoComplete="off"
-          visibilityToggleButtonProps={{ 'aria-label': t('keyGate.label') }}
+          visibilityToggleButtonProps={{ 'aria-label': t('keyGate.show') }}
         />
         <Group gap="xs">
           <Button type="submit" variant="default" disabled={!text.trim()}>

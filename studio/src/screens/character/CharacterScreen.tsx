@@ -24,10 +24,10 @@ export default function CharacterScreen({ id }: { id: string }) {
   const query = useQuery(charactersQuery);
   const character = query.data?.find((each) => each.id === id);
   if (query.error) return <ProblemNote error={query.error} onRetry={() => void query.refetch()} />;
-  if (!query.data) return <Loader size="sm" aria-label={t('common.loading')} />;
+  if (!query.data) return <Loader size="sm" role="status" aria-label={t('common.loading')} />;
   if (!character) {
     return (
-      <Empty icon="users" title={t('character.gone')} text={t('problem.character_not_found')}>
+      <Empty whole icon="users" title={t('character.gone')} text={t('problem.character_not_found')}>
         <Button onClick={() => go('/cast')}>{t('cast.title')}</Button>
       </Empty>
     );

@@ -11,12 +11,13 @@ import {
 } from '@dnd-kit/core';
 import { arrayMove, rectSortingStrategy, SortableContext, sortableKeyboardCoordinates, useSortable } from '@dnd-kit/sortable';
 import { CSS } from '@dnd-kit/utilities';
-import { ActionIcon, Button, Checkbox, Group, Stack, Text, Tooltip } from '@mantine/core';
+import { ActionIcon, Button, Checkbox, Group, Stack, Text } from '@mantine/core';
 import { memo, useMemo, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Link, useLocation } from 'wouter';
 import type { Character } from '../../api/client';
 import { useFollowQueue } from '../../api/jobs';
+import { picturesLoading } from '../../api/pictures';
 import { useCast, type StoryActions } from '../../api/queries';
 import type { Panel } from '../../api/stories';
 import { Empty, ProblemNote } from '../../components/bits';
@@ -24,6 +25,7 @@ import { Icon } from '../../components/Icon';
 import { PromptText } from '../../components/MentionField';
 import { useSentence } from '../../components/problems';
 import { Problem } from '../../api/problem';
+import { useStore } from '../../lib/store';
 import { toast } from '../../lib/toasts';
 import { useGradually } from '../../lib/useGradually';
 import { PanelEditor } from '../screens';
@@ -52,7 +54,9 @@ export function Board({ story, actions, panel: opened }: ViewProps & { panel: st
 
   const drawing = story.panels.filter(isDrawing).length;
   useFollowQueue(story.panels.some((panel) => stateOf(panel) === 'queued'));
-  const rendered = useGradually(shown.length);
+  // What is below the window has time until the pictures in it are there.
+  const loading = useStore(picturesLoading);
+  const rendered = useGradually(shown.length, !loading);
   if (story.panels.length === 0) {
     return (
       <Empty icon="image" title={t('board.empty')} text={t('board.emptyText')}>
@@ -193,6 +197,7 @@ const Card = memo(function Card({ panel, number, story, cast, actions }: CardPro
   const say = useSentence();
   const state = stateOf(panel);
   const { error } = panel;
+  const draw = t(panel.takes.length ? 'board.redraw' : 'board.draw');
   return (
     <li
       ref={setNodeRef}
@@ -220,22 +225,22 @@ const Card = memo(function Card({ panel, number, story, cast, actions }: CardPro
           {panel.takes.length > 1 && ` · ${t('board.takes', { count: panel.takes.length })}`}
         </span>
         {isDrawing(panel) ? (
-          <Tooltip label={t('board.cancelDraw')}>
+          <span className={classes.hint} data-hint={t('board.cancelDraw')}>
             <ActionIcon variant="subtle" color="gray" aria-label={t('board.cancelDraw')} onClick={() => actions.cancel.mutate(panel.id)}>
               <Icon name="stop" />
             </ActionIcon>
-          </Tooltip>
+          </span>
         ) : (
-          <Tooltip label={t(panel.takes.length ? 'board.redraw' : 'board.draw')}>
+          <span className={classes.hint} data-hint={draw}>
             <ActionIcon
               variant="subtle"
-              aria-label={`${t(panel.takes.length ? 'board.redraw' : 'board.draw')}: ${t('board.panel', { number })}`}
+              aria-label={`${draw}: ${t('board.panel', { number })}`}
               disabled={panel.hidden}
               onClick={() => actions.draw.mutate({ panels: [panel.id] })}
             >
               <Icon name="redraw" />
             </ActionIcon>
-          </Tooltip>
+          </span>
         )}
         <PanelMenu panel={panel} number={number} story={story} actions={actions} />
         <button

@@ -1,5 +1,6 @@
 /** What can be done to a panel, as a menu. */
 import { ActionIcon, Menu } from '@mantine/core';
+import { useEffect, useRef, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 import { Link, useLocation } from 'wouter';
 import { fetchPicture } from '../../api/pictures';
@@ -19,8 +20,36 @@ interface PanelMenuProps {
   actions: StoryActions;
 }
 
-export function PanelMenu({ panel, number, story, actions }: PanelMenuProps) {
+/** A button until it is pressed: a large board has a hundred of these. */
+export function PanelMenu(props: PanelMenuProps) {
   const { t } = useTranslation();
+  const [wanted, setWanted] = useState(false);
+  if (wanted) return <WholeMenu {...props} />;
+  return (
+    <ActionIcon
+      variant="subtle"
+      color="gray"
+      aria-label={t('board.actions', { number: props.number })}
+      aria-haspopup="menu"
+      aria-expanded={false}
+      onClick={() => setWanted(true)}
+    >
+      <Icon name="dots" />
+    </ActionIcon>
+  );
+}
+
+/** The menu, which opens by itself when it is first shown. */
+function WholeMenu({ panel, number, story, actions }: PanelMenuProps) {
+  const { t } = useTranslation();
+  const target = useRef<HTMLButtonElement>(null);
+  const [opened, setOpened] = useState(false);
+  useEffect(() => {
+    target.current?.focus(); // which comes back to it when the menu closes
+    // After the focus, which the menu remembers when it opens.
+    // eslint-disable-next-line react-hooks/set-state-in-effect
+    setOpened(true);
+  }, []);
   const [, go] = useLocation();
   const say = useSentence();
   const remove = async (): Promise<void> => {
@@ -57,9 +86,9 @@ export function PanelMenu({ panel, number, story, actions }: PanelMenuProps) {
     }
   };
   return (
-    <Menu>
+    <Menu opened={opened} onChange={setOpened}>
       <Menu.Target>
-        <ActionIcon variant="subtle" color="gray" aria-label={t('board.actions', { number })}>
+        <ActionIcon ref={target} variant="subtle" color="gray" aria-label={t('board.actions', { number })}>
           <Icon name="dots" />
         </ActionIcon>
       </Menu.Target>

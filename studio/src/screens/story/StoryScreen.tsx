@@ -32,7 +32,7 @@ export function StoryScreen({ id, view, panel }: { id: string; view: string; pan
       return <ProblemNote error={query.error} onRetry={() => void query.refetch()} />;
     }
     return (
-      <Empty icon="book" title={t('story.gone')} text={t('story.goneText')}>
+      <Empty whole icon="book" title={t('story.gone')} text={t('story.goneText')}>
         <Button onClick={() => go('/')}>{t('story.all')}</Button>
       </Empty>
     );
