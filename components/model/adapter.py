@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
@@ -28,6 +29,7 @@ from components.errors import ArtifactError
 from components.files import adding_files
 from components.model.attention import SelfAttnProcessor, SubjectAttnProcessor, VisionKeyValues
 from components.model.projector import build_projector
+from components.model.style_attention import StyleSubjectAttnProcessor
 from components.model.vision import VisionEncoder, VisionFeatures
 
 _PROJECTOR = "encoder_hidden_states_vision_projection."
@@ -130,14 +132,18 @@ class RealCustomAdapter(ModelMixin, ConfigMixin):
     def attach(self, unet: UNet2DConditionModel) -> None:
         """Set attention processors with a vision branch; ``unet.set_attn_processor(AttnProcessor2_0())`` undoes it.
 
+        Those of an IP-Adapter go on acting beside it.
+
         Raises:
             ArtifactError: the U-Net lacks a layer of the adapter.
         """
         processors: dict[str, object] = {}
-        for name in unet.attn_processors:
+        for name, old in unet.attn_processors.items():
             path = name.removesuffix(".processor")
             if path in self.layer_dims:
-                processors[name] = SubjectAttnProcessor(path, partial(self.key_values, path))
+                vision = SubjectAttnProcessor(path, partial(self.key_values, path))
+                styled = isinstance(old, IPAdapterAttnProcessor2_0)
+                processors[name] = StyleSubjectAttnProcessor(old, vision) if styled else vision
             else:
                 processors[name] = SelfAttnProcessor()
         missing = self.layer_dims.keys() - {n.removesuffix(".processor") for n in processors}

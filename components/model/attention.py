@@ -132,12 +132,14 @@ class SubjectContext:
         subjects: the subjects that act; empty in a text-only call.
         recorder: collects the words' attention maps, if given.
         text_cache: cached keys and values of the text rows, for calls that repeat the same prompts.
+        styled: the rows in which the pictures of IP-Adapters act; None is all.
     """
 
     latent_size: tuple[int, int]
     subjects: list[SubjectAttention] = field(default_factory=list)
     recorder: AttentionRecorder | None = None
     text_cache: CachedRows | None = None
+    styled: tuple[bool, ...] | None = None
 
 
 class VisionKeyValues(nn.Module):
@@ -175,7 +177,7 @@ class SelfAttnProcessor(AttnProcessor2_0):
             if size == recorder.self_attention_size:
                 rows = hidden_states[-len(recorder.words) :]
                 query, key = attn.to_q(rows), attn.to_k(rows)
-                recorder.self_attention.append((_heads(query, attn.heads), _heads(key, attn.heads)))
+                recorder.self_attention.append((split_heads(query, attn.heads), split_heads(key, attn.heads)))
         return super().__call__(attn, hidden_states, *args, **kwargs)
 
 
@@ -201,18 +203,25 @@ class SubjectAttnProcessor:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
         subject: SubjectContext | None = None,
+        beside_text: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
-        if subject is None or not (subject.subjects or subject.recorder):
+        """Attend to text and subjects.
+
+        Args:
+            beside_text: (output [b, q, c] of the attention to text, queries [b, heads, q, c / heads]) -> the output
+                with what another branch adds to it.
+        """
+        if subject is None or not (subject.subjects or subject.recorder or beside_text):
             stock_output: Tensor = self.stock(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
             return stock_output
         assert encoder_hidden_states is not None, "cross-attention needs text"
         queries = attn.to_q(hidden_states)
-        q = _heads(queries, attn.heads)
+        q = split_heads(queries, attn.heads)
         text = encoder_hidden_states
 
         def compute(rows: Sequence[int]) -> Tensors:
             selected = _select(text, rows)
-            return _heads(attn.to_k(selected), attn.heads), _heads(attn.to_v(selected), attn.heads)
+            return split_heads(attn.to_k(selected), attn.heads), split_heads(attn.to_v(selected), attn.heads)
 
         k, v = _cached(subject.text_cache, self.name, len(text), compute)
         size = layer_size(subject.latent_size, q.shape[2])
@@ -224,7 +233,9 @@ class SubjectAttnProcessor:
             subject.recorder.add_map(shares.transpose(1, 2).unflatten(2, size))
         else:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=attention_mask)
-        out = _merge(out)
+        out = merge_heads(out)
+        if beside_text is not None:
+            out = beside_text(out, q)
         for attention in subject.subjects:
             out = self._add_subjects(out, queries, attention, attn.heads, size)
         out = out.to(q.dtype)
@@ -244,7 +255,7 @@ class SubjectAttnProcessor:
                 queries = queries.flatten(0, 1).index_select(0, positions).unflatten(0, (len(values), -1))
             elif rows is not None:
                 queries = queries.index_select(0, rows)
-            vision = _merge(F.scaled_dot_product_attention(_heads(queries, heads), keys, values))
+            vision = merge_heads(F.scaled_dot_product_attention(split_heads(queries, heads), keys, values))
         if mask is not None:
             vision = vision * mask.values.to(vision.dtype)
         if positions is not None:
@@ -260,7 +271,7 @@ class SubjectAttnProcessor:
         def compute(rows: Sequence[int]) -> Tensors:
             gain = None if attention.gain is None else _select(attention.gain, rows)
             keys, values = self.key_values(_select(attention.tokens, rows), gain)
-            return (values,) if keys is None else (_heads(keys, heads), _heads(values, heads))
+            return (values,) if keys is None else (split_heads(keys, heads), split_heads(values, heads))
 
         *keys, values = _cached(attention.cache, self.name, len(attention.tokens), compute)
         return keys[0] if keys else None, values
@@ -324,12 +335,12 @@ def level_sizes(latent_size: tuple[int, int], levels: int) -> list[tuple[int, in
     return sizes
 
 
-def _heads(x: Tensor, heads: int) -> Tensor:
+def split_heads(x: Tensor, heads: int) -> Tensor:
     """[b, l, c] -> [b, heads, l, c / heads]."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _merge(x: Tensor) -> Tensor:
+def merge_heads(x: Tensor) -> Tensor:
     """[b, heads, l, c / heads] -> [b, l, c]."""
     return x.transpose(1, 2).flatten(2)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from components.model.attention import SubjectAttention
 from components.model.kv_cache import CachedRows, KeyValueCache
 from components.model.prompt_conditioning import PromptConditioning, SubjectCacheKey
+from components.model.style_images import stack_styles
 from components.model.text import TextFeatures, stack_texts
 
 
@@ -57,6 +58,8 @@ class BatchLayout:
         #: Text, size conditioning and cache keys of all rows.
         self.text = stack_texts([c.text.rows(rows) for c, rows in parts])
         self.time_ids = torch.cat([c.time_ids[rows] for c, rows in parts])
+        #: Features of IP-Adapters' pictures, and the rows in which they act; None where none is loaded.
+        self.image_embeds, self.styled = stack_styles([(c.style, rows) for c, rows in parts])
         self.text_keys = tuple(key for c, rows in parts for key in c.text_keys[rows])
         #: Cache keys of the rows' text keys and values, which are as long as the longest prompt of the call.
         self.text_cache_keys = padded_keys(self.text_keys, self.text)

@@ -24,6 +24,7 @@ from components.model.control import control_residuals
 from components.model.kv_cache import CachedRows, KeyValueCache
 from components.model.loras import LoraSwitch
 from components.model.prompt_conditioning import PromptConditioning, RecordedMaps
+from components.model.style_images import added_conditions, stack_styles
 from components.model.text import TextFeatures, stack_texts
 
 
@@ -97,13 +98,14 @@ class BatchedDenoiser:
         if any(c.guidance.source == "separate" for c in conditionings):  # the next step makes such a call again
             keys = tuple(key for c in conditionings for key in c.text_keys[-c.batch_size :])
             text_cache = CachedRows(padded_keys(keys, text), self._text_only)
-        context = SubjectContext(conditionings[0].size, [], recorder, text_cache)
+        embeds, styled = stack_styles([(c.style, slice(-c.batch_size, None)) for c in conditionings])
+        context = SubjectContext(conditionings[0].size, [], recorder, text_cache, styled)
         time_ids = torch.cat([c.time_ids[-c.batch_size :] for c in conditionings])
         latents = torch.cat([step_input.latents for step_input in inputs])
         with suppress(EarlyExit):
             timesteps = torch.cat([_timesteps(i) for i in inputs])
             control = _control(inputs, latents, timesteps, text, time_ids)
-            self._call_unet(latents, timesteps, text, time_ids, _timestep_cond(inputs), context, control)
+            self._call_unet(latents, timesteps, text, time_ids, _timestep_cond(inputs), context, control, embeds)
         _distribute(recorder, conditionings, conditionings)
 
     def _update_layout(self, conditionings: list[PromptConditioning]) -> BatchLayout:
@@ -140,14 +142,18 @@ class BatchedDenoiser:
         if layout.groups:
             sizes = level_sizes(layout.size, len(self._unet.config.block_out_channels))
             text_cache = CachedRows(layout.text_cache_keys, self._text)
-            context = SubjectContext(layout.size, layout.subject_attentions(sizes), recorder, text_cache)
+            subjects = layout.subject_attentions(sizes)
+            context = SubjectContext(layout.size, subjects, recorder, text_cache, layout.styled)
+        elif layout.styled is not None and not all(layout.styled):
+            context = SubjectContext(layout.size, [], recorder, styled=layout.styled)
         guided = [step_input for step_input in inputs if step_input.conditioning.guided]
         rows = [*guided, *inputs]
         latents = torch.cat([step_input.latents for step_input in rows])
         timesteps = torch.cat([_timesteps(step_input) for step_input in rows])
         text, time_ids = layout.text, layout.time_ids
         control = _control(rows, latents, timesteps, text, time_ids)
-        predicted = self._call_unet(latents, timesteps, text, time_ids, _timestep_cond(rows), context, control)
+        cond, embeds = _timestep_cond(rows), layout.image_embeds
+        predicted = self._call_unet(latents, timesteps, text, time_ids, cond, context, control, embeds)
         parts = list(predicted.split([step_input.conditioning.batch_size for step_input in rows]))
         unconditional = dict(zip((id(step_input) for step_input in guided), parts, strict=False))
         return [
@@ -164,6 +170,7 @@ class BatchedDenoiser:
         timestep_cond: Tensor | None,
         context: SubjectContext | None,
         control: dict[str, Any],
+        image_embeds: list[Tensor] | None,
     ) -> Tensor:
         prediction: Tensor = self._unet(
             latents,
@@ -172,7 +179,7 @@ class BatchedDenoiser:
             encoder_attention_mask=text.mask,
             timestep_cond=timestep_cond,
             cross_attention_kwargs=None if context is None else {"subject": context},
-            added_cond_kwargs={"text_embeds": text.pooled, "time_ids": time_ids},
+            added_cond_kwargs={"text_embeds": text.pooled, "time_ids": time_ids} | added_conditions(image_embeds),
             return_dict=False,
             **control,
         )[0]

@@ -36,6 +36,8 @@ class CallOptions(PromptOptions, total=False):
     num_images_per_prompt: int
     loras: Mapping[str, float] | LoraSet
     control: Control | None
+    ip_adapter_image: Pictures | None
+    ip_adapter_image_embeds: list[Tensor] | None
     prompt_embeds: Tensor | None
     negative_prompt_embeds: Tensor | None
     pooled_prompt_embeds: Tensor | None
@@ -63,6 +65,8 @@ class GenerationRequest:
         strength: share of the steps that redraw ``image``, above 0, at most 1.
         loras: weights of loaded LoRAs by name; no other acts.
         control: a loaded ControlNet or T2I-Adapter with the picture that it follows.
+        ip_adapter_image: a picture of a style for the loaded IP-Adapter, or one for each; none acts without it.
+        ip_adapter_image_embeds: their features in place of the pictures, as diffusers' pipelines take them.
         num_images_per_prompt: images of each prompt, one after the other; ``generator`` has one an image.
         prompt_weighting: ``(robot:1.3)`` weights words, and prompts of any length are read in chunks, see
             `components.model.prompt_weights`; otherwise they are read as in diffusers, up to the tokenizers' limit.
@@ -101,6 +105,8 @@ class GenerationRequest:
     strength: float = 0.8
     loras: Mapping[str, float] | LoraSet = ()
     control: Control | None = None
+    ip_adapter_image: Pictures | None = None
+    ip_adapter_image_embeds: list[Tensor] | None = None
     num_images_per_prompt: int = 1
     prompt_weighting: bool = False
     clip_skip: int | None = None

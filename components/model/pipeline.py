@@ -54,6 +54,7 @@ from components.model.redraw import LatentBlend, Pictures, Redraw, first_step, p
 from components.model.request_text import encode_text, find_words, time_ids
 from components.model.schedulers import new_scheduler
 from components.model.shared_weights import share_weights
+from components.model.style_images import encode_style
 from components.model.subjects import Subjects, stack_subjects, subjects_by_prompt, to_device
 from components.model.vision import VisionEncoder
 
@@ -305,6 +306,21 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         """
         self._controls |= load_controls(paths, self.unet.device, self.unet.dtype)
 
+    def load_ip_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """Load IP-Adapters as diffusers does; they act in calls with ``ip_adapter_image``, beside subjects too."""
+        super().load_ip_adapter(*args, **kwargs)
+        self._attach_again()
+
+    def unload_ip_adapter(self) -> None:
+        """Remove the IP-Adapters; the adapter stays."""
+        super().unload_ip_adapter()
+        self._attach_again()
+
+    def _attach_again(self) -> None:
+        """Restore the vision branch in attention processors that diffusers has replaced."""
+        if self.adapter is not None:
+            self.adapter.attach(self.unet)
+
     @property
     def lora_names(self) -> tuple[str, ...]:
         """The LoRAs that requests may name."""
@@ -510,7 +526,9 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
         region = None if redraw is None or redraw.mask is None else redraw.region(mask_size(latent_size))
         settings = (scale, subjects, no_subject, guidance, region, timestep_cond, request.guidance_rescale)
         sizes = time_ids(request, size, guided).to(device, dtype)
-        return PromptConditioning(text, sizes, latent_size, *settings)
+        conditioning = PromptConditioning(text, sizes, latent_size, *settings)
+        conditioning.style = encode_style(self, request, guided)
+        return conditioning
 
     def _timestep_cond(self, guidance_scale: float) -> Tensor | None:
         """The embedding [1, d] of the guidance scale, for a U-Net that was distilled to take it as an input."""

@@ -25,6 +25,7 @@ from components.model.influence_mask import (
     select_scope,
 )
 from components.model.loras import LoraSet
+from components.model.style_images import StyleImages
 from components.model.subjects import SubjectBatch
 from components.model.text import TextFeatures
 
@@ -97,6 +98,8 @@ class PromptConditioning:
         self.loras: LoraSet = ()
         #: The control of its U-Net calls.
         self.control: ActiveControl | None = None
+        #: The pictures of its IP-Adapters; None where none is loaded.
+        self.style: StyleImages | None = None
         #: Whether each image has an unconditional row.
         self.guided = guidance_scale > 1 and timestep_cond is None
         #: Number of images b.
