@@ -200,14 +200,20 @@ class CharacterStore:
             raise PictureNotFoundError(NO_SUCH_PICTURE) from None
 
     def thumbnail(
-        self, identifier: str, size: int, make: Callable[[Reference], bytes], owner: str | None = None
-    ) -> tuple[str, bytes]:
-        """A thumbnail of the first picture, which ``make`` makes where there is none yet; and the picture's id."""
-        picture = self.get(identifier, owner).pictures[0].id
-        made = self._files.thumbnail(
-            identifier, picture, size, lambda: make(self.reference(identifier, picture, owner))
-        )
-        return picture, made
+        self,
+        identifier: str,
+        picture: str,
+        size: int,
+        make: Callable[[Reference], bytes],
+        owner: str | None = None,
+    ) -> bytes:
+        """A thumbnail of a picture, which ``make`` makes where there is none yet.
+
+        Raises:
+            PictureNotFoundError: the character has no such picture.
+        """
+        found = self.get(identifier, owner).picture(picture).id
+        return self._files.thumbnail(identifier, found, size, lambda: make(self.reference(identifier, found, owner)))
 
     def cut_out(
         self,

@@ -157,13 +157,13 @@ class CharacterService:
 
         return await asyncio.to_thread(self._store.cut_out, identifier, picture, self._reader.size, make, owner)
 
-    async def thumbnail(self, identifier: str, size: int, owner: str = "") -> tuple[str, bytes]:
-        """The first picture's cut-out as a WebP of at most ``size`` pixels, and the id of the picture."""
+    async def thumbnail(self, identifier: str, picture: str, size: int, owner: str = "") -> bytes:
+        """A picture's cut-out as a WebP of at most ``size`` pixels."""
 
         def make(reference: Reference) -> bytes:
             return thumbnail(to_png(self._reader.cut_out(reference).picture), size)
 
-        return await asyncio.to_thread(self._store.thumbnail, identifier, size, make, owner)
+        return await asyncio.to_thread(self._store.thumbnail, identifier, picture, size, make, owner)
 
     async def delete(self, identifier: str, owner: str = "") -> None:
         await in_database_thread(self._store.delete, identifier, owner)

@@ -94,8 +94,8 @@ class Characters(Protocol):
         """The PNG cut-out that the model sees of one picture, by default of the first."""
         ...
 
-    async def thumbnail(self, identifier: str, size: int, owner: str = "") -> tuple[str, bytes]:
-        """The first picture's cut-out as a WebP of at most ``size`` pixels, and the id of the picture."""
+    async def thumbnail(self, identifier: str, picture: str, size: int, owner: str = "") -> bytes:
+        """A picture's cut-out as a WebP of at most ``size`` pixels."""
         ...
 
     async def save_candidates(self, prompt: str, pictures: list[bytes], owner: str = "") -> Candidates:

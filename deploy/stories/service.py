@@ -200,6 +200,9 @@ class StoryService:
     async def watch(self, story: str, cursor: StoryCursor, wait_s: float, owner: str = "") -> StoryNews | None:
         return await self._watcher.watch(story, cursor, partial(self._stories.news, story, cursor, owner), wait_s)
 
+    async def check_take(self, story: str, take: str, owner: str = "") -> None:
+        await in_database_thread(self._takes.get, story, take, owner)
+
     async def picture(self, story: str, take: str, owner: str = "") -> bytes:
         def read() -> bytes:
             self._takes.get(story, take, owner)
@@ -277,6 +280,9 @@ class StoryService:
         self, limit: int, after: str | None, owner: str = "", character: str | None = None, story: str | None = None
     ) -> list[Generation]:
         return await in_database_thread(self._history.page, limit, after, owner, character, story)
+
+    async def check_generation(self, identifier: str, owner: str = "") -> None:
+        await in_database_thread(self._history.get, identifier, owner)
 
     async def generation_picture(self, identifier: str, owner: str = "") -> bytes:
         return await in_database_thread(self._history.picture, identifier, owner)

@@ -62,7 +62,7 @@ def test_what_was_drawn_is_found_again(client: httpx.Client) -> None:
     assert shown.headers["content-type"] == "image/png" and shown.content
     assert answer["seed"] == kept[1]["seed"]
     for each in found:
-        small = client.get(each["thumbnail"].replace("256", "128"))
+        small = client.get(each["thumbnail"].replace("size=256", "size=128"))
         with Image.open(io.BytesIO(small.content)) as opened:
             assert opened.format == "WEBP" and max(opened.size) <= 128
         assert client.get(each["picture"]).status_code == 200

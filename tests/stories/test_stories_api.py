@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.object_store import LocalObjectStore
 from components.pictures import to_png
 from tests.fixtures.error_envelope import error
 from tests.stories.conftest import character, create, draw, drawn, picture, read
@@ -388,6 +389,28 @@ def test_a_failed_drawing_says_why(client: httpx.Client) -> None:
 def test_a_wrong_field_is_named(client: httpx.Client, body: dict[str, Any], param: str | None) -> None:
     answer = client.post("/v1/stories", json=body)
     assert answer.status_code == 400 and error(answer)["param"] == param
+
+
+def test_what_a_client_has_is_not_read_again(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    rob = character(client, "Rob")
+    story = create(client, "@rob on the beach")
+    draw(client, story["id"])
+    take = drawn(client, story["id"])["panels"][0]["takes"][0]
+    kept = f"/v1/history/{take['id']}"
+    paths = [take["picture"], take["thumbnail"], take["masks"][0], f"{kept}.png", f"{kept}/thumbnail.webp"]
+    tags = {path: client.get(path).headers["etag"] for path in (*paths, f"/v1/characters/{rob}/thumbnail.webp")}
+
+    def away(*_: Any) -> bytes:
+        raise AssertionError("the file is read")
+
+    monkeypatch.setattr(LocalObjectStore, "read", away)
+    for path, tag in tags.items():
+        held = client.get(path, headers={"If-None-Match": tag})
+        assert (held.status_code, held.content, held.headers["etag"]) == (304, b"", tag), path
+    monkeypatch.undo()
+    assert client.delete(f"/v1/stories/{story['id']}/takes/{take['id']}").status_code == 200
+    for path in paths:
+        assert client.get(path, headers={"If-None-Match": tags[path]}).status_code == 404, path
 
 
 def test_characters_have_thumbnails_that_follow_their_pictures(client: httpx.Client, config: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
@@ -16,7 +17,7 @@ from components.characters.target_word import stated_word
 from components.config import Config
 from components.logs import amend
 from components.pictures import ThumbnailSize
-from deploy.api.cached_pictures import cached, not_modified
+from deploy.api.cached_pictures import send_cached
 from deploy.api.characters.schema import (
     CandidatesRequest,
     CandidatesResponse,
@@ -148,11 +149,10 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
     async def send(
         http: Request, caller: CurrentCaller, identifier: str, picture: str | None, kind: str, read: PngReader
     ) -> Response:
-        """A PNG of one image, by default of the first, which is read only if the client has it not."""
+        """A PNG of one image, by default of the first."""
         found = (await characters.get(identifier, caller.owner)).picture(picture).id
-        tag, immutable = f"{found}-{kind}", picture is not None
-        held = not_modified(http, tag, immutable)
-        return held or cached(http, tag, await read(identifier, found, caller.owner), "image/png", immutable)
+        read_it = partial(read, identifier, found, caller.owner)
+        return await send_cached(http, f"{found}-{kind}", "image/png", read_it, immutable=picture is not None)
 
     @router.get("/{identifier}/reference.png", response_class=Response)
     async def get_reference(identifier: str, http: Request, caller: CurrentCaller) -> Response:
@@ -162,8 +162,9 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
     async def get_thumbnail(
         identifier: str, http: Request, caller: CurrentCaller, size: ThumbnailSize = ThumbnailSize.MEDIUM
     ) -> Response:
-        picture, small = await characters.thumbnail(identifier, int(size), caller.owner)
-        return cached(http, f"{picture}-{int(size)}", small, "image/webp", immutable=False)
+        first = (await characters.get(identifier, caller.owner)).picture(None).id
+        read = partial(characters.thumbnail, identifier, first, int(size), caller.owner)
+        return await send_cached(http, f"{first}-{int(size)}", "image/webp", read, immutable=False)
 
     @router.post("/{identifier}/pictures", status_code=201, openapi_extra=_request_body(PicturesRequest))
     async def add_pictures(identifier: str, request: Request, caller: CurrentCaller) -> CharacterResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -9,7 +10,7 @@ from pydantic import BaseModel
 
 from components.history.generation import Generation
 from components.pictures import ThumbnailSize
-from deploy.api.cached_pictures import cached
+from deploy.api.cached_pictures import send_cached
 from deploy.api.quotas import CurrentCaller
 from deploy.api.stories.schema import TakeSettings
 from deploy.interfaces.stories import Stories
@@ -88,16 +89,17 @@ def history_routes(stories: Stories) -> APIRouter:
     @router.get("/{generation}.png", response_class=Response, responses=_PICTURE)
     async def get_generation(generation: str, request: Request, caller: CurrentCaller) -> Response:
         """The image in the format that was requested, by default PNG."""
-        data = await stories.generation_picture(generation, caller.owner)
-        kind = next((kind for start, kind in _KINDS.items() if data.startswith(start)), "application/octet-stream")
-        return cached(request, generation, data, kind)
+        read = partial(stories.generation_picture, generation, caller.owner)
+        check = partial(stories.check_generation, generation, caller.owner)
+        return await send_cached(request, generation, _kind, read, check)
 
     @router.get("/{generation}/thumbnail.webp", response_class=Response, responses=_WEBP)
     async def get_thumbnail(
         generation: str, request: Request, caller: CurrentCaller, size: ThumbnailSize = ThumbnailSize.MEDIUM
     ) -> Response:
-        small = await stories.generation_thumbnail(generation, int(size), caller.owner)
-        return cached(request, f"{generation}-{int(size)}", small, "image/webp")
+        read = partial(stories.generation_thumbnail, generation, int(size), caller.owner)
+        check = partial(stories.check_generation, generation, caller.owner)
+        return await send_cached(request, f"{generation}-{int(size)}", "image/webp", read, check)
 
     @router.delete("/{generation}")
     async def delete_generation(generation: str, caller: CurrentCaller) -> DeletedGenerationResponse:
@@ -106,3 +108,8 @@ def history_routes(stories: Stories) -> APIRouter:
         return DeletedGenerationResponse(id=generation)
 
     return router
+
+
+def _kind(data: bytes) -> str:
+    """The media type of an image file."""
+    return next((kind for start, kind in _KINDS.items() if data.startswith(start)), "application/octet-stream")

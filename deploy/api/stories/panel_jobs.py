@@ -153,7 +153,8 @@ class PanelJobSubmitter:
             for each in settings["characters"]
             if find_word(prompt, each["target_word"])
         ]
-        redraw, requests = RequestedRedraw(wanted.strength, take=StoredTake(story, take.id)), []
+        redraw = RequestedRedraw(wanted.strength, take=StoredTake(story, take.id))
+        requests: list[GenerationRequest] = []
         for variation in range(wanted.n):
             body = ImageRequest(
                 prompt=prompt,
@@ -177,7 +178,8 @@ class PanelJobSubmitter:
         own: dict[str, Any] = {"redraw": {"take": take.id, "strength": wanted.strength}}
         if wanted.prompt is not None:
             own |= {"prompt": prompt, "revised_prompt": prompt}
-        batch, now, submissions = _batch(key), time.time(), []
+        batch, now = _batch(key), time.time()
+        submissions = []
         for variation, each in enumerate(requests):
             request = replace(each, redraw=replace(redraw, mask=mask))
             name = f"story/{story}/{batch}/{take.id}/{variation}"

@@ -21,7 +21,7 @@ from components.fingerprint import fingerprint
 from components.logs import amend
 from components.pictures import ThumbnailSize
 from components.stories.story import RevisionError, Story, Take, TakeNotFoundError
-from deploy.api.cached_pictures import cached
+from deploy.api.cached_pictures import send_cached
 from deploy.api.error_responses import ApiError
 from deploy.api.large_responses import json_response
 from deploy.api.operations.routes import served_model
@@ -290,19 +290,23 @@ def _add_take_routes(router: APIRouter, stories: Stories, submitter: PanelJobSub
 
     @router.get("/{story}/takes/{take}.png", response_class=Response, responses=_PNG)
     async def get_take(story: str, take: str, request: Request, caller: CurrentCaller) -> Response:
-        return cached(request, take, await stories.picture(story, take, caller.owner), "image/png")
+        check = partial(stories.check_take, story, take, caller.owner)
+        read = partial(stories.picture, story, take, caller.owner)
+        return await send_cached(request, take, "image/png", read, check)
 
     @router.get("/{story}/takes/{take}/thumbnail.webp", response_class=Response, responses=_WEBP)
     async def get_thumbnail(
         story: str, take: str, request: Request, caller: CurrentCaller, size: ThumbnailSize = ThumbnailSize.MEDIUM
     ) -> Response:
-        small = await stories.thumbnail(story, take, int(size), caller.owner)
-        return cached(request, f"{take}-{int(size)}", small, "image/webp")
+        check = partial(stories.check_take, story, take, caller.owner)
+        read = partial(stories.thumbnail, story, take, int(size), caller.owner)
+        return await send_cached(request, f"{take}-{int(size)}", "image/webp", read, check)
 
     @router.get("/{story}/takes/{take}/masks/{index}.png", response_class=Response, responses=_PNG)
     async def get_mask(story: str, take: str, index: int, request: Request, caller: CurrentCaller) -> Response:
-        mask = await stories.mask(story, take, index, caller.owner)
-        return cached(request, f"{take}-mask-{index}", mask, "image/png")
+        check = partial(stories.check_take, story, take, caller.owner)
+        read = partial(stories.mask, story, take, index, caller.owner)
+        return await send_cached(request, f"{take}-mask-{index}", "image/png", read, check)
 
     @router.delete("/{story}/takes/{take}")
     async def delete_take(story: str, take: str, caller: CurrentCaller) -> DeletedStoryResponse:
