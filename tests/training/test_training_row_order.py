@@ -94,7 +94,7 @@ def test_rows_are_shuffled_within_a_window() -> None:
 
 
 def test_the_memory_of_many_row_groups_is_bounded(tmp_path: Path) -> None:
-    """Every worker holds all row groups of the dataset: as columns, in a tenth of what they take as objects."""
+    """Every worker holds all row groups of the dataset: as columns, in less than half of what they take as objects."""
     shards = [(f"{number:016x}.parquet", number % 2 == 0, [4] * 32) for number in range(300)]
     groups = 32 * len(shards)
     tracemalloc.start()
