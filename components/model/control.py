@@ -93,6 +93,21 @@ def load_controls(paths: Mapping[str, str], device: torch.device, dtype: torch.d
     return loaded
 
 
+def control_shares(models: Mapping[str, ControlModel], unet: torch.nn.Module) -> dict[str, float]:
+    """The share of a U-Net call by which each lengthens a step: that of its parameters.
+
+    A T2I-Adapter, which is called once an image, has 0.
+    """
+    whole = sum(each.numel() for each in unet.parameters())
+
+    def share(model: ControlModel) -> float:
+        if isinstance(model, T2IAdapter):
+            return 0.0
+        return float(sum(each.numel() for each in model.parameters()) / whole)
+
+    return {name: share(model) for name, model in models.items()}
+
+
 def prepare_control(
     control: Control,
     models: Mapping[str, ControlModel],

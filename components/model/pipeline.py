@@ -40,7 +40,7 @@ from components.files import adding_files
 from components.model.adapter import RealCustomAdapter
 from components.model.base_model import load_base
 from components.model.batched_denoiser import BatchedDenoiser
-from components.model.control import ControlModel, load_controls, prepare_control
+from components.model.control import ControlModel, control_shares, load_controls, prepare_control
 from components.model.denoising_state import DenoisingState
 from components.model.face_tokens import face_tokens
 from components.model.generation_request import CallOptions, GenerationRequest
@@ -330,6 +330,11 @@ class RealCustomPipeline(StableDiffusionXLPipeline):
     def control_names(self) -> tuple[str, ...]:
         """The ControlNets and T2I-Adapters that requests may name."""
         return tuple(self._controls)
+
+    @property
+    def control_shares(self) -> dict[str, float]:
+        """See `components.model.control.control_shares`."""
+        return control_shares(self._controls, self.unet)
 
     def compile(self) -> None:
         """Compile the U-Net: the next call of each new size or number of rows is slow, later ones are faster."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from components.config import Config, SamplingConfig
@@ -91,7 +93,7 @@ class VersionLoader:
             log.warning("the warm-up ended early, after serving.warm_up_s: %g seconds", serving.warm_up_s)
         if self._pixels is None:
             self._pixels = measure_pixel_budget(pipeline, self._config.sampling, deadline)
-        speed = generator_speed(self._times, self._config, self._pixels)
+        speed = generator_speed(self._times, self._config, self._pixels, pipeline.control_shares)
         limits = GeneratorLimits(
             self._pixels,
             serving.max_queued_pictures,
@@ -144,10 +146,16 @@ def measure_times(pipeline: Pipeline, config: Config, deadline: float | None = N
     return measure_step_times(pipeline, request, config.serving.max_side, deadline)
 
 
-def generator_speed(times: StepTimes, config: Config, budget: int) -> GeneratorSpeed:
-    """The speed of a machine with these ``times``; a step of the configured size is always short enough."""
+def generator_speed(
+    times: StepTimes, config: Config, budget: int, controls: Mapping[str, float] = MappingProxyType({})
+) -> GeneratorSpeed:
+    """The speed of a machine with these ``times``; a step of the configured size is always short enough.
+
+    Args:
+        controls: see `GeneratorSpeed`.
+    """
     own = _OWN_SIZE * times.seconds(config.sampling.width * config.sampling.height)
-    return GeneratorSpeed(times, budget, max(config.serving.max_step_s, own))
+    return GeneratorSpeed(times, budget, max(config.serving.max_step_s, own), tuple(controls.items()))
 
 
 def warm_up_requests(pipeline: Pipeline, config: Config) -> list[Request]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -100,6 +100,9 @@ class Pipeline(engine.Pipeline, Encoder, Protocol):
 
     @property
     def control_names(self) -> Sequence[str]: ...
+
+    @property
+    def control_shares(self) -> Mapping[str, float]: ...
 
     def prompt_reader(self) -> PromptNotes: ...
 

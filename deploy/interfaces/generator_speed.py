@@ -25,20 +25,24 @@ class GeneratorSpeed:
         times: of a step of one image.
         budget: pixels that it denoises together.
         max_step_s: maximum duration of a step of one image, which holds up all other requests.
+        controls: names of controls, and the share of a step by which each lengthens the steps in which it acts.
     """
 
     times: StepTimes = NO_TIMES
     budget: int = 1
     max_step_s: float = math.inf
+    controls: tuple[tuple[str, float], ...] = ()
 
     def seconds(self, request: GenerationRequest) -> float:
         """Seconds that a request takes at least, on a generator that has nothing else to do.
 
         As many images share a step as the generator denoises together. Every call of the U-Net counts as a step: some
-        samplers make two.
+        samplers make two. A control acts in a share of the steps.
         """
         together = max(1, self.budget // (request.width * request.height))
-        return math.ceil(len(request.seeds) / together) * request.unet_calls * self._step_seconds(request)
+        acts = 0.0 if request.control is None else request.control.end - request.control.start
+        calls = request.unet_calls * (1 + acts * self._control_share(request))
+        return math.ceil(len(request.seeds) / together) * calls * self.times.seconds(request.width * request.height)
 
     def fits(self, request: GenerationRequest, limit_s: float) -> bool:
         """Whether a request can be done within ``limit_s`` seconds, in steps that are short enough."""
@@ -61,7 +65,10 @@ class GeneratorSpeed:
         raise BeyondTimeLimitError(self._message(request, limit_s, jobs_s), "size" if slow_step else "steps")
 
     def _step_seconds(self, request: GenerationRequest) -> float:
-        return self.times.seconds(request.width * request.height)
+        return self.times.seconds(request.width * request.height) * (1 + self._control_share(request))
+
+    def _control_share(self, request: GenerationRequest) -> float:
+        return 0.0 if request.control is None else dict(self.controls).get(request.control.name, 0.0)
 
     def _message(self, request: GenerationRequest, limit_s: float, jobs_s: float) -> str:
         step_s, count = self._step_seconds(request), len(request.seeds)
@@ -70,9 +77,14 @@ class GeneratorSpeed:
         if step_s > self.max_step_s:
             taken, limit = f"about {_seconds(step_s)} s a step here", f"{_seconds(self.max_step_s)} s a step"
         remedies = [f"at most {' or '.join(fitting)} would fit"] if (fitting := self._fitting(request, limit_s)) else []
+        fields, control = "size, steps", ""
+        if self._control_share(request):
+            fields, control = "size, steps, control", " and its control"
+            if self.fits(replace(request, control=None), limit_s):
+                remedies.append("without control it would fit")
         if limit_s < jobs_s:
             remedies += self._as_job(request, limit_s, jobs_s)
-        head = f"size, steps: {images} with {_steps(request)} takes {taken}, and may take {limit}"
+        head = f"{fields}: {images} with {_steps(request)}{control} takes {taken}, and may take {limit}"
         return "; ".join([head, *remedies])
 
     def _fitting(self, request: GenerationRequest, limit_s: float) -> list[str]:

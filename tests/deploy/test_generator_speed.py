@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from components.engine.step_times import StepTimes
 from deploy.interfaces.errors import BeyondTimeLimitError, describe_error
 from deploy.interfaces.generator_speed import UNKNOWN_SPEED, GeneratorSpeed
-from deploy.interfaces.requests import GenerationRequest, RequestedRedraw
+from deploy.interfaces.requests import GenerationRequest, RequestedControl, RequestedRedraw
 
 REQUEST = GenerationRequest("a robot", "", 1024, 1024, 50, 3.5, (1,), (), None)
 #: A second for a step of 1024 x 1024, four for one of 2048 x 2048; two images of 1024 x 1024 together.
@@ -52,6 +52,19 @@ def test_calls_of_the_network_count_not_steps() -> None:
     said = re.search(r"at most (\d+) steps at this size", refusal(heun, 60))
     assert said is not None and said[1] == "30"
     assert SPEED.seconds(replace(REQUEST, redraw=RequestedRedraw(0.5))) == 25, "a part of the steps is made"
+
+
+def test_a_control_lengthens_the_steps_in_which_it_acts() -> None:
+    speed = replace(SPEED, controls=(("pose", 0.5), ("depth", 0.0)))
+    posed = replace(REQUEST, control=RequestedControl("pose", b""))
+    assert speed.seconds(posed) == 75 and speed.seconds(REQUEST) == 50
+    assert speed.seconds(replace(REQUEST, control=RequestedControl("depth", b""))) == 50
+    assert speed.seconds(replace(REQUEST, control=RequestedControl("pose", b"", 1.0, 0.2, 0.6))) == pytest.approx(60)
+    said = refusal(posed, 60, speed)
+    assert said.startswith("size, steps, control: 1024x1024 with 50 steps and its control takes about 75 s here")
+    assert "at most 40 steps at this size or" in said and "; without control it would fit; POST /v1/jobs" in said
+    assert "without control" not in refusal(posed, 40, speed) and not refusal(posed, 75, speed)
+    assert "4.5 s a step" in refusal(posed, 60, replace(speed, times=StepTimes({1024**2: 3.0}), max_step_s=4))
 
 
 def test_the_message_names_size_steps_what_would_fit_and_the_jobs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import math
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -38,7 +39,7 @@ from tests.fakes.service_process import QUICK, running
 
 REQUEST = GenerationRequest("a robot", "", 64, 64, 10, 3.5, (1,), (), None)
 #: A second for a step of 64 x 64; a step of 128 x 128 is too slow.
-SPEED = GeneratorSpeed(StepTimes({64 * 64: 1.0, 128 * 128: 4.0}), 64 * 64, max_step_s=3)
+SPEED = GeneratorSpeed(StepTimes({64 * 64: 1.0, 128 * 128: 4.0}), 64 * 64, max_step_s=3, controls=(("pose", 0.5),))
 SETTINGS = load_config("tiny", ["serving.request_timeout_s=60", "serving.jobs.timeout_s=200"]).serving
 IMAGES = "/v1/images/generations"
 
@@ -156,6 +157,22 @@ def test_every_route_refuses_before_it_charges_and_encodes(tmp_path: Path) -> No
         refused(tested.post("/v1/jobs", steps=3, size="128x128"), "size", "would fit")
         assert tested.spent() == 0 and tested.generator.requests == 0, "nothing is charged or computed"
         assert tested.post("/v1/jobs", steps=60).status_code == 202
+
+
+def test_a_control_counts_in_every_route_before_its_picture_is_decoded(tmp_path: Path) -> None:
+    undecodable = {"name": "pose", "image": base64.b64encode(b"no picture").decode()}
+    with service(tmp_path, "model.controls={pose: controls/pose}") as tested:
+        for path, steps, remedy in (
+            (IMAGES, 50, "without control it would fit"),
+            ("/v1/jobs", 150, "at most 133 steps"),
+        ):
+            answer = tested.post(path, steps=steps, control=undecodable)
+            told = answer.json()["error"]
+            assert (answer.status_code, told["code"]) == (400, "beyond_time_limit"), answer.text
+            assert told["message"].startswith("size, steps, control: ") and remedy in told["message"]
+            fewer = tested.post(path, steps=30, control=undecodable).json()["error"]
+            assert fewer["code"] == "invalid_picture", "it is within its limit"
+        assert tested.spent() == 0 and tested.generator.requests == 0
 
 
 def test_panels_of_stories_are_refused_with_the_reason(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ class FakePipeline:
     reference_size = 32
     lora_names = ("flat", "ink")
     control_names = ("depth", "pose")
+    control_shares: dict[str, float] = {"depth": 0.0, "pose": 0.5}
 
     def __init__(self, token_identity: str = "fake-1") -> None:
         self._token_identity = token_identity

@@ -144,5 +144,7 @@ def test_a_size_that_an_adapter_does_not_take_is_told(pipeline: RealCustomPipeli
     T2IAdapter(channels=widths, num_res_blocks=1, downscale_factor=16).save_pretrained(tmp_path)
     pipeline.load_controls({"coarse": str(tmp_path)})
     assert pipeline.control_names == ("pose", "sketch", "coarse")
+    shares = pipeline.control_shares
+    assert 0.1 < shares["pose"] < 1 and shares["sketch"] == shares["coarse"] == 0, "a T2I-Adapter is called once"
     with pytest.raises(ConfigError, match="size: the control 'coarse' takes sides that are multiples of 16"):
         pipeline(PROMPT, height=72, width=64, num_inference_steps=1, control=Control("coarse", picture()))

@@ -65,6 +65,11 @@ def with_control_image(sent: Any) -> Any:
     return sent | {"control": control | {"image": sent["control_image"]}}
 
 
+def without_picture(control: ControlChoice) -> RequestedControl:
+    """A control whose picture is not decoded yet: its other fields are enough for limits of time."""
+    return RequestedControl(control.name, b"", control.scale, control.start, control.end)
+
+
 async def with_control(
     request: GenerationRequest, control: ControlChoice | None, characters: Characters
 ) -> GenerationRequest:
@@ -81,5 +86,4 @@ async def with_control(
         picture = await characters.read_picture(control.image, "control.image", request.owner, size)
     except DataError as error:
         raise ApiError(400, str(error), "control.image", "invalid_picture") from None
-    asked = RequestedControl(control.name, picture.png, control.scale, control.start, control.end)
-    return replace(request, control=asked)
+    return replace(request, control=replace(without_picture(control), picture=picture.png))

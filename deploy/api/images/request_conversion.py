@@ -12,6 +12,7 @@ from components.model.prompt_weights import holds_word
 from components.model.schedulers import check_steps
 from components.provenance.image_files import Output
 from deploy.api.error_responses import ApiError
+from deploy.api.images.control_request import without_picture
 from deploy.api.images.schema import SEEDS, BaseImageRequest, CharacterChoice, EditRequest, ImageRequest
 from deploy.api.mentions import refuse_mentions, resolve_mentions
 from deploy.interfaces.loaded_names import check_control, check_loras
@@ -72,7 +73,7 @@ def build_request(
     Args:
         prompt: replaces the body's, whose mentions are not resolved.
 
-    The control is left out, see `deploy.api.images.control_request.with_control`.
+    The control has no picture yet, see `deploy.api.images.control_request.with_control`.
 
     Raises:
         ApiError: a field exceeds its limit, or the model does not read the prompt's script.
@@ -110,6 +111,7 @@ def build_request(
         notes=(*body.notes(), *unread, *_shared_word_notes(subjects)),
         redraw=redraw,
         loras=tuple((lora.name, lora.weight) for lora in body.loras),
+        control=None if body.control is None else without_picture(body.control),
     )
 
 
