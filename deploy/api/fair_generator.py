@@ -28,6 +28,10 @@ class FairGenerator:
         async with self._place(request.owner):
             return await self._generator.generate(request)
 
+    async def encode_character(self, character: str, revision: int, owner: str = "") -> None:
+        async with self._place(owner):
+            await self._generator.encode_character(character, revision, owner)
+
     async def stream(self, request: GenerationRequest, previews: int) -> AsyncGenerator[GenerationEvent, None]:
         async with self._place(request.owner), aclosing(self._generator.stream(request, previews)) as events:
             async for event in events:

@@ -14,7 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import dataclass
 
 from components.config import RolloutConfig
@@ -93,6 +93,11 @@ class ModelVersions:
             result = await service.generate(request)
             self._metrics.count_request(service.version)
             return result
+
+    async def encode_character(self, character: str, revision: int, owner: str = "") -> None:
+        """See `GenerationService.encode_character`; the tokens are those of the champion."""
+        with self._hold(self._aliases.champion) as service:
+            await service.encode_character(character, revision, owner)
 
     async def stream(self, request: GenerationRequest, previews: int = 0) -> AsyncGenerator[GenerationEvent, None]:
         """See `GenerationService.stream`."""
@@ -182,12 +187,15 @@ class ModelVersions:
                 self._record_failure(version, versions[-1])
         return {versions[-1]: self._load(versions[-1], None)}
 
+    def _acquire(self, request: GenerationRequest) -> AbstractContextManager[GenerationService]:
+        """The service that generates the request; see `_hold`."""
+        return self._hold(select_version(self._aliases, request, self._rollout.canary))
+
     @contextmanager
-    def _acquire(self, request: GenerationRequest) -> Iterator[GenerationService]:
-        """The service that generates the request; its version stays loaded until the block ends."""
+    def _hold(self, version: str) -> Iterator[GenerationService]:
+        """The service of ``version``, which stays loaded until the block ends."""
         if self._stuck:
             raise BusyError("a generator is being replaced; try again", _REPLACED_S)
-        version = select_version(self._aliases, request, self._rollout.canary)
         self._running[version] += 1
         try:
             yield self._loaded[version]

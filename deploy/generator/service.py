@@ -155,6 +155,18 @@ class GenerationService:
         async with self._running(request) as running:
             return await running.result()
 
+    async def encode_character(self, character: str, revision: int, owner: str = "") -> None:
+        """Compute and store the tokens of a character's images at ``revision``, unless they are stored.
+
+        Raises:
+            NotFoundError: the character was deleted.
+            UnavailableError: the generator is closing.
+        """
+        try:
+            await self._subjects.encode_character(character, revision)
+        except ClosedError:
+            raise UnavailableError("a part of the service is being restarted; try again") from None
+
     async def stream(self, request: GenerationRequest, previews: int = 0) -> AsyncGenerator[GenerationEvent, None]:
         """Yield progress and ``previews`` previews of each image, then the result. Raises what `generate` raises."""
         async with self._running(request, previews) as running:

@@ -68,6 +68,8 @@ class SubjectResolver:
     ) -> None:
         self._encoder, self._characters, self._run_beside, self._make_namer = encoder, characters, run_beside, namer
         self._count, self._cache = count, TokenCache(cache_s)
+        #: Computations of a character's tokens at a revision of its images, which all that need them wait for.
+        self._computing: dict[tuple[str, int], asyncio.Task[SubjectTokens]] = {}
         #: A hash of all weights, too slow to compute in a request.
         self._identity = encoder.token_identity
 
@@ -93,6 +95,15 @@ class SubjectResolver:
             words.append(word)
         return ResolvedSubjects(prompt, tuple(words), tuple(tokens))
 
+    async def encode_character(self, character: str, revision: int) -> None:
+        """Compute and store the tokens of a character's images at ``revision``, unless they are stored.
+
+        Raises:
+            NotFoundError: the character was deleted.
+        """
+        if await self._characters.tokens(character, self._identity) is None:
+            await self._shared_tokens(character, revision)
+
     async def _character_tokens(self, prompt: str, subject: RequestedSubject) -> SubjectTokens:
         if not holds_word(prompt, subject.word):
             raise WordError("the prompt must contain the character's target word as a whole word")
@@ -100,15 +111,30 @@ class SubjectResolver:
             self._count("cached")
             return cached
         stored = await self._characters.tokens(subject.character, self._identity)
-        self._count("computed" if stored is None else "kept")
-        tokens = await self._compute_tokens(subject.character) if stored is None else stored
+        if stored is not None:
+            self._count("kept")
+            tokens = stored
+        elif subject.revision is None:
+            tokens = await self._compute_tokens(subject.character)
+        else:
+            tokens = await self._shared_tokens(subject.character, subject.revision)
         self._cache.put(subject, tokens)
         return tokens
+
+    async def _shared_tokens(self, character: str, revision: int) -> SubjectTokens:
+        """The tokens of a computation that others may wait for, and which goes on without them."""
+        key = (character, revision)
+        if (task := self._computing.get(key)) is None:
+            task = self._computing[key] = asyncio.create_task(self._compute_tokens(character))
+            task.add_done_callback(lambda done: self._computing.pop(key))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # retrieved, if nobody waits
+        return await asyncio.shield(task)
 
     async def _compute_tokens(self, character: str) -> SubjectTokens:
         shown = await self._characters.cut_outs(character, self._encoder.reference_size)
         tokens: SubjectTokens = await self._run(self._encode, shown.cut_outs)
         await self._characters.put_tokens(character, self._identity, shown.revision, tokens)
+        self._count("computed")
         return tokens
 
     async def _name(self, prompt: str, cut_outs: Sequence[CutOut]) -> Naming:

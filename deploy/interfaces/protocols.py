@@ -132,6 +132,10 @@ class Generator(Protocol):
 
     async def generate(self, request: GenerationRequest) -> GenerationResult: ...
 
+    async def encode_character(self, character: str, revision: int, owner: str = "") -> None:
+        """Compute and store the vision tokens of a character's images at ``revision``, unless they are stored."""
+        ...
+
     def stream(self, request: GenerationRequest, previews: int) -> AsyncGenerator[GenerationEvent, None]:
         """Yield progress and ``previews`` previews of each image, and finally the result."""
         ...

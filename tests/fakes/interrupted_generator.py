@@ -25,6 +25,10 @@ class InterruptedGenerator:
         self._check()
         return result
 
+    async def encode_character(self, character: str, revision: int, owner: str = "") -> None:
+        self._check()
+        await self._generator.encode_character(character, revision, owner)
+
     async def stream(self, request: GenerationRequest, previews: int) -> AsyncGenerator[GenerationEvent, None]:
         self._check()
         async with aclosing(self._generator.stream(request, previews)) as events:

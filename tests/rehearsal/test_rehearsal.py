@@ -188,13 +188,25 @@ def test_equal_adapters_and_start_seconds_are_told(tmp_path: Path) -> None:
 
 
 def test_the_first_image_of_a_character_is_compared_in_a_warm_service(tmp_path: Path) -> None:
-    """A service that takes 0.3 s for its first image, 0.1 s more for the first one of a character, 0.05 s always."""
+    """A service that takes 0.3 s for its first image, 0.1 s more for the first one of a character, 0.05 s always.
+
+    It has encoded a character when it is asked the second time.
+    """
     write_pictures(tmp_path, 64, seed=1)
     shown: list[str] = []
+    created, encoded = 0, 0
 
     def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal created, encoded
+        if request.url.path == "/metrics":
+            sample = f'realcustom_subject_tokens_total{{replica="x",source="computed"}} {encoded}\n'
+            encoded = created
+            return httpx.Response(200, text="# TYPE realcustom_subject_tokens counter\n" + sample)
         if request.url.path == "/v1/characters":
+            created += 1
             return httpx.Response(201, json={"id": f"character-{len(shown)}"})
+        if created > 1 and len(shown) == 1:
+            assert encoded == 2
         (character,) = json.loads(request.content)["characters"]
         time.sleep(0.05 + 0.3 * (not shown) + 0.1 * (character["id"] not in shown))
         shown.append(character["id"])

@@ -12,12 +12,13 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from components.access.stored_answers import AnswerStore
-from components.characters.character import MAX_PICTURES
+from components.characters.character import MAX_PICTURES, Character
 from components.characters.target_word import stated_word
 from components.config import Config
 from components.logs import amend
 from components.pictures import ThumbnailSize
 from deploy.api.cached_pictures import send_cached
+from deploy.api.characters.encoding import CharacterEncoding
 from deploy.api.characters.schema import (
     CandidatesRequest,
     CandidatesResponse,
@@ -69,6 +70,7 @@ def character_routes(
 ) -> APIRouter:
     """The routes of characters; ``generator`` generates candidates, and ``stories`` keeps them in the history."""
     router = APIRouter(prefix="/v1/characters")
+    encoding = CharacterEncoding(generator)
 
     @router.post("", status_code=201, openapi_extra=_request_body(CharacterRequest))
     async def create_character(request: Request, caller: CurrentCaller) -> CharacterResponse:
@@ -85,7 +87,7 @@ def character_routes(
             body.name, description, body.target_word, pictures, body.faces, caller.owner, regions
         )
         amend(resource=created.id)
-        return CharacterResponse.of(created)
+        return _encoded(encoding, created)
 
     @router.post("/candidates", status_code=201, response_model=CandidatesResponse)
     async def draw_candidates(
@@ -139,11 +141,11 @@ def character_routes(
         await characters.delete(identifier, caller.owner)
         return DeletedResponse(id=identifier)
 
-    _add_picture_routes(router, characters)
+    _add_picture_routes(router, characters, encoding)
     return router
 
 
-def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
+def _add_picture_routes(router: APIRouter, characters: Characters, encoding: CharacterEncoding) -> None:
     """The routes of one character's images."""
 
     async def send(
@@ -171,11 +173,11 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
         body = await _read(request, PicturesRequest)
         regions = stated_regions(body.boxes, body.masks)
         changed = await characters.add_pictures(identifier, body.pictures, body.faces, caller.owner, regions)
-        return CharacterResponse.of(changed)
+        return _encoded(encoding, changed)
 
     @router.delete("/{identifier}/pictures/{picture}")
     async def remove_picture(identifier: str, picture: str, caller: CurrentCaller) -> CharacterResponse:
-        return CharacterResponse.of(await characters.remove_picture(identifier, picture, caller.owner))
+        return _encoded(encoding, await characters.remove_picture(identifier, picture, caller.owner))
 
     @router.patch("/{identifier}/pictures/{picture}", openapi_extra=_request_body(PictureChange))
     async def change_picture(
@@ -184,7 +186,7 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
         """Cut an image out again, where a box or a mask says that its subject is; it gets another id."""
         body = await _read(request, PictureChange)
         region = StatedRegion(body.box, body.mask)
-        return CharacterResponse.of(await characters.change_region(identifier, picture, region, caller.owner))
+        return _encoded(encoding, await characters.change_region(identifier, picture, region, caller.owner))
 
     @router.get("/{identifier}/pictures/{picture}/original.png", response_class=Response)
     async def get_original(identifier: str, picture: str, http: Request, caller: CurrentCaller) -> Response:
@@ -197,6 +199,12 @@ def _add_picture_routes(router: APIRouter, characters: Characters) -> None:
     @router.get("/{identifier}/pictures/{picture}/cutout.png", response_class=Response)
     async def get_cutout(identifier: str, picture: str, http: Request, caller: CurrentCaller) -> Response:
         return await send(http, caller, identifier, picture, "cutout", characters.cut_out)
+
+
+def _encoded(encoding: CharacterEncoding, character: Character) -> CharacterResponse:
+    """The response to new or changed images, whose encoding begins."""
+    encoding.begin(character)
+    return CharacterResponse.of(character)
 
 
 async def _read(request: Request, body: type[Body]) -> Body:

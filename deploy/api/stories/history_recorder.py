@@ -36,6 +36,9 @@ class HistoryRecorder:
         await self._save(request, result)
         return result
 
+    async def encode_character(self, character: str, revision: int, owner: str = "") -> None:
+        await self._generator.encode_character(character, revision, owner)
+
     async def stream(self, request: GenerationRequest, previews: int) -> AsyncGenerator[GenerationEvent, None]:
         await self._stories.check_quota(request.owner)
         async with aclosing(self._generator.stream(request, previews)) as events:
