@@ -37,7 +37,7 @@ class Picture:
     face: Box | None = None
     #: None for pictures of an earlier release.
     advice: Advice | None = None
-    #: Bytes of the picture and its mask in the store.
+    #: Bytes of the picture, its mask and its original in the store.
     size: int = 0
 
 
@@ -81,7 +81,7 @@ class Reference:
     #: x0, y0, x1, y1 in pixels.
     face: Box | None = None
     advice: Advice | None = None
-    #: The uploaded file, if its pixels are the picture's, turned by its EXIF orientation; it is stored as it is.
+    #: The uploaded file, which is stored as it is; None if it is not known.
     original: bytes | None = None
 
 

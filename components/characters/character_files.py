@@ -1,6 +1,7 @@
 """The files of a character: immutable pictures and masks, and vision tokens.
 
 <id>/picture-<picture>.png                          as uploaded (PNG, JPEG or WebP whatever the ending says), or PNG
+<id>/original-<picture>.png                         as uploaded, if its pixels are not the picture's
 <id>/mask-<picture>.png                             L, 255 on the subject
 <id>/cutout-<picture>-<size>.png                     the cut-out as the model sees it, made when it is first requested
 <id>/thumbnail-<picture>-<size>.webp                 the same, small
@@ -33,25 +34,38 @@ class CharacterFiles:
         self._objects = objects
 
     def put(self, identifier: str, reference: Reference) -> Picture:
-        """Write a picture and its mask under a new id.
+        """Write a picture, its mask and its original under a new id.
 
-        The mask of an original is turned as its file is: an earlier release, which turns neither, reads both alike.
+        An original whose pixels are the picture's is the picture's file. Its mask is turned as the file is: an earlier
+        release, which turns neither, reads both alike.
         """
         identity, original, mask = secrets.token_hex(6), reference.original, reference.mask
-        if original is not None:
+        plain = original is not None and reads_plainly(original)
+        contents = [original if original is not None and plain else to_png(reference.picture)]
+        if original is not None and plain:
             with Image.open(io.BytesIO(original)) as header:
                 mask = turned(mask, turn_back(header))
-        contents = (original or to_png(reference.picture), to_png(mask))
-        for name, content in zip(_names(identifier, identity), contents, strict=True):
+        contents.append(to_png(mask))
+        if original is not None and not plain:
+            contents.append(original)
+        for name, content in zip(_names(identifier, identity), contents, strict=False):
             self._objects.write(name, content)
         return Picture(identity, reference.face, reference.advice, sum(map(len, contents)))
 
     def reference(self, identifier: str, picture: Picture) -> Reference:
-        data, mask_data = (self._objects.read(name) for name in _names(identifier, picture.id))
-        shown, mask = _load(data), _load(mask_data)
+        name, mask_name, _ = _names(identifier, picture.id)
+        data = self._objects.read(name)
+        shown, mask = _load(data), _load(self._objects.read(mask_name))
         turn = upright_turn(shown)
-        original = data if reads_plainly(data) else None
-        return Reference(turned(shown, turn), turned(mask, turn), picture.face, picture.advice, original)
+        return Reference(turned(shown, turn), turned(mask, turn), picture.face, picture.advice)
+
+    def original(self, identifier: str, picture: str) -> bytes:
+        """The uploaded file, as far as it is stored; otherwise that of the picture."""
+        name, _, uploaded = _names(identifier, picture)
+        try:
+            return self._objects.read(uploaded)
+        except FileNotFoundError:
+            return self._objects.read(name)
 
     def discard(self, identifier: str, pictures: Iterable[Picture]) -> None:
         stored = list(self._objects.names(identifier))
@@ -119,8 +133,10 @@ def _load(data: bytes) -> Image.Image:
         return picture
 
 
-def _names(identifier: str, picture: str) -> tuple[str, str]:
-    return f"{identifier}/picture-{picture}.png", f"{identifier}/mask-{picture}.png"
+def _names(identifier: str, picture: str) -> tuple[str, str, str]:
+    """The names of a picture's file, of its mask, and of its original if that is another file."""
+    picture_, mask, original = (f"{identifier}/{kind}-{picture}.png" for kind in ("picture", "mask", "original"))
+    return picture_, mask, original
 
 
 def _thumbnail(identifier: str, picture: str) -> str:

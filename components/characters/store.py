@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from components.characters.cast import Cast
@@ -189,13 +190,15 @@ class CharacterStore:
         return self._shown(identifier)[1]
 
     def reference(self, identifier: str, picture: str | None = None, owner: str | None = None) -> Reference:
-        """One picture; by default the first.
+        """One picture, with its original; by default the first.
 
         Raises:
             PictureNotFoundError: the character has no such picture.
         """
+        found = self.get(identifier, owner).picture(picture)
         try:
-            return self._files.reference(identifier, self.get(identifier, owner).picture(picture))
+            original = self._files.original(identifier, found.id)
+            return replace(self._files.reference(identifier, found), original=original)
         except FileNotFoundError:
             raise PictureNotFoundError(NO_SUCH_PICTURE) from None
 

@@ -15,7 +15,7 @@ from components.characters.target_word import TargetWord, stated_word
 from components.config import Config
 from components.content import ContentCheck
 from components.cut_outs import CutOut, cut_out, cut_out_with_face
-from components.data.decode import Decoded, reads_plainly
+from components.data.decode import Decoded
 from components.data.region import find_mask
 from components.data.schema import Box
 from components.errors import DataError, WordError
@@ -71,8 +71,7 @@ class ReferenceReader:
             raise StatedRegionError(f"{surplus}: more than there are pictures; send one for each, in the same order")
         given = zip_longest(pictures, faces[: len(pictures)], regions)
         found = [self._reference(*each, index) for index, each in enumerate(given)]
-        originals = [data if reads_plainly(data) else None for data in uploads]
-        return [replace(r, original=data) for r, data in zip(found, originals, strict=True)]
+        return [replace(r, original=data) for r, data in zip(found, uploads, strict=True)]
 
     def find_again(self, reference: Reference, region: StatedRegion) -> Reference:
         """A stored reference with its subject as ``region`` states it, or detected again if it states nothing.

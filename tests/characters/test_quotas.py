@@ -96,7 +96,10 @@ def upload(orientation: int | None = None, form: str = "JPEG", mode: str = "RGB"
     if orientation is not None:
         exif[ExifTags.Base.Orientation] = orientation
     buffer = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(buffer, form, exif=exif)
+    picture = Image.fromarray(pixels).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(picture).astype(np.uint16) << 8)
+    picture.save(buffer, form, exif=exif)
     return buffer.getvalue()
 
 
@@ -120,13 +123,29 @@ def test_an_original_is_kept_as_it_came(tmp_path: Path, orientation: int | None)
     assert store.objects.read(f"{character.id}/picture-{replaced.pictures[0].id}.png") == data
 
 
-def test_what_is_not_the_picture_itself_is_encoded_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("form", "mode"),
+    [("PNG", "RGBA"), ("PNG", "L"), ("PNG", "LA"), ("PNG", "P"), ("PNG", "I;16"), ("JPEG", "L")],
+)
+def test_an_original_of_another_mode_is_kept_beside_its_picture(tmp_path: Path, form: str, mode: str) -> None:
     reader, store = ReferenceReader(load_config("tiny")), CharacterStore(tmp_path)
-    for data in (upload(form="PNG", mode="RGBA"), upload(mode="L"), upload(form="PNG", mode="P")):
-        (read,) = reader.read([data], "pictures")
-        character = store.create("Rob", "a robot", "robot", [read])
-        kept = store.objects.read(f"{character.id}/picture-{character.pictures[0].id}.png")
-        assert kept == to_png(read.picture)
+    data = upload(form=form, mode=mode)
+    (read,) = reader.read([data], "pictures")
+    character = store.create("Rob", "a robot", "robot", [read])
+    (picture,) = character.pictures
+
+    def kept(kind: str, identity: str) -> bytes:
+        return store.objects.read(f"{character.id}/{kind}-{identity}.png")
+
+    assert kept("original", picture.id) == data
+    assert kept("picture", picture.id) == to_png(read.picture), "an earlier release reads it"
+    assert picture.size == sum(len(kept(kind, picture.id)) for kind in ("original", "picture", "mask"))
+    assert store.sweep(older_than_s=-1) == 0, "it belongs to the row"
+    replaced = store.replace_picture(character.id, picture.id, store.reference(character.id))
+    assert kept("original", replaced.pictures[0].id) == data
+    assert not [name for name in store.objects.names() if picture.id in name]
+    store.objects.discard(f"{character.id}/original-{replaced.pictures[0].id}.png")
+    assert store.reference(character.id).original == to_png(read.picture), "as earlier releases store it"
 
 
 def test_a_served_original_has_no_metadata_of_its_sender(tmp_path: Path) -> None:
