@@ -18,7 +18,7 @@ from components.config import Config
 from components.logs import amend
 from components.pictures import ThumbnailSize
 from deploy.api.cached_pictures import send_cached
-from deploy.api.characters.encoding import CharacterEncoding
+from deploy.api.characters.character_encoding import CharacterEncoding
 from deploy.api.characters.schema import (
     CandidatesRequest,
     CandidatesResponse,
