@@ -62,7 +62,7 @@ def plain(miniature: Any) -> RealCustomPipeline:
 
 @pytest.fixture(scope="module")
 def quantized(miniature: Any) -> RealCustomPipeline:
-    pytest.importorskip("torchao")
+    pytest.importorskip("torchao", reason="torchao is not installed: pip install --no-deps -c constraints.txt torchao")
     return random_adapter_pipeline(miniature, "model.quantization=int8_weight_only")
 
 
