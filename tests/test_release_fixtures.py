@@ -182,9 +182,9 @@ def test_jobs_are_read_and_worked_on(release: Path) -> None:
     news = store.update_since(running.id, 0, "alice")
     assert news is not None and news.previews[0].png.startswith(b"\x89PNG")
     queue = JobQueue(engine, results, lease_s=30, max_attempts=3)
-    leases = [queue.claim(), queue.claim()]  # the lease on the running one has run out long since
-    assert {lease.job for lease in leases if lease} == {queued.id, running.id}
-    assert all(lease and queue.finish(lease, b"{}") for lease in leases)
+    for expected in (running.id, queued.id):  # the lease on the running one has run out long since: it is tried alone
+        lease = queue.claim()
+        assert lease is not None and lease.job == expected and queue.finish(lease, b"{}")
 
 
 def test_keys_are_read(release: Path) -> None:
