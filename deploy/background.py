@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache, partial
@@ -21,6 +21,8 @@ _DATABASE_THREADS = 32
 #: Between background calls that fail one after another, in seconds.
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.025, 2.0
 log = logging.getLogger(__name__)
+#: Tasks that outlive their request; the event loop itself holds tasks weakly.
+_tasks: set[asyncio.Task[None]] = set()
 
 
 async def repeat(part: str, work: Callable[[], Awaitable[bool]], pause: Callable[[], Awaitable[None]]) -> None:
@@ -50,6 +52,14 @@ async def every(seconds: float, part: str, work: Callable[[], Awaitable[bool]]) 
     """Call ``work`` every ``seconds``, first after a random part of them, so that replicas take turns."""
     await asyncio.sleep(random.uniform(0, seconds))
     await repeat(part, work, partial(asyncio.sleep, seconds))
+
+
+def run_in_background(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    """Begin ``work`` in the running event loop; it goes on when the request that has begun it is over."""
+    task = asyncio.create_task(work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+    return task
 
 
 async def in_database_thread(call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:

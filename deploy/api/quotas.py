@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -21,7 +21,7 @@ from components.access.usage import Usage
 from components.content import ContentError
 from deploy.api.disconnects import ClientDisconnectedError
 from deploy.api.error_responses import ApiError
-from deploy.background import in_database_thread
+from deploy.background import in_database_thread, run_in_background
 from deploy.interfaces.errors import UnavailableError
 from deploy.interfaces.requests import GenerationRequest
 
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 _REFUND_PAUSES_S = (0.5, 2.0, 10.0, 30.0, 60.0, 120.0)
 #: Seconds for which a response waits for a refund; after that the refund goes on without it.
 _REFUND_WAIT_S = 1.0
-#: Tasks that outlive their request; the event loop itself holds tasks weakly.
-_background: set[asyncio.Task[None]] = set()
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class Caller:
         try:
             record = await asyncio.shield(charging)
         except asyncio.CancelledError:  # the thread charges all the same
-            _run_in_background(_undo(self.usage, charging))
+            run_in_background(_undo(self.usage, charging))
             raise
         except SQLAlchemyError as error:
             raise _unchecked(error) from None
@@ -149,7 +147,7 @@ class Charge:
         self._used = None
         usage, record, self._record = self._usage, self._record, None
         if usage is not None and record is not None:
-            await asyncio.wait({_run_in_background(_refund(usage, record))}, timeout=_REFUND_WAIT_S)
+            await asyncio.wait({run_in_background(_refund(usage, record))}, timeout=_REFUND_WAIT_S)
 
     async def settle(self, error: BaseException) -> None:
         """Take the charge back if ``error``, which has ended the request, is none of the client's."""
@@ -205,13 +203,6 @@ async def _undo(usage: UsageLedger, charging: asyncio.Task[ChargeRecord | None])
         return  # nothing was charged
     if record is not None:
         await _refund(usage, record)
-
-
-def _run_in_background(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-    task = asyncio.create_task(work)
-    _background.add(task)
-    task.add_done_callback(_background.discard)
-    return task
 
 
 def current_caller(request: Request) -> Caller:

@@ -18,7 +18,7 @@ from components.access.stored_answers import AnswerStore, StoredAnswer
 from components.fingerprint import fingerprint
 from components.object_store import StoreUnavailableError
 from deploy.api.images.schema import SEEDS, BaseImageRequest
-from deploy.background import in_database_thread
+from deploy.background import in_database_thread, run_in_background
 
 log = logging.getLogger(__name__)
 Body = TypeVar("Body", bound=BaseImageRequest)
@@ -26,8 +26,6 @@ Body = TypeVar("Body", bound=BaseImageRequest)
 IdempotencyHeader = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, pattern=r"^[\x21-\x7e]+$")]
 #: Seconds for which a response waits until it is stored; after that the storing goes on without it.
 _STORE_WAIT_S = 5.0
-#: Tasks that outlive their request; the event loop itself holds tasks weakly.
-_background: set[asyncio.Task[None]] = set()
 
 
 async def repeatable(kind: str, body: Body, key: str | None, owner: str) -> tuple[Body, RequestId | None]:
@@ -74,10 +72,7 @@ class RepeatedRequest:
         if self._request is None:
             return
         answer = StoredAnswer(body, media_type, status)
-        task = asyncio.create_task(self._store(self._request, answer))
-        _background.add(task)
-        task.add_done_callback(_background.discard)
-        await asyncio.wait({task}, timeout=_STORE_WAIT_S)
+        await asyncio.wait({run_in_background(self._store(self._request, answer))}, timeout=_STORE_WAIT_S)
 
     async def _store(self, request: RequestId, answer: StoredAnswer) -> None:
         try:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from components.characters.character import Character
+from deploy.background import run_in_background
 from deploy.interfaces.protocols import Generator
 
 log = logging.getLogger(__name__)
 
 
 class CharacterEncoding:
-    """The running encodings of one gateway. One that fails is made up for by the character's first picture."""
+    """Encodings by a gateway's generator. One that fails is made up for by the character's first picture."""
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
-        #: The event loop itself holds tasks weakly.
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, character: Character) -> None:
         """Begin to encode the images of ``character``; call it in an event loop."""
-        task = asyncio.create_task(self._encode(character))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        run_in_background(self._encode(character))
 
     async def _encode(self, character: Character) -> None:
         try:
