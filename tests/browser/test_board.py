@@ -18,6 +18,7 @@ def test_every_part_of_a_board_is_asked_for_once(chromium: Browser, shared: str)
     with opened(chromium, shared, f"/stories/{story}/board") as page:
         page.get_by_role("button", name="Draw 2 changed panels").click()
         expect(page.locator("main ol [data-state=done]")).to_have_count(2)
+        expect(page.locator("main ol img")).to_have_count(2)  # or they are asked for while the requests are counted
         asked: Counter[str] = Counter()
         page.on("request", lambda request: asked.update([request.url.partition(shared)[2]]))
         page.reload()
