@@ -131,6 +131,10 @@ class SubjectResolver:
         return await asyncio.shield(task)
 
     async def _compute_tokens(self, character: str) -> SubjectTokens:
+        """The tokens of a character, which are stored; they may have been since the caller looked for them."""
+        stored = await self._characters.tokens(character, self._identity)
+        if stored is not None:
+            return stored
         shown = await self._characters.cut_outs(character, self._encoder.reference_size)
         tokens: SubjectTokens = await self._run(self._encode, shown.cut_outs)
         await self._characters.put_tokens(character, self._identity, shown.revision, tokens)

@@ -102,6 +102,32 @@ def test_a_picture_waits_for_the_running_encoding(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_tokens_that_were_stored_while_they_were_looked_for_are_not_computed_again(tmp_path: Path) -> None:
+    characters, pipeline = CharacterService(configured(tmp_path)), FakePipeline()
+    service = GenerationService(pipeline, characters)
+
+    async def run() -> None:
+        stored = await characters.create("Rob", "a red robot", "robot", [photograph()], [None])
+        look, looked, may = characters.tokens, asyncio.Event(), asyncio.Event()
+
+        async def slow(*arguments: Any) -> Any:
+            found = await look(*arguments)
+            looked.set()
+            await may.wait()
+            return found
+
+        characters.tokens = slow  # type: ignore[method-assign]
+        late = asyncio.create_task(service.encode_character(stored.id, stored.revision))
+        await looked.wait()
+        characters.tokens = look  # type: ignore[method-assign]
+        await service.encode_character(stored.id, stored.revision)
+        may.set()
+        await late
+        assert pipeline.encoded == 1
+
+    asyncio.run(run())
+
+
 def test_a_character_is_stored_without_a_generator(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its tokens are then computed for its first picture."""
 

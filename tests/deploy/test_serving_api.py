@@ -238,14 +238,14 @@ def test_a_seed_is_chosen_and_told(client: TestClient) -> None:
 def test_tokens_are_computed_once_and_again_for_another_model(config: Config) -> None:
     characters = CharacterService(config)
     old, new = FakePipeline("fake-1"), FakePipeline("fake-2")
-    client = client_of(config, characters, GenerationService(old, characters))
-    chosen = [{"id": create(client)["id"]}]
-    for _ in range(3):
-        assert generate(client, characters=chosen).status_code == 200
+    with client_of(config, characters, GenerationService(old, characters)) as client:  # encodings outlive a request
+        chosen = [{"id": create(client)["id"]}]
+        for _ in range(3):
+            assert generate(client, characters=chosen).status_code == 200
     assert old.encoded == 1
-    client = client_of(config, characters, GenerationService(new, characters))
-    for _ in range(2):
-        assert generate(client, characters=chosen).status_code == 200
+    with client_of(config, characters, GenerationService(new, characters)) as client:
+        for _ in range(2):
+            assert generate(client, characters=chosen).status_code == 200
     assert new.encoded == 1
 
 
