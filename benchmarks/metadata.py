@@ -46,7 +46,8 @@ def main(
                 group = number // _VIEWS
                 row = {"image": f"images/{group}/{number}.jpg", "caption": f"a red robot number {number} on the beach"}
                 file.write(json.dumps(row | {"word": "robot", "group": f"subject-{group}"}) + "\n")
-        config = load_config("tiny", [f"data.source={source}"])
+        shard = load_config(preset).data.rows_per_shard
+        config = load_config("tiny", [f"data.source={source}", f"data.rows_per_shard={shard}"])
         figures: dict[str, float] = {"rows": rows, "start_gb": _peak_gb()}
         began = time.perf_counter()
         read = read_source(config.data)
