@@ -6,16 +6,15 @@ import { defineConfig } from 'vitest/config';
 const service = process.env.REALCUSTOM_URL ?? 'http://127.0.0.1:8000';
 const proxy = { '/v1': service, '/readyz': service, '/healthz': service, '/openapi.json': service };
 
-/** Writes `early.ts` into the page, before all else: its own request would cost a round trip before the first of its. */
+/** Puts `early.ts` before all else, as a classic script: those of modules wait for the style sheets. */
 const earlyScript: Plugin = {
   name: 'early-script',
   transformIndexHtml: {
     order: 'post',
-    handler: (_, { bundle = {} }) => {
-      const built = Object.values(bundle).find((file) => file.type === 'chunk' && file.name === 'early');
-      if (built?.type !== 'chunk') return []; // While it is developed, the studio's own code asks.
-      delete bundle[built.fileName];
-      return [{ tag: 'script', children: built.code.trim(), injectTo: 'head-prepend' }];
+    handler: (_, { bundle }) => {
+      const built = Object.values(bundle ?? {}).find((file) => file.type === 'chunk' && file.name === 'early');
+      if (!built) return []; // While it is developed, the studio's own code asks.
+      return [{ tag: 'script', attrs: { src: `/studio/${built.fileName}` }, injectTo: 'head-prepend' }];
     },
   },
 };

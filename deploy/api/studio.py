@@ -6,8 +6,6 @@ import gzip
 import hashlib
 import logging
 import mimetypes
-import re
-from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +19,12 @@ from deploy.api.error_responses import ApiError
 log = logging.getLogger(__name__)
 #: Output directory of the studio's build.
 DIST = PACKAGE_ROOT / "studio" / "dist"
-#: Allows scripts, fonts and requests of this origin only, and the inline scripts of the page by their hashes. Component
-#: libraries set style attributes, which hashes do not cover: inline styles are allowed.
-_POLICY = "; ".join(
+#: Allows scripts, fonts and requests of this origin only. Component libraries set style attributes, which hashes do not
+#: cover: inline styles are allowed.
+POLICY = "; ".join(
     (
         "default-src 'none'",
-        "script-src {scripts}",
+        "script-src 'self'",
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' blob: data:",
         "connect-src 'self'",
@@ -38,13 +36,12 @@ _POLICY = "; ".join(
     )
 )
 _HEADERS = {
+    "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Vary": "Accept-Encoding",
 }
-#: The content of an inline script, which browsers hash as it stands.
-_INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 #: Prefix of files that the build names after a hash of their content.
 _HASHED = "assets/"
 _INDEX = "index.html"
@@ -73,8 +70,6 @@ class StudioFiles:
         }
         if _INDEX not in self._files:
             log.warning("the studio's page is not built: run `make studio`; the service runs without it")
-        page = self._files[_INDEX].data.decode() if _INDEX in self._files else ""
-        self._headers = _HEADERS | {"Content-Security-Policy": content_security_policy(page)}
 
     def answer(self, path: str, request: Request) -> Response:
         """The response for a file; for a path without a suffix, a route of the single-page application, its index.
@@ -89,18 +84,12 @@ class StudioFiles:
             message = "the studio's page is not built here: run `make studio`" if missing else "there is no such file"
             raise ApiError(404, message, code="studio_not_built" if missing else "not_found")
         cache_control = "public, max-age=31536000, immutable" if name.startswith(_HASHED) else "no-cache"
-        headers = self._headers | {"ETag": file.tag, "Cache-Control": cache_control}
+        headers = _HEADERS | {"ETag": file.tag, "Cache-Control": cache_control}
         if file.tag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
             return Response(status_code=304, headers=headers)
         if file.gzipped is not None and "gzip" in request.headers.get("accept-encoding", ""):
             return Response(file.gzipped, media_type=file.kind, headers=headers | {"Content-Encoding": "gzip"})
         return Response(file.data, media_type=file.kind, headers=headers)
-
-
-def content_security_policy(page: str) -> str:
-    """The Content-Security-Policy under which ``page``, an HTML document, runs its own inline scripts and no other."""
-    hashes = (hashlib.sha256(script.encode()).digest() for script in _INLINE_SCRIPT.findall(page))
-    return _POLICY.format(scripts=" ".join(["'self'", *(f"'sha256-{b64encode(each).decode()}'" for each in hashes)]))
 
 
 def require_built(folder: Path = DIST) -> None:

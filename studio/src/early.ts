@@ -2,7 +2,7 @@
  * Asks for the story of the board in the address bar, and then for its first pictures, while the rest of the studio's
  * code is still being loaded.
  *
- * A classic script that imports nothing and stands in the page itself, and so runs first; `send` takes the responses from the window.
+ * A classic script that imports nothing, and so runs first; `send` takes the responses from the window.
  */
 import type { Story } from './api/stories';
 
