@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Request, expect
 
 from tests.browser.screens import opened, settle
 from tests.browser.stories import new_story
@@ -18,9 +18,15 @@ def test_every_part_of_a_board_is_asked_for_once(chromium: Browser, shared: str)
     with opened(chromium, shared, f"/stories/{story}/board") as page:
         page.get_by_role("button", name="Draw 2 changed panels").click()
         expect(page.locator("main ol [data-state=done]")).to_have_count(2)
-        expect(page.locator("main ol img")).to_have_count(2)  # or they are asked for while the requests are counted
+        expect(page.locator("main ol img")).to_have_count(2)
         asked: Counter[str] = Counter()
-        page.on("request", lambda request: asked.update([request.url.partition(shared)[2]]))
+
+        def count(request: Request) -> None:
+            if request.is_navigation_request():
+                asked.clear()  # of what the page before has asked for last
+            asked.update([request.url.partition(shared)[2]])
+
+        page.on("request", count)
         page.reload()
         settle(page)
         expect(page.locator("main ol img")).to_have_count(2)
